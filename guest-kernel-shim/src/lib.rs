@@ -1,0 +1,2 @@
+//! What a guest kernel links.
+#![no_std]

@@ -1,0 +1,3 @@
+//! Layer 2: what an exit means.
+
+pub mod device;

@@ -1,0 +1,1 @@
+//! Emulated devices: safe code that no guest value can panic.

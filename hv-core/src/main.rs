@@ -1,0 +1,3 @@
+//! The bootable ELF.
+#![no_std]
+#![no_main]

@@ -1,0 +1,110 @@
+//! What the owner of the machine grants each guest: the manifest of the bundle.
+//!
+//! The bundle is one file: a [`Header`], the postcard form of a [`Manifest`], zeroes to the next page, and the payloads,
+//! each starting on a page. `cargo xtask` writes it from a scenario; the hypervisor checks it field by field.
+
+mod check;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+pub use check::{Bundle, BundleError, Field};
+
+/// First bytes of a bundle; the digit is the format's version.
+pub const MAGIC: [u8; 8] = *b"COMITYB1";
+/// Bytes before the manifest: the magic and the manifest's length as a little-endian `u64`.
+pub const HEADER_BYTES: usize = 16;
+/// Longest guest name, in bytes: it stands before every console line.
+pub const MAX_NAME_BYTES: usize = 16;
+/// Longest command line, in bytes, without its closing zero.
+pub const MAX_COMMAND_LINE_BYTES: usize = 2047;
+
+/// The bundle's table of contents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// What the machine's time-stamp counter may be used for.
+    pub tsc: TscTrust,
+    /// The guests, in the order of their [`GuestId`](crate::base::id::GuestId).
+    pub guests: Vec<GuestConfig>,
+    /// Memory that two guests share, with a doorbell each way.
+    pub channels: Vec<ChannelConfig>,
+}
+
+/// Whether published times may rest on the time-stamp counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TscTrust {
+    /// Only when CPUID announces an invariant one.
+    #[default]
+    Invariant,
+    /// Always: the owner says so (QEMU's TCG does not announce invariance).
+    Trusted,
+}
+
+/// How a guest is virtualized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// An ordinary PC; nothing of Comity is announced.
+    #[default]
+    Full,
+    /// Comity's leaves are announced and its calls answered.
+    Cooperative,
+}
+
+/// What a guest may see of the demand of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    /// Nothing: YIELD_PLEASE, lag and the split of steal read zero.
+    None,
+    /// Whether somebody waits for the CPU.
+    #[default]
+    Bit,
+}
+
+/// One guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestConfig {
+    /// 1 … 16 bytes of `a-z A-Z 0-9 - _`.
+    pub name: String,
+    /// How it is virtualized.
+    pub mode: Mode,
+    /// 1 … 64.
+    pub vcpus: u8,
+    /// RAM from guest-physical 0, a multiple of 2 MiB, at least 4.
+    pub memory_mib: u32,
+    /// Share of the CPU against the other guests, 1 … 10,000.
+    pub weight: u32,
+    /// What it may see.
+    pub visibility: Visibility,
+    /// How often it is started again after it was killed.
+    pub restarts: u32,
+    /// The kernel: a PVH ELF64.
+    pub kernel: Payload,
+    /// The initial RAM disk.
+    pub initrd: Option<Payload>,
+    /// Passed to the kernel.
+    pub command_line: String,
+    /// Benchmark aid: full guests may write marks to a port, which land in the telemetry as MARK does.
+    pub mark_port: bool,
+}
+
+/// Where a payload lies in the bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    /// From the start of the bundle, a multiple of 4096.
+    pub offset_bytes: u64,
+    /// Without padding.
+    pub len_bytes: u64,
+}
+
+/// Memory two guests share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelConfig {
+    /// The two ends, as indices into [`Manifest::guests`]; they may be the same guest.
+    pub ends: [u16; 2],
+    /// 1 … 64.
+    pub pages: u16,
+}

@@ -1,0 +1,2 @@
+//! Rings over memory shared by two parties that distrust each other.
+#![no_std]

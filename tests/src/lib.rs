@@ -1,0 +1,1 @@
+//! What boots: the machine runner that `cargo xtask` and the boot tests share.
