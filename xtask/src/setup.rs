@@ -1,0 +1,138 @@
+//! `cargo xtask setup`: makes sure that everything a build and a boot need is there.
+//!
+//! Installs Debian packages when it may; otherwise says what to type. Never calls rustup.
+
+use crate::compiler::Compiler;
+use crate::failure::{Attempt, Failure, Outcome};
+use crate::linker::Linker;
+use crate::workspace;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The emulator.
+pub const QEMU: &str = "qemu-system-x86_64";
+
+/// Something that may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Compiler,
+    Linker,
+    Emulator,
+}
+
+impl Part {
+    /// The Debian packages that bring it.
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Compiler => &["rustc-web", "rust-web-src"],
+            Self::Linker => &["lld"],
+            Self::Emulator => &["qemu-system-x86"],
+        }
+    }
+
+    fn is_present(self) -> bool {
+        match self {
+            Self::Compiler => Compiler::find().is_some(),
+            Self::Linker => {
+                workspace::in_path("ld.lld").is_some()
+                    || Compiler::find().is_some_and(|compiler| Linker::find(&compiler).is_some())
+            }
+            Self::Emulator => workspace::in_path(QEMU).is_some(),
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run() -> Outcome<()> {
+    let (compiler, linker) = toolchain()?;
+    emulator()?;
+    println!("compiler: {}", compiler.describe());
+    println!("linker: {}", linker.describe());
+    println!("emulator: {QEMU}");
+    Ok(())
+}
+
+/// Returns a compiler and a linker for the bare machine, after installing them if need be.
+pub fn toolchain() -> Outcome<(Compiler, Linker)> {
+    provide(&[Part::Compiler, Part::Linker])?;
+    let compiler = Compiler::find().ok_or_else(|| Failure::new(instructions(&[Part::Compiler])))?;
+    let linker = Linker::find(&compiler).ok_or_else(|| Failure::new(instructions(&[Part::Linker])))?;
+    Ok((compiler, linker))
+}
+
+/// Makes sure that the emulator is there.
+pub fn emulator() -> Outcome<()> {
+    provide(&[Part::Emulator])
+}
+
+/// Installs those of `parts` that are missing.
+fn provide(parts: &[Part]) -> Outcome<()> {
+    let missing: Vec<Part> = parts.iter().copied().filter(|part| !part.is_present()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !may_install() {
+        return Err(Failure::new(instructions(&missing)));
+    }
+    let packages: Vec<&str> = missing.iter().flat_map(|part| part.packages()).copied().collect();
+    eprintln!("setup: apt-get install {}", packages.join(" "));
+    apt(&["update"])?;
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(packages);
+    apt(&install)?;
+    match missing.iter().find(|part| !part.is_present()) {
+        Some(_) => Err(Failure::new(instructions(&missing))),
+        None => Ok(()),
+    }
+}
+
+fn apt(arguments: &[&str]) -> Outcome<()> {
+    let status = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .status()
+        .attempt("apt-get")?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("apt-get {} failed", arguments.join(" "))))
+    }
+}
+
+/// Whether apt is here and we are root, as the kernel says.
+fn may_install() -> bool {
+    let root = fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| status.lines().any(|line| line.starts_with("Uid:\t0\t0\t")));
+    root && Path::new("/usr/bin/apt-get").is_file()
+}
+
+/// What the user has to type for the missing parts.
+fn instructions(missing: &[Part]) -> String {
+    let packages: Vec<&str> = missing.iter().flat_map(|part| part.packages()).copied().collect();
+    let apt = format!("sudo apt-get install {}", packages.join(" "));
+    if missing.contains(&Part::Compiler) {
+        format!(
+            "no compiler for {}: type `rustup target add {}` or `{apt}`",
+            crate::compiler::TARGET,
+            crate::compiler::TARGET
+        )
+    } else {
+        format!("not installed: type `{apt}`")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_what_to_type() {
+        let compiler = instructions(&[Part::Compiler, Part::Linker]);
+        assert!(compiler.contains("rustup target add x86_64-unknown-none"), "{compiler}");
+        assert!(compiler.contains("sudo apt-get install rustc-web rust-web-src lld"), "{compiler}");
+        let emulator = instructions(&[Part::Emulator]);
+        assert!(emulator.contains("sudo apt-get install qemu-system-x86"), "{emulator}");
+        assert!(!emulator.contains("rustup"), "{emulator}");
+    }
+}
