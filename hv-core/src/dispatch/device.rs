@@ -1,1 +1,11 @@
 //! Emulated devices: safe code that no guest value can panic.
+//!
+//! A device takes what a guest wrote and returns what follows from it as a value; it knows nothing of vCPUs, exits or
+//! other guests. Moments are the guest's time-stamp counter: what RDTSC would give it at the exit.
+
+pub mod lapic;
+pub mod rate;
+
+/// The access faults: the guest gets a general-protection exception with error code 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gp;

@@ -1,0 +1,175 @@
+//! Interprocessor interrupts: what an ICR value asks for. SDM vol 3A §11.6 and §11.12.9, §11.12.10.
+
+/// Who is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// The processor with this x2APIC id; all of them for 0xFFFF_FFFF.
+    Physical(u32),
+    /// Cluster in bits 31:16, one bit for each of its 16 processors in bits 15:0; all for 0xFFFF_FFFF.
+    Logical(u32),
+    /// Everybody.
+    All,
+    /// Everybody but the sender.
+    Others,
+}
+
+/// What they get.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivery {
+    /// This vector, 16 … 255.
+    Fixed(u8),
+    /// This vector, to one of them.
+    LowestPriority(u8),
+    /// A non-maskable interrupt.
+    Nmi,
+    /// INIT: reset and wait for a start-up.
+    Init,
+    /// Start-up at page `0` … `255` of memory; ignored by processors that do not wait for it.
+    StartUp(u8),
+}
+
+/// One interprocessor interrupt, checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ipi {
+    /// Who is meant.
+    pub to: Destination,
+    /// What they get.
+    pub delivery: Delivery,
+}
+
+/// What a write to ICR means, before the sender's state is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Request {
+    Send(Ipi),
+    ToSelf(u8),
+    IllegalVector,
+    /// A combination without an effect: INIT de-assert, SMI, the reserved modes, self with anything but fixed.
+    Nothing,
+}
+
+/// Bits of ICR that must be zero in x2APIC mode; bit 12, busy in the old mode, is written as read and dropped.
+pub(super) const ICR_RESERVED: u64 = 0xFFF3_2000;
+/// The former delivery status.
+pub(super) const ICR_BUSY: u64 = 1 << 12;
+const ICR_LOGICAL: u64 = 1 << 11;
+const ICR_ASSERT: u64 = 1 << 14;
+const ICR_LEVEL: u64 = 1 << 15;
+const LOWEST_LEGAL_VECTOR: u8 = 16;
+const BROADCAST: u32 = u32::MAX;
+
+impl Request {
+    /// Decodes an ICR value whose reserved bits are zero.
+    pub(super) const fn decode(icr: u64) -> Self {
+        let [vector, _, _, _, d0, d1, d2, d3] = icr.to_le_bytes();
+        let target = u32::from_le_bytes([d0, d1, d2, d3]);
+        let delivery = match icr >> 8 & 7 {
+            0 | 1 if vector < LOWEST_LEGAL_VECTOR => return Self::IllegalVector,
+            0 => Delivery::Fixed(vector),
+            1 => Delivery::LowestPriority(vector),
+            4 => Delivery::Nmi,
+            5 if icr & ICR_LEVEL != 0 && icr & ICR_ASSERT == 0 => return Self::Nothing,
+            5 => Delivery::Init,
+            6 => Delivery::StartUp(vector),
+            _ => return Self::Nothing,
+        };
+        let to = match icr >> 18 & 3 {
+            0 if icr & ICR_LOGICAL != 0 => Destination::Logical(target),
+            0 => Destination::Physical(target),
+            1 => {
+                return match delivery {
+                    Delivery::Fixed(vector) => Self::ToSelf(vector),
+                    Delivery::LowestPriority(_) | Delivery::Nmi | Delivery::Init | Delivery::StartUp(_) => {
+                        Self::Nothing
+                    }
+                };
+            }
+            2 => Destination::All,
+            _ => Destination::Others,
+        };
+        Self::Send(Ipi { to, delivery })
+    }
+}
+
+/// The logical x2APIC id that hardware derives from the id (SDM §11.12.10.2).
+pub const fn logical_id(id: u32) -> u32 {
+    (id >> 4) << 16 | 1 << (id & 15)
+}
+
+impl Destination {
+    /// Whether a message of `sender` is meant for `receiver`; both are x2APIC ids.
+    #[inline]
+    pub const fn matches(self, sender: u32, receiver: u32) -> bool {
+        match self {
+            Self::Physical(BROADCAST) | Self::Logical(BROADCAST) | Self::All => true,
+            Self::Physical(id) => id == receiver,
+            Self::Logical(mask) => {
+                let own = logical_id(receiver);
+                mask >> 16 == own >> 16 && mask & own & 0xFFFF != 0
+            }
+            Self::Others => sender != receiver,
+        }
+    }
+
+    /// The receivers among processors 0 … `count` - 1, at most 64 of them, as a bit map by id; no loop.
+    #[inline]
+    pub const fn receivers(self, sender: u32, count: u32) -> u64 {
+        let everybody = if count >= 64 { u64::MAX } else { (1 << count) - 1 };
+
+        everybody
+            & match self {
+                Self::Physical(BROADCAST) | Self::Logical(BROADCAST) | Self::All => u64::MAX,
+                Self::Physical(id) => one(id),
+                Self::Logical(mask) if mask >> 16 < 4 => ((mask & 0xFFFF) as u64) << ((mask >> 16) * 16),
+                Self::Logical(_) => 0,
+                Self::Others => !one(sender),
+            }
+    }
+}
+
+const fn one(id: u32) -> u64 {
+    if id < 64 { 1 << id } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_linux_writes_means_what_linux_means() {
+        let send = |to, delivery| Request::Send(Ipi { to, delivery });
+        let cases = [
+            // RESCHEDULE_VECTOR to one, physical and logical: `__x2apic_send_IPI_dest`.
+            (0x0000_0003_0000_00FD, send(Destination::Physical(3), Delivery::Fixed(0xFD))),
+            (0x0001_0002_0000_08FD, send(Destination::Logical(0x1_0002), Delivery::Fixed(0xFD))),
+            // NMI to all but self: `__x2apic_send_IPI_shorthand`.
+            (0xC_0400, send(Destination::Others, Delivery::Nmi)),
+            (0x8_00FB, send(Destination::All, Delivery::Fixed(0xFB))),
+            (0x4_00F6, Request::ToSelf(0xF6)),
+            // `wakeup_secondary_cpu_via_init`: INIT assert, de-assert, start-up at 0x9A000.
+            (0x0000_0001_0000_C500, send(Destination::Physical(1), Delivery::Init)),
+            (0x0000_0001_0000_8500, Request::Nothing),
+            (0x0000_0001_0000_069A, send(Destination::Physical(1), Delivery::StartUp(0x9A))),
+            (0x0000_0001_0000_0105, Request::IllegalVector),
+            (0x4_0400, Request::Nothing),
+        ];
+        for (icr, meaning) in cases {
+            assert_eq!(Request::decode(icr), meaning, "icr={icr:#x}");
+            assert_eq!(icr & ICR_RESERVED, 0, "icr={icr:#x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_bit_map_and_the_single_question_agree(icr: u64, sender in 0_u32..64, count in 1_u32..65) {
+            let narrowed = icr & 0x0007_000F_FFFF_FFFF | icr & 0xFFF0_0000_0000 * (icr & 1);
+            if let Request::Send(ipi) = Request::decode(narrowed) {
+                let map = ipi.to.receivers(sender, count);
+                for receiver in 0..64 {
+                    let told = receiver < count && ipi.to.matches(sender, receiver);
+                    prop_assert_eq!(map >> receiver & 1 != 0, told);
+                }
+            }
+        }
+    }
+}

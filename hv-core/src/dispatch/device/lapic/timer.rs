@@ -1,0 +1,164 @@
+//! The APIC timer: one-shot, periodic, TSC-deadline. SDM vol 3A §11.5.4.
+//!
+//! A late periodic timer fires once and goes on along its grid: no burst pays for time its vCPU was off the CPU.
+
+use crate::base::time::Tsc;
+use crate::dispatch::device::rate::Rate;
+
+/// What starts the timer, and what happens when it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mode {
+    OneShot,
+    Periodic,
+    Deadline,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timer {
+    rate: Rate,
+    mode: Mode,
+    /// The divide configuration register as written.
+    divide: u32,
+    initial: u32,
+    /// Where bus clocks are counted from.
+    origin: Tsc,
+    /// The next expiry, in bus clocks from `origin`.
+    due_clocks: u64,
+    /// The next expiry; `NEVER` when unarmed.
+    expiry: Tsc,
+}
+
+/// Writable bits of the divide configuration register.
+pub(super) const DIVIDE_BITS: u64 = 0b1011;
+
+impl Timer {
+    pub(super) const fn new(rate: Rate) -> Self {
+        Self {
+            rate,
+            mode: Mode::OneShot,
+            divide: 0,
+            initial: 0,
+            origin: Tsc(0),
+            due_clocks: 0,
+            expiry: Tsc::NEVER,
+        }
+    }
+
+    /// The state after reset.
+    pub(super) const fn reset(&mut self) {
+        *self = Self::new(self.rate);
+    }
+
+    pub(super) const fn divide(&self) -> u32 {
+        self.divide
+    }
+
+    pub(super) const fn initial(&self) -> u32 {
+        self.initial
+    }
+
+    #[inline]
+    pub(super) const fn expiry(&self) -> Tsc {
+        self.expiry
+    }
+
+    /// log2 of the divisor: 0b000 is 2, 0b110 is 128, 0b111 is 1 (SDM figure 11-10).
+    const fn shift(&self) -> u32 {
+        ((self.divide & 3 | self.divide >> 1 & 4) + 1) & 7
+    }
+
+    /// Bus clocks from one expiry to the next.
+    const fn period_clocks(&self) -> u64 {
+        (self.initial as u64) << self.shift()
+    }
+
+    /// Switching to or from TSC-deadline disarms; between the other two the count goes on.
+    pub(super) fn set_mode(&mut self, mode: Mode) {
+        if (mode == Mode::Deadline) != (self.mode == Mode::Deadline) {
+            self.initial = 0;
+            self.expiry = Tsc::NEVER;
+        }
+        self.mode = mode;
+    }
+
+    /// Starts counting; 0 stops. Ignored in TSC-deadline mode.
+    #[inline]
+    pub(super) fn set_initial(&mut self, count: u32, now: Tsc) {
+        if self.mode == Mode::Deadline {
+            return;
+        }
+        self.initial = count;
+        self.start(count, now);
+    }
+
+    #[inline]
+    fn start(&mut self, count: u32, now: Tsc) {
+        self.origin = now;
+        self.due_clocks = u64::from(count) << self.shift();
+        self.expiry = if count == 0 { Tsc::NEVER } else { now + self.rate.ticks(self.due_clocks) };
+    }
+
+    /// Changes the divisor; a running count goes on from where it is.
+    pub(super) fn set_divide(&mut self, divide: u32, now: Tsc) {
+        if divide == self.divide {
+            return;
+        }
+        let count = self.current(now);
+        self.divide = divide;
+        if self.expiry != Tsc::NEVER && self.mode != Mode::Deadline {
+            // A count that has run out and is not yet delivered stays due.
+            self.start(count.max(1), now);
+        }
+    }
+
+    /// IA32_TSC_DEADLINE: 0 disarms, a past moment fires at once. Ignored outside TSC-deadline mode.
+    #[inline]
+    pub(super) fn set_deadline(&mut self, deadline: u64) {
+        if self.mode == Mode::Deadline {
+            self.expiry = if deadline == 0 { Tsc::NEVER } else { Tsc(deadline) };
+        }
+    }
+
+    /// What IA32_TSC_DEADLINE reads: 0 when unarmed.
+    pub(super) fn deadline(&self) -> u64 {
+        if self.mode == Mode::Deadline && self.expiry != Tsc::NEVER { self.expiry.0 } else { 0 }
+    }
+
+    /// The current count: 0 when stopped, at least 1 before the expiry.
+    pub(super) fn current(&self, now: Tsc) -> u32 {
+        if self.mode == Mode::Deadline || self.expiry == Tsc::NEVER {
+            return 0;
+        }
+        let elapsed = self.rate.clocks(now.since(self.origin));
+        let left = match (self.due_clocks.checked_sub(elapsed), self.mode) {
+            (Some(left), _) if left > 0 => left,
+            (_, Mode::Periodic) => {
+                let period = self.period_clocks().max(1);
+                period - elapsed.saturating_sub(self.due_clocks) % period
+            }
+            (_, Mode::OneShot | Mode::Deadline) => 0,
+        };
+        u32::try_from(left.div_ceil(1 << self.shift())).map_or(self.initial, |left| left.min(self.initial))
+    }
+
+    /// Whether an expiry has come; it is told once, and what comes next is armed.
+    #[inline]
+    pub(super) fn take_expiry(&mut self, now: Tsc) -> bool {
+        if now < self.expiry || self.expiry == Tsc::NEVER {
+            return false;
+        }
+        match self.mode {
+            Mode::OneShot | Mode::Deadline => self.expiry = Tsc::NEVER,
+            Mode::Periodic => self.next_on_grid(now),
+        }
+        true
+    }
+
+    fn next_on_grid(&mut self, now: Tsc) {
+        let period = self.period_clocks().max(1);
+        let late = self.rate.clocks(now.since(self.origin)).saturating_sub(self.due_clocks);
+        let periods = (late / period).saturating_add(1);
+        self.due_clocks = self.due_clocks.saturating_add(periods.saturating_mul(period));
+        self.expiry = self.origin + self.rate.ticks(self.due_clocks);
+    }
+}
