@@ -162,7 +162,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_bit_map_and_the_single_question_agree(icr: u64, sender in 0_u32..64, count in 1_u32..65) {
-            let narrowed = icr & 0x0007_000F_FFFF_FFFF | icr & 0xFFF0_0000_0000 * (icr & 1);
+            let narrowed = icr & if icr & 1 == 0 { 0x0007_000F_FFFF_FFFF } else { u64::MAX };
             if let Request::Send(ipi) = Request::decode(narrowed) {
                 let map = ipi.to.receivers(sender, count);
                 for receiver in 0..64 {

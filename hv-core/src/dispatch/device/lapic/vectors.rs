@@ -36,12 +36,6 @@ impl Vectors {
         self.words[(vector >> 6) as usize] >> (vector & 63) & 1 != 0
     }
 
-    /// Whether the set has no vector.
-    #[inline]
-    pub const fn is_empty(&self) -> bool {
-        self.summary == 0
-    }
-
     /// The highest vector of the set.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the sum is at most 255")]
@@ -82,7 +76,6 @@ mod tests {
                     model.remove(&vector);
                 }
                 prop_assert_eq!(set.highest(), model.last().copied());
-                prop_assert_eq!(set.is_empty(), model.is_empty());
                 prop_assert_eq!(set.contains(vector), add);
                 let shown = set.register(u32::from(vector >> 5)) >> (vector & 31) & 1 != 0;
                 prop_assert_eq!(shown, add);

@@ -1,0 +1,136 @@
+//! The pair of 8259A interrupt controllers of a PC: ports 0x20, 0x21, 0xA0, 0xA1, and ELCR at 0x4D0, 0x4D1.
+//!
+//! Intel 8259A data sheet, order number 231468-003. The second chip hangs on input 2 of the first.
+
+mod chip;
+#[cfg(test)]
+mod tests;
+
+use chip::Chip;
+
+/// The input of the first chip that the second one drives.
+const CASCADE: u8 = 2;
+/// Inputs that a PC keeps edge-triggered: timer, keyboard, cascade; clock, coprocessor.
+const ALWAYS_EDGE: [u8; 2] = [0b0000_0111, 0b0010_0001];
+
+/// Which register of the pair a port is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Register {
+    /// Port 0x20 or 0xA0.
+    Command(Which),
+    /// Port 0x21 or 0xA1.
+    Data(Which),
+    /// Port 0x4D0 or 0x4D1: which inputs are level-triggered.
+    Trigger(Which),
+}
+
+/// A chip of the pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// Inputs 0 … 7, towards the processor.
+    First,
+    /// Inputs 8 … 15.
+    Second,
+}
+
+impl Register {
+    /// The register at `port`.
+    pub const fn at(port: u16) -> Option<Self> {
+        Some(match port {
+            0x20 => Self::Command(Which::First),
+            0x21 => Self::Data(Which::First),
+            0xA0 => Self::Command(Which::Second),
+            0xA1 => Self::Data(Which::Second),
+            0x4D0 => Self::Trigger(Which::First),
+            0x4D1 => Self::Trigger(Which::Second),
+            _ => return None,
+        })
+    }
+}
+
+/// Both chips.
+#[derive(Clone, Debug, Default)]
+pub struct Pics {
+    first: Chip,
+    second: Chip,
+    /// The INT output of the first chip.
+    output: bool,
+}
+
+impl Pics {
+    /// Returns the pair as firmware leaves it: vectors 0x08 and 0x70, everything masked.
+    pub fn new() -> Self {
+        Self { first: Chip::new(0x08), second: Chip::new(0x70), output: false }
+    }
+
+    /// Sets an input, 0 … 15; 2 and others have no effect.
+    pub fn set_line(&mut self, irq: u8, level: bool) {
+        match irq {
+            CASCADE => return,
+            0..=7 => self.first.set_line(irq, level),
+            8..=15 => self.second.set_line(irq & 7, level),
+            _ => return,
+        }
+        self.update();
+    }
+
+    /// Whether the processor is asked for an interrupt.
+    #[inline]
+    pub const fn pending(&self) -> bool {
+        self.output
+    }
+
+    /// The processor takes the interrupt. Returns its vector: the spurious one, input 7, when there is none any more.
+    pub fn acknowledge(&mut self) -> u8 {
+        let vector = match self.first.acknowledge() {
+            CASCADE => {
+                let input = self.second.acknowledge();
+                self.second.vector(input)
+            }
+            input => self.first.vector(input),
+        };
+        self.update();
+        vector
+    }
+
+    /// Reads a register; after a poll command the read acknowledges.
+    pub fn read(&mut self, register: Register) -> u8 {
+        let value = match register {
+            Register::Command(which) => self.chip(which).read_command(),
+            Register::Data(which) => self.chip(which).read_data(),
+            Register::Trigger(which) => self.chip(which).level_triggered(),
+        };
+        self.update();
+        value
+    }
+
+    /// Writes a register.
+    pub fn write(&mut self, register: Register, value: u8) {
+        match register {
+            Register::Command(which) => self.chip(which).write_command(value),
+            Register::Data(which) => self.chip(which).write_data(value),
+            Register::Trigger(which) => {
+                let [first, second] = ALWAYS_EDGE;
+                let edge = match which {
+                    Which::First => first,
+                    Which::Second => second,
+                };
+                self.chip(which).set_level_triggered(value & !edge);
+            }
+        }
+        self.update();
+    }
+
+    const fn chip(&mut self, which: Which) -> &mut Chip {
+        match which {
+            Which::First => &mut self.first,
+            Which::Second => &mut self.second,
+        }
+    }
+
+    /// The cascade follows the second chip's output as a level: no edge of it can be missed.
+    fn update(&mut self) {
+        self.first.follow(CASCADE, self.second.output());
+        self.output = self.first.output();
+    }
+}
