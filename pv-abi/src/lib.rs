@@ -16,6 +16,7 @@ pub mod cpuid;
 pub mod demand;
 pub mod event;
 pub mod header;
+pub mod protocol;
 pub mod status;
 pub mod table;
 

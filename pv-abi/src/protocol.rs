@@ -1,0 +1,3 @@
+//! Orderings that are part of the ABI, as code that both sides run.
+
+pub mod word;
