@@ -1,2 +1,50 @@
-//! What a guest kernel links.
+//! What a guest kernel links to run bare, as a full guest, or as a cooperative guest of Comity, from one image.
+//!
+//! Begin with [`entry!`] and `src/bin/hello.rs`. A kernel that has its own entry, tables and drivers takes what it needs:
+//! [`call`] alone talks to the hypervisor, [`demand`], [`event`], [`timer`], [`critical`] and [`lock`] each stand on it.
+//!
+//! Each module does its work in the natural way of the mode that [`platform`] found; the kernel above does not ask.
+//! What is published where Comity is not announced goes to a private line that nobody reads.
 #![no_std]
+#![cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "entered by assembly that only bare machines have")
+)]
+
+mod arch;
+pub mod boot;
+pub mod call;
+pub mod clock;
+pub mod console;
+mod cooperative;
+pub mod critical;
+pub mod demand;
+#[doc(hidden)]
+pub mod entry_point;
+pub mod event;
+pub mod idle;
+pub mod interrupt;
+pub mod ipi;
+pub mod lock;
+pub mod mark;
+pub mod platform;
+pub mod shutdown;
+pub mod smp;
+pub mod timer;
+
+pub use boot::Boot;
+pub use pv_abi;
+
+/// What the first processor does between entry and the kernel's main function.
+fn start(boot: &'static Boot, main: impl FnOnce(&'static Boot)) -> ! {
+    platform::detect();
+    interrupt::start();
+    cooperative::start();
+    console::start();
+    clock::start();
+    smp::find(boot);
+    timer::start();
+    interrupt::enable();
+    main(boot);
+    shutdown::end(shutdown::Kind::OFF)
+}

@@ -1,0 +1,19 @@
+//! Everything that only the processor can do, and the only place with `unsafe` in it. What it offers to the rest of the
+//! crate is safe unless its arguments can break memory.
+
+pub(crate) mod call;
+pub(crate) mod cpu;
+pub(crate) mod descriptor;
+pub(crate) mod entry;
+mod force;
+pub(crate) mod guarded;
+pub(crate) mod lapic;
+pub(crate) mod line;
+pub(crate) mod percpu;
+pub(crate) mod port;
+pub(crate) mod start_info;
+pub(crate) mod tables;
+pub(crate) mod trampoline;
+pub(crate) mod trap;
+
+pub(crate) use force::force_unlock;

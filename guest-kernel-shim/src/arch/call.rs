@@ -1,0 +1,119 @@
+//! The instruction that calls the hypervisor.
+#![expect(unsafe_code, reason = "VMMCALL; the hypervisor writes where the arguments say")]
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering};
+use pv_abi::call::{Call, Code};
+use pv_abi::cpuid::CallInstruction;
+
+static INTEL: AtomicBool = AtomicBool::new(false);
+
+/// From now on calls are made by this instruction.
+pub(crate) fn choose(instruction: CallInstruction) {
+    INTEL.store(instruction == CallInstruction::VMCALL, Ordering::Relaxed);
+}
+
+/// Calls the hypervisor.
+///
+/// # Safety
+///
+/// Comity is there ([`crate::platform::is_cooperative`]), and what the call does to memory or to this processor breaks
+/// nothing that Rust relies on. RAX and RDX change, nothing else: that is the ABI.
+#[inline(always)]
+pub(crate) unsafe fn call(call: Call, [rdi, rsi, rdx, r10]: [u64; 4]) -> (Code, u64) {
+    let (code, value);
+    if INTEL.load(Ordering::Relaxed) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            asm!("vmcall", inlateout("rax") call.0 => code, inlateout("rdx") rdx => value,
+                in("rdi") rdi, in("rsi") rsi, in("r10") r10, options(nostack));
+        }
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe {
+            asm!("vmmcall", inlateout("rax") call.0 => code, inlateout("rdx") rdx => value,
+                in("rdi") rdi, in("rsi") rsi, in("r10") r10, options(nostack));
+        }
+    }
+    (Code(code), value)
+}
+
+/// Calls that cannot break memory whatever the arguments: the answer is the only effect that Rust sees.
+#[inline(always)]
+pub(crate) fn harmless(number: Harmless, rdi: u64, rsi: u64, rdx: u64) -> (Code, u64) {
+    if !crate::platform::is_cooperative() {
+        return (Code::NOT_SUPPORTED, 0);
+    }
+    // SAFETY: Comity is there, and none of the calls in `Harmless` writes to memory that Rust knows of.
+    unsafe { call(number.0, [rdi, rsi, rdx, 0]) }
+}
+
+/// A call that writes to no memory of this guest.
+#[derive(Clone, Copy)]
+pub(crate) struct Harmless(Call);
+
+impl Harmless {
+    pub const INFO: Self = Self(Call::INFO);
+    pub const REGISTER: Self = Self(Call::REGISTER);
+    pub const UNREGISTER: Self = Self(Call::UNREGISTER);
+    pub const BLOCK: Self = Self(Call::BLOCK);
+    pub const YIELD: Self = Self(Call::YIELD);
+    pub const YIELD_TO: Self = Self(Call::YIELD_TO);
+    pub const KICK: Self = Self(Call::KICK);
+    pub const ARM: Self = Self(Call::ARM);
+    pub const EVENT: Self = Self(Call::EVENT);
+    pub const IPI: Self = Self(Call::IPI);
+    pub const STATS: Self = Self(Call::STATS);
+    pub const VCPU_STOP: Self = Self(Call::VCPU_STOP);
+    pub const VCPU_STATE: Self = Self(Call::VCPU_STATE);
+    pub const SHUTDOWN: Self = Self(Call::SHUTDOWN);
+    pub const MARK: Self = Self(Call::MARK);
+}
+
+/// Writes bytes to the console; at most [`pv_abi::call::CONSOLE_MAX_BYTES`] at once.
+pub fn console_write(bytes: &[u8]) -> (Code, u64) {
+    // Guest-physical is linear here: the first 4 GiB are mapped onto themselves.
+    let address = bytes.as_ptr().expose_provenance() as u64;
+    if !crate::platform::is_cooperative() {
+        return (Code::NOT_SUPPORTED, 0);
+    }
+    let write = pv_abi::call::ConsoleOp::WRITE.0;
+    // SAFETY: Comity is there and only reads the slice.
+    unsafe { call(Call::CONSOLE, [write, address, bytes.len() as u64, 0]) }
+}
+
+/// Reads input of the console into `bytes`.
+pub fn console_read(bytes: &mut [u8]) -> (Code, u64) {
+    let address = bytes.as_mut_ptr().expose_provenance() as u64;
+    if !crate::platform::is_cooperative() {
+        return (Code::NOT_SUPPORTED, 0);
+    }
+    let read = pv_abi::call::ConsoleOp::READ.0;
+    // SAFETY: Comity is there and writes at most the slice, which is borrowed for writing.
+    unsafe { call(Call::CONSOLE, [read, address, bytes.len() as u64, 0]) }
+}
+
+/// Starts another processor in [`super::entry::shim_start_other`], on a stack that only it uses.
+pub(crate) fn vcpu_start(index: usize, stack_top: u64) -> (Code, u64) {
+    if !crate::platform::is_cooperative() {
+        return (Code::NOT_SUPPORTED, 0);
+    }
+    let entry = (super::entry::shim_start_other as *const ()).expose_provenance() as u64;
+    // A function expects the stack as a CALL leaves it: 8 below a multiple of 16.
+    let stack = stack_top - 8;
+    // SAFETY: Comity is there; the entry is a function of one argument that never returns, and the stack is its own.
+    unsafe { call(Call::VCPU_START, [index as u64, entry, stack, index as u64]) }
+}
+
+/// Places a table at `gpa` and answers whether it is there now.
+///
+/// # Safety
+///
+/// `gpa` lies in the window, where no Rust object is, and `pages` from there are free.
+pub(crate) unsafe fn map(table: pv_abi::table::Table, gpa: u64) -> Code {
+    if !crate::platform::is_cooperative() {
+        return Code::NOT_SUPPORTED;
+    }
+    // SAFETY: the caller's promise; the hypervisor refuses what is outside the window.
+    unsafe { call(Call::MAP, [table.0, gpa, 0, 0]) }.0
+}

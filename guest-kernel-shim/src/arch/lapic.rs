@@ -1,0 +1,94 @@
+//! The local APIC: by MSRs where the processor has x2APIC, by its page otherwise.
+#![expect(unsafe_code, reason = "APIC registers; the values written are those of this module")]
+
+use super::cpu::{rdmsr, wrmsr};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// A register, as its offset in the page; its x2APIC MSR is 0x800 + offset / 16.
+#[derive(Clone, Copy)]
+pub(crate) struct Register(u32);
+
+impl Register {
+    pub const EOI: Self = Self(0x0b0);
+    pub const SPURIOUS: Self = Self(0x0f0);
+    pub const ICR: Self = Self(0x300);
+    const ICR_HIGH: Self = Self(0x310);
+    pub const LVT_TIMER: Self = Self(0x320);
+    pub const TIMER_INITIAL: Self = Self(0x380);
+    pub const TIMER_CURRENT: Self = Self(0x390);
+    pub const TIMER_DIVIDE: Self = Self(0x3e0);
+}
+
+const PAGE: usize = 0xfee0_0000;
+const APIC_BASE: u32 = 0x1b;
+const ENABLE: u64 = 1 << 11;
+const ENABLE_X2APIC: u64 = 1 << 10;
+const TSC_DEADLINE: u32 = 0x6e0;
+
+static BY_MSR: AtomicBool = AtomicBool::new(false);
+
+/// Switches the local APIC of this processor on.
+pub(crate) fn enable(x2apic: bool) {
+    BY_MSR.store(x2apic, Ordering::Relaxed);
+    let mode = if x2apic { ENABLE | ENABLE_X2APIC } else { ENABLE };
+    // SAFETY: every processor with a local APIC has the register; x2APIC only where CPUID announced it.
+    unsafe {
+        let now = rdmsr(APIC_BASE);
+        if now & mode != mode {
+            wrmsr(APIC_BASE, now | mode);
+        }
+    }
+}
+
+/// Writes a register.
+#[inline]
+pub(crate) fn write(register: Register, value: u32) {
+    if BY_MSR.load(Ordering::Relaxed) {
+        // SAFETY: x2APIC is on; interrupts that this causes come through gates of `trap`.
+        unsafe { wrmsr(0x800 + (register.0 >> 4), u64::from(value)) };
+    } else {
+        // SAFETY: the page of the local APIC is mapped uncached, and no Rust object is there.
+        unsafe { at(register).write_volatile(value) };
+    }
+}
+
+/// Reads a register.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the registers read so have 32 bits")]
+pub(crate) fn read(register: Register) -> u32 {
+    if BY_MSR.load(Ordering::Relaxed) {
+        // SAFETY: x2APIC is on.
+        unsafe { rdmsr(0x800 + (register.0 >> 4)) as u32 }
+    } else {
+        // SAFETY: as in `write`.
+        unsafe { at(register).read_volatile() }
+    }
+}
+
+/// Sends an interrupt command: the low half of the ICR, to one APIC.
+#[inline]
+pub(crate) fn command(apic: u32, command: u32) {
+    if BY_MSR.load(Ordering::Relaxed) {
+        // SAFETY: x2APIC is on. Only `smp` sends INIT and SIPI, to processors that it starts in the trampoline.
+        unsafe { wrmsr(0x830, u64::from(apic) << 32 | u64::from(command)) };
+    } else {
+        write(Register::ICR_HIGH, apic << 24);
+        write(Register::ICR, command);
+    }
+}
+
+/// Whether the last command of this processor is still on its way (xAPIC only).
+pub(crate) fn is_sending() -> bool {
+    !BY_MSR.load(Ordering::Relaxed) && read(Register::ICR) & 1 << 12 != 0
+}
+
+/// Sets the TSC value at which the timer fires; 0 stops it.
+#[inline]
+pub(crate) fn write_tsc_deadline(tsc: u64) {
+    // SAFETY: used only where CPUID announced it.
+    unsafe { wrmsr(TSC_DEADLINE, tsc) };
+}
+
+fn at(register: Register) -> *mut u32 {
+    core::ptr::with_exposed_provenance_mut(PAGE + register.0 as usize)
+}

@@ -1,0 +1,122 @@
+//! What each processor has to itself, found through the GS base.
+#![expect(unsafe_code, reason = "the GS base holds the address of this processor's block")]
+
+use super::line::Line;
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use pv_abi::{MAX_VCPUS, demand, status};
+
+/// One processor. Where Comity is not announced, the lines are private: what is published there nobody reads, and what
+/// is read there is zero, which is always safe.
+#[repr(C, align(64))]
+pub(crate) struct PerCpu {
+    /// Address of this block, so that one load through GS finds it.
+    own: AtomicUsize,
+    index: AtomicUsize,
+    demand: AtomicPtr<Line>,
+    status: AtomicPtr<Line>,
+    event: AtomicPtr<Line>,
+    /// What was last stored to the demand row.
+    pub shadow: [AtomicU64; 8],
+    private_demand: Line,
+    private_status: Line,
+    private_event: Line,
+}
+
+static PER_CPU: [PerCpu; MAX_VCPUS] = [const { PerCpu::new() }; MAX_VCPUS];
+
+const GS_BASE: u32 = 0xc000_0101;
+
+impl PerCpu {
+    const fn new() -> Self {
+        Self {
+            own: AtomicUsize::new(0),
+            index: AtomicUsize::new(0),
+            demand: AtomicPtr::new(core::ptr::null_mut()),
+            status: AtomicPtr::new(core::ptr::null_mut()),
+            event: AtomicPtr::new(core::ptr::null_mut()),
+            shadow: [const { AtomicU64::new(0) }; 8],
+            private_demand: Line::zero(),
+            private_status: Line::zero(),
+            private_event: Line::zero(),
+        }
+    }
+
+    /// Number of this processor, 0 is the first.
+    #[inline]
+    pub(crate) fn index(&self) -> usize {
+        self.index.load(Ordering::Relaxed)
+    }
+
+    /// The demand row.
+    #[inline]
+    pub(crate) fn demand(&'static self) -> &'static Line {
+        shared(&self.demand, &self.private_demand)
+    }
+
+    /// The hot line of the status table.
+    #[inline]
+    pub(crate) fn status(&'static self) -> &'static Line {
+        shared(&self.status, &self.private_status)
+    }
+
+    /// The event line.
+    #[inline]
+    pub(crate) fn event(&'static self) -> &'static Line {
+        shared(&self.event, &self.private_event)
+    }
+
+    /// The demand byte that counts critical sections.
+    #[inline]
+    pub(crate) fn critical(&'static self) -> Option<&'static core::sync::atomic::AtomicU8> {
+        self.demand().byte(demand::word::CRITICAL)
+    }
+
+    /// Whether the hypervisor has this processor on a CPU; `None` where nobody says.
+    pub(crate) fn dispatch_seq(&'static self) -> u64 {
+        self.status().0[status::word::DISPATCH_SEQ].load(Ordering::Relaxed)
+    }
+
+    /// From now on uses lines that the hypervisor shares.
+    pub(crate) fn share(&self, demand: &'static Line, status: &'static Line, event: &'static Line) {
+        for (slot, line) in [(&self.demand, demand), (&self.status, status), (&self.event, event)] {
+            slot.store(core::ptr::from_ref(line).cast_mut(), Ordering::Release);
+        }
+    }
+}
+
+#[inline]
+fn shared(slot: &AtomicPtr<Line>, private: &'static Line) -> &'static Line {
+    // SAFETY: the pointer is null or was made from a `&'static Line` in `share`.
+    unsafe { slot.load(Ordering::Relaxed).as_ref() }.unwrap_or(private)
+}
+
+/// Makes `index` the number of the processor that runs this. Numbers past the last share the last block.
+pub(crate) fn install(index: usize) {
+    let block = of(index).unwrap_or(&PER_CPU[MAX_VCPUS - 1]);
+    let address = core::ptr::from_ref(block).expose_provenance();
+    block.own.store(address, Ordering::Relaxed);
+    block.index.store(index.min(MAX_VCPUS - 1), Ordering::Relaxed);
+    // SAFETY: every long-mode processor has the register, and nothing but `this` uses GS.
+    unsafe { super::cpu::wrmsr(GS_BASE, address as u64) };
+}
+
+/// A processor by its number.
+pub(crate) fn of(index: usize) -> Option<&'static PerCpu> {
+    PER_CPU.get(index)
+}
+
+/// The processor that runs this.
+#[inline]
+pub(crate) fn this() -> &'static PerCpu {
+    #[cfg(target_os = "none")]
+    {
+        let address: usize;
+        // SAFETY: `install` ran first on this processor: GS points to a block whose first word is its own address.
+        unsafe {
+            core::arch::asm!("mov {}, gs:[0]", out(reg) address, options(nostack, readonly, pure, preserves_flags));
+            &*core::ptr::with_exposed_provenance(address)
+        }
+    }
+    #[cfg(not(target_os = "none"))]
+    &PER_CPU[0]
+}

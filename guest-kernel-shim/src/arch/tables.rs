@@ -1,0 +1,57 @@
+//! The tables that a cooperative guest shares with the hypervisor: where in the window they are, and their lines.
+#![expect(unsafe_code, reason = "places tables in the window and turns their rows into references")]
+
+use super::line::Line;
+use super::{call, percpu};
+use core::sync::atomic::Ordering;
+use pv_abi::call::Code;
+use pv_abi::table::{self, Table};
+use pv_abi::{MAX_VCPUS, PAGE_BYTES, header};
+
+/// Pages from the window's first to each table.
+const DEMAND_AT: u64 = 0;
+const STATUS_AT: u64 = DEMAND_AT + table::DEMAND_PAGES as u64;
+const EVENT_AT: u64 = STATUS_AT + table::STATUS_PAGES as u64;
+/// First page that this module does not use.
+pub(crate) const FREE_AT: u64 = EVENT_AT + table::EVENT_PAGES as u64;
+
+/// Rate of the guest's TSC, from a header: kHz, and nanoseconds a tick with 32 bits behind the point.
+pub(crate) struct Rate {
+    pub khz: u64,
+    pub mul: u64,
+}
+
+/// Places demand, status and event table at the beginning of the window, makes every processor use its rows, and
+/// answers the rate of the TSC. On a refusal nothing is used.
+pub(crate) fn place(window: u64, pages: u64) -> Result<Rate, (Table, Code)> {
+    let page = |n: u64| window + n * PAGE_BYTES as u64;
+    let fits =
+        pages >= FREE_AT && window.checked_add(pages * PAGE_BYTES as u64).is_some_and(|end| end <= 1 << 32);
+    if !fits || !window.is_multiple_of(PAGE_BYTES as u64) {
+        return Err((Table::DEMAND, Code::BAD_ADDRESS));
+    }
+    for (table, at) in [(Table::DEMAND, DEMAND_AT), (Table::STATUS, STATUS_AT), (Table::EVENT, EVENT_AT)] {
+        // SAFETY: inside the window, whose first pages are these tables' alone.
+        let code = unsafe { call::map(table, page(at)) };
+        if code != Code::OK {
+            return Err((table, code));
+        }
+    }
+    // SAFETY: the tables are where MAP was told, in the part of memory that is mapped onto itself, and stay until the
+    // end. The rows of the status table are only loaded from; every line is on a multiple of 64.
+    unsafe {
+        for index in 0..MAX_VCPUS {
+            let row = (index * size_of::<Line>()) as u64;
+            let demand = Line::at(page(DEMAND_AT) + table::DEMAND_ROWS as u64 + row);
+            let status = Line::at(page(STATUS_AT) + table::STATUS_HOT as u64 + row);
+            let event = Line::at(page(EVENT_AT) + table::EVENT_LINES as u64 + row);
+            if let Some(cpu) = percpu::of(index) {
+                cpu.share(demand, status, event);
+            }
+        }
+        let header = Line::at(page(STATUS_AT));
+        let word = |offset: usize| header.0[offset / 8].load(Ordering::Relaxed);
+        let khz = word(core::mem::offset_of!(header::Header, tsc_khz));
+        Ok(Rate { khz, mul: word(core::mem::offset_of!(header::Header, tsc_to_ns_mul)) })
+    }
+}

@@ -1,0 +1,50 @@
+//! Where a started processor begins: real-mode code at 0x8000, and the stack it gets.
+#![expect(unsafe_code, reason = "copies code below 1 MiB and hands out stacks")]
+
+use super::entry::STACK_BYTES;
+use core::cell::UnsafeCell;
+use pv_abi::MAX_VCPUS;
+
+/// The SIPI vector: page number of the trampoline.
+pub(crate) const SIPI_VECTOR: u32 = 8;
+
+#[repr(align(4096))]
+struct Stack(UnsafeCell<[u8; STACK_BYTES]>);
+// SAFETY: each stack is used by one processor only, through its stack pointer and never through Rust.
+unsafe impl Sync for Stack {}
+
+static STACKS: [Stack; MAX_VCPUS] = [const { Stack(UnsafeCell::new([0; STACK_BYTES])) }; MAX_VCPUS];
+
+/// End of the stack of processor `index`, a multiple of 16.
+pub(crate) fn stack_top(index: usize) -> Option<u64> {
+    STACKS.get(index).map(|stack| (stack.0.get().expose_provenance() + STACK_BYTES) as u64)
+}
+
+/// Puts the trampoline in place for processor `index`, which must be the only one on its way.
+#[cfg(target_os = "none")]
+pub(crate) fn prepare(index: usize) -> Option<()> {
+    unsafe extern "C" {
+        static boot_trampoline: [u8; 0];
+        static boot_trampoline_end: [u8; 0];
+        static mut boot_other_stack: u64;
+        static mut boot_other_index: u64;
+    }
+    let top = stack_top(index)?;
+    let from = &raw const boot_trampoline;
+    let bytes = (&raw const boot_trampoline_end).addr() - from.addr();
+    let to = core::ptr::with_exposed_provenance_mut::<u8>((SIPI_VECTOR as usize) << 12);
+    // SAFETY: the page at 0x8000 is RAM below the image and nobody's; the two words are read only by the processor
+    // that is started next, after this.
+    unsafe {
+        core::ptr::copy_nonoverlapping(from.cast::<u8>(), to, bytes);
+        (&raw mut boot_other_stack).write_volatile(top);
+        (&raw mut boot_other_index).write_volatile(index as u64);
+    }
+    Some(())
+}
+
+/// On a host there is no processor to start.
+#[cfg(not(target_os = "none"))]
+pub(crate) fn prepare(_: usize) -> Option<()> {
+    None
+}

@@ -1,0 +1,264 @@
+//! Exceptions and interrupts: the IDT, its 256 stubs, and what an exception prints.
+//!
+//! Interrupts save what a Rust function may change and call the handler of their vector. Exceptions save everything:
+//! they are either expected (see [`probing`]) or the end of this kernel.
+#![expect(unsafe_code, reason = "interrupt gates and the register frame that stubs build")]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::Once;
+
+/// What an exception's stub pushes, lowest address first.
+#[repr(C)]
+pub(crate) struct Frame {
+    r15: u64,
+    r14: u64,
+    r13: u64,
+    r12: u64,
+    rbp: u64,
+    rbx: u64,
+    r11: u64,
+    r10: u64,
+    r9: u64,
+    r8: u64,
+    rdi: u64,
+    rsi: u64,
+    rdx: u64,
+    rcx: u64,
+    rax: u64,
+    vector: u64,
+    error: u64,
+    rip: u64,
+    cs: u64,
+    rflags: u64,
+    rsp: u64,
+    ss: u64,
+}
+
+/// A 64-bit gate. Intel SDM vol 3, figure 6-8.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Gate {
+    offset_low: u16,
+    selector: u16,
+    options: u16,
+    offset_middle: u16,
+    offset_high: u32,
+    zero: u32,
+}
+
+const _: () = assert!(size_of::<Gate>() == 16 && size_of::<Frame>() == 176);
+
+/// The code selector of the boot GDT and of [`super::descriptor`].
+const CODE: u16 = 8;
+/// Present, 64-bit interrupt gate: IF is cleared.
+const INTERRUPT_GATE: u16 = 0x8e00;
+/// NMI, double fault and machine check run on a stack of their own.
+const ON_FAULT_STACK: [usize; 3] = [2, 8, 18];
+/// Bytes from one stub to the next.
+const STUB_BYTES: usize = 16;
+
+/// The IDT, the same for all processors.
+pub(crate) fn table() -> &'static [impl Sized; 256] {
+    static TABLE: Once<[Gate; 256]> = Once::new();
+    TABLE.call_once(|| core::array::from_fn(gate))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the parts of an address")]
+fn gate(vector: usize) -> Gate {
+    let offset = (stubs() + vector * STUB_BYTES) as u64;
+    let stack = u16::from(ON_FAULT_STACK.contains(&vector));
+    Gate {
+        offset_low: offset as u16,
+        selector: CODE,
+        options: INTERRUPT_GATE | stack,
+        offset_middle: (offset >> 16) as u16,
+        offset_high: (offset >> 32) as u32,
+        zero: 0,
+    }
+}
+
+#[cfg(target_os = "none")]
+fn stubs() -> usize {
+    unsafe extern "C" {
+        static trap_stubs: [u8; 256 * STUB_BYTES];
+    }
+    (&raw const trap_stubs).addr()
+}
+
+#[cfg(not(target_os = "none"))]
+fn stubs() -> usize {
+    0
+}
+
+/// Where an expected exception goes on; 0 = none is expected. Only the first processor probes.
+static RESUME: AtomicU64 = AtomicU64::new(0);
+/// Vector of the last expected exception.
+static CAUGHT: AtomicU64 = AtomicU64::new(NOTHING_CAUGHT);
+/// In [`CAUGHT`]: no exception.
+const NOTHING_CAUGHT: u64 = u64::MAX;
+
+/// Where [`probing`] wants the address of the instruction after the one that may fault.
+pub(crate) fn resume_slot() -> *mut u64 {
+    RESUME.as_ptr()
+}
+
+/// Runs one instruction that may fault and returns the exception's vector, if there was one. `instruction` stores the
+/// address behind it in [`resume_slot`] first.
+pub(crate) fn probing(instruction: impl FnOnce()) -> Option<u64> {
+    CAUGHT.store(NOTHING_CAUGHT, Ordering::SeqCst);
+    instruction();
+    RESUME.store(0, Ordering::SeqCst);
+    Some(CAUGHT.load(Ordering::SeqCst)).filter(|&vector| vector != NOTHING_CAUGHT)
+}
+
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+extern "C" fn shim_exception(frame: &mut Frame) {
+    let resume = RESUME.swap(0, Ordering::SeqCst);
+    if resume != 0 {
+        CAUGHT.store(frame.vector, Ordering::SeqCst);
+        frame.rip = resume;
+        return;
+    }
+    if frame.vector == 2 && crate::interrupt::nmi() {
+        return;
+    }
+    report(frame);
+    crate::shutdown::end(crate::shutdown::Kind::CRASH)
+}
+
+/// Ends this machine as a PC that lost its way does: a fault with no IDT to report it by.
+pub(crate) fn triple_fault() -> ! {
+    let nothing = x86_64::structures::DescriptorTablePointer { limit: 0, base: x86_64::VirtAddr::zero() };
+    // SAFETY: nothing runs after this: the breakpoint finds no gate, nor does the fault that follows.
+    unsafe {
+        x86_64::instructions::tables::lidt(&nothing);
+        core::arch::asm!("int3", options(noreturn));
+    }
+}
+
+fn report(frame: &Frame) {
+    crate::console::break_locks();
+    let cr2 = x86_64::registers::control::Cr2::read_raw();
+    crate::println!(
+        "exception: cpu={} vector={} error={:#x} cr2={cr2:#x} cs={:#x} ss={:#x} rflags={:#x}",
+        super::percpu::this().index(),
+        frame.vector,
+        frame.error,
+        frame.cs,
+        frame.ss,
+        frame.rflags
+    );
+    let rows = [
+        [("rip", frame.rip), ("rsp", frame.rsp), ("rbp", frame.rbp), ("rax", frame.rax)],
+        [("rbx", frame.rbx), ("rcx", frame.rcx), ("rdx", frame.rdx), ("rsi", frame.rsi)],
+        [("rdi", frame.rdi), ("r8 ", frame.r8), ("r9 ", frame.r9), ("r10", frame.r10)],
+        [("r11", frame.r11), ("r12", frame.r12), ("r13", frame.r13), ("r14", frame.r14)],
+    ];
+    for [a, b, c, d] in rows {
+        crate::println!(
+            "  {}={:016x} {}={:016x} {}={:016x} {}={:016x}",
+            a.0,
+            a.1,
+            b.0,
+            b.1,
+            c.0,
+            c.1,
+            d.0,
+            d.1
+        );
+    }
+    crate::println!("  r15={:016x}", frame.r15);
+}
+
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+extern "C" fn shim_interrupt(vector: u64) {
+    crate::interrupt::dispatch(u8::try_from(vector).unwrap_or(0));
+}
+
+#[cfg(target_os = "none")]
+core::arch::global_asm!(
+    r#"
+    .text
+    .balign 16
+    .global trap_stubs
+trap_stubs:
+    .set trap_vector, 0
+    .rept 256
+    .balign 16
+    .if trap_vector >= 32
+        push trap_vector
+        jmp trap_interrupt
+    .else
+        .if trap_vector != 8 && trap_vector != 10 && trap_vector != 11 && trap_vector != 12 && trap_vector != 13 && trap_vector != 14 && trap_vector != 17 && trap_vector != 21
+        push 0
+        .endif
+        push trap_vector
+        jmp trap_exception
+    .endif
+    .set trap_vector, trap_vector + 1
+    .endr
+    .balign 16
+
+trap_interrupt:
+    push rax
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    mov rdi, [rsp + 72]
+    cld
+    call shim_interrupt
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rax
+    add rsp, 8
+    iretq
+
+trap_exception:
+    push rax
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    mov rdi, rsp
+    cld
+    call shim_exception
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rax
+    add rsp, 16
+    iretq
+    "#
+);

@@ -1,0 +1,96 @@
+//! What this processor tells the hypervisor: its row of the demand table, stored only where it changes.
+//!
+//! Publishing never exits. Where Comity is not announced the row is private and nobody reads it.
+
+use crate::arch::percpu::{self, PerCpu};
+use core::sync::atomic::Ordering;
+use pv_abi::demand::{DemandFlags, Request, State, WaitFor, word};
+
+/// Stores a word of this processor's row, if it is not there already.
+#[inline]
+fn publish(cpu: &'static PerCpu, word: usize, value: u64) {
+    let shadow = &cpu.shadow[word];
+    if shadow.load(Ordering::Relaxed) != value {
+        shadow.store(value, Ordering::Relaxed);
+        cpu.demand().0[word].store(value, Ordering::Release);
+    }
+}
+
+/// Changes the first word. The shadow holds the cookie, so a row is valid from its first store on.
+#[inline]
+fn update(change: impl FnOnce(&mut State)) {
+    let cpu = percpu::this();
+    let mut state = State::unpack(cpu.shadow[word::STATE].load(Ordering::Relaxed));
+    change(&mut state);
+    publish(cpu, word::STATE, state.pack());
+}
+
+/// How many tasks could run now, the current one included. Saturates at 65,535.
+pub fn set_runnable(tasks: u32) {
+    update(|state| state.runnable = u16::try_from(tasks).unwrap_or(u16::MAX));
+}
+
+/// 0 = ordinary … 3: asks for earlier turns by shorter requests.
+pub fn set_latency_class(class: u8) {
+    update(|state| state.latency_class = class);
+}
+
+/// When the current request should be done; `None` = whenever.
+pub fn set_deadline(at_tsc: Option<u64>) {
+    publish(percpu::this(), word::DEADLINE, at_tsc.unwrap_or(0));
+}
+
+/// How much CPU time is wanted, and how often.
+pub fn set_request(request: Request) {
+    publish(percpu::this(), word::REQUEST, request.pack());
+}
+
+/// I/O requests in flight, and the doorbells that matter.
+pub fn set_io(in_flight: u32, doorbells: u32) {
+    publish(percpu::this(), word::IO, u64::from(in_flight) | u64::from(doorbells) << 32);
+}
+
+/// For how long being off CPU is harmless, and how long the next run will be, both in µs.
+pub fn set_slack(harmless_us: u32, burst_us: u32) {
+    publish(percpu::this(), word::SLACK, u64::from(harmless_us) | u64::from(burst_us) << 32);
+}
+
+/// Whether this processor looks at its events without being kicked. The caller looks once more after clearing it.
+pub fn set_polling(polling: bool) {
+    update(|state| state.flags.set(DemandFlags::POLLING, polling));
+    core::sync::atomic::fence(Ordering::SeqCst);
+}
+
+/// Says that there is nothing to run, or that there is again.
+#[inline]
+pub(crate) fn set_idle(idle: bool) {
+    update(|state| {
+        state.flags.set(DemandFlags::IDLE, idle);
+        state.runnable = u16::from(!idle).max(if idle { 0 } else { state.runnable });
+    });
+}
+
+/// The earliest timer; 0 = none.
+#[inline]
+pub(crate) fn set_next_wake(at_tsc: u64) {
+    publish(percpu::this(), word::NEXT_WAKE, at_tsc);
+}
+
+/// What this processor spins for; `None` = nothing.
+#[inline]
+pub(crate) fn set_wait_for(wait: Option<WaitFor>) {
+    publish(percpu::this(), word::WAIT_FOR, wait.map_or(0, WaitFor::pack));
+    update(|state| state.flags.set(DemandFlags::LOCK_WAIT, wait.is_some()));
+}
+
+/// Begins to publish, with the cookie that REGISTER gave: whatever was in the row is replaced.
+pub(crate) fn begin(cookie: u16) {
+    let cpu = percpu::this();
+    let state = State { runnable: 1, flags: DemandFlags::empty(), latency_class: 0, cookie };
+    for (slot, value) in cpu.shadow.iter().zip([state.pack(), 0, 0, 0, 0, 0, 0, 0]) {
+        slot.store(value, Ordering::Relaxed);
+    }
+    for (slot, shadow) in cpu.demand().0.iter().zip(&cpu.shadow).rev() {
+        slot.store(shadow.load(Ordering::Relaxed), Ordering::Release);
+    }
+}

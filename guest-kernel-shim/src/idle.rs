@@ -1,0 +1,43 @@
+//! Waiting without using the CPU.
+
+use crate::arch::{cpu, percpu};
+use crate::{call, demand, event, interrupt, platform};
+use core::sync::atomic::Ordering;
+use pv_abi::status::{self, StatusFlags};
+
+/// Waits until `ready` holds; it is asked with interrupts off, after every interrupt and event. Interrupts are on
+/// afterwards.
+pub fn wait_until(mut ready: impl FnMut() -> bool) {
+    loop {
+        interrupt::disable();
+        if ready() {
+            interrupt::enable();
+            return;
+        }
+        wait_once();
+    }
+}
+
+/// Waits for one interrupt or event and handles it. Called with interrupts off; they are on afterwards.
+fn wait_once() {
+    if platform::is_cooperative() {
+        if !event::is_pending() {
+            demand::set_idle(true);
+            call::block(u64::MAX);
+            demand::set_idle(false);
+        }
+        event::take();
+        interrupt::enable();
+    } else {
+        cpu::enable_and_halt();
+    }
+}
+
+/// Gives the CPU away if somebody waits for it; costs one load otherwise.
+#[inline]
+pub fn yield_if_wanted() {
+    let flags = percpu::this().status().0[status::word::FLAGS].load(Ordering::Relaxed);
+    if flags & StatusFlags::YIELD_PLEASE.bits() != 0 {
+        call::yield_now();
+    }
+}

@@ -1,0 +1,88 @@
+//! In which of the three ways this kernel runs, found once at boot.
+
+use crate::arch::cpu::cpuid;
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use pv_abi::cpuid::{BASE, CallInstruction, Features, SIGNATURE, TIME_LEAF, VERSION_LEAF};
+
+/// How this kernel runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// On a machine without a hypervisor, or with one that says so.
+    Bare,
+    /// On a machine that looks bare but has x2APIC and nothing else: a full guest, most likely.
+    Full,
+    /// On Comity, which announced itself.
+    Cooperative,
+}
+
+impl Mode {
+    /// The name in the benchmark's tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Full => "full",
+            Self::Cooperative => "cooperative",
+        }
+    }
+}
+
+const X2APIC: u32 = 1 << 21;
+const TSC_DEADLINE: u32 = 1 << 24;
+const HYPERVISOR: u32 = 1 << 31;
+
+static MODE: AtomicU8 = AtomicU8::new(0);
+static FEATURES: AtomicU32 = AtomicU32::new(0);
+
+/// How this kernel runs.
+#[inline]
+pub fn mode() -> Mode {
+    match MODE.load(Ordering::Relaxed) {
+        2 => Mode::Cooperative,
+        1 => Mode::Full,
+        _ => Mode::Bare,
+    }
+}
+
+/// Whether Comity announced itself.
+#[inline]
+pub fn is_cooperative() -> bool {
+    MODE.load(Ordering::Relaxed) == 2
+}
+
+/// What Comity offers; empty elsewhere.
+pub fn features() -> Features {
+    Features::from_bits_truncate(FEATURES.load(Ordering::Relaxed))
+}
+
+/// Whether the local APIC is reached by MSRs.
+pub(crate) fn has_x2apic() -> bool {
+    cpuid(1, 0).ecx & X2APIC != 0
+}
+
+/// Whether the local APIC's timer takes a TSC value.
+pub(crate) fn has_tsc_deadline() -> bool {
+    cpuid(1, 0).ecx & TSC_DEADLINE != 0
+}
+
+/// Looks at CPUID. Comes first.
+pub(crate) fn detect() {
+    let one = cpuid(1, 0).ecx;
+    if let Some(features) = comity() {
+        FEATURES.store(features, Ordering::Relaxed);
+        MODE.store(2, Ordering::Relaxed);
+        crate::arch::call::choose(CallInstruction(cpuid(TIME_LEAF, 0).ecx));
+    } else if one & HYPERVISOR == 0 && one & X2APIC != 0 {
+        MODE.store(1, Ordering::Relaxed);
+    }
+}
+
+/// The features that Comity offers, where it is there and has our major version.
+fn comity() -> Option<u32> {
+    if cpuid(1, 0).ecx & HYPERVISOR == 0 {
+        return None;
+    }
+    let base = cpuid(BASE, 0);
+    let known = [base.ebx, base.ecx, base.edx] == SIGNATURE && base.eax >= TIME_LEAF;
+    let version = cpuid(VERSION_LEAF, 0);
+    (known && version.eax >> 16 == u32::from(pv_abi::VERSION.major)).then_some(version.ebx)
+}

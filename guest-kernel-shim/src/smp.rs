@@ -1,0 +1,108 @@
+//! More processors: found, started, and given a function to run.
+
+use crate::arch::{call as raw, lapic, percpu, trampoline};
+use crate::call::{self, Code, Info};
+use crate::{Boot, clock, cooperative, idle, interrupt, ipi, platform, timer};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use pv_abi::MAX_VCPUS;
+use spin::Mutex;
+
+/// What a processor runs; when it returns, the processor idles for ever.
+pub type Task = fn(u64);
+
+/// How long a started processor may take to say so, in ns.
+const START_TIMEOUT_NS: u64 = 1_000_000_000;
+/// ICR: INIT, level assert.
+const INIT: u32 = 0x4500;
+/// ICR: start-up IPI.
+const SIPI: u32 = 0x4600;
+
+static COUNT: AtomicUsize = AtomicUsize::new(1);
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+static TASK: Mutex<Option<(Task, u64)>> = Mutex::new(None);
+
+/// Why a processor was not started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotStarted {
+    /// There is no such processor, or it is this one.
+    NoSuchProcessor,
+    /// The hypervisor refused.
+    Refused(Code),
+    /// It did not report within a second.
+    Silent,
+}
+
+/// Number of the processor that runs this.
+#[inline]
+pub fn this() -> usize {
+    percpu::this().index()
+}
+
+/// How many processors this kernel may use: the hypervisor says it to a cooperative guest, `cpus=N` on the command
+/// line elsewhere; 1 otherwise. Local APICs are numbered from 0 without a gap.
+pub fn count() -> usize {
+    COUNT.load(Ordering::Relaxed)
+}
+
+pub(crate) fn find(boot: &Boot) {
+    let told = call::info(Info::VCPUS).ok().or_else(|| boot.number("cpus")).unwrap_or(1);
+    COUNT.store(usize::try_from(told).unwrap_or(1).clamp(1, MAX_VCPUS), Ordering::Relaxed);
+}
+
+/// Starts processor `index`, which runs `task(argument)` with interrupts on. One at a time, from one processor.
+pub fn start(index: usize, task: Task, argument: u64) -> Result<(), NotStarted> {
+    if index == this() || index >= count() {
+        return Err(NotStarted::NoSuchProcessor);
+    }
+    *TASK.lock() = Some((task, argument));
+    STARTED.store(0, Ordering::SeqCst);
+    if platform::is_cooperative() {
+        let top = trampoline::stack_top(index).ok_or(NotStarted::NoSuchProcessor)?;
+        let code = raw::vcpu_start(index, top).0;
+        if code != Code::OK {
+            return Err(NotStarted::Refused(code));
+        }
+    } else {
+        trampoline::prepare(index).ok_or(NotStarted::NoSuchProcessor)?;
+        by_sipi(index)?;
+    }
+    let until = clock::now_ns().saturating_add(START_TIMEOUT_NS);
+    while STARTED.load(Ordering::SeqCst) != index {
+        if clock::now_ns() > until {
+            return Err(NotStarted::Silent);
+        }
+        // One pCPU for both is common: without this, the new one runs only when the slice is over.
+        call::yield_now();
+        ipi::relax();
+    }
+    Ok(())
+}
+
+/// Intel SDM vol 3, 10.4.4.1: INIT, 10 ms, SIPI. The second SIPI is for processors older than this kernel.
+fn by_sipi(index: usize) -> Result<(), NotStarted> {
+    let apic = u32::try_from(index).map_err(|_| NotStarted::NoSuchProcessor)?;
+    lapic::command(apic, INIT);
+    while lapic::is_sending() {
+        ipi::relax();
+    }
+    timer::sleep_ns(10_000_000);
+    lapic::command(apic, SIPI | trampoline::SIPI_VECTOR);
+    while lapic::is_sending() {
+        ipi::relax();
+    }
+    Ok(())
+}
+
+/// What a started processor does.
+pub(crate) fn run(index: usize) {
+    interrupt::start_local();
+    cooperative::start_local();
+    timer::start_local();
+    let task = TASK.lock().take();
+    STARTED.store(index, Ordering::SeqCst);
+    interrupt::enable();
+    if let Some((task, argument)) = task {
+        task(argument);
+    }
+    idle::wait_until(|| false);
+}

@@ -1,0 +1,90 @@
+//! Timers of each processor: a queue, and one hardware deadline that is moved only when the earliest changes.
+
+mod hardware;
+mod queue;
+
+use crate::{clock, idle, interrupt, ipi, smp};
+use pv_abi::MAX_VCPUS;
+use queue::Queue;
+use spin::Mutex;
+
+pub use queue::{Handler, Id};
+
+/// Timers that a processor has room for.
+pub const CAPACITY: usize = 32;
+
+static QUEUES: [Mutex<Queue<CAPACITY>>; MAX_VCPUS] = [const { Mutex::new(Queue::new()) }; MAX_VCPUS];
+
+/// Calls `handler(argument)` on this processor, with interrupts off, when the TSC has passed `at_tsc`. `None` when the
+/// queue is full.
+pub fn at(at_tsc: u64, handler: Handler, argument: u64) -> Option<Id> {
+    on_queue(|queue| {
+        let id = queue.insert(at_tsc, handler, argument)?;
+        hardware::arm(queue.earliest_tsc());
+        Some(id)
+    })
+}
+
+/// As [`at`], from now on.
+pub fn after_ns(delay_ns: u64, handler: Handler, argument: u64) -> Option<Id> {
+    at(clock::ticks().saturating_add(clock::ticks_from_ns(delay_ns)), handler, argument)
+}
+
+/// Removes a timer of this processor; answers whether it was still there.
+pub fn cancel(id: Id) -> bool {
+    on_queue(|queue| {
+        let found = queue.remove(id);
+        hardware::arm(queue.earliest_tsc());
+        found
+    })
+}
+
+/// Waits, idle, until the TSC has passed `at_tsc`. When the queue is full, polls.
+pub fn sleep_until(at_tsc: u64) {
+    let timer = at(at_tsc, |_| (), 0);
+    if timer.is_some() {
+        idle::wait_until(|| clock::ticks() >= at_tsc);
+    } else {
+        while clock::ticks() < at_tsc {
+            ipi::relax();
+        }
+    }
+}
+
+/// Waits, idle, for at least `ns` nanoseconds.
+pub fn sleep_ns(ns: u64) {
+    sleep_until(clock::ticks().saturating_add(clock::ticks_from_ns(ns)));
+}
+
+/// Runs what is due and arms the next deadline. Called with interrupts off.
+pub(crate) fn expire() {
+    let queue = queue();
+    loop {
+        let due = queue.lock().pop_due(clock::ticks());
+        match due {
+            Some((handler, argument)) => handler(argument),
+            None => break,
+        }
+    }
+    hardware::fired(queue.lock().earliest_tsc());
+}
+
+/// Sets the first processor up.
+pub(crate) fn start() {
+    interrupt::handle(interrupt::TIMER, expire);
+    crate::event::handle(pv_abi::event::TIMER, expire);
+    hardware::start();
+}
+
+/// Sets another processor up.
+pub(crate) fn start_local() {
+    hardware::start();
+}
+
+fn queue() -> &'static Mutex<Queue<CAPACITY>> {
+    QUEUES.get(smp::this()).unwrap_or(&QUEUES[0])
+}
+
+fn on_queue<T>(action: impl FnOnce(&mut Queue<CAPACITY>) -> T) -> T {
+    interrupt::without(|| action(&mut queue().lock()))
+}

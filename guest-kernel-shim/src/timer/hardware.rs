@@ -1,0 +1,76 @@
+//! The one deadline that a processor's hardware, or the hypervisor, watches.
+
+use crate::arch::lapic::{self, Register};
+use crate::arch::percpu;
+use crate::{call, clock, demand, interrupt, platform};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
+use pv_abi::{MAX_VCPUS, status};
+
+const TSC_DEADLINE_MODE: u32 = 0b10 << 17;
+const DIVIDE_BY_ONE: u32 = 0b1011;
+
+static BY_TSC: AtomicBool = AtomicBool::new(false);
+/// APIC timer steps a TSC tick, with 32 bits behind the point.
+static STEPS_A_TICK: AtomicU64 = AtomicU64::new(0);
+/// What each processor's APIC timer is set to; 0 = nothing. A cooperative guest's is in its demand row.
+static ARMED: [AtomicU64; MAX_VCPUS] = [const { AtomicU64::new(0) }; MAX_VCPUS];
+
+/// Makes the timer's interrupts arrive.
+pub(super) fn start() {
+    if platform::is_cooperative() {
+        return;
+    }
+    let by_tsc = platform::has_tsc_deadline();
+    BY_TSC.store(by_tsc, Ordering::Relaxed);
+    let mode = if by_tsc { TSC_DEADLINE_MODE } else { 0 };
+    lapic::write(Register::TIMER_DIVIDE, DIVIDE_BY_ONE);
+    lapic::write(Register::LVT_TIMER, u32::from(interrupt::TIMER) | mode);
+    let steps = (u128::from(clock::apic_khz()) << 32) / u128::from(clock::tsc_khz().max(1));
+    STEPS_A_TICK.store(u64::try_from(steps).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// Moves the deadline to the earliest timer, where it is not there yet. Called with interrupts off.
+pub(super) fn arm(earliest_tsc: Option<u64>) {
+    let at_tsc = earliest_tsc.map_or(0, |at_tsc| at_tsc.max(1));
+    if platform::is_cooperative() {
+        arm_by_store(at_tsc);
+    } else {
+        let armed = &ARMED[percpu::this().index()];
+        if armed.load(Ordering::Relaxed) != at_tsc {
+            armed.store(at_tsc, Ordering::Relaxed);
+            program(at_tsc);
+        }
+    }
+}
+
+/// As [`arm`], after the deadline fired: what was programmed is used up.
+pub(super) fn fired(earliest_tsc: Option<u64>) {
+    ARMED[percpu::this().index()].store(0, Ordering::Relaxed);
+    arm(earliest_tsc);
+}
+
+/// Stores the deadline where the hypervisor reads it before it runs anybody else, and calls it only if what it promised
+/// to watch is later than that.
+fn arm_by_store(at_tsc: u64) {
+    demand::set_next_wake(at_tsc);
+    compiler_fence(Ordering::SeqCst);
+    if at_tsc != 0 {
+        let armed = percpu::this().status().0[status::word::ARMED_UNTIL].load(Ordering::Relaxed);
+        if armed == 0 || at_tsc < armed {
+            call::arm();
+        }
+    }
+}
+
+fn program(at_tsc: u64) {
+    if BY_TSC.load(Ordering::Relaxed) {
+        lapic::write_tsc_deadline(at_tsc);
+    } else if at_tsc == 0 {
+        lapic::write(Register::TIMER_INITIAL, 0);
+    } else {
+        // Too far ahead fires early, finds nothing due, and is programmed again.
+        let ahead = u128::from(at_tsc.saturating_sub(clock::ticks()));
+        let steps = (ahead * u128::from(STEPS_A_TICK.load(Ordering::Relaxed))) >> 32;
+        lapic::write(Register::TIMER_INITIAL, u32::try_from(steps).unwrap_or(u32::MAX).max(1));
+    }
+}
