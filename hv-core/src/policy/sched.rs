@@ -1,1 +1,205 @@
-//! The scheduler.
+//! The scheduler of one pCPU: weighted-fair sharing among guests, after DESIGN §5.
+//!
+//! A [`RunQueue`] decides who runs; it switches nothing, arms nothing and knows no hardware. Entities, one for each
+//! guest, compete by WF²Q+: a request is eligible once the virtual clock has reached its start, and the eligible one with
+//! the earliest deadline runs. The vCPUs of a guest are ordered inside its entity by what they publish. docs/src/scheduler.md
+//! explains the algorithm and its theorem.
+//!
+//! After `add_*` nothing allocates. `wake`, `pick` and `block_current` walk trees of log2(n) levels; that a request becomes
+//! eligible costs one more walk, once a request.
+
+mod account;
+mod admit;
+mod clock;
+mod entity;
+mod hints;
+mod params;
+mod pick;
+mod place;
+mod tree;
+mod vcpu;
+
+use crate::base::time::{Ticks, Tsc};
+use alloc::vec::Vec;
+use clock::{Clock, Virtual};
+use entity::Entity;
+use tree::Tree;
+use vcpu::{State, Vcpu};
+
+pub use admit::{Carried, Full};
+pub use params::{Params, Request};
+
+/// No entity, no vCPU.
+const NONE: u16 = u16::MAX;
+
+/// A vCPU known to a run queue: a dense index, reused after [`RunQueue::remove_vcpu`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Slot(pub u16);
+
+/// An entity known to a run queue: a dense index, reused after [`RunQueue::remove_entity`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct EntityId(pub u16);
+
+/// What a wake led to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a timer may have to be armed earlier, or the CPU be given away now"]
+pub enum Wake {
+    /// It waited or ran already; nothing changed.
+    AlreadyRunnable,
+    /// It waits now.
+    Queued {
+        /// When the runner must be looked at by [`RunQueue::pick`], maybe now; equal to [`RunQueue::slice_end`].
+        decide_at: Tsc,
+    },
+    /// Nobody runs: pick.
+    Idle,
+}
+
+/// What a vCPU has got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Ticks it ran, in the guest and in the hypervisor on its behalf.
+    pub run: Ticks,
+    /// Ticks it waited for this CPU although it could have run: steal.
+    pub wait: Ticks,
+    /// Service its guest is owed on this CPU, in ticks; negative when it is ahead.
+    pub lag: i64,
+    /// Times this CPU was switched to it.
+    pub switches: u64,
+    /// Critical-section extensions it let run out.
+    pub overruns: u64,
+}
+
+/// What the runner did since it was picked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    /// It runs on.
+    Going,
+    /// It yielded; the next pick takes the CPU away.
+    Yielded,
+}
+
+/// Everything one pCPU knows about who may run on it.
+#[derive(Clone, Debug)]
+pub struct RunQueue {
+    params: Params,
+    clock: Clock,
+    /// Up to when time is accounted for.
+    charged_to: Tsc,
+    entities: Vec<Entity>,
+    vcpus: Vec<Vcpu>,
+    free_slots: Vec<u16>,
+    /// Sum of the weights of the admitted entities.
+    admitted: u32,
+    /// When the clock has passed the debt of one that left, so that its weight can go.
+    release_at: Virtual,
+    /// Eligible waiting entities, by deadline.
+    eligible: Tree,
+    /// Waiting entities ahead of the clock, by start.
+    early: Tree,
+    /// The same, by deadline: says whether one of them could preempt at all.
+    early_deadlines: Tree,
+    /// The vCPU on the CPU.
+    runner: u16,
+    /// The vCPU on whose account it runs: another one after a directed yield.
+    payer: u16,
+    /// The entity on whose account it runs.
+    paying: u16,
+    turn: Turn,
+    /// When the present turn began.
+    turn_start: Tsc,
+    /// Set while the runner has its turn although it is ahead of the clock, because another one yielded: until when.
+    lent_until: Option<Tsc>,
+    /// End of the extension of the present turn, when it was granted one.
+    extended_to: Option<Tsc>,
+    /// The entity that stands aside, and the clock when it stepped there.
+    aside: u16,
+    aside_since: Virtual,
+    slice_end: Tsc,
+    waiting: u32,
+}
+
+impl RunQueue {
+    /// An empty queue whose clock begins at tick 0.
+    pub fn new(params: Params) -> Self {
+        Self {
+            params,
+            clock: Clock::new(),
+            charged_to: Tsc(0),
+            entities: Vec::new(),
+            vcpus: Vec::new(),
+            free_slots: Vec::new(),
+            admitted: 0,
+            release_at: Virtual(u128::MAX),
+            eligible: Tree::new(),
+            early: Tree::new(),
+            early_deadlines: Tree::new(),
+            runner: NONE,
+            payer: NONE,
+            paying: NONE,
+            turn: Turn::Going,
+            turn_start: Tsc(0),
+            lent_until: None,
+            extended_to: None,
+            aside: NONE,
+            aside_since: Virtual(0),
+            slice_end: Tsc::NEVER,
+            waiting: 0,
+        }
+    }
+
+    /// The constants it was made with.
+    pub const fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The vCPU that has the CPU.
+    pub fn current(&self) -> Option<Slot> {
+        (self.runner != NONE).then_some(Slot(self.runner))
+    }
+
+    /// When the runner must be looked at by [`Self::pick`]; [`Tsc::NEVER`] when nobody waits: then no timer is needed.
+    pub const fn slice_end(&self) -> Tsc {
+        self.slice_end
+    }
+
+    /// Whether somebody waits for this CPU: drives YIELD_PLEASE.
+    pub const fn wanted(&self) -> bool {
+        self.waiting != 0
+    }
+
+    /// How many vCPUs wait for this CPU, the runner not counted.
+    pub const fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
+    /// Makes a vCPU runnable. A vCPU that already is keeps the request it was queued with.
+    pub fn wake(&mut self, slot: Slot, request: Request, now: Tsc) -> Wake {
+        let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return Wake::AlreadyRunnable };
+        if vcpu.state != State::Asleep {
+            return Wake::AlreadyRunnable;
+        }
+        let entity = vcpu.entity;
+        self.charge(now);
+        self.enqueue_woken(slot.0, entity, request, now);
+        if self.runner == NONE {
+            return Wake::Idle;
+        }
+        self.set_slice_end(now);
+        Wake::Queued { decide_at: self.slice_end }
+    }
+
+    /// The runner goes to sleep; [`Self::pick`] must follow. Nothing happens when nobody runs.
+    pub fn block_current(&mut self, now: Tsc) {
+        self.charge(now);
+        self.settle_extension(true, now);
+        let runner = core::mem::replace(&mut self.runner, NONE);
+        self.payer = NONE;
+        self.slice_end = Tsc::NEVER;
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(runner)) else { return };
+        vcpu.state = State::Asleep;
+        let entity = vcpu.entity;
+        self.sleep_if_done(entity);
+        self.sleep_if_done(self.paying);
+    }
+}

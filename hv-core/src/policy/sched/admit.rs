@@ -1,0 +1,178 @@
+//! Who may compete at all: adding and removing guests and vCPUs. The only part that allocates.
+
+use super::clock::{Rate, Virtual};
+use super::entity::{Entity, Place};
+use super::params::Request;
+use super::tree::MAX_LEAVES;
+use super::vcpu::{State, Vcpu};
+use super::{EntityId, NONE, RunQueue, Slot};
+use crate::base::time::{Ticks, Tsc};
+use core::fmt;
+
+/// Most vCPUs of one run queue; [`NONE`] is none of them.
+const MAX_SLOTS: usize = 1 << 15;
+
+/// The run queue has no room for another entity or vCPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the run queue is full")
+    }
+}
+
+/// What an entity takes along when it leaves a run queue: the service it had ahead of its share. There is no credit to take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use = "dropping it forgives the debt"]
+pub struct Carried {
+    /// Service owed, in ticks.
+    pub debt: Ticks,
+}
+
+impl RunQueue {
+    /// Admits a guest with this weight (1 … 10,000; zero counts as 1) and no debt.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] beyond 1,023 entities.
+    pub fn add_entity(&mut self, weight: u32) -> Result<EntityId, Full> {
+        self.add_entity_with(weight, Carried::default())
+    }
+
+    /// Admits a guest that was here or elsewhere before and owes what it carries.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] beyond 1,023 entities.
+    pub fn add_entity_with(&mut self, weight: u32, carried: Carried) -> Result<EntityId, Full> {
+        self.release_weights();
+        let rate = Rate::of(weight);
+        let start = Virtual(self.clock.now.0.saturating_add(rate.span(carried.debt)));
+        let entity = Entity::new(weight, start);
+        let index = self.entities.iter().position(|entity| entity.place == Place::Free);
+        let index = index.unwrap_or(self.entities.len());
+        let id = u16::try_from(index).ok().filter(|_| index < MAX_LEAVES - 1).ok_or(Full)?;
+        match self.entities.get_mut(index) {
+            Some(free) => *free = entity,
+            None => self.entities.push(entity),
+        }
+        for tree in [&mut self.eligible, &mut self.early, &mut self.early_deadlines] {
+            tree.grow(index + 1);
+        }
+        self.recount();
+        Ok(EntityId(id))
+    }
+
+    /// Removes a guest with all its vCPUs. Its weight stays admitted until the clock has passed its debt: those who stay
+    /// are owed that debt, and a faster clock would promise it to newcomers.
+    pub fn remove_entity(&mut self, id: EntityId) -> Carried {
+        for index in 0..self.vcpus.len() {
+            let Ok(slot) = u16::try_from(index) else { break };
+            if self.vcpus.get(usize::from(slot)).is_some_and(|vcpu| vcpu.entity == id.0) {
+                self.remove_vcpu(Slot(slot));
+            }
+        }
+        if self.paying == id.0 {
+            // Its vCPUs are gone, so a vCPU of another guest runs on what it had left: that one now pays for itself.
+            self.stop_paying();
+        }
+        let clock = self.clock.now;
+        let Some(entity) = self.entities.get_mut(usize::from(id.0)) else { return Carried::default() };
+        if entity.place != Place::Asleep {
+            return Carried::default();
+        }
+        let debt = entity.rate.service(entity.start.0.saturating_sub(clock.0));
+        entity.place = Place::Leaving;
+        entity.members.clear();
+        self.release_weights();
+        Carried { debt }
+    }
+
+    /// Adds a vCPU, asleep, to a guest.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when the guest or the queue has no room, or there is no such guest.
+    pub fn add_vcpu(&mut self, id: EntityId) -> Result<Slot, Full> {
+        let index = self.free_slots.last().copied().map_or(self.vcpus.len(), usize::from);
+        let slot = u16::try_from(index).ok().filter(|_| index < MAX_SLOTS).ok_or(Full)?;
+        let request = Request::default_for(&self.params);
+        let now = self.charged_to;
+        let vcpus = &mut self.vcpus;
+        let entity = self.entities.get_mut(usize::from(id.0)).ok_or(Full)?;
+        if matches!(entity.place, Place::Free | Place::Leaving) {
+            return Err(Full);
+        }
+        let is_held = |(leaf, slot): (usize, &u16)| {
+            vcpus
+                .get(usize::from(*slot))
+                .is_some_and(|vcpu| vcpu.entity == id.0 && usize::from(vcpu.leaf) == leaf)
+        };
+        let leaf = entity.members.iter().enumerate().position(|member| !is_held(member));
+        let leaf = leaf.unwrap_or(entity.members.len());
+        let leaf_id = u16::try_from(leaf).ok().filter(|_| leaf < MAX_LEAVES).ok_or(Full)?;
+        match entity.members.get_mut(leaf) {
+            Some(member) => *member = slot,
+            None => entity.members.push(slot),
+        }
+        entity.waiting.grow(leaf + 1);
+        let vcpu = Vcpu::new(id.0, leaf_id, request, entity.order_floor, now);
+        match vcpus.get_mut(index) {
+            Some(free) => *free = vcpu,
+            None => vcpus.push(vcpu),
+        }
+        self.free_slots.retain(|free| *free != slot);
+        self.free_slots.reserve(self.vcpus.len());
+        Ok(Slot(slot))
+    }
+
+    /// Removes a vCPU, whatever it does. When it was the runner, [`Self::pick`] must follow. What its guest owes stays
+    /// with the guest.
+    pub fn remove_vcpu(&mut self, slot: Slot) {
+        self.stop(slot, self.charged_to);
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
+        if vcpu.state != State::Free {
+            vcpu.state = State::Free;
+            vcpu.entity = NONE;
+            self.free_slots.push(slot.0);
+        }
+    }
+
+    /// Puts a vCPU to sleep, whatever it does. When it was the runner, [`Self::pick`] must follow.
+    pub fn stop(&mut self, slot: Slot, now: Tsc) {
+        let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return };
+        match vcpu.state {
+            State::Free | State::Asleep => {}
+            State::Running => self.block_current(now),
+            State::Waiting => {
+                self.charge(now);
+                self.dequeue(slot.0, now);
+                if self.payer == slot.0 {
+                    self.payer = self.runner;
+                }
+                self.set_slice_end(now);
+            }
+        }
+    }
+
+    /// Lets go the weights of those who left and whose debt the clock has passed.
+    pub(super) fn release_weights(&mut self) {
+        let clock = self.clock.now;
+        for entity in &mut self.entities {
+            if entity.place == Place::Leaving && entity.start <= clock {
+                entity.place = Place::Free;
+            }
+        }
+        self.recount();
+    }
+
+    /// Sums up the admitted weights, and when the next one of those who left can go.
+    fn recount(&mut self) {
+        let held = self.entities.iter().filter(|entity| entity.place != Place::Free);
+        self.admitted = held.map(|entity| entity.rate.weight()).fold(0, u32::saturating_add);
+        self.clock.rate = Rate::of(self.admitted);
+        let leaving = self.entities.iter().filter(|entity| entity.place == Place::Leaving);
+        self.release_at = leaving.map(|entity| entity.start).min().unwrap_or(Virtual(u128::MAX));
+    }
+}

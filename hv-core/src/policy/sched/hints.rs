@@ -1,0 +1,87 @@
+//! What a guest may ask for while it runs: to yield, to run another one in its place, to end a critical section first.
+
+use super::params::Request;
+use super::vcpu::State;
+use super::{NONE, RunQueue, Slot, Turn};
+use crate::base::time::Tsc;
+
+impl RunQueue {
+    /// The runner offers the CPU; [`Self::pick`] must follow when somebody waits.
+    ///
+    /// Its guest keeps its start and issues a new request from there: it loses nothing of its share. In the next pick the
+    /// vCPU is skipped once; where its guest has no other vCPU waiting, so is the guest.
+    #[inline]
+    pub fn yield_current(&mut self, request: Request, now: Tsc) {
+        self.charge(now);
+        self.settle_extension(true, now);
+        let length = Self::clamp(&self.params, request.length);
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(self.runner)) else { return };
+        vcpu.request = Request { length, deadline: request.deadline };
+        if self.waiting == 0 {
+            self.issue(self.paying, length);
+        } else {
+            self.turn = Turn::Yielded;
+        }
+    }
+
+    /// Runs `target` in place of the runner, on its request, deadline, slice end and account. No lag moves: what the target
+    /// runs until the next decision is charged to the guest that gave the CPU. Returns false, and changes nothing, when the
+    /// target does not wait for this CPU.
+    pub fn yield_to(&mut self, target: Slot, now: Tsc) -> bool {
+        let donor = self.runner;
+        let waits = self.vcpus.get(usize::from(target.0)).is_some_and(|vcpu| vcpu.state == State::Waiting);
+        if donor == NONE || !waits {
+            return false;
+        }
+        self.charge(now);
+        self.settle_extension(true, now);
+        if let Some(vcpu) = self.vcpus.get_mut(usize::from(target.0)) {
+            vcpu.state = State::Running;
+            vcpu.wait.0 = vcpu.wait.0.wrapping_add(now.since(vcpu.since).0);
+            vcpu.switches = vcpu.switches.wrapping_add(1);
+            if let Some(entity) = self.entities.get_mut(usize::from(vcpu.entity)) {
+                entity.waiting.clear(vcpu.leaf);
+            }
+        }
+        if let Some(vcpu) = self.vcpus.get_mut(usize::from(donor)) {
+            vcpu.state = State::Waiting;
+            vcpu.since = now;
+        }
+        self.enqueue(donor);
+        self.runner = target.0;
+        self.turn = Turn::Going;
+        true
+    }
+
+    /// Lets the runner finish a critical section past [`Self::slice_end`]: returns until when, or `None` when it must go.
+    ///
+    /// At most [`super::Params::extension`], once a turn. There is no other repayment than the exact debit. One that lets an
+    /// extension run out is refused the next 1, 3, 7, … up to 1,023, until it ends one by itself.
+    pub fn extend(&mut self, now: Tsc) -> Option<Tsc> {
+        self.charge(now);
+        if self.extended_to.is_some() || self.waiting == 0 || now < self.slice_end {
+            return None;
+        }
+        let vcpu = self.vcpus.get_mut(usize::from(self.runner))?;
+        if !vcpu.take_extension() {
+            return None;
+        }
+        let end = now + self.params.extension;
+        self.extended_to = Some(end);
+        self.slice_end = end;
+        Some(end)
+    }
+
+    /// Closes an extension, if there is one, by what the runner made of it.
+    #[inline]
+    pub(super) fn settle_extension(&mut self, gave_up: bool, now: Tsc) {
+        let Some(end) = self.extended_to.take() else { return };
+        if let Some(vcpu) = self.vcpus.get_mut(usize::from(self.runner)) {
+            if gave_up {
+                vcpu.kept_its_word();
+            } else if now >= end {
+                vcpu.overran();
+            }
+        }
+    }
+}

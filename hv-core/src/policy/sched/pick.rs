@@ -1,0 +1,325 @@
+//! Who runs next, and until when.
+
+use super::clock::Virtual;
+use super::entity::Place;
+use super::params::Request;
+use super::tree::{EMPTY, key_of, leaf_of, word};
+use super::vcpu::{State, Vcpu};
+use super::{NONE, RunQueue, Slot, Turn};
+use crate::base::time::{Ticks, Tsc};
+
+impl RunQueue {
+    /// Charges the runner and chooses who has the CPU from now on; the chosen becomes the runner. `None`: idle.
+    ///
+    /// May be called at any time: a turn that is not over goes on.
+    pub fn pick(&mut self, now: Tsc) -> Option<Slot> {
+        self.charge(now);
+        if self.clock.now >= self.release_at {
+            self.release_weights();
+        }
+        self.return_aside();
+        if self.runner != NONE && self.turn == Turn::Going && self.goes_on(now) {
+            self.set_slice_end(now);
+            return self.current();
+        }
+        self.settle_extension(false, now);
+        let previous = self.runner;
+        let yielded = self.turn == Turn::Yielded && previous != NONE;
+        let on_own_account = self.payer == previous;
+        self.put_back(previous, yielded, now);
+        let skipped = if yielded { previous } else { NONE };
+        let chosen = self.choose(skipped, on_own_account, now);
+        let slot = self.take_vcpu(chosen, skipped);
+        if skipped != NONE && slot != skipped {
+            self.enqueue(skipped);
+        }
+        self.install(chosen, slot, previous, now);
+        self.current()
+    }
+
+    /// Whether the turn of the runner is not over yet.
+    fn goes_on(&mut self, now: Tsc) -> bool {
+        if let Some(end) = self.extended_to {
+            return now < end;
+        }
+        if self.lent_until.is_some_and(|end| now >= end) {
+            return false;
+        }
+        let Some(entity) = self.entities.get(usize::from(self.paying)) else { return false };
+        if entity.left.0 == 0 {
+            return false;
+        }
+        if now < self.turn_start + self.params.min_turn {
+            return true;
+        }
+        let deadline = self.clock.key(entity.deadline);
+        self.promote();
+        key_of(self.eligible.least()) >= deadline && !self.sibling_is_urgent()
+    }
+
+    /// Whether a waiting vCPU of the paying guest has a deadline, and none or a later one has the runner.
+    fn sibling_is_urgent(&self) -> bool {
+        let Some(runner) = self.vcpus.get(usize::from(self.runner)) else { return false };
+        let Some(entity) = self.entities.get(usize::from(self.paying)) else { return false };
+        let least = entity.waiting.least();
+        self.payer == self.runner
+            && least != EMPTY
+            && Vcpu::key_has_deadline(key_of(least))
+            && key_of(least) < runner.key()
+    }
+
+    /// Takes the CPU from the runner. One that yielded is not put into its tree yet: it is skipped once.
+    #[inline]
+    fn put_back(&mut self, previous: u16, yielded: bool, now: Tsc) {
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(previous)) else { return };
+        vcpu.state = State::Waiting;
+        vcpu.since = now;
+        self.waiting += 1;
+        self.runner = NONE;
+        if !yielded {
+            vcpu.forget_past_deadline(now);
+            self.enqueue(previous);
+        }
+    }
+
+    /// Puts a waiting vCPU into its guest's tree.
+    #[inline]
+    pub(super) fn enqueue(&mut self, slot: u16) {
+        let Some(vcpu) = self.vcpus.get(usize::from(slot)) else { return };
+        if let Some(entity) = self.entities.get_mut(usize::from(vcpu.entity)) {
+            entity.waiting.put(word(vcpu.key(), vcpu.leaf));
+        }
+    }
+
+    /// Chooses the entity: the earliest deadline among the eligible. The one that paid last competes without being put
+    /// into a tree first, and wins ties.
+    #[inline]
+    fn choose(&mut self, skipped: u16, on_own_account: bool, now: Tsc) -> u16 {
+        let lent = self.lent_until.take().is_some();
+        let last = self.paying;
+        let mut stands = false;
+        let mut skip = false;
+        if let Some(entity) = self.entities.get(usize::from(last)) {
+            let siblings = entity.waiting.least() != EMPTY;
+            let holds_skipped = self.vcpus.get(usize::from(skipped)).is_some_and(|vcpu| vcpu.entity == last);
+            if !siblings && !holds_skipped {
+                self.fall_asleep(last);
+            } else if holds_skipped && on_own_account {
+                skip = !siblings;
+                self.issue_for(last, skipped);
+            } else if entity.left.0 == 0 {
+                self.issue_next(last);
+            } else {
+                stands = !lent;
+            }
+        }
+        self.catch_up();
+        let last = core::mem::replace(&mut self.paying, NONE);
+        let mut own = EMPTY;
+        if let Some(entity) = self.entities.get(usize::from(last)) {
+            if stands || self.clock.key(entity.start) <= self.clock.key(self.clock.now) {
+                own = word(self.clock.key(entity.deadline), last);
+            } else {
+                self.join_trees(last);
+            }
+        }
+        let best = self.take_best(if skip { EMPTY } else { own });
+        if !skip || own == EMPTY {
+            return if best == EMPTY { NONE } else { leaf_of(best) };
+        }
+        self.choose_past(own, best, now)
+    }
+
+    /// Takes the best eligible entity out of its tree, given one that is in none.
+    #[inline]
+    fn take_best(&mut self, mut best: u64) -> u64 {
+        let clock = self.clock.key(self.clock.now);
+        loop {
+            let least = self.early.least();
+            if least == EMPTY || key_of(least) > clock {
+                break;
+            }
+            let next = self.take_early(leaf_of(least));
+            if key_of(next) < key_of(best) {
+                self.make_eligible(best);
+                best = next;
+            } else {
+                self.make_eligible(next);
+            }
+        }
+        let least = self.eligible.least();
+        if key_of(least) < key_of(best) {
+            self.make_eligible(best);
+            best = least;
+            self.eligible.clear(leaf_of(least));
+        }
+        best
+    }
+
+    /// Chooses past an eligible entity whose only runnable vCPU yielded.
+    ///
+    /// Another eligible one runs. If there is none, the first that will be may run now, as far as this leaves it ahead of
+    /// its share by no more than one request of its own: what it gets now it waits for later, and more than that nobody
+    /// was promised to bear. Otherwise the yield has no effect.
+    fn choose_past(&mut self, own: u64, best: u64, now: Tsc) -> u16 {
+        let last = leaf_of(own);
+        let mut chosen = best;
+        if best == EMPTY {
+            let early = self.early.least();
+            let Some(entity) = self.entities.get(usize::from(leaf_of(early))).filter(|_| early != EMPTY)
+            else {
+                return last;
+            };
+            let ahead = entity.rate.service(entity.start.0.saturating_sub(self.clock.now.0));
+            if ahead.0 > entity.left.0 / 2 {
+                return last;
+            }
+            self.lent_until = Some(now + Ticks(entity.left.0 - ahead.0));
+            chosen = self.take_early(leaf_of(early));
+        } else if key_of(best) <= key_of(own) {
+            self.make_eligible(own);
+            return leaf_of(best);
+        }
+        self.aside = last;
+        self.aside_since = self.clock.now;
+        self.set_place(last, Place::Aside);
+        leaf_of(chosen)
+    }
+
+    /// Brings back the one that stood aside. The clock that passed meanwhile is not held against the others: its
+    /// deadlines move by as much. Its start stays.
+    #[inline]
+    fn return_aside(&mut self) {
+        if self.aside == NONE {
+            return;
+        }
+        let index = core::mem::replace(&mut self.aside, NONE);
+        let passed = self.clock.now.0.saturating_sub(self.aside_since.0);
+        if let Some(entity) = self.entities.get_mut(usize::from(index)) {
+            entity.postponed = entity.postponed.wrapping_add(passed);
+            entity.deadline = Virtual(entity.deadline.0.wrapping_add(passed));
+        }
+        self.join_trees(index);
+    }
+
+    /// Takes the first vCPU of an entity; the skipped one if there is no other.
+    #[inline]
+    fn take_vcpu(&mut self, chosen: u16, skipped: u16) -> u16 {
+        let Some(entity) = self.entities.get_mut(usize::from(chosen)) else { return NONE };
+        let least = entity.waiting.least();
+        if least == EMPTY {
+            return skipped;
+        }
+        entity.waiting.clear(leaf_of(least));
+        entity.members.get(usize::from(leaf_of(least))).copied().unwrap_or(NONE)
+    }
+
+    /// Gives the CPU to a vCPU that is in no tree, on its own account.
+    #[inline]
+    fn install(&mut self, chosen: u16, slot: u16, previous: u16, now: Tsc) {
+        self.runner = slot;
+        self.payer = slot;
+        self.paying = chosen;
+        self.turn = Turn::Going;
+        self.turn_start = now;
+        if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) {
+            vcpu.state = State::Running;
+            vcpu.wait.0 = vcpu.wait.0.wrapping_add(now.since(vcpu.since).0);
+            if slot != previous {
+                vcpu.switches = vcpu.switches.wrapping_add(1);
+            }
+            self.waiting = self.waiting.saturating_sub(1);
+            if let Some(entity) = self.entities.get_mut(usize::from(chosen)) {
+                entity.place = Place::Paying;
+                entity.order_floor = entity.order_floor.max(vcpu.order);
+            }
+        }
+        self.set_slice_end(now);
+    }
+
+    /// Works out when the runner must be looked at: the end of its request, or when an earlier deadline can preempt it.
+    #[inline]
+    pub(super) fn set_slice_end(&mut self, now: Tsc) {
+        self.slice_end =
+            if self.runner == NONE || self.waiting == 0 { Tsc::NEVER } else { self.decision(now) };
+    }
+
+    #[inline]
+    fn decision(&self, now: Tsc) -> Tsc {
+        if let Some(end) = self.extended_to {
+            return end;
+        }
+        let Some(entity) = self.entities.get(usize::from(self.paying)) else { return now };
+        let mut end = now + entity.left;
+        if let Some(lent) = self.lent_until {
+            end = end.min(lent);
+        }
+        let deadline = self.clock.key(entity.deadline);
+        let preempts_from = (self.turn_start + self.params.min_turn).max(now);
+        if key_of(self.eligible.least()) < deadline || self.sibling_is_urgent() {
+            end.min(preempts_from)
+        } else if key_of(self.early_deadlines.least()) < deadline {
+            end.min((now + self.until_next_eligible(entity.start)).max(preempts_from))
+        } else {
+            end
+        }
+    }
+
+    /// Running time until the clock reaches the least start of those ahead of it. Where nobody waits behind it, the clock
+    /// runs with the runner's own start.
+    fn until_next_eligible(&self, runner: Virtual) -> Ticks {
+        let Some(next) = self.entities.get(usize::from(leaf_of(self.early.least()))) else { return Ticks(0) };
+        let mut wait = self.clock.rate.service(next.start.0.saturating_sub(self.clock.now.0));
+        if self.eligible.least() == EMPTY
+            && self.aside == NONE
+            && let Some(paying) = self.entities.get(usize::from(self.paying))
+        {
+            wait = wait.min(paying.rate.service(next.start.0.saturating_sub(runner.0)));
+        }
+        Ticks(wait.0.saturating_add(1))
+    }
+
+    /// Puts a woken vCPU into the queue.
+    pub(super) fn enqueue_woken(&mut self, slot: u16, index: u16, request: Request, now: Tsc) {
+        let length = Self::clamp(&self.params, request.length);
+        let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) else { return };
+        vcpu.request = Request { length, deadline: request.deadline };
+        vcpu.state = State::Waiting;
+        vcpu.since = now;
+        vcpu.order = vcpu.order.max(entity.order_floor);
+        let own = word(vcpu.key(), vcpu.leaf);
+        entity.waiting.put(own);
+        self.waiting += 1;
+        match entity.place {
+            Place::Asleep => {
+                entity.start = entity.start.max(self.clock.now);
+                self.issue(index, length);
+                self.join_trees(index);
+            }
+            // An urgent vCPU joins a guest that waits: an earlier turn, as long as it is not behind already.
+            Place::Early | Place::Eligible => {
+                let is_first = entity.waiting.least() == own;
+                if is_first && length < entity.left && entity.start >= self.clock.now {
+                    self.leave_trees(index);
+                    self.issue(index, length);
+                    self.join_trees(index);
+                }
+            }
+            Place::Paying | Place::Aside | Place::Free | Place::Leaving => {}
+        }
+    }
+
+    /// Takes a waiting vCPU out of the queue.
+    pub(super) fn dequeue(&mut self, slot: u16, now: Tsc) {
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) else { return };
+        vcpu.state = State::Asleep;
+        vcpu.wait.0 = vcpu.wait.0.wrapping_add(now.since(vcpu.since).0);
+        let (index, leaf) = (vcpu.entity, vcpu.leaf);
+        self.waiting = self.waiting.saturating_sub(1);
+        if let Some(entity) = self.entities.get_mut(usize::from(index)) {
+            entity.waiting.clear(leaf);
+        }
+        self.sleep_if_done(index);
+    }
+}

@@ -1,0 +1,138 @@
+//! A winner tree: the smallest word of a fixed set of leaves, kept while leaves change one at a time.
+//!
+//! Flat, without pointers and without a map from item to position: leaf `i` is node `leaves + i`, node `n` has the
+//! children `2n` and `2n + 1`, the root is node 1. A change walks from its leaf towards the root, one comparison a
+//! level, and stops where nothing changes: at most log2(leaves) steps, one or two when a late word is put in.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Bits of a word that name its leaf.
+const LEAF_BITS: u32 = 10;
+/// Leaves a tree may have.
+pub const MAX_LEAVES: usize = 1 << LEAF_BITS;
+/// Largest key; larger ones are ordered as if equal to it.
+pub const KEY_MAX: u64 = 1 << 53;
+/// What an empty leaf holds; it loses against every word.
+pub const EMPTY: u64 = u64::MAX;
+
+/// A key and the leaf it belongs to, in one word, so that one comparison orders both. Ties go to the lower leaf.
+pub const fn word(key: u64, leaf: u16) -> u64 {
+    (key << LEAF_BITS) | (leaf as u64 & (MAX_LEAVES as u64 - 1))
+}
+
+/// The key of a word.
+pub const fn key_of(word: u64) -> u64 {
+    word >> LEAF_BITS
+}
+
+/// The leaf of a word.
+#[expect(clippy::cast_possible_truncation, reason = "masked to ten bits")]
+pub const fn leaf_of(word: u64) -> u16 {
+    (word & (MAX_LEAVES as u64 - 1)) as u16
+}
+
+/// The tree. Nodes are stored in pairs of siblings, so that a step reads one pair.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    /// Node `n` is `pairs[n / 2][n % 2]`; as many pairs as leaves.
+    pairs: Vec<[u64; 2]>,
+}
+
+impl Tree {
+    /// A tree of one empty leaf.
+    pub fn new() -> Self {
+        Self { pairs: vec![[EMPTY; 2]; 1] }
+    }
+
+    /// Makes room for leaves `0 … count - 1`, keeping what is there. Allocates.
+    pub fn grow(&mut self, count: usize) {
+        let leaves = count.clamp(1, MAX_LEAVES).next_power_of_two();
+        let old = self.pairs.len();
+        if leaves <= old {
+            return;
+        }
+        let kept: Vec<u64> = (0..old).map(|leaf| self.get(leaf)).collect();
+        self.pairs = vec![[EMPTY; 2]; leaves];
+        for (leaf, held) in kept.into_iter().enumerate() {
+            self.set_at(leaf, held);
+        }
+    }
+
+    /// The smallest word, [`EMPTY`] when all leaves are.
+    #[inline]
+    pub fn least(&self) -> u64 {
+        self.pairs.first().map_or(EMPTY, |top| top[1])
+    }
+
+    /// What a leaf holds.
+    fn get(&self, leaf: usize) -> u64 {
+        let node = self.pairs.len() + leaf;
+        self.pairs.get(node >> 1).map_or(EMPTY, |pair| pair[node & 1])
+    }
+
+    /// Puts `word` into its leaf.
+    #[inline]
+    pub fn put(&mut self, word: u64) {
+        self.set_at(usize::from(leaf_of(word)), word);
+    }
+
+    /// Empties a leaf.
+    #[inline]
+    pub fn clear(&mut self, leaf: u16) {
+        self.set_at(usize::from(leaf), EMPTY);
+    }
+
+    /// Changes one leaf; one that does not exist is ignored.
+    #[inline]
+    fn set_at(&mut self, leaf: usize, mut word: u64) {
+        let mut node = self.pairs.len() + leaf;
+        while let Some(pair) = self.pairs.get_mut(node >> 1) {
+            let place = &mut pair[node & 1];
+            if *place == word {
+                return;
+            }
+            *place = word;
+            node >>= 1;
+            if node == 0 {
+                return;
+            }
+            word = if pair[0] < pair[1] { pair[0] } else { pair[1] };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_leaf_outside_the_tree_changes_nothing() {
+        let mut tree = Tree::new();
+        tree.put(word(7, 0));
+        tree.put(word(3, 5));
+        assert_eq!(tree.least(), word(7, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn the_least_word_is_that_of_a_plain_search(
+            steps in proptest::collection::vec((0u16..40, proptest::option::of(0u64..50)), 1..200),
+            first in 1usize..40,
+        ) {
+            let mut tree = Tree::new();
+            tree.grow(first);
+            let mut model = vec![EMPTY; 40];
+            for (leaf, key) in steps {
+                if usize::from(leaf) >= tree.pairs.len() {
+                    tree.grow(usize::from(leaf) + 1);
+                }
+                let held = key.map_or(EMPTY, |key| word(key, leaf));
+                if held == EMPTY { tree.clear(leaf) } else { tree.put(held) }
+                model[usize::from(leaf)] = held;
+                prop_assert_eq!(tree.least(), model.iter().copied().min().unwrap());
+            }
+        }
+    }
+}
