@@ -5,9 +5,12 @@
 
 pub mod acpi_pm;
 pub mod bus;
+pub mod channel;
 pub mod lapic;
 pub mod pic;
+pub mod pit;
 pub mod rate;
+pub mod rtc;
 pub mod uart;
 
 /// The access faults: the guest gets a general-protection exception with error code 0.

@@ -17,7 +17,7 @@ pub const PM_END: u16 = 0x60C;
 /// Reset control.
 pub const RESET_CONTROL: u16 = 0xCF9;
 /// Counts of the PM timer in a second (§4.8.3.3).
-pub const PM_TIMER_HZ: u64 = 3_579_545;
+pub const PM_TIMER_HZ: u32 = 3_579_545;
 
 const TIMER_BITS: u64 = (1 << 24) - 1;
 /// SLP_EN in the upper byte of PM1 control.
@@ -51,7 +51,7 @@ impl AcpiPm {
     /// Returns the block with its timer at 0.
     pub const fn new(tsc: Frequency, now: Tsc) -> Self {
         Self {
-            rate: Rate::of_hz(tsc, PM_TIMER_HZ),
+            rate: Rate::of_hz_per(tsc, PM_TIMER_HZ, 1),
             origin: now,
             carry_seen: 0,
             enable: [0; 2],

@@ -8,12 +8,18 @@ mod tests;
 
 use crate::base::time::{Frequency, Tsc};
 use crate::dispatch::device::acpi_pm::{self, AcpiPm, Power};
+use crate::dispatch::device::channel::{self, ChannelIndex, Channels, Peer, Placement};
 use crate::dispatch::device::pic::{Pics, Register};
+use crate::dispatch::device::pit::{self, Pit};
+use crate::dispatch::device::rtc::{self, Rtc};
 use crate::dispatch::device::uart::Uart;
+use alloc::vec::Vec;
 
 /// First port of the console.
 pub const COM1: u16 = 0x3F8;
+const TIMER_IRQ: u8 = 0;
 const COM1_IRQ: u8 = 4;
+const CLOCK_IRQ: u8 = 8;
 /// CONFIG_ADDRESS and CONFIG_DATA: there is no PCI, and the reset register lies in the same bytes.
 const PCI_CONFIG: core::ops::RangeInclusive<u16> = 0xCF8..=0xCFF;
 const KEYBOARD_STATUS: u16 = 0x64;
@@ -58,6 +64,8 @@ pub enum PortEffect {
     PowerOff,
     /// The guest resets itself.
     Reset,
+    /// The guest rings the peer of this channel.
+    Doorbell(ChannelIndex),
 }
 
 /// What a bus is made from.
@@ -67,6 +75,12 @@ pub struct Setup {
     pub tsc: Frequency,
     /// Now.
     pub now: Tsc,
+    /// The wall clock now: seconds since 1970, UTC.
+    pub unix_s: u64,
+    /// RAM from 0, in MiB, for the clock's size fields.
+    pub memory_mib: u32,
+    /// The guest's channels.
+    pub channels: Vec<Placement>,
 }
 
 /// The ports of one guest.
@@ -74,13 +88,27 @@ pub struct Setup {
 pub struct PortBus {
     com1: Uart,
     pics: Pics,
+    pit: Pit,
+    rtc: Rtc,
     pm: AcpiPm,
+    channels: Channels,
+    /// The earlier of the two timers' moments.
+    next_timer: Tsc,
 }
 
 impl PortBus {
     /// Returns the devices of a PC at power-on, as firmware leaves them.
     pub fn new(setup: &Setup) -> Self {
-        Self { com1: Uart::new(), pics: Pics::new(), pm: AcpiPm::new(setup.tsc, setup.now) }
+        let &Setup { tsc, now, unix_s, memory_mib, ref channels } = setup;
+        Self {
+            com1: Uart::new(),
+            pics: Pics::new(),
+            pit: Pit::new(tsc, now),
+            rtc: Rtc::new(&rtc::Setup { tsc, now, unix_s, memory_mib }),
+            pm: AcpiPm::new(tsc, now),
+            channels: Channels::new(channels),
+            next_timer: Tsc::NEVER,
+        }
     }
 
     /// Reads `width` bytes at `port`.
@@ -130,6 +158,30 @@ impl PortBus {
         self.com1.has_room()
     }
 
+    /// When [`PortBus::expire`] is to be called; a moment past when that was not done yet.
+    #[inline]
+    pub const fn next_timer(&self) -> Tsc {
+        self.next_timer
+    }
+
+    /// Tells the timers the time; [`PortBus::interrupt_pending`] may change.
+    #[inline]
+    pub fn expire(&mut self, now: Tsc) {
+        if now >= self.next_timer && self.next_timer != Tsc::NEVER {
+            self.expire_timers(now);
+        }
+    }
+
+    /// Says who is at the other end of a channel.
+    pub fn set_peer(&mut self, index: ChannelIndex, peer: Peer) {
+        self.channels.set_peer(index, peer);
+    }
+
+    /// The vector that a doorbell of the peer raises, if the guest wants one.
+    pub fn doorbell_vector(&self, index: ChannelIndex) -> Option<u8> {
+        self.channels.vector(index)
+    }
+
     /// Whether the 8259A asks for an interrupt; it reaches the bootstrap processor by LINT0.
     #[inline]
     pub const fn interrupt_pending(&self) -> bool {
@@ -148,11 +200,20 @@ impl PortBus {
                 self.route_com1();
                 value
             }
+            pit::CHANNEL_0..=pit::CONTROL => self.pit.read(port, now),
+            pit::SYSTEM_CONTROL_B => self.pit.read_control_b(now),
+            rtc::DATA => {
+                self.expire(now);
+                let value = self.rtc.read(now);
+                self.route_timers();
+                value
+            }
             acpi_pm::PM1_EVENT..acpi_pm::PM_END => self.pm.read(port, now),
+            channel::COUNT..channel::END => self.channels.read(port),
             acpi_pm::RESET_CONTROL => self.pm.read_reset(),
             KEYBOARD_STATUS => KEYBOARD_ABSENT,
             SYSTEM_CONTROL_A => A20_OPEN,
-            // The scenario's own ports (marks) belong here.
+            // Read side of the scenario's own ports (marks at 0xCF0) belongs here.
             _ => Register::at(port).map_or(0xFF, |register| self.pics.read(register)),
         }
     }
@@ -164,11 +225,34 @@ impl PortBus {
                 self.route_com1();
                 left.map_or(PortEffect::None, PortEffect::Console)
             }
+            pit::CHANNEL_0..=pit::CONTROL => {
+                self.expire(now);
+                self.pit.write(port, value, now);
+                self.route_timers();
+                PortEffect::None
+            }
+            pit::SYSTEM_CONTROL_B => {
+                self.pit.write_control_b(value, now);
+                PortEffect::None
+            }
+            rtc::INDEX => {
+                self.rtc.select(value);
+                PortEffect::None
+            }
+            rtc::DATA => {
+                self.expire(now);
+                self.rtc.write(value, now);
+                self.route_timers();
+                PortEffect::None
+            }
             acpi_pm::PM1_EVENT..acpi_pm::PM_END => of_power(self.pm.write(port, value, now)),
+            channel::COUNT..channel::END => {
+                self.channels.write(port, value).map_or(PortEffect::None, PortEffect::Doorbell)
+            }
             acpi_pm::RESET_CONTROL => of_power(self.pm.write_reset(value)),
             KEYBOARD_STATUS if value == KEYBOARD_RESET => PortEffect::Reset,
             SYSTEM_CONTROL_A if value & FAST_RESET != 0 => PortEffect::Reset,
-            // The scenario's own ports (marks) belong here.
+            // Write side of the scenario's own ports (marks at 0xCF0) belongs here, with its own effect.
             _ => {
                 if let Some(register) = Register::at(port) {
                     self.pics.write(register, value);
@@ -180,6 +264,22 @@ impl PortBus {
 
     fn route_com1(&mut self) {
         self.pics.set_line(COM1_IRQ, self.com1.irq_level());
+    }
+
+    #[cold]
+    fn expire_timers(&mut self, now: Tsc) {
+        if self.pit.expire(now) {
+            // The 8259A sees the edge; how long the output was low does not matter to it.
+            self.pics.set_line(TIMER_IRQ, false);
+            self.pics.set_line(TIMER_IRQ, true);
+        }
+        self.rtc.expire(now);
+        self.route_timers();
+    }
+
+    fn route_timers(&mut self) {
+        self.pics.set_line(CLOCK_IRQ, self.rtc.irq_level());
+        self.next_timer = self.pit.next_irq0().min(self.rtc.next_interrupt());
     }
 }
 

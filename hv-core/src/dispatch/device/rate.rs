@@ -10,14 +10,17 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Returns the rate of a device that counts `device_hz` clocks a second; 0 is taken as 1.
-    pub const fn of_hz(tsc: Frequency, device_hz: u64) -> Self {
-        Self::reduced(tsc.khz() * 1000, if device_hz == 0 { 1 } else { device_hz })
-    }
-
     /// Returns the rate of a device whose clock is given in kHz.
     pub const fn of(tsc: Frequency, device: Frequency) -> Self {
         Self::reduced(tsc.khz(), device.khz())
+    }
+
+    /// Returns the rate of a device that counts `device_hz` clocks in `seconds` seconds; 0 is taken as 1.
+    pub const fn of_hz_per(tsc: Frequency, device_hz: u32, seconds: u8) -> Self {
+        Self::reduced(
+            tsc.khz() * 1000 * if seconds == 0 { 1 } else { seconds as u64 },
+            if device_hz == 0 { 1 } else { device_hz as u64 },
+        )
     }
 
     const fn reduced(tsc: u64, device: u64) -> Self {
@@ -61,7 +64,7 @@ mod tests {
     #[test]
     fn a_second_is_the_frequency_in_either_unit() {
         let tsc = Frequency::from_khz(2_499_999).unwrap();
-        let timer = Rate::of_hz(tsc, 3_579_545);
+        let timer = Rate::of_hz_per(tsc, 3_579_545, 1);
         assert_eq!(timer.clocks(Ticks(2_499_999_000)), 3_579_545);
         assert_eq!(timer.ticks(3_579_545), Ticks(2_499_999_000));
         assert_eq!(Rate::of(tsc, tsc).ticks(7), Ticks(7));
@@ -70,9 +73,9 @@ mod tests {
     proptest! {
         #[test]
         fn the_moment_of_a_clock_is_the_first_that_counts_it(
-            tsc_khz in 1_u64..1 << 34, device_hz in 1_u64..1 << 34, clocks in 0_u64..1 << 60,
+            tsc_khz in 1_u64..1 << 34, device_hz: u32, seconds: u8, clocks in 0_u64..1 << 60,
         ) {
-            let rate = Rate::of_hz(Frequency::from_khz(tsc_khz).unwrap(), device_hz);
+            let rate = Rate::of_hz_per(Frequency::from_khz(tsc_khz).unwrap(), device_hz, seconds);
             let at = rate.ticks(clocks);
             if at.0 != u64::MAX {
                 prop_assert!(rate.clocks(at) >= clocks);
@@ -81,8 +84,8 @@ mod tests {
         }
 
         #[test]
-        fn no_length_overflows(tsc_khz in 1_u64..1 << 34, device_hz: u64, length: u64) {
-            let rate = Rate::of_hz(Frequency::from_khz(tsc_khz).unwrap(), device_hz);
+        fn no_length_overflows(tsc_khz in 1_u64..1 << 34, device_hz: u32, seconds: u8, length: u64) {
+            let rate = Rate::of_hz_per(Frequency::from_khz(tsc_khz).unwrap(), device_hz, seconds);
             let _ = (rate.ticks(length), rate.clocks(Ticks(length)));
         }
     }

@@ -1,10 +1,17 @@
 //! A guest's view of its ports.
 
 use super::*;
+use crate::base::addr::GuestPhys;
 use proptest::prelude::*;
 
 fn bus() -> PortBus {
-    PortBus::new(&Setup { tsc: Frequency::from_khz(1_000_000).unwrap(), now: Tsc(0) })
+    PortBus::new(&Setup {
+        tsc: Frequency::from_khz(1_000_000).unwrap(),
+        now: Tsc(0),
+        unix_s: 1_800_000_000,
+        memory_mib: 64,
+        channels: alloc::vec![Placement { at: GuestPhys::new(0x4000_0000).unwrap(), pages: 4 }],
+    })
 }
 
 fn out(bus: &mut PortBus, port: u16, value: u8) -> PortEffect {
@@ -63,6 +70,91 @@ fn console_bytes_leave_and_input_interrupts_by_irq_4() {
     assert!(!bus.interrupt_pending());
 }
 
+/// `init_8259A` for vectors 0x30 and 0x38 with these inputs open.
+fn start_pics(bus: &mut PortBus, open: u16) {
+    let [first, second] = (!open).to_le_bytes();
+    for (port, value) in [
+        (0x20, 0x11),
+        (0x21, 0x30),
+        (0x21, 4),
+        (0x21, 1),
+        (0xA0, 0x11),
+        (0xA1, 0x38),
+        (0xA1, 2),
+        (0xA1, 1),
+        (0x21, first),
+        (0xA1, second),
+    ] {
+        assert_eq!(out(bus, port, value), PortEffect::None);
+    }
+}
+
+#[test]
+fn the_timer_interrupts_by_irq_0_each_period() {
+    let mut bus = bus();
+    start_pics(&mut bus, 1);
+    for (port, value) in [(0x43, 0x34), (0x40, 0x9C), (0x40, 0x2E)] {
+        let _ = out(&mut bus, port, value); // 100 Hz
+    }
+    let mut now = Tsc(0);
+    for n in 1..=5_u64 {
+        let due = bus.next_timer();
+        assert!(due.since(now).0.abs_diff(10_000_000) < 2_000, "{n} {due:?}");
+        now = due;
+        assert!(!bus.interrupt_pending());
+        bus.expire(now);
+        assert!(bus.interrupt_pending());
+        assert_eq!(bus.acknowledge_interrupt(), 0x30);
+        let _ = bus.write(0x20, Width::Byte, 0x60, now);
+    }
+}
+
+#[test]
+fn the_clock_interrupts_by_irq_8() {
+    let mut bus = bus();
+    start_pics(&mut bus, 0x0104);
+    for (port, value) in [(0x70, 0x0B), (0x71, 0x12)] {
+        let _ = out(&mut bus, port, value);
+    }
+    assert_eq!(bus.next_timer(), Tsc(1_000_000_000));
+    bus.expire(Tsc(1_000_000_000));
+    assert_eq!(bus.next_timer(), Tsc::NEVER);
+    assert_eq!(bus.acknowledge_interrupt(), 0x38);
+    let _ = out(&mut bus, 0x70, 0x0C);
+    // Update, and the periodic flag, which needs no enable to be set.
+    assert_eq!(bus.read(0x71, Width::Byte, Tsc(1_000_000_000)), 0xD0);
+    assert_eq!(bus.next_timer(), Tsc(2_000_000_000));
+}
+
+#[test]
+fn a_timer_due_before_a_write_is_not_lost_by_it() {
+    let mut bus = bus();
+    start_pics(&mut bus, 1);
+    for (port, value) in [(0x43, 0x34), (0x40, 0), (0x40, 0x10)] {
+        let _ = out(&mut bus, port, value);
+    }
+    let late = bus.next_timer() + crate::base::time::Ticks(5);
+    assert_eq!(bus.write(0x43, Width::Byte, 0x30, late), PortEffect::None);
+    assert!(bus.interrupt_pending());
+    assert_eq!(bus.next_timer(), Tsc::NEVER);
+}
+
+#[test]
+fn a_doorbell_rings_whatever_its_width() {
+    let mut bus = bus();
+    assert_eq!(bus.read(0xC0F0, Width::Dword, Tsc(0)), 1);
+    assert_eq!(bus.read(0xC100, Width::Dword, Tsc(0)), 0x4_0000);
+    bus.set_peer(ChannelIndex(0), Peer::Present);
+    assert_eq!(bus.read(0xC104, Width::Dword, Tsc(0)), 0x8000_0004);
+    for width in [Width::Byte, Width::Word, Width::Dword] {
+        assert_eq!(bus.write(0xC108, width, 0, Tsc(0)), PortEffect::Doorbell(ChannelIndex(0)));
+    }
+    assert_eq!(bus.doorbell_vector(ChannelIndex(0)), None);
+    assert_eq!(bus.write(0xC10C, Width::Dword, 0x51, Tsc(0)), PortEffect::None);
+    assert_eq!(bus.doorbell_vector(ChannelIndex(0)), Some(0x51));
+    assert_eq!(bus.write(0xC118, Width::Dword, 0, Tsc(0)), PortEffect::None, "there is one channel");
+}
+
 proptest! {
     #[test]
     fn no_access_panics(
@@ -81,6 +173,8 @@ proptest! {
                 let read = bus.read(port, width, now);
                 prop_assert!(width == Width::Dword || read >> (8 * width.bytes()) == 0);
             }
+            bus.expire(now);
+            prop_assert!(bus.next_timer() > now);
             if bus.interrupt_pending() {
                 let _ = bus.acknowledge_interrupt();
             }

@@ -1,0 +1,122 @@
+//! The 8254 interval timer of a PC, ports 0x40 … 0x43, and port 0x61 with the gate and output of channel 2.
+//!
+//! Intel 8254 data sheet, order number 231164-005. Everything is a function of the moment it is asked at; nothing
+//! ticks. Channel 0 drives interrupt 0, channel 1 refreshed memory once, channel 2 is the speaker's and calibrates.
+
+mod channel;
+#[cfg(test)]
+mod tests;
+
+use crate::base::time::{Frequency, Tsc};
+use crate::dispatch::device::acpi_pm::PM_TIMER_HZ;
+use crate::dispatch::device::rate::Rate;
+use channel::Channel;
+
+/// Port of channel 0.
+pub const CHANNEL_0: u16 = 0x40;
+/// Port of the control word.
+pub const CONTROL: u16 = 0x43;
+/// System control port B.
+pub const SYSTEM_CONTROL_B: u16 = 0x61;
+
+const GATE_2: u8 = 1 << 0;
+/// Gate 2, speaker, and two check enables keep what is written.
+const WRITABLE: u8 = 0x0F;
+const REFRESH: u8 = 1 << 4;
+const OUTPUT_2: u8 = 1 << 5;
+/// Clocks between two refresh cycles: 15 µs.
+const REFRESH_CLOCKS: u64 = 18;
+const READ_BACK: u8 = 3;
+const READ_BACK_NOT_COUNT: u8 = 1 << 5;
+const READ_BACK_NOT_STATUS: u8 = 1 << 4;
+
+/// The timer.
+#[derive(Clone, Debug)]
+pub struct Pit {
+    rate: Rate,
+    origin: Tsc,
+    channels: [Channel; 3],
+    control_b: u8,
+    next_irq0: Tsc,
+}
+
+impl Pit {
+    /// Returns the timer with nothing programmed.
+    pub fn new(tsc: Frequency, now: Tsc) -> Self {
+        Self {
+            // A third of the PM timer's clock, as on the boards: 14.31818 MHz / 12.
+            rate: Rate::of_hz_per(tsc, PM_TIMER_HZ, 3),
+            origin: now,
+            channels: [Channel::new(true), Channel::new(true), Channel::new(false)],
+            control_b: 0,
+            next_irq0: Tsc::NEVER,
+        }
+    }
+
+    /// When the output of channel 0 rises next; a moment past when that was not told yet.
+    #[inline]
+    pub const fn next_irq0(&self) -> Tsc {
+        self.next_irq0
+    }
+
+    /// Whether the output of channel 0 rose; told once, however often it did.
+    pub fn expire(&mut self, now: Tsc) -> bool {
+        if now < self.next_irq0 || self.next_irq0 == Tsc::NEVER {
+            return false;
+        }
+        self.rearm(now);
+        true
+    }
+
+    /// Reads port 0x40 … 0x43; the control port reads all ones.
+    pub fn read(&mut self, port: u16, now: Tsc) -> u8 {
+        let clock = self.clock(now);
+        self.channels.get_mut(usize::from(port & 3)).map_or(0xFF, |channel| channel.read(clock))
+    }
+
+    /// Writes port 0x40 … 0x43.
+    pub fn write(&mut self, port: u16, value: u8, now: Tsc) {
+        let clock = self.clock(now);
+        if let Some(channel) = self.channels.get_mut(usize::from(port & 3)) {
+            channel.write(value, clock);
+        } else if value >> 6 == READ_BACK {
+            for (n, channel) in self.channels.iter_mut().enumerate() {
+                if value >> (n + 1) & 1 != 0 {
+                    channel.latch(value & READ_BACK_NOT_COUNT == 0, value & READ_BACK_NOT_STATUS == 0, clock);
+                }
+            }
+        } else if let Some(channel) = self.channels.get_mut(usize::from(value >> 6)) {
+            channel.control(value, clock);
+        }
+        self.rearm(now);
+    }
+
+    /// Reads port 0x61.
+    pub fn read_control_b(&self, now: Tsc) -> u8 {
+        let clock = self.clock(now);
+        let refresh = if (clock / REFRESH_CLOCKS) & 1 != 0 { REFRESH } else { 0 };
+        let [_, _, speaker] = &self.channels;
+        let output = if speaker.output(clock) { OUTPUT_2 } else { 0 };
+        self.control_b | refresh | output
+    }
+
+    /// Writes port 0x61.
+    pub fn write_control_b(&mut self, value: u8, now: Tsc) {
+        let clock = self.clock(now);
+        self.control_b = value & WRITABLE;
+        let [_, _, speaker] = &mut self.channels;
+        speaker.set_gate(value & GATE_2 != 0, clock);
+    }
+
+    const fn clock(&self, now: Tsc) -> u64 {
+        self.rate.clocks(now.since(self.origin))
+    }
+
+    fn rearm(&mut self, now: Tsc) {
+        let [timer, _, _] = &self.channels;
+        self.next_irq0 = match timer.next_rise(self.clock(now)) {
+            Some(clock) => self.origin + self.rate.ticks(clock),
+            None => Tsc::NEVER,
+        };
+    }
+}
