@@ -34,17 +34,31 @@ impl Region {
         Self { first: first.cast(), words }
     }
 
-    /// Returns the address of a word.
+    /// Returns the address of the first of `count` words.
     ///
     /// # Panics
     ///
-    /// When there is no such word.
+    /// When they are not all there.
     #[inline(always)]
-    fn at(&self, index: usize) -> NonNull<AtomicU64> {
-        assert!(index < self.words, "word {index} of a region of {}", self.words);
-        // SAFETY: `index` is below `words` (asserted), so the address lies in the range that `new` was promised.
+    fn at(&self, index: usize, count: usize) -> NonNull<AtomicU64> {
+        if count > self.words || index > self.words - count {
+            outside(index, count, self.words);
+        }
+        // SAFETY: `index` is at most `words` (checked), so the address lies in the range that `new` was promised, or at its
+        // end when `count` is 0.
         unsafe { self.first.add(index) }
     }
+}
+
+/// Ends with a message; apart, so that the accesses stay a compare and a move.
+#[expect(
+    clippy::panic,
+    reason = "a bug of this crate: the rings compute no such index, whatever the peer writes"
+)]
+#[cold]
+#[inline(never)]
+fn outside(index: usize, count: usize, words: usize) -> ! {
+    panic!("{count} words from {index} on, of a region of {words}")
 }
 
 impl Memory for Region {
@@ -57,24 +71,42 @@ impl Memory for Region {
     fn load(&self, index: usize) -> u64 {
         // SAFETY: `at` gives an aligned word that is mapped for as long as `self` lives and accessed atomically by everybody
         // in this program (contract of `new`).
-        unsafe { self.at(index).as_ref() }.load(Ordering::Relaxed)
+        unsafe { self.at(index, 1).as_ref() }.load(Ordering::Relaxed)
     }
 
     #[inline(always)]
     fn store(&self, index: usize, value: u64) {
         // SAFETY: as in `load`; the range is writable too.
-        unsafe { self.at(index).as_ref() }.store(value, Ordering::Relaxed);
+        unsafe { self.at(index, 1).as_ref() }.store(value, Ordering::Relaxed);
     }
 
     #[inline(always)]
     fn load_acquire(&self, index: usize) -> u64 {
         // SAFETY: as in `load`.
-        unsafe { self.at(index).as_ref() }.load(Ordering::Acquire)
+        unsafe { self.at(index, 1).as_ref() }.load(Ordering::Acquire)
     }
 
     #[inline(always)]
     fn store_release(&self, index: usize, value: u64) {
         // SAFETY: as in `store`.
-        unsafe { self.at(index).as_ref() }.store(value, Ordering::Release);
+        unsafe { self.at(index, 1).as_ref() }.store(value, Ordering::Release);
+    }
+
+    #[inline(always)]
+    fn copy_out(&self, index: usize, to: &mut [u64]) {
+        let first = self.at(index, to.len());
+        for (offset, word) in to.iter_mut().enumerate() {
+            // SAFETY: as in `load`; `offset` is below the count that `at` checked.
+            *word = unsafe { first.add(offset).as_ref() }.load(Ordering::Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    fn copy_in(&self, index: usize, from: &[u64]) {
+        let first = self.at(index, from.len());
+        for (offset, word) in from.iter().enumerate() {
+            // SAFETY: as in `store`; `offset` is below the count that `at` checked.
+            unsafe { first.add(offset).as_ref() }.store(*word, Ordering::Relaxed);
+        }
     }
 }

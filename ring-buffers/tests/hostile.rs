@@ -244,10 +244,22 @@ fn a_ring_of_another_shape_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "word 48 of a region of 48")]
 fn a_region_ends_where_it_ends() {
     let fenced = Fenced::new(48);
-    let _ = fenced.region().load(48);
+    let region = fenced.region();
+    region.store(47, 9);
+    let mut all = [0; 48];
+    region.copy_out(0, &mut all);
+    assert_eq!(all[47], 9);
+    region.copy_out(48, &mut []);
+    for (index, count) in [(48, 1), (47, 2), (0, 49), (usize::MAX, 1), (49, 0)] {
+        let outside = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            region.copy_in(index, &vec![0; count]);
+        }));
+        assert!(outside.is_err(), "index={index} count={count}");
+    }
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| region.load(48))).is_err());
+    assert!(fenced.canaries_live());
 }
 
 #[test]
