@@ -11,8 +11,10 @@ pub(crate) mod lapic;
 pub(crate) mod line;
 pub(crate) mod percpu;
 pub(crate) mod port;
+pub(crate) mod shared;
 pub(crate) mod start_info;
 pub(crate) mod tables;
+pub(crate) mod thread;
 pub(crate) mod trampoline;
 pub(crate) mod trap;
 

@@ -39,6 +39,13 @@ pub fn take() {
     }
 }
 
+/// Sets an event on this processor; it is taken at the next [`take`], or by the event vector once interrupts are on and
+/// the hypervisor has looked.
+#[inline]
+pub fn set_own(event: u8) {
+    percpu::this().event().0[word::PENDING].fetch_or(bit(event), Ordering::SeqCst);
+}
+
 /// Whether anything is pending on this processor.
 #[inline]
 pub fn is_pending() -> bool {

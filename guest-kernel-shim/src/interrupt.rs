@@ -80,9 +80,10 @@ pub(crate) fn dispatch(vector: u8) {
     }
 }
 
-/// Tells the local APIC that the interrupt in service is done. Before the handler runs, since gates keep IF clear and a
+/// Tells the local APIC that the interrupt in service is done; without one, nothing happens. Before the handler runs, since gates keep IF clear and a
 /// handler may end by waiting.
-fn acknowledge() {
+#[inline]
+pub fn acknowledge() {
     if !platform::is_cooperative() {
         lapic::write(Register::EOI, 0);
     }

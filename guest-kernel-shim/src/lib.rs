@@ -14,6 +14,7 @@
 mod arch;
 pub mod boot;
 pub mod call;
+pub mod channel;
 pub mod clock;
 pub mod console;
 mod cooperative;
@@ -28,8 +29,10 @@ pub mod ipi;
 pub mod lock;
 pub mod mark;
 pub mod platform;
+pub mod probe;
 pub mod shutdown;
 pub mod smp;
+pub mod thread;
 pub mod timer;
 
 pub use boot::Boot;

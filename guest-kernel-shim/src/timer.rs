@@ -39,6 +39,16 @@ pub fn cancel(id: Id) -> bool {
     })
 }
 
+/// Moves a timer of this processor; answers whether it was still there.
+#[inline]
+pub fn rearm(id: Id, at_tsc: u64) -> bool {
+    on_queue(|queue| {
+        let found = queue.rearm(id, at_tsc);
+        hardware::arm(queue.earliest_tsc());
+        found
+    })
+}
+
 /// Waits, idle, until the TSC has passed `at_tsc`. When the queue is full, polls.
 pub fn sleep_until(at_tsc: u64) {
     let timer = at(at_tsc, |_| (), 0);

@@ -2,38 +2,57 @@
 #![expect(unsafe_code, reason = "VMMCALL; the hypervisor writes where the arguments say")]
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 use pv_abi::call::{Call, Code};
 use pv_abi::cpuid::CallInstruction;
 
-static INTEL: AtomicBool = AtomicBool::new(false);
+/// How calls are made: 0 = not at all, [`AMD`] or [`INTEL`]. One load tells, on the path of every call.
+static HOW: AtomicU8 = AtomicU8::new(0);
+const AMD: u8 = 1;
+const INTEL: u8 = 2;
 
-/// From now on calls are made by this instruction.
+/// From now on calls are made by this instruction. Comity is there.
 pub(crate) fn choose(instruction: CallInstruction) {
-    INTEL.store(instruction == CallInstruction::VMCALL, Ordering::Relaxed);
+    let how = if instruction == CallInstruction::VMCALL { INTEL } else { AMD };
+    HOW.store(how, Ordering::Relaxed);
 }
 
-/// Calls the hypervisor.
+/// Calls the hypervisor; where Comity is not announced, answers that it is not.
 ///
 /// # Safety
 ///
-/// Comity is there ([`crate::platform::is_cooperative`]), and what the call does to memory or to this processor breaks
-/// nothing that Rust relies on. RAX and RDX change, nothing else: that is the ABI.
+/// What the call does to memory or to this processor breaks nothing that Rust relies on.
 #[inline(always)]
 pub(crate) unsafe fn call(call: Call, [rdi, rsi, rdx, r10]: [u64; 4]) -> (Code, u64) {
     let (code, value);
-    if INTEL.load(Ordering::Relaxed) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            asm!("vmcall", inlateout("rax") call.0 => code, inlateout("rdx") rdx => value,
-                in("rdi") rdi, in("rsi") rsi, in("r10") r10, options(nostack));
-        }
-    } else {
-        // SAFETY: the caller's promise.
+    if HOW.load(Ordering::Relaxed) == AMD {
+        // SAFETY: Comity is there; RAX and RDX change, nothing else: that is the ABI. The caller answers for the rest.
         unsafe {
             asm!("vmmcall", inlateout("rax") call.0 => code, inlateout("rdx") rdx => value,
                 in("rdi") rdi, in("rsi") rsi, in("r10") r10, options(nostack));
         }
+        (Code(code), value)
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { call_otherwise(call, [rdi, rsi, rdx, r10]) }
+    }
+}
+
+/// As [`call`], on Intel or where nobody is there.
+///
+/// # Safety
+///
+/// As [`call`].
+#[cold]
+unsafe fn call_otherwise(call: Call, [rdi, rsi, rdx, r10]: [u64; 4]) -> (Code, u64) {
+    if HOW.load(Ordering::Relaxed) != INTEL {
+        return (Code::NOT_SUPPORTED, 0);
+    }
+    let (code, value);
+    // SAFETY: as in `call`.
+    unsafe {
+        asm!("vmcall", inlateout("rax") call.0 => code, inlateout("rdx") rdx => value,
+            in("rdi") rdi, in("rsi") rsi, in("r10") r10, options(nostack));
     }
     (Code(code), value)
 }
@@ -41,10 +60,7 @@ pub(crate) unsafe fn call(call: Call, [rdi, rsi, rdx, r10]: [u64; 4]) -> (Code, 
 /// Calls that cannot break memory whatever the arguments: the answer is the only effect that Rust sees.
 #[inline(always)]
 pub(crate) fn harmless(number: Harmless, rdi: u64, rsi: u64, rdx: u64) -> (Code, u64) {
-    if !crate::platform::is_cooperative() {
-        return (Code::NOT_SUPPORTED, 0);
-    }
-    // SAFETY: Comity is there, and none of the calls in `Harmless` writes to memory that Rust knows of.
+    // SAFETY: none of the calls in `Harmless` writes to memory that Rust knows of.
     unsafe { call(number.0, [rdi, rsi, rdx, 0]) }
 }
 
@@ -74,34 +90,25 @@ impl Harmless {
 pub fn console_write(bytes: &[u8]) -> (Code, u64) {
     // Guest-physical is linear here: the first 4 GiB are mapped onto themselves.
     let address = bytes.as_ptr().expose_provenance() as u64;
-    if !crate::platform::is_cooperative() {
-        return (Code::NOT_SUPPORTED, 0);
-    }
     let write = pv_abi::call::ConsoleOp::WRITE.0;
-    // SAFETY: Comity is there and only reads the slice.
+    // SAFETY: the call only reads the slice.
     unsafe { call(Call::CONSOLE, [write, address, bytes.len() as u64, 0]) }
 }
 
 /// Reads input of the console into `bytes`.
 pub fn console_read(bytes: &mut [u8]) -> (Code, u64) {
     let address = bytes.as_mut_ptr().expose_provenance() as u64;
-    if !crate::platform::is_cooperative() {
-        return (Code::NOT_SUPPORTED, 0);
-    }
     let read = pv_abi::call::ConsoleOp::READ.0;
-    // SAFETY: Comity is there and writes at most the slice, which is borrowed for writing.
+    // SAFETY: the call writes at most the slice, which is borrowed for writing.
     unsafe { call(Call::CONSOLE, [read, address, bytes.len() as u64, 0]) }
 }
 
 /// Starts another processor in [`super::entry::shim_start_other`], on a stack that only it uses.
 pub(crate) fn vcpu_start(index: usize, stack_top: u64) -> (Code, u64) {
-    if !crate::platform::is_cooperative() {
-        return (Code::NOT_SUPPORTED, 0);
-    }
     let entry = (super::entry::shim_start_other as *const ()).expose_provenance() as u64;
     // A function expects the stack as a CALL leaves it: 8 below a multiple of 16.
     let stack = stack_top - 8;
-    // SAFETY: Comity is there; the entry is a function of one argument that never returns, and the stack is its own.
+    // SAFETY: the entry is a function of one argument that never returns, and the stack is its own.
     unsafe { call(Call::VCPU_START, [index as u64, entry, stack, index as u64]) }
 }
 
@@ -111,9 +118,6 @@ pub(crate) fn vcpu_start(index: usize, stack_top: u64) -> (Code, u64) {
 ///
 /// `gpa` lies in the window, where no Rust object is, and `pages` from there are free.
 pub(crate) unsafe fn map(table: pv_abi::table::Table, gpa: u64) -> Code {
-    if !crate::platform::is_cooperative() {
-        return Code::NOT_SUPPORTED;
-    }
     // SAFETY: the caller's promise; the hypervisor refuses what is outside the window.
     unsafe { call(Call::MAP, [table.0, gpa, 0, 0]) }.0
 }

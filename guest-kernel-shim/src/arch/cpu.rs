@@ -5,16 +5,20 @@ use core::arch::asm;
 
 /// What CPUID answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Cpuid {
+pub struct Cpuid {
+    /// EAX.
     pub eax: u32,
+    /// EBX.
     pub ebx: u32,
+    /// ECX.
     pub ecx: u32,
+    /// EDX.
     pub edx: u32,
 }
 
 /// Executes CPUID.
 #[inline]
-pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
+pub fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
     let (eax, ebx, ecx, edx);
     // SAFETY: CPUID changes four registers only; RBX, which the compiler keeps, is put back.
     unsafe {

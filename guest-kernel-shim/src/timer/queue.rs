@@ -40,6 +40,24 @@ impl<const N: usize> Queue<N> {
         Some(id)
     }
 
+    /// Moves a deadline; answers whether it was there.
+    pub(super) fn rearm(&mut self, id: Id, at_tsc: u64) -> bool {
+        let Some(used) = self.entries.get_mut(..self.len) else { return false };
+        let Some(entry) = used.iter_mut().flatten().find(|entry| entry.id == id) else { return false };
+        entry.at_tsc = at_tsc;
+        if used.len() > 1 {
+            // Stable, and nearly sorted already: an insertion sort in effect.
+            for end in 1..used.len() {
+                let mut place = end;
+                while place > 0 && key(used, place - 1) < key(used, place) {
+                    used.swap(place - 1, place);
+                    place -= 1;
+                }
+            }
+        }
+        true
+    }
+
     /// Takes a deadline out; answers whether it was there.
     pub(super) fn remove(&mut self, id: Id) -> bool {
         let Some(used) = self.entries.get_mut(..self.len) else { return false };
@@ -77,6 +95,10 @@ impl<const N: usize> Queue<N> {
     }
 }
 
+fn key(entries: &[Option<Entry>], place: usize) -> u64 {
+    entries.get(place).copied().flatten().map_or(0, |entry| entry.at_tsc)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +115,19 @@ mod tests {
         assert!(queue.pop_due(9).is_none());
         let order: [_; 5] = core::array::from_fn(|_| queue.pop_due(100).map(|(_, argument)| argument));
         assert_eq!(order, [Some(1), Some(3), Some(2), Some(0), Some(4)]);
+        assert_eq!(queue.earliest_tsc(), None);
+    }
+
+    #[test]
+    fn a_moved_deadline_comes_out_where_it_belongs_and_the_others_stay() {
+        let mut queue = Queue::<8>::new();
+        let ids: [_; 4] =
+            core::array::from_fn(|n| queue.insert(10 * n as u64 + 10, nothing, n as u64).unwrap());
+        assert!(queue.rearm(ids[0], 35));
+        assert!(queue.rearm(ids[3], 5));
+        let order: [_; 4] = core::array::from_fn(|_| queue.pop_due(100).map(|(_, argument)| argument));
+        assert_eq!(order, [Some(3), Some(1), Some(2), Some(0)]);
+        assert!(!queue.rearm(ids[0], 1));
         assert_eq!(queue.earliest_tsc(), None);
     }
 

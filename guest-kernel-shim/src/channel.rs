@@ -1,0 +1,121 @@
+//! Channels to other guests: shared pages and a doorbell each way.
+//!
+//! A cooperative guest places the pages by MAP and binds the peer's doorbell to an event. A full guest finds a device at
+//! fixed ports (as ivshmem has it): where the pages are, a doorbell to write, a vector to be raised.
+
+mod device;
+mod endpoint;
+
+use crate::arch::shared::Pages;
+use crate::call::{self, Code, Info};
+use crate::interrupt::{self, Handler};
+use crate::platform::{Mode, mode};
+use crate::{event, smp};
+
+pub use endpoint::{Endpoint, NotConnected};
+
+/// Events that channels use: this and those after it.
+const EVENT_FIRST: u8 = 16;
+/// Channels that have an event and a vector.
+const MOST: u8 = 32;
+
+/// Why a channel cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoChannel {
+    /// This guest has no channel of that number.
+    NoSuchChannel,
+    /// The hypervisor refused.
+    Refused(Code),
+    /// Its pages are not where this kernel can reach them.
+    OutOfReach,
+}
+
+/// Which half of the pages this end sends on; the two ends must differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// Sends on the first half.
+    First,
+    /// Sends on the second half.
+    Second,
+}
+
+/// A channel that this kernel has opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Channel {
+    number: u8,
+    pages: Pages,
+}
+
+/// How many channels this guest has.
+pub fn count() -> u8 {
+    let count = match mode() {
+        Mode::Cooperative => call::info(Info::CHANNELS).unwrap_or(0),
+        Mode::Full => u64::from(device::count()),
+        Mode::Bare => 0,
+    };
+    u8::try_from(count).unwrap_or(MOST).min(MOST)
+}
+
+impl Channel {
+    /// Opens a channel of this guest, in the order of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or its pages cannot be had.
+    pub fn open(number: u8) -> Result<Self, NoChannel> {
+        if number >= count() {
+            return Err(NoChannel::NoSuchChannel);
+        }
+        let pages = if mode() == Mode::Cooperative {
+            let (pages, _) = call::query(number).map_err(NoChannel::Refused)?;
+            let window = call::info(Info::WINDOW_BASE).map_err(NoChannel::Refused)?;
+            Pages::place(number, pages, window).map_err(NoChannel::Refused)?
+        } else {
+            device::pages(number).ok_or(NoChannel::OutOfReach)?
+        };
+        Ok(Self { number, pages })
+    }
+
+    /// Pages shared with the peer.
+    pub fn pages(&self) -> usize {
+        self.pages.count()
+    }
+
+    /// Whether the peer listens.
+    pub fn is_peer_there(&self) -> bool {
+        match mode() {
+            Mode::Cooperative => call::query(self.number).is_ok_and(|(_, bound)| bound),
+            Mode::Full | Mode::Bare => device::is_peer_there(self.number),
+        }
+    }
+
+    /// Makes the peer's doorbell run `handler`, on this processor.
+    ///
+    /// # Errors
+    ///
+    /// When the hypervisor refuses to bind it.
+    pub fn listen(&self, handler: Handler) -> Result<(), NoChannel> {
+        if mode() == Mode::Cooperative {
+            let event = EVENT_FIRST + self.number;
+            event::handle(event, handler);
+            let vcpu = u8::try_from(smp::this()).unwrap_or(0);
+            call::bind(self.number, vcpu, event).map_err(NoChannel::Refused)
+        } else {
+            let vector = interrupt::CHANNEL_FIRST + self.number;
+            interrupt::handle(vector, handler);
+            device::listen(self.number, vector);
+            Ok(())
+        }
+    }
+
+    /// Rings the peer's doorbell.
+    #[inline]
+    pub fn ring(&self) {
+        match mode() {
+            Mode::Cooperative => {
+                call::ring(self.number);
+            }
+            Mode::Full | Mode::Bare => device::ring(self.number),
+        }
+    }
+}

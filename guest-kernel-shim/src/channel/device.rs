@@ -1,0 +1,49 @@
+//! The channel device of a full guest: 16 ports a channel from 0xc100 on, their number at 0xc0f0.
+
+use crate::arch::port::SafePort;
+use crate::arch::shared::Pages;
+
+/// What a port answers where nothing is.
+const NOTHING: u32 = u32::MAX;
+
+/// Registers of a channel, as offsets.
+const FRAME: u16 = 0;
+const PAGES: u16 = 4;
+const DOORBELL: u16 = 8;
+const VECTOR: u16 = 12;
+
+/// In [`PAGES`]: the peer listens.
+const PEER: u32 = 1 << 16;
+
+fn port(channel: u8, register: u16) -> SafePort {
+    SafePort::CHANNEL_0.plus(u16::from(channel) * 16 + register)
+}
+
+/// How many channels there are.
+pub(super) fn count() -> u32 {
+    match SafePort::CHANNELS.read_u32() {
+        NOTHING => 0,
+        count => count,
+    }
+}
+
+/// The shared pages of a channel that is there.
+pub(super) fn pages(channel: u8) -> Option<Pages> {
+    let frame = u64::from(port(channel, FRAME).read_u32());
+    #[expect(clippy::cast_possible_truncation, reason = "the number is bits 15:0")]
+    let pages = port(channel, PAGES).read_u32() as u16;
+    Pages::of_device(frame << 12, pages)
+}
+
+pub(super) fn is_peer_there(channel: u8) -> bool {
+    port(channel, PAGES).read_u32() & PEER != 0
+}
+
+pub(super) fn listen(channel: u8, vector: u8) {
+    port(channel, VECTOR).write_u32(u32::from(vector));
+}
+
+#[inline]
+pub(super) fn ring(channel: u8) {
+    port(channel, DOORBELL).write_u32(1);
+}
