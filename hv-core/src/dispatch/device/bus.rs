@@ -87,6 +87,8 @@ pub struct Setup {
 #[derive(Clone, Debug)]
 pub struct PortBus {
     com1: Uart,
+    /// What the 8259A was told of COM1's interrupt line.
+    com1_level: bool,
     pics: Pics,
     pit: Pit,
     rtc: Rtc,
@@ -102,6 +104,7 @@ impl PortBus {
         let &Setup { tsc, now, unix_s, memory_mib, ref channels } = setup;
         Self {
             com1: Uart::new(),
+            com1_level: false,
             pics: Pics::new(),
             pit: Pit::new(tsc, now),
             rtc: Rtc::new(&rtc::Setup { tsc, now, unix_s, memory_mib }),
@@ -128,6 +131,7 @@ impl PortBus {
 
     /// Writes the lower `width` bytes of `value` at `port`.
     pub fn write(&mut self, port: u16, width: Width, value: u32, now: Tsc) -> PortEffect {
+        // A port that is written as a whole (marks at 0xCF0) is to be matched here, before the access is split.
         let bytes = value.to_le_bytes();
         if width == Width::Byte {
             return self.write_byte(port, bytes[0], now);
@@ -213,7 +217,6 @@ impl PortBus {
             acpi_pm::RESET_CONTROL => self.pm.read_reset(),
             KEYBOARD_STATUS => KEYBOARD_ABSENT,
             SYSTEM_CONTROL_A => A20_OPEN,
-            // Read side of the scenario's own ports (marks at 0xCF0) belongs here.
             _ => Register::at(port).map_or(0xFF, |register| self.pics.read(register)),
         }
     }
@@ -252,7 +255,6 @@ impl PortBus {
             acpi_pm::RESET_CONTROL => of_power(self.pm.write_reset(value)),
             KEYBOARD_STATUS if value == KEYBOARD_RESET => PortEffect::Reset,
             SYSTEM_CONTROL_A if value & FAST_RESET != 0 => PortEffect::Reset,
-            // Write side of the scenario's own ports (marks at 0xCF0) belongs here, with its own effect.
             _ => {
                 if let Some(register) = Register::at(port) {
                     self.pics.write(register, value);
@@ -262,8 +264,14 @@ impl PortBus {
         }
     }
 
+    /// Console output is the most frequent access: the 8259A is bothered only by a change.
+    #[inline]
     fn route_com1(&mut self) {
-        self.pics.set_line(COM1_IRQ, self.com1.irq_level());
+        let level = self.com1.irq_level();
+        if level != self.com1_level {
+            self.com1_level = level;
+            self.pics.set_line(COM1_IRQ, level);
+        }
     }
 
     #[cold]

@@ -49,7 +49,7 @@ impl Register {
 }
 
 /// Both chips.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Pics {
     first: Chip,
     second: Chip,
@@ -58,6 +58,7 @@ pub struct Pics {
 }
 
 impl Pics {
+    #[expect(clippy::new_without_default, reason = "the state after firmware is one of several")]
     /// Returns the pair as firmware leaves it: vectors 0x08 and 0x70, everything masked.
     pub fn new() -> Self {
         Self { first: Chip::new(0x08), second: Chip::new(0x70), output: false }

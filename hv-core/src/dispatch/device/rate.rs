@@ -31,6 +31,12 @@ impl Rate {
         Self { tsc: tsc / a, device: device / a }
     }
 
+    /// Ticks of one clock, where that is a whole number of at most 32 bits.
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half is compared with zero first")]
+    pub const fn whole_ticks(self) -> Option<u32> {
+        if self.device == 1 && self.tsc >> 32 == 0 { Some(self.tsc as u32) } else { None }
+    }
+
     /// Ticks after which `clocks` clocks have passed: rounded up, saturating. `clocks(ticks(n)) >= n`.
     #[inline]
     pub const fn ticks(self, clocks: u64) -> Ticks {

@@ -164,7 +164,8 @@ impl Uart {
     /// The level of the interrupt line.
     #[inline]
     pub fn irq_level(&self) -> bool {
-        self.control.contains(Control::OUT2)
+        !self.enable.is_empty()
+            && self.control.contains(Control::OUT2)
             && !self.control.contains(Control::LOOP)
             && self.reason() != IIR_NONE
     }

@@ -51,6 +51,8 @@ pub(super) enum Request {
 pub(super) const ICR_RESERVED: u64 = 0xFFF3_2000;
 /// The former delivery status.
 pub(super) const ICR_BUSY: u64 = 1 << 12;
+/// Delivery mode and shorthand.
+const ICR_UNCOMMON: u64 = 7 << 8 | 3 << 18;
 const ICR_LOGICAL: u64 = 1 << 11;
 const ICR_ASSERT: u64 = 1 << 14;
 const ICR_LEVEL: u64 = 1 << 15;
@@ -59,9 +61,24 @@ const BROADCAST: u32 = u32::MAX;
 
 impl Request {
     /// Decodes an ICR value whose reserved bits are zero.
+    #[inline]
     pub(super) const fn decode(icr: u64) -> Self {
         let [vector, _, _, _, d0, d1, d2, d3] = icr.to_le_bytes();
         let target = u32::from_le_bytes([d0, d1, d2, d3]);
+        if icr & ICR_UNCOMMON == 0 && vector >= LOWEST_LEGAL_VECTOR {
+            // Nearly all: fixed, to one or to a set.
+            let to = if icr & ICR_LOGICAL != 0 {
+                Destination::Logical(target)
+            } else {
+                Destination::Physical(target)
+            };
+            return Self::Send(Ipi { to, delivery: Delivery::Fixed(vector) });
+        }
+        Self::decode_uncommon(icr, vector, target)
+    }
+
+    #[inline(never)]
+    const fn decode_uncommon(icr: u64, vector: u8, target: u32) -> Self {
         let delivery = match icr >> 8 & 7 {
             0 | 1 if vector < LOWEST_LEGAL_VECTOR => return Self::IllegalVector,
             0 => Delivery::Fixed(vector),

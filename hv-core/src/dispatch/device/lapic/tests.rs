@@ -1,6 +1,7 @@
 //! Register sequences as kernels issue them, and arbitrary ones.
 
 use super::*;
+use crate::dispatch::device::Gp;
 use proptest::prelude::*;
 use register as r;
 

@@ -2,7 +2,7 @@
 //!
 //! A late periodic timer fires once and goes on along its grid: no burst pays for time its vCPU was off the CPU.
 
-use crate::base::time::Tsc;
+use crate::base::time::{Ticks, Tsc};
 use crate::dispatch::device::rate::Rate;
 
 /// What starts the timer, and what happens when it ends.
@@ -19,6 +19,10 @@ pub(super) struct Timer {
     mode: Mode,
     /// The divide configuration register as written.
     divide: u32,
+    /// log2 of the divisor.
+    shift: u32,
+    /// Ticks of one count, where that is a whole number; else 0.
+    whole_ticks: u32,
     initial: u32,
     /// Where bus clocks are counted from.
     origin: Tsc,
@@ -33,15 +37,19 @@ pub(super) const DIVIDE_BITS: u64 = 0b1011;
 
 impl Timer {
     pub(super) const fn new(rate: Rate) -> Self {
-        Self {
+        let mut timer = Self {
             rate,
             mode: Mode::OneShot,
             divide: 0,
+            shift: 0,
+            whole_ticks: 0,
             initial: 0,
             origin: Tsc(0),
             due_clocks: 0,
             expiry: Tsc::NEVER,
-        }
+        };
+        timer.divide_by(0);
+        timer
     }
 
     /// The state after reset.
@@ -62,14 +70,19 @@ impl Timer {
         self.expiry
     }
 
-    /// log2 of the divisor: 0b000 is 2, 0b110 is 128, 0b111 is 1 (SDM figure 11-10).
-    const fn shift(&self) -> u32 {
-        ((self.divide & 3 | self.divide >> 1 & 4) + 1) & 7
+    /// Takes in the divide configuration register: 0b000 is 2, 0b110 is 128, 0b111 is 1 (SDM figure 11-10).
+    const fn divide_by(&mut self, divide: u32) {
+        self.divide = divide;
+        self.shift = ((divide & 3 | divide >> 1 & 4) + 1) & 7;
+        self.whole_ticks = match self.rate.whole_ticks() {
+            Some(ticks) if ticks.leading_zeros() >= self.shift => ticks << self.shift,
+            _ => 0,
+        };
     }
 
     /// Bus clocks from one expiry to the next.
     const fn period_clocks(&self) -> u64 {
-        (self.initial as u64) << self.shift()
+        (self.initial as u64) << self.shift
     }
 
     /// Switching to or from TSC-deadline disarms; between the other two the count goes on.
@@ -91,20 +104,31 @@ impl Timer {
         self.start(count, now);
     }
 
-    #[inline]
+    #[inline(always)] // the hot half of a write to the initial count; the other caller is rare
     fn start(&mut self, count: u32, now: Tsc) {
         self.origin = now;
-        self.due_clocks = u64::from(count) << self.shift();
-        self.expiry = if count == 0 { Tsc::NEVER } else { now + self.rate.ticks(self.due_clocks) };
+        self.due_clocks = u64::from(count) << self.shift;
+        let length = if self.whole_ticks != 0 {
+            Ticks(u64::from(count) * u64::from(self.whole_ticks))
+        } else {
+            self.uneven_length()
+        };
+        self.expiry = if count == 0 { Tsc::NEVER } else { now + length };
+    }
+
+    #[inline(never)]
+    fn uneven_length(&self) -> Ticks {
+        self.rate.ticks(self.due_clocks)
     }
 
     /// Changes the divisor; a running count goes on from where it is.
+    #[inline(never)]
     pub(super) fn set_divide(&mut self, divide: u32, now: Tsc) {
         if divide == self.divide {
             return;
         }
         let count = self.current(now);
-        self.divide = divide;
+        self.divide_by(divide);
         if self.expiry != Tsc::NEVER && self.mode != Mode::Deadline {
             // A count that has run out and is not yet delivered stays due.
             self.start(count.max(1), now);
@@ -138,7 +162,7 @@ impl Timer {
             }
             (_, Mode::OneShot | Mode::Deadline) => 0,
         };
-        u32::try_from(left.div_ceil(1 << self.shift())).map_or(self.initial, |left| left.min(self.initial))
+        u32::try_from(left.div_ceil(1 << self.shift)).map_or(self.initial, |left| left.min(self.initial))
     }
 
     /// Whether an expiry has come; it is told once, and what comes next is armed.
@@ -154,6 +178,7 @@ impl Timer {
         true
     }
 
+    #[inline(never)]
     fn next_on_grid(&mut self, now: Tsc) {
         let period = self.period_clocks().max(1);
         let late = self.rate.clocks(now.since(self.origin)).saturating_sub(self.due_clocks);

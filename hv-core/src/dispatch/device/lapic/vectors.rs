@@ -30,6 +30,12 @@ impl Vectors {
         }
     }
 
+    /// Whether the set has no vector.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.summary == 0
+    }
+
     /// Whether `vector` is in the set.
     #[inline]
     pub const fn contains(&self, vector: u8) -> bool {

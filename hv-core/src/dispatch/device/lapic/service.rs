@@ -1,0 +1,36 @@
+//! The interrupts in service, as the stack that they are.
+//!
+//! Only a vector of a higher class than all in service is taken, so they nest and the highest is the last one; with 15
+//! classes no more than 15 fit. An end of interrupt is a shift.
+
+/// Vectors in service, the innermost in the lowest byte; 0 is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct InService(u128);
+
+impl InService {
+    pub(super) const NONE: Self = Self(0);
+
+    /// The innermost vector, 0 for none.
+    #[inline]
+    pub(super) const fn highest(self) -> u8 {
+        self.0.to_le_bytes()[0]
+    }
+
+    #[inline]
+    pub(super) const fn begin(&mut self, vector: u8) {
+        self.0 = self.0 << 8 | vector as u128;
+    }
+
+    #[inline]
+    pub(super) const fn end(&mut self) {
+        self.0 >>= 8;
+    }
+
+    /// The `n`th 32 bits of ISR.
+    pub(super) fn register(self, n: u32) -> u32 {
+        let vectors = self.0.to_le_bytes().into_iter();
+        vectors
+            .filter(|&vector| vector != 0 && u32::from(vector) / 32 == n)
+            .fold(0, |bits, vector| bits | 1 << (vector & 31))
+    }
+}
