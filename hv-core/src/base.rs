@@ -1,5 +1,7 @@
 //! Layer 0: the words every other layer is written in.
 
 pub mod addr;
+pub mod error;
+pub mod hardware;
 pub mod id;
 pub mod time;

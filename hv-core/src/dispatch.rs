@@ -1,3 +1,18 @@
 //! Layer 2: what an exit means.
+//!
+//! Read [`run`] first: it is the whole life of a processor. An exit is handled in [`exit`], a call is decoded and done in
+//! [`hypercall`], what a vCPU must know before it enters guest mode is settled in [`entry`].
 
+pub mod channel;
+pub mod core;
+pub mod cpuid;
 pub mod device;
+pub mod entry;
+pub mod exit;
+pub mod guest;
+pub mod hypercall;
+pub mod msr;
+pub mod next;
+pub mod run;
+pub mod vcpu;
+pub mod vt;

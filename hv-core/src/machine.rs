@@ -1,1 +1,6 @@
-//! Layer 3: the machine itself.
+//! Layer 3: the machine itself. The only layer, with `boot`, that may hold `unsafe`, invited file by file.
+
+pub mod arch;
+pub mod memory;
+pub mod platform;
+pub mod vt;

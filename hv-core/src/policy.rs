@@ -2,5 +2,9 @@
 
 pub mod config;
 pub mod demand;
+pub mod guest;
+pub mod mm;
+pub mod publish;
 pub mod sched;
+pub mod timers;
 pub mod trace;

@@ -73,6 +73,22 @@ pub struct GuestCounters {
     pub preempted_in_critical: u64,
 }
 
+impl GuestCounters {
+    /// Adds another vCPU's counters.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, part) in self.exits.iter_mut().zip(other.exits) {
+            *sum = sum.saturating_add(part);
+        }
+        for (sum, part) in self.hv_ticks.iter_mut().zip(other.hv_ticks) {
+            *sum = sum.saturating_add(part);
+        }
+        self.guest_ticks = self.guest_ticks.saturating_add(other.guest_ticks);
+        self.switches = self.switches.saturating_add(other.switches);
+        self.injections = self.injections.saturating_add(other.injections);
+        self.preempted_in_critical = self.preempted_in_critical.saturating_add(other.preempted_in_critical);
+    }
+}
+
 /// What one processor did since boot.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CpuCounters {

@@ -1,0 +1,23 @@
+//! Why a guest is killed. A guest's mistake gets a status; a guest that cannot go on ends here; our bug is a panic.
+
+use crate::base::addr::GuestPhys;
+
+/// Why a guest cannot go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KillReason {
+    /// It touched memory that is not there, or wrote what it may only read.
+    BadAccess {
+        /// Where.
+        at: GuestPhys,
+        /// What it tried.
+        write: bool,
+    },
+    /// A fault while handling a fault while handling a fault.
+    TripleFault,
+    /// Its control state is one that no processor runs.
+    BadState,
+    /// INS or OUTS to an emulated port, which this version does not do.
+    StringPort(u16),
+    /// A vendor exit that nothing here asked for.
+    UnknownExit(u64),
+}

@@ -1,0 +1,59 @@
+//! What the lower layers need of a machine: implemented by `machine`, and by the scripted backend in host tests.
+
+use crate::base::addr::{GuestPhys, HostPhys, OutsideMemory};
+use crate::base::time::Tsc;
+use core::sync::atomic::AtomicU64;
+
+/// A 64-byte row of a shared table. The frames are the hypervisor's own; a guest may change a word at any time, so each
+/// is read once and the copy is checked.
+pub type Row = [AtomicU64; 8];
+
+/// Frames of the hypervisor's own that a guest sees too, as words.
+pub type SharedWords = &'static [AtomicU64];
+
+/// Guest memory: copied in and out after a check. No reference into it ever exists.
+pub trait GuestRam {
+    /// How much there is, from guest-physical 0.
+    fn len_bytes(&self) -> u64;
+
+    /// Copies out of guest memory.
+    ///
+    /// # Errors
+    ///
+    /// [`OutsideMemory`], with nothing copied.
+    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory>;
+
+    /// Copies into guest memory.
+    ///
+    /// # Errors
+    ///
+    /// [`OutsideMemory`], with nothing copied.
+    fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory>;
+
+    /// Clears all of it, and empties the window.
+    fn clear(&self);
+
+    /// Whether nothing is placed at a page of the window for shared pages, counted from its base. False past its end.
+    fn window_is_free(&self, page: u64) -> bool;
+
+    /// Shows the guest a frame of the hypervisor's at a free page of the window. Nothing happens past its end.
+    fn place_in_window(&self, page: u64, frame: HostPhys, writable: bool);
+}
+
+/// The processor's surroundings: clock, timer, and the lines to people and programs.
+pub trait Hardware {
+    /// The time-stamp counter.
+    fn now(&self) -> Tsc;
+    /// Asks for an interrupt at `at`; [`Tsc::NEVER`] withdraws it. A moment past comes at once.
+    fn arm_timer(&mut self, at: Tsc);
+    /// Takes the interrupts that wait. Afterwards the caller looks at the clock and at its queues.
+    fn take_interrupts(&mut self);
+    /// Sleeps until an interrupt, and takes it.
+    fn wait(&mut self);
+    /// Writes to people.
+    fn console_write(&mut self, text: &[u8]);
+    /// A byte that people typed.
+    fn console_read(&mut self) -> Option<u8>;
+    /// Writes to programs.
+    fn telemetry_write(&mut self, bytes: &[u8]);
+}

@@ -1,0 +1,17 @@
+//! Layer 4: from the loader's handover to the first guest.
+
+mod epitaph;
+mod init;
+mod pvh;
+
+use hv_core::policy::mm::frames::Frames;
+
+/// What a loader tells us.
+pub struct Handover {
+    /// RAM that nothing uses.
+    pub frames: Frames,
+    /// The bundle, or nothing.
+    pub bundle: &'static [u8],
+}
+
+pub use init::main;

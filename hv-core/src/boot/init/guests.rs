@@ -1,0 +1,188 @@
+//! Makes the guests of a manifest: memory, tables, channels, vCPUs. Everything that will ever be allocated for them.
+
+use super::*;
+use core::fmt;
+use hv_core::base::addr::{GuestPhys, HostPhys, PAGE_BYTES};
+use hv_core::dispatch::device::bus::{self, PortBus};
+use hv_core::dispatch::guest::{ChannelEnd, WINDOW_BASE};
+use hv_core::dispatch::msr::UNTOUCHED;
+use hv_core::machine::vt::svm::Vmcb;
+use hv_core::policy::mm::nested::Npt;
+use hv_core::policy::publish::{SharedFrames, Tables};
+use pv_abi::table::{CONSOLE_PAGES, DEMAND_PAGES, EVENT_PAGES, STATUS_PAGES};
+
+type PcCore = Core<Platform, Ram>;
+type Vcpus = Vec<Box<Vcpu<SvmVcpu, Ram>>>;
+
+/// Why the guests cannot be made.
+pub enum MakeError<'a> {
+    /// The machine's memory does not suffice for this guest.
+    Memory { guest: &'a str, wanted_mib: u32, free_mib: u64 },
+    /// The run queue holds no more.
+    TooManyVcpus(&'a str),
+}
+
+impl fmt::Display for MakeError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory { guest, wanted_mib, free_mib } => {
+                write!(f, "guest {guest}: memory_mib = {wanted_mib}, but the machine has {free_mib} MiB left")
+            }
+            Self::TooManyVcpus(guest) => write!(f, "guest {guest}: too many vCPUs for one processor"),
+        }
+    }
+}
+
+/// Makes all guests; none of them runs yet. Returns their vCPUs by slot.
+pub fn make<'a>(
+    memory: &mut Memory,
+    core: &mut PcCore,
+    manifest: &'a Manifest,
+) -> Result<Vcpus, MakeError<'a>> {
+    let facts = cpuid::Facts { machine: machine_cpuid, tsc: core.tsc, apic_bus: apic_bus() };
+    let usable_tsc = manifest.tsc == TscTrust::Trusted || has_invariant_tsc();
+    let mut vcpus = Vcpus::new();
+    let channels = make_channels(memory, manifest)?;
+    let maps = permission_maps(memory).ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))?;
+    for (config, id) in manifest.guests.iter().zip((0_u16..).map(GuestId)) {
+        let made = make_ram(memory, config.memory_mib).zip(make_tables(memory));
+        let ((root, ram), tables) = made.ok_or_else(|| out_of_memory(memory, config))?;
+        let entity =
+            core.queue.add_entity(config.weight).map_err(|_| MakeError::TooManyVcpus(&config.name))?;
+        let mut shared = Vec::new();
+        for index in (0..config.vcpus).map(VcpuIndex) {
+            let slot = core.queue.add_vcpu(entity).map_err(|_| MakeError::TooManyVcpus(&config.name))?;
+            core.timers.add_slot();
+            let shows = config.visibility != hv_core::policy::config::Visibility::None;
+            let vcpu = VcpuShared::new(VcpuId { guest: id, index }, slot, &tables, shows);
+            shared.push(&*Box::leak(Box::new(vcpu.ok_or(MakeError::TooManyVcpus(&config.name))?)));
+        }
+        let setup = bus::Setup { tsc: core.tsc, now: Tsc(0), unix_s: 0, memory_mib: 0, channels: Vec::new() };
+        let guest: &'static Guest<Ram> = Box::leak(Box::new(Guest {
+            id,
+            config: config.clone(),
+            ram,
+            tables,
+            vcpus: shared.into_boxed_slice(),
+            channels: ends_of(&channels, id),
+            devices: spin::Mutex::new(PortBus::new(&setup)),
+            line: spin::Mutex::new(heapless::Vec::new()),
+            console: spin::Mutex::new(None),
+            input: spin::Mutex::new(heapless::Deque::new()),
+            generation: core::sync::atomic::AtomicU64::new(0),
+            usable_tsc,
+        }));
+        for shared in &guest.vcpus {
+            core.shared.push(shared);
+            // SAFETY: a VMCB is integers only, so all-zero is one.
+            let page = unsafe { memory.zeroed_page::<Vmcb>() };
+            let (vmcb_phys, vmcb) = page.ok_or_else(|| out_of_memory(memory, config))?;
+            let state = SvmVcpu::new(vmcb, vmcb_phys, maps, root, u64::from(shared.slot.0) + 1);
+            let role = if shared.index().0 == 0 { Role::Bootstrap } else { Role::Application };
+            let lapic = Lapic::new(&lapic::Setup {
+                id: u32::from(shared.index().0),
+                role,
+                physical_bits: 40,
+                tsc: core.tsc,
+                bus: apic_bus(),
+            });
+            let table = cpuid::table(&facts, guest, shared.index().0);
+            vcpus.push(Box::new(Vcpu::new(state, *shared, guest, table, lapic)));
+        }
+        core.guests.push(guest);
+    }
+    Ok(vcpus)
+}
+
+fn out_of_memory<'a>(memory: &Memory, config: &'a hv_core::policy::config::GuestConfig) -> MakeError<'a> {
+    MakeError::Memory {
+        guest: &config.name,
+        wanted_mib: config.memory_mib,
+        free_mib: memory.free_bytes() >> 20,
+    }
+}
+
+fn make_ram(memory: &mut Memory, mib: u32) -> Option<(HostPhys, Ram)> {
+    memory.guest_ram::<Npt>(u64::from(mib) << 20, GuestPhys::new_truncate(WINDOW_BASE))
+}
+
+fn make_tables(memory: &mut Memory) -> Option<Tables> {
+    let mut frames = |pages: usize| {
+        let (start, words) = memory.shared_words(pages as u64)?;
+        Some(SharedFrames { start, words })
+    };
+    Some(Tables {
+        demand: frames(DEMAND_PAGES)?,
+        status: frames(STATUS_PAGES)?,
+        event: frames(EVENT_PAGES)?,
+        console: frames(CONSOLE_PAGES)?,
+    })
+}
+
+/// Each channel's pages, with its two ends: guest and index among the guest's channels.
+type Channel = (SharedFrames, [(GuestId, u8); 2]);
+
+fn make_channels<'a>(memory: &mut Memory, manifest: &'a Manifest) -> Result<Vec<Channel>, MakeError<'a>> {
+    let mut counts = alloc::vec![0_u8; manifest.guests.len()];
+    let mut channels = Vec::new();
+    for channel in &manifest.channels {
+        let words = memory.shared_words(u64::from(channel.pages));
+        let (start, words) = words.ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))?;
+        let ends = channel.ends.map(|guest| {
+            let count = counts.get_mut(usize::from(guest));
+            let index = count.map_or(0, |count| {
+                let index = *count;
+                *count = count.saturating_add(1);
+                index
+            });
+            (GuestId(guest), index)
+        });
+        channels.push((SharedFrames { start, words }, ends));
+    }
+    Ok(channels)
+}
+
+fn ends_of(channels: &[Channel], id: GuestId) -> Vec<ChannelEnd> {
+    let both = channels.iter().flat_map(|(frames, [a, b])| [(frames, a, b), (frames, b, a)]);
+    let mut mine: Vec<_> = both.filter(|(_, own, _)| own.0 == id).collect();
+    mine.sort_by_key(|(_, own, _)| own.1);
+    let end = |(frames, _, peer): (&SharedFrames, &(GuestId, u8), &(GuestId, u8))| ChannelEnd {
+        frames: *frames,
+        peer: *peer,
+        bound: core::sync::atomic::AtomicU32::new(0),
+    };
+    mine.into_iter().map(end).collect()
+}
+
+/// I/O: everything is intercepted. MSRs: everything but what VMLOAD and VMSAVE switch (APM vol 2 §15.10, §15.11).
+fn permission_maps(memory: &mut Memory) -> Option<Maps> {
+    let io = memory.pages_of_ones(3)?;
+    let msr = memory.pages_of_ones(2)?;
+    for index in UNTOUCHED {
+        // Two bits an MSR; the second range begins at byte 0x800.
+        let (base, offset) = if index >= 0xc000_0000 { (0x800, index - 0xc000_0000) } else { (0, index) };
+        let byte = base + u64::from(offset / 4);
+        debug_assert!(byte < 2 * PAGE_BYTES);
+        // SAFETY: the byte lies in the two pages just taken, which no VMCB names yet.
+        unsafe { memory.clear_bits(msr.checked_add(byte)?, 0b11 << (offset % 4 * 2)) };
+    }
+    Some(Maps { io, msr })
+}
+
+fn machine_cpuid(leaf: u32, subleaf: u32) -> cpuid::Leaf {
+    let answer = __cpuid_count(leaf, subleaf);
+    [answer.eax, answer.ebx, answer.ecx, answer.edx]
+}
+
+fn has_invariant_tsc() -> bool {
+    machine_cpuid(0x8000_0000, 0)[0] >= 0x8000_0007 && machine_cpuid(0x8000_0007, 0)[3] & 1 << 8 != 0
+}
+
+/// The emulated APIC timer runs at 1 GHz, as QEMU's does.
+fn apic_bus() -> Frequency {
+    const BUS: Option<Frequency> = Frequency::from_khz(1_000_000);
+    match BUS {
+        Some(bus) => bus,
+        None => unreachable!(),
+    }
+}

@@ -1,0 +1,178 @@
+//! What a vCPU must know before it enters guest mode: its timer, its events, its interrupts.
+
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::time::Tsc;
+use crate::dispatch::core::Core;
+use crate::dispatch::vcpu::{Rest, Vcpu};
+use crate::dispatch::vt::VirtualCpu;
+use crate::policy::demand;
+use crate::policy::publish::attention;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use pv_abi::event;
+
+/// Whether a vCPU may enter guest mode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Readiness {
+    /// It goes on.
+    Go,
+    /// It is halted, and nothing that would end that has come.
+    Sleep,
+}
+
+/// Settles everything that is pending. When nothing is, this is two loads.
+#[inline]
+pub fn settle<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    vcpu: &mut Vcpu<S, R>,
+    core: &mut Core<H, R>,
+) -> Readiness {
+    if demand::next_wake(vcpu.shared) != vcpu.seen_wake {
+        look_at_wake(vcpu, core);
+    }
+    if vcpu.shared.attention.load(Relaxed) != 0 { attend(vcpu, core) } else { Readiness::Go }
+}
+
+/// Queues the vCPU's next_wake, or fires it when it is past. Each value fires once.
+#[cold]
+pub fn look_at_wake<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+    let now = core.hardware.now();
+    vcpu.seen_wake = demand::next_wake(vcpu.shared);
+    let wake = if demand::is_valid(vcpu.shared) && vcpu.guest.usable_tsc { vcpu.seen_wake } else { 0 };
+    let armed = if wake == 0 || wake == vcpu.fired_wake {
+        0
+    } else if wake <= now.0 {
+        vcpu.fired_wake = wake;
+        vcpu.shared.post_event(event::TIMER);
+        0
+    } else {
+        wake
+    };
+    core.timers.set(vcpu.shared.slot, if armed == 0 { Tsc::NEVER } else { Tsc(armed) });
+    core.rearm();
+    vcpu.shared.publish_armed(armed);
+}
+
+#[cold]
+fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    vcpu: &mut Vcpu<S, R>,
+    core: &mut Core<H, R>,
+) -> Readiness {
+    let bits = vcpu.shared.attention.swap(0, SeqCst);
+    if bits & attention::NMI != 0 && !vcpu.state.inject_nmi() {
+        vcpu.shared.attention.fetch_or(attention::NMI, SeqCst);
+    }
+    let woken_by_nmi = bits & attention::NMI != 0;
+    let waiting = if vcpu.guest.is_cooperative() {
+        if bits & attention::TIMER != 0 {
+            look_at_wake(vcpu, core);
+        }
+        cooperative_interrupt(vcpu)
+    } else {
+        if bits & attention::TIMER != 0 {
+            expire_timers(vcpu, core);
+        }
+        full_interrupt(vcpu)
+    };
+    match vcpu.rest {
+        Rest::Halted if !waiting && !woken_by_nmi => Readiness::Sleep,
+        Rest::Halted | Rest::Blocked | Rest::Awake => {
+            vcpu.rest = Rest::Awake;
+            Readiness::Go
+        }
+    }
+}
+
+/// Fires the emulated timers of a full guest's vCPU that are due, and queues the next.
+pub fn expire_timers<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+    let now = core.hardware.now();
+    if vcpu.lapic.next_expiry() <= now {
+        vcpu.lapic.expire(now);
+    }
+    if vcpu.shared.index().0 == 0 {
+        vcpu.guest.devices.lock().expire(now);
+    }
+    queue_timer(vcpu, core);
+}
+
+/// Queues the emulated APIC timer; on the bootstrap processor whichever is earlier of that and the devices'.
+#[inline]
+pub fn queue_timer<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+    let mut at = vcpu.lapic.next_expiry();
+    if vcpu.shared.index().0 == 0 {
+        at = at.min(vcpu.guest.devices.lock().next_timer());
+    }
+    core.timers.set(vcpu.shared.slot, at);
+    core.rearm();
+}
+
+/// A full guest's interrupts come from its APIC, which takes what others posted; the bootstrap processor's also from the
+/// 8259A. Returns whether an interrupt is there that would end HLT.
+fn full_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
+    for (base, word) in (0_u8..).step_by(64).zip(&vcpu.shared.posted) {
+        let mut bits = word.load(Relaxed);
+        if bits != 0 {
+            bits = word.swap(0, SeqCst);
+        }
+        while bits != 0 {
+            vcpu.lapic.post(base | u8::try_from(bits.trailing_zeros()).unwrap_or(0));
+            bits &= bits - 1;
+        }
+    }
+    vcpu.lapic.set_task_priority(vcpu.state.cr8() << 4);
+    let external = vcpu.shared.index().0 == 0
+        && vcpu.lapic.takes_external()
+        && vcpu.guest.devices.lock().interrupt_pending();
+    let vector = vcpu.lapic.highest_pending();
+    if vector.is_none() && !external {
+        return false;
+    }
+    if !vcpu.state.ready_for_interrupt() {
+        vcpu.state.watch_window(true);
+        return vcpu.state.interrupts_on();
+    }
+    let vector = if external {
+        vcpu.guest.devices.lock().acknowledge_interrupt()
+    } else {
+        let vector = vector.unwrap_or(0);
+        vcpu.lapic.acknowledge(vector);
+        vector
+    };
+    inject(vcpu, vector);
+    // A second one that outranks the first waits for IF.
+    if vcpu.lapic.highest_pending().is_some() {
+        vcpu.state.watch_window(true);
+    }
+    true
+}
+
+/// A cooperative guest's interrupts: what IPI posted, and one vector that says "look at your events".
+fn cooperative_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
+    let posted = vcpu.shared.highest_posted();
+    // After BLOCK the guest looks at its events by itself; an interrupt would only come on top.
+    let blocked = vcpu.rest == Rest::Blocked;
+    let upcall = vcpu.event_vector != 0 && !blocked && vcpu.shared.pending_events() != 0;
+    if posted.is_none() && !upcall {
+        return blocked;
+    }
+    if !vcpu.state.ready_for_interrupt() {
+        vcpu.state.watch_window(true);
+        return vcpu.state.interrupts_on();
+    }
+    if let Some(vector) = posted {
+        vcpu.shared.take_posted(vector);
+        inject(vcpu, vector);
+        if upcall || vcpu.shared.highest_posted().is_some() {
+            vcpu.state.watch_window(true);
+        }
+    } else {
+        let vector = vcpu.event_vector;
+        inject(vcpu, vector);
+    }
+    true
+}
+
+#[inline]
+fn inject<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, vector: u8) {
+    vcpu.state.inject_interrupt(vector);
+    vcpu.counters.injections += 1;
+}

@@ -1,0 +1,181 @@
+//! What each exit means.
+
+use crate::base::error::KillReason;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::dispatch::channel;
+use crate::dispatch::core::Core;
+use crate::dispatch::device::bus::{PortEffect, Width};
+use crate::dispatch::device::channel::ChannelIndex;
+use crate::dispatch::next::Next;
+use crate::dispatch::vcpu::{Rest, Vcpu};
+use crate::dispatch::vt::{Access, Direction, Exception, Exit, Instruction, PortAccess, Reg, VirtualCpu};
+use crate::dispatch::{hypercall, msr};
+use crate::policy::publish::attention;
+use crate::policy::trace::{Ending, ExitClass};
+use core::sync::atomic::Ordering::SeqCst;
+
+/// Benchmark aid (`mark_port` in a scenario): a full guest writes a mark's value here …
+const MARK_VALUE: u16 = 0xcf4;
+/// … and then its id here.
+const MARK_ID: u16 = 0xcf0;
+
+/// The class an exit is counted under.
+#[inline]
+pub fn class<S: VirtualCpu>(exit: &Exit, state: &S) -> ExitClass {
+    match exit {
+        Exit::Call => ExitClass::Call,
+        Exit::Cpuid => ExitClass::Cpuid,
+        Exit::ReadMsr | Exit::WriteMsr if msr::is_apic(state.reg(Reg::Rcx)) => ExitClass::Apic,
+        Exit::ReadMsr | Exit::WriteMsr => ExitClass::Msr,
+        Exit::Port(_) | Exit::StringPort(_) => ExitClass::Port,
+        Exit::Halt => ExitClass::Halt,
+        Exit::Pause => ExitClass::Pause,
+        Exit::HostInterrupt => ExitClass::Interrupt,
+        Exit::Window => ExitClass::Window,
+        Exit::MemoryFault { .. } => ExitClass::Memory,
+        Exit::Undefined | Exit::CacheFlush | Exit::Shutdown | Exit::BadState | Exit::Unknown { .. } => {
+            ExitClass::Other
+        }
+    }
+}
+
+/// Handles one exit.
+#[inline]
+pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    exit: Exit,
+    vcpu: &mut Vcpu<S, R>,
+    core: &mut Core<H, R>,
+) -> Next {
+    match exit {
+        Exit::Call => hypercall::handle(vcpu, core),
+        Exit::Cpuid => cpuid(vcpu),
+        Exit::ReadMsr => msr::read(vcpu, core),
+        Exit::WriteMsr => msr::write(vcpu, core),
+        Exit::Port(access) => port(vcpu, core, access),
+        Exit::Halt => halt(vcpu),
+        Exit::Pause => pause(vcpu),
+        Exit::HostInterrupt => {
+            core.take_interrupts();
+            Next::Reschedule
+        }
+        Exit::Window => {
+            vcpu.state.watch_window(false);
+            vcpu.shared.attention.fetch_or(attention::EVENT, SeqCst);
+            Next::Resume
+        }
+        Exit::MemoryFault { at, access } => {
+            Next::Kill(KillReason::BadAccess { at, write: access == Access::Write })
+        }
+        Exit::Undefined => {
+            vcpu.state.inject_exception(Exception::InvalidOpcode);
+            Next::Resume
+        }
+        Exit::CacheFlush => {
+            vcpu.state.finish(Instruction::CacheFlush);
+            Next::Resume
+        }
+        Exit::StringPort(access) => Next::Kill(KillReason::StringPort(access.port)),
+        Exit::Shutdown => Next::Kill(KillReason::TripleFault),
+        Exit::BadState => Next::Kill(KillReason::BadState),
+        Exit::Unknown { code } => Next::Kill(KillReason::UnknownExit(code)),
+    }
+}
+
+#[inline]
+fn cpuid<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
+    let leaf = low(vcpu.state.reg(Reg::Rax));
+    let subleaf = low(vcpu.state.reg(Reg::Rcx));
+    let [a, b, c, d] = vcpu.cpuid.answer(leaf, subleaf);
+    vcpu.state.set_reg(Reg::Rax, u64::from(a));
+    vcpu.state.set_reg(Reg::Rbx, u64::from(b));
+    vcpu.state.set_reg(Reg::Rcx, u64::from(c));
+    vcpu.state.set_reg(Reg::Rdx, u64::from(d));
+    vcpu.state.finish(Instruction::Cpuid);
+    Next::Resume
+}
+
+fn halt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
+    vcpu.state.finish(Instruction::Halt);
+    vcpu.rest = Rest::Halted;
+    Next::Block
+}
+
+/// A PAUSE exit says that the vCPU spins: somebody else may know better what to do with the CPU.
+fn pause<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
+    vcpu.state.finish(Instruction::Pause);
+    Next::Yield
+}
+
+fn port<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    vcpu: &mut Vcpu<S, R>,
+    core: &mut Core<H, R>,
+    access: PortAccess,
+) -> Next {
+    let width = match access.size_bytes {
+        1 => Width::Byte,
+        2 => Width::Word,
+        _ => Width::Dword,
+    };
+    let now = core.hardware.now();
+    let rax = vcpu.state.reg(Reg::Rax);
+    vcpu.state.finish(Instruction::Port);
+    match access.direction {
+        Direction::In => {
+            let value = u64::from(vcpu.guest.devices.lock().read(access.port, width, now));
+            // A byte or a word leaves the rest of RAX alone; a doubleword clears its upper half.
+            let kept = match width {
+                Width::Byte => rax & !0xff,
+                Width::Word => rax & !0xffff,
+                Width::Dword => 0,
+            };
+            vcpu.state.set_reg(Reg::Rax, kept | value);
+            Next::Resume
+        }
+        Direction::Out if vcpu.guest.config.mark_port && access.port == MARK_VALUE => {
+            vcpu.mark_value = low(rax);
+            Next::Resume
+        }
+        Direction::Out if vcpu.guest.config.mark_port && access.port == MARK_ID => {
+            Next::Mark { id: u64::from(low(rax)), value: u64::from(vcpu.mark_value) }
+        }
+        Direction::Out => {
+            let effect = vcpu.guest.devices.lock().write(access.port, width, low(rax), now);
+            let next = match effect {
+                PortEffect::None => Next::Resume,
+                PortEffect::Console(byte) => {
+                    core.console(vcpu.guest, &[byte]);
+                    Next::Resume
+                }
+                PortEffect::Doorbell(ChannelIndex(channel)) => {
+                    let _ = channel::ring(vcpu.guest, core, u8::try_from(channel).unwrap_or(u8::MAX));
+                    Next::Resume
+                }
+                PortEffect::PowerOff => Next::End(Ending::Off),
+                PortEffect::Reset => Next::End(Ending::Reboot),
+            };
+            let (pending, next_timer) = {
+                let devices = vcpu.guest.devices.lock();
+                (devices.interrupt_pending(), devices.next_timer())
+            };
+            // The devices' interrupts and timers are the bootstrap processor's.
+            if let Some(bootstrap) = vcpu.guest.vcpu(0) {
+                if next_timer < core.timers.get(bootstrap.slot) {
+                    core.timers.set(bootstrap.slot, next_timer);
+                    core.rearm();
+                }
+                if pending {
+                    bootstrap.attention.fetch_or(attention::DEVICE, SeqCst);
+                    core.wake(bootstrap, now);
+                }
+            }
+            next
+        }
+    }
+}
+
+/// The lower half of a register.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is meant")]
+pub const fn low(value: u64) -> u32 {
+    value as u32
+}

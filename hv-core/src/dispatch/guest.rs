@@ -1,0 +1,181 @@
+//! One guest: what its vCPUs have in common.
+
+use crate::base::addr::{GuestPhys, PAGE_BYTES};
+use crate::base::hardware::{GuestRam, SharedWords};
+use crate::base::id::{GuestId, VcpuIndex};
+use crate::base::time::{Frequency, Tsc};
+use crate::dispatch::device::bus::{self, PortBus};
+use crate::dispatch::device::channel::Placement;
+use crate::policy::config::{GuestConfig, Mode};
+use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU32, AtomicU64};
+use pv_abi::cpuid::Features;
+use ring_buffers::Memory;
+use ring_buffers::bytes::Consumer;
+use spin::Mutex;
+
+/// Where the window for shared pages begins: below the APIC's and the firmware's addresses, above any RAM of this version.
+pub const WINDOW_BASE: u64 = 0xc000_0000;
+/// Pages in the window: what one lowest-level table maps.
+pub const WINDOW_PAGES: u64 = 512;
+
+/// One end of a channel.
+#[derive(Debug)]
+pub struct ChannelEnd {
+    /// The shared pages.
+    pub frames: SharedFrames,
+    /// Whose the other end is, and which of its channels.
+    pub peer: (GuestId, u8),
+    /// What the peer's doorbell sets here: bit 16 valid, bits 15:8 event (or vector in full mode), bits 7:0 vCPU.
+    pub bound: AtomicU32,
+}
+
+/// Shared frames as the rings see them. An index outside reads zero and writes nothing; the rings compute none.
+#[derive(Clone, Copy, Debug)]
+pub struct Words(pub SharedWords);
+
+impl Words {
+    fn word(&self, index: usize) -> Option<&'static AtomicU64> {
+        self.0.get(index)
+    }
+}
+
+impl Memory for Words {
+    fn words(&self) -> usize {
+        self.0.len()
+    }
+    fn load(&self, index: usize) -> u64 {
+        self.word(index).map_or(0, |word| word.load(Relaxed))
+    }
+    fn store(&self, index: usize, value: u64) {
+        if let Some(word) = self.word(index) {
+            word.store(value, Relaxed);
+        }
+    }
+    fn load_acquire(&self, index: usize) -> u64 {
+        self.word(index).map_or(0, |word| word.load(Acquire))
+    }
+    fn store_release(&self, index: usize, value: u64) {
+        if let Some(word) = self.word(index) {
+            word.store(value, Release);
+        }
+    }
+}
+
+/// A guest. Made once and never freed: a restart begins again in the same memory.
+pub struct Guest<R> {
+    /// Which.
+    pub id: GuestId,
+    /// What the owner of the machine grants it.
+    pub config: GuestConfig,
+    /// Its memory.
+    pub ram: R,
+    /// What it shares with the hypervisor.
+    pub tables: Tables,
+    /// The shared view of each vCPU.
+    pub vcpus: Box<[&'static VcpuShared]>,
+    /// Its channels.
+    pub channels: Vec<ChannelEnd>,
+    /// Emulated devices.
+    pub devices: Mutex<PortBus>,
+    /// The part of a console line that has not ended.
+    pub line: Mutex<heapless::Vec<u8, 256>>,
+    /// The hypervisor's end of the console ring, once it was used.
+    pub console: Mutex<Option<Consumer<Words>>>,
+    /// Bytes that people typed and that no UART took yet, for a cooperative guest.
+    pub input: Mutex<heapless::Deque<u8, 256>>,
+    /// How often it was started before.
+    pub generation: AtomicU64,
+    /// Whether the time-stamp counter may be trusted for deadlines.
+    pub usable_tsc: bool,
+}
+
+impl<R: GuestRam> Guest<R> {
+    /// Whether Comity is announced to it.
+    #[inline]
+    pub fn is_cooperative(&self) -> bool {
+        match self.config.mode {
+            Mode::Cooperative => true,
+            Mode::Full => false,
+        }
+    }
+
+    /// A vCPU, or `None` when there is none of that index.
+    #[inline]
+    pub fn vcpu(&self, index: u64) -> Option<&'static VcpuShared> {
+        usize::try_from(index).ok().and_then(|index| self.vcpus.get(index)).copied()
+    }
+
+    /// How many vCPUs it has.
+    pub fn vcpu_count(&self) -> u8 {
+        self.config.vcpus
+    }
+
+    /// All indices of its vCPUs.
+    pub fn indices(&self) -> impl Iterator<Item = VcpuIndex> {
+        (0..self.config.vcpus).map(VcpuIndex)
+    }
+
+    /// What this version offers it.
+    pub fn features(&self) -> Features {
+        let mut features = Features::DEMAND
+            | Features::STATUS
+            | Features::EVENTS
+            | Features::CRITICAL
+            | Features::YIELD_TO
+            | Features::CONSOLE_RING
+            | Features::VCPU_CONTROL;
+        features.set(Features::ARM_BY_STORE, self.usable_tsc);
+        features.set(Features::YIELD_PLEASE, self.shows_waiters());
+        features.set(Features::CHANNELS, !self.channels.is_empty());
+        features
+    }
+
+    /// Whether it may know that somebody waits for its CPU.
+    pub fn shows_waiters(&self) -> bool {
+        self.config.visibility != crate::policy::config::Visibility::None
+    }
+
+    /// What its devices are made from.
+    pub fn bus_setup(&self, tsc: Frequency, now: Tsc, unix_s: u64) -> bus::Setup {
+        let channels = self.channels.iter().zip(0..).map(|(end, n)| self.placement(end, n)).collect();
+        bus::Setup { tsc, now, unix_s, memory_mib: self.config.memory_mib, channels }
+    }
+
+    /// Where a full guest finds channel `n`: 64 pages apart in the window.
+    fn placement(&self, end: &ChannelEnd, n: u64) -> Placement {
+        let pages = u16::try_from(end.frames.words.len() * 8 / 4096).unwrap_or(0);
+        Placement { at: GuestPhys::new_truncate(WINDOW_BASE + n * 64 * PAGE_BYTES), pages }
+    }
+
+    /// Shows a full guest its channels; a cooperative one places them itself.
+    pub fn place_channels(&self) {
+        if !self.is_cooperative() {
+            for (end, n) in self.channels.iter().zip(0..) {
+                let _ = self.place(end.frames, true, self.placement(end, n).at);
+            }
+        }
+    }
+
+    /// Places `frames` in the window at `at`. Nothing is placed unless everything fits.
+    pub fn place(&self, frames: SharedFrames, writable: bool, at: GuestPhys) -> bool {
+        let pages = frames.words.len() as u64 * 8 / PAGE_BYTES;
+        let first = at.raw().wrapping_sub(WINDOW_BASE) / PAGE_BYTES;
+        if at.raw() < WINDOW_BASE || !at.is_aligned(PAGE_BYTES) || first + pages > WINDOW_PAGES {
+            return false;
+        }
+        let range = first..first + pages;
+        if !range.clone().all(|page| self.ram.window_is_free(page)) {
+            return false;
+        }
+        for (page, n) in range.zip(0..) {
+            if let Some(frame) = frames.start.checked_add(n * PAGE_BYTES) {
+                self.ram.place_in_window(page, frame, writable);
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,160 @@
+//! What a checked call does. Answers a code and a value, and says what happens next; it cannot fail, though it may find
+//! that the moment has passed.
+
+use super::decode::Request;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::dispatch::channel;
+use crate::dispatch::core::Core;
+use crate::dispatch::entry;
+use crate::dispatch::guest::{WINDOW_BASE, WINDOW_PAGES};
+use crate::dispatch::hypercall::console;
+use crate::dispatch::next::{Next, StartRequest};
+use crate::dispatch::vcpu::{Rest, Vcpu};
+use crate::dispatch::vt::VirtualCpu;
+use crate::policy::publish::{Life, NO_COOKIE, VcpuShared, attention};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use pv_abi::call::{Code, Info, Stat, VcpuState};
+use pv_abi::status::word;
+
+type Answer = (Code, u64, Next);
+
+const fn ok(value: u64) -> Answer {
+    (Code::OK, value, Next::Resume)
+}
+
+/// Acts.
+#[inline]
+pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    call: Request,
+    vcpu: &mut Vcpu<S, R>,
+    core: &mut Core<H, R>,
+) -> Answer {
+    match call {
+        Request::Info(Info::VERSION) => ok(u64::from(pv_abi::VERSION.packed())),
+        Request::Yield if core.queue.wanted() => (Code::OK, 0, Next::Yield),
+        Request::Yield => ok(0),
+        other => commit_others(other, vcpu, core),
+    }
+}
+
+fn commit_others<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    call: Request,
+    vcpu: &mut Vcpu<S, R>,
+    core: &mut Core<H, R>,
+) -> Answer {
+    match call {
+        Request::Info(item) => info(item, vcpu, core),
+        Request::Register { event_vector } => {
+            let cookie = core.new_cookie();
+            vcpu.shared.set_cookie(u32::from(cookie));
+            vcpu.event_vector = event_vector;
+            ok(u64::from(cookie))
+        }
+        Request::Map { frames, writable, at } => {
+            let placed = vcpu.guest.place(frames, writable, at);
+            (if placed { Code::OK } else { Code::BAD_ADDRESS }, 0, Next::Resume)
+        }
+        Request::Unregister => {
+            vcpu.shared.set_cookie(NO_COOKIE);
+            vcpu.event_vector = 0;
+            entry::look_at_wake(vcpu, core);
+            ok(0)
+        }
+        Request::Block { mask } => {
+            vcpu.rest = Rest::Blocked;
+            vcpu.block_mask = mask;
+            (Code::OK, 0, Next::Block)
+        }
+        Request::Yield => ok(0),
+        Request::YieldTo { target, seq } => yield_to(vcpu, target, seq),
+        Request::Kick(target) => {
+            target.attention.fetch_or(attention::EVENT, SeqCst);
+            core.wake(target, core.hardware.now());
+            ok(0)
+        }
+        Request::Arm => {
+            entry::look_at_wake(vcpu, core);
+            ok(vcpu.shared.status[word::ARMED_UNTIL].load(Relaxed))
+        }
+        Request::Ring { channel } => (channel::ring(vcpu.guest, core, channel), 0, Next::Resume),
+        Request::Bind { channel: number, vcpu: index, event } => {
+            if let Some(end) = vcpu.guest.channels.get(usize::from(number)) {
+                end.bound.store(channel::binding(index.0, event), SeqCst);
+            }
+            ok(0)
+        }
+        Request::Query { channel } => ok(channel::query(vcpu.guest, core, channel)),
+        Request::Interrupt { target, vector } => {
+            target.post_interrupt(vector);
+            core.wake(target, core.hardware.now());
+            ok(0)
+        }
+        Request::Nmi(target) => {
+            target.attention.fetch_or(attention::NMI, SeqCst);
+            core.wake(target, core.hardware.now());
+            ok(0)
+        }
+        Request::Stats { item, vcpu: target } => ok(statistic(item, target, core)),
+        Request::ConsoleWrite { at, len } => console::write(vcpu.guest, core, at, len),
+        Request::ConsoleRead { at, len } => console::read(vcpu.guest, at, len),
+        Request::ConsoleFlush => {
+            console::drain(vcpu.guest, core);
+            ok(0)
+        }
+        Request::Start { target, entry, stack, argument } => {
+            if target.life() != Life::Stopped {
+                return (Code::BAD_STATE, 0, Next::Resume);
+            }
+            let control = vcpu.state.control();
+            let start = StartRequest::Copy { control, entry, stack, argument };
+            (Code::OK, 0, Next::Start(target.index(), start))
+        }
+        Request::Stop(target) => (Code::OK, 0, Next::Stop(target.index())),
+        Request::State(target) => ok(match target.life() {
+            Life::Stopped => VcpuState::STOPPED.0,
+            Life::Runnable => VcpuState::RUNNABLE.0,
+            Life::Blocked => VcpuState::BLOCKED.0,
+        }),
+        Request::Shutdown(ending) => (Code::OK, 0, Next::End(ending)),
+        Request::Mark { id, value } => (Code::OK, 0, Next::Mark { id, value }),
+    }
+}
+
+fn info<S, H: Hardware, R: GuestRam>(item: Info, vcpu: &Vcpu<S, R>, core: &Core<H, R>) -> Answer {
+    ok(match item {
+        Info::VERSION => u64::from(pv_abi::VERSION.packed()),
+        Info::FEATURES => u64::from(vcpu.guest.features().bits()),
+        Info::WINDOW_BASE => WINDOW_BASE,
+        Info::WINDOW_PAGES => WINDOW_PAGES,
+        Info::TSC_KHZ => core.tsc.khz(),
+        Info::VCPUS => u64::from(vcpu.guest.vcpu_count()),
+        Info::VCPU => u64::from(vcpu.shared.index().0),
+        Info::WALL_NS => core.wall_ns,
+        Info::CHANNELS => vcpu.guest.channels.len() as u64,
+        Info::GENERATION => vcpu.guest.generation.load(Relaxed),
+        _ => return (Code::BAD_ARGUMENT, 0, Next::Resume),
+    })
+}
+
+/// Gives the CPU to `target` if it was preempted just as the caller saw it: off CPU, and not dispatched since.
+fn yield_to<S, R: GuestRam>(vcpu: &Vcpu<S, R>, target: &'static VcpuShared, seq: u64) -> Answer {
+    let current = target.dispatch_seq();
+    let stale = current != seq || current & 1 != 0 || target.life() != Life::Runnable;
+    if stale || target.index() == vcpu.shared.index() {
+        return (Code::STALE, 0, Next::Resume);
+    }
+    (Code::OK, 0, Next::YieldTo { target: target.index() })
+}
+
+fn statistic<H: Hardware, R: GuestRam>(item: Stat, vcpu: &VcpuShared, core: &mut Core<H, R>) -> u64 {
+    core.queue.charge(core.hardware.now());
+    let usage = core.queue.usage(vcpu.slot);
+    match item {
+        Stat::RUN_NS => core.ns(usage.run.0),
+        Stat::STEAL_NS => core.ns(usage.wait.0),
+        Stat::SWITCHES => usage.switches,
+        Stat::EXITS => vcpu.exits(),
+        Stat::PREEMPTED_IN_CRITICAL => usage.overruns,
+        _ => 0,
+    }
+}

@@ -1,0 +1,165 @@
+//! Model-specific registers: what is emulated, what is switched with the vCPU, and #GP for everything else.
+
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::dispatch::core::Core;
+use crate::dispatch::device::Gp;
+use crate::dispatch::device::lapic::{ApicEffect, Delivery, Ipi};
+use crate::dispatch::entry;
+use crate::dispatch::exit::low;
+use crate::dispatch::next::{Next, StartRequest};
+use crate::dispatch::vcpu::Vcpu;
+use crate::dispatch::vt::{Exception, Instruction, Reg, VirtualCpu};
+use crate::policy::publish::{Life, attention};
+use core::sync::atomic::Ordering::SeqCst;
+
+const TSC: u32 = 0x10;
+const APIC_BASE: u32 = 0x1b;
+const PAT: u32 = 0x277;
+const TSC_DEADLINE: u32 = 0x6e0;
+const EFER: u32 = 0xc000_0080;
+/// Read as zero and written without effect by every kernel: microcode revision, feature control, misc enable, machine check.
+const QUIET: [u32; 5] = [0x8b, 0x3a, 0x1a0, 0x179, 0x17a];
+/// Registers that VMLOAD and VMSAVE switch, so that the guest touches the processor's own: system calls, FS, GS
+/// (the MSR permission map lets them through).
+pub const UNTOUCHED: [u32; 10] = [
+    0x174,
+    0x175,
+    0x176,
+    0xc000_0081,
+    0xc000_0082,
+    0xc000_0083,
+    0xc000_0084,
+    0xc000_0100,
+    0xc000_0101,
+    0xc000_0102,
+];
+
+/// Whether RCX names a register of the local APIC's: its accesses are counted apart.
+#[inline]
+pub const fn is_apic(rcx: u64) -> bool {
+    matches!(low(rcx), 0x800..=0x83f | TSC_DEADLINE)
+}
+
+/// RDMSR.
+pub fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) -> Next {
+    let index = low(vcpu.state.reg(Reg::Rcx));
+    let value = match index {
+        0x800..=0x83f | TSC_DEADLINE | APIC_BASE if !vcpu.guest.is_cooperative() => {
+            let priority = vcpu.state.cr8() << 4;
+            vcpu.lapic.set_task_priority(priority);
+            vcpu.lapic.read_msr(index, core.hardware.now())
+        }
+        TSC => Ok(core.hardware.now().0),
+        PAT => Ok(vcpu.state.pat()),
+        EFER => Ok(vcpu.state.efer()),
+        quiet if QUIET.contains(&quiet) => Ok(0),
+        _ => Err(Gp),
+    };
+    match value {
+        Ok(value) => {
+            vcpu.state.set_reg(Reg::Rax, value & 0xffff_ffff);
+            vcpu.state.set_reg(Reg::Rdx, value >> 32);
+            vcpu.state.finish(Instruction::Msr);
+        }
+        Err(Gp) => vcpu.state.inject_exception(Exception::GeneralProtection),
+    }
+    Next::Resume
+}
+
+/// WRMSR.
+#[inline]
+pub fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) -> Next {
+    let index = low(vcpu.state.reg(Reg::Rcx));
+    let value = vcpu.state.reg(Reg::Rdx) << 32 | u64::from(low(vcpu.state.reg(Reg::Rax)));
+    let done = match index {
+        0x800..=0x83f | TSC_DEADLINE | APIC_BASE if !vcpu.guest.is_cooperative() => {
+            apic(vcpu, core, index, value)
+        }
+        PAT if is_pat(value) => {
+            vcpu.state.set_pat(value);
+            Ok(Next::Resume)
+        }
+        EFER if vcpu.state.set_efer(value) => Ok(Next::Resume),
+        // A write to the time-stamp counter changes nothing: it is one clock for all of a guest's vCPUs.
+        TSC => Ok(Next::Resume),
+        quiet if QUIET.contains(&quiet) => Ok(Next::Resume),
+        _ => Err(Gp),
+    };
+    match done {
+        Ok(next) => {
+            vcpu.state.finish(Instruction::Msr);
+            next
+        }
+        Err(Gp) => {
+            vcpu.state.inject_exception(Exception::GeneralProtection);
+            Next::Resume
+        }
+    }
+}
+
+/// Each byte of PAT is 0, 1, 4, 5, 6 or 7 (APM vol 2 §7.8.2).
+fn is_pat(value: u64) -> bool {
+    value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7))
+}
+
+#[inline]
+fn apic<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    vcpu: &mut Vcpu<S, R>,
+    core: &mut Core<H, R>,
+    index: u32,
+    value: u64,
+) -> Result<Next, Gp> {
+    let now = core.hardware.now();
+    match vcpu.lapic.write_msr(index, value, now)? {
+        ApicEffect::None => {
+            vcpu.state.set_cr8(vcpu.lapic.task_priority() >> 4);
+            vcpu.shared.attention.fetch_or(attention::INTERRUPT, SeqCst);
+        }
+        ApicEffect::Eoi(_) => {
+            if vcpu.lapic.highest_pending().is_some() {
+                vcpu.shared.attention.fetch_or(attention::INTERRUPT, SeqCst);
+            }
+        }
+        ApicEffect::TimerChanged => entry::queue_timer(vcpu, core),
+        ApicEffect::SelfIpi(_) => {
+            vcpu.shared.attention.fetch_or(attention::INTERRUPT, SeqCst);
+        }
+        ApicEffect::Ipi(ipi) => return Ok(send(vcpu, core, ipi)),
+    }
+    Ok(Next::Resume)
+}
+
+/// Sends an interprocessor interrupt: bounded by the 64 vCPUs of a guest.
+fn send<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, ipi: Ipi) -> Next {
+    let now = core.hardware.now();
+    let mut receivers = ipi.to.receivers(vcpu.lapic.id(), u32::from(vcpu.guest.vcpu_count()));
+    let mut next = Next::Resume;
+    while receivers != 0 {
+        let Some(target) = vcpu.guest.vcpu(u64::from(receivers.trailing_zeros())) else { break };
+        receivers &= receivers - 1;
+        match ipi.delivery {
+            Delivery::Fixed(vector) => target.post_interrupt(vector),
+            Delivery::LowestPriority(vector) => {
+                target.post_interrupt(vector);
+                receivers = 0;
+            }
+            Delivery::Nmi => {
+                target.attention.fetch_or(attention::NMI, SeqCst);
+            }
+            Delivery::Init => {
+                if target.index() != vcpu.shared.index() {
+                    next = Next::Stop(target.index());
+                }
+                continue;
+            }
+            Delivery::StartUp(page) => {
+                if target.life() == Life::Stopped {
+                    next = Next::Start(target.index(), StartRequest::Real(page));
+                }
+                continue;
+            }
+        }
+        core.wake(target, now);
+    }
+    next
+}

@@ -1,0 +1,148 @@
+//! The life of a processor: pick a vCPU, run it until it must leave the CPU, do what that asks for; sleep when there is
+//! nobody.
+
+mod end;
+mod leave;
+
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::time::Tsc;
+use crate::dispatch::core::Core;
+use crate::dispatch::entry::{self, Readiness};
+use crate::dispatch::exit;
+use crate::dispatch::next::Next;
+use crate::dispatch::vcpu::Vcpu;
+use crate::dispatch::vt::Processor;
+use crate::policy::guest::Image;
+use crate::policy::publish::attention;
+use crate::policy::sched::Slot;
+use crate::policy::trace::ExitClass;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::SeqCst;
+
+/// A processor with its vCPUs.
+pub struct Cpu<P: Processor, H, R: GuestRam + 'static> {
+    processor: P,
+    /// Queues, timers, counters, lines.
+    pub core: Core<H, R>,
+    /// By slot.
+    vcpus: Vec<Box<Vcpu<P::Vcpu, R>>>,
+    /// How each guest is made again, by id.
+    images: Vec<Image>,
+    /// Restarts that each guest has left, by id.
+    restarts: Vec<u32>,
+    /// Whose FPU state is in the processor.
+    loaded: Option<Slot>,
+    /// Guests that have not ended.
+    alive: usize,
+    /// No guest ended badly so far.
+    well: bool,
+    /// When the time in the hypervisor began that is not booked yet, and under what.
+    left: (Tsc, ExitClass),
+}
+
+impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+    /// A processor that will run `vcpus`, by slot. `images` are the guests' kernels, by id.
+    pub fn new(
+        processor: P,
+        core: Core<H, R>,
+        vcpus: Vec<Box<Vcpu<P::Vcpu, R>>>,
+        images: Vec<Image>,
+    ) -> Self {
+        let restarts = core.guests.iter().map(|guest| guest.config.restarts).collect();
+        let alive = core.guests.len();
+        let left = (core.hardware.now(), ExitClass::Other);
+        Self { processor, core, vcpus, images, restarts, loaded: None, alive, well: true, left }
+    }
+
+    /// Runs until every guest has ended; true when all ended well.
+    pub fn run_forever(&mut self) -> bool {
+        while self.alive > 0 {
+            let now = self.core.hardware.now();
+            self.wake_due(now);
+            match self.core.queue.pick(now) {
+                Some(slot) => self.run_slot(slot),
+                None => self.idle(),
+            }
+        }
+        self.core.write_records();
+        self.well
+    }
+
+    /// Whoever's moment has come is looked at before it runs again.
+    #[inline]
+    fn wake_due(&mut self, now: Tsc) {
+        while let Some(slot) = self.core.timers.take_due(now) {
+            if let Some(vcpu) = self.core.shared.get(usize::from(slot.0)).copied() {
+                vcpu.attention.fetch_or(attention::TIMER, SeqCst);
+                self.core.wake(vcpu, now);
+            }
+        }
+    }
+
+    /// Gives the CPU to a vCPU, until it leaves.
+    fn run_slot(&mut self, slot: Slot) {
+        self.load(slot);
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
+        let wanted = self.core.queue.wanted();
+        if vcpu.shared.publish_on(self.core.queue.slice_end().0, wanted) {
+            self.processor.flush(&mut vcpu.state);
+        }
+        self.core.rearm();
+        let next = turn(&mut self.processor, vcpu, &mut self.core, &mut self.left);
+        self.leave(slot, next);
+    }
+
+    /// Brings a vCPU's FPU state and address-space tag into the processor, unless they are there still.
+    #[inline]
+    fn load(&mut self, slot: Slot) {
+        if self.loaded == Some(slot) {
+            return;
+        }
+        if let Some(before) = self.loaded.and_then(|before| self.vcpus.get_mut(usize::from(before.0))) {
+            self.processor.switch_out(&mut before.state);
+        }
+        if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) {
+            self.processor.switch_in(&mut vcpu.state);
+            vcpu.counters.switches += 1;
+        }
+        self.core.counters.fpu_switches += 1;
+        self.loaded = Some(slot);
+    }
+
+    /// Nobody can run: sleeps until something may have changed.
+    fn idle(&mut self) {
+        self.core.rearm();
+        self.core.poll_input();
+        self.core.wait();
+        self.core.poll_input();
+        self.left.0 = self.core.hardware.now();
+    }
+}
+
+/// Runs a vCPU until something other than itself must be looked at: the exit path, top to bottom.
+fn turn<P: Processor, H: Hardware, R: GuestRam>(
+    processor: &mut P,
+    vcpu: &mut Vcpu<P::Vcpu, R>,
+    core: &mut Core<H, R>,
+    left: &mut (Tsc, ExitClass),
+) -> Next {
+    let (mut since, mut class) = *left;
+    let next = loop {
+        if entry::settle(vcpu, core) == Readiness::Sleep {
+            break Next::Block;
+        }
+        let entered = core.hardware.now();
+        vcpu.note_hypervisor(class, since, entered);
+        let exit = processor.run(&mut vcpu.state);
+        since = core.hardware.now();
+        class = exit::class(&exit, &vcpu.state);
+        vcpu.note_exit(class, entered, since);
+        match exit::dispatch(exit, vcpu, core) {
+            Next::Resume => {}
+            other => break other,
+        }
+    };
+    *left = (since, class);
+    next
+}

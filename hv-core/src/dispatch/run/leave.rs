@@ -1,0 +1,189 @@
+//! A vCPU leaves the CPU: what its last exit asked for.
+
+use super::Cpu;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::id::VcpuIndex;
+use crate::dispatch::next::{Next, StartRequest};
+use crate::dispatch::vcpu::{Rest, Vcpu};
+use crate::dispatch::vt::{Processor, Start, VirtualCpu};
+use crate::policy::demand;
+use crate::policy::publish::{Life, VcpuShared};
+use crate::policy::sched::Slot;
+use crate::policy::trace::{GuestCounters, Record};
+use core::sync::atomic::Ordering::Relaxed;
+
+impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+    /// Does what `next` asks for. The vCPU in `slot` was on the CPU until now.
+    pub(super) fn leave(&mut self, slot: Slot, next: Next) {
+        let Some(shared) = self.core.shared.get(usize::from(slot.0)).copied() else { return };
+        let now = self.core.hardware.now();
+        match next {
+            Next::Resume => {}
+            Next::Reschedule => self.reschedule(shared),
+            Next::Yield => {
+                self.off(slot, shared);
+                let request = demand::request(shared, &self.core.params, self.core.tsc, now);
+                self.core.queue.yield_current(request, now);
+            }
+            Next::YieldTo { target } => {
+                if let Some(target) = self.peer(shared, target) {
+                    self.off(slot, shared);
+                    let _ = self.core.queue.yield_to(target.slot, now);
+                }
+            }
+            Next::Block => self.block(slot, shared),
+            Next::Start(index, request) => {
+                if let Some(target) = self.peer(shared, index) {
+                    self.start(target, request);
+                }
+            }
+            Next::Stop(index) => {
+                if let Some(target) = self.peer(shared, index) {
+                    self.stop(target);
+                }
+            }
+            Next::Mark { id, value } => self.mark(shared, id, value),
+            Next::End(ending) => self.end(shared.id.guest, ending),
+            Next::Kill(reason) => self.kill(slot, reason),
+        }
+    }
+
+    fn peer(&self, of: &VcpuShared, index: VcpuIndex) -> Option<&'static VcpuShared> {
+        let guest = self.core.guests.get(usize::from(of.id.guest.0))?;
+        guest.vcpu(u64::from(index.0))
+    }
+
+    /// An interrupt came. At the end of a slice a vCPU in a critical section may get one short extension; otherwise the
+    /// queue decides.
+    fn reschedule(&mut self, shared: &'static VcpuShared) {
+        self.core.poll_input();
+        let now = self.core.hardware.now();
+        self.wake_due(now);
+        if now < self.core.queue.slice_end() {
+            return;
+        }
+        if demand::is_critical(shared)
+            && let Some(until) = self.core.queue.extend(now)
+        {
+            shared.publish_grant(until.0);
+            return;
+        }
+        if demand::is_critical(shared)
+            && let Some(vcpu) = self.vcpus.get_mut(usize::from(shared.slot.0))
+        {
+            vcpu.counters.preempted_in_critical += 1;
+        }
+        self.off(shared.slot, shared);
+    }
+
+    /// Publishes that a vCPU is off CPU, with what it got so far.
+    #[inline]
+    fn off(&mut self, slot: Slot, shared: &'static VcpuShared) {
+        shared.publish_off();
+        let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return };
+        if shared.cookie() != crate::policy::publish::NO_COOKIE {
+            let usage = self.core.queue.usage(slot);
+            let steal = self.core.ns(usage.wait.0);
+            let lag = if vcpu.guest.shows_waiters() { usage.lag } else { 0 };
+            let lag_ns = self.core.ns(lag.unsigned_abs()).cast_signed() * lag.signum();
+            let lost = vcpu.counters.preempted_in_critical;
+            let run = self.core.ns(usage.run.0);
+            let peers = if vcpu.guest.shows_waiters() { steal } else { 0 };
+            shared.publish_statistics(&[run, steal, peers, 0, 0, 0, lag_ns.cast_unsigned(), lost]);
+            shared.publish_exits(&vcpu.counters.exits);
+        }
+    }
+
+    /// Puts a vCPU to sleep, unless something is pending that would wake it. It is published as off CPU before that is
+    /// looked at: whoever posts afterwards sees it off and wakes it.
+    fn block(&mut self, slot: Slot, shared: &'static VcpuShared) {
+        self.off(slot, shared);
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
+        let now = self.core.hardware.now();
+        if vcpu.rest == Rest::Blocked {
+            crate::dispatch::entry::look_at_wake(vcpu, &mut self.core);
+        }
+        if must_wake(vcpu) {
+            return;
+        }
+        shared.set_life(Life::Blocked);
+        self.core.queue.block_current(now);
+    }
+
+    /// Starts a stopped vCPU.
+    pub(super) fn start(&mut self, target: &'static VcpuShared, request: StartRequest) {
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(target.slot.0)) else { return };
+        if target.life() != Life::Stopped {
+            return;
+        }
+        vcpu.begin(match request {
+            StartRequest::Copy { control, entry, stack, argument } => {
+                Start::Copy { control, entry, stack, argument }
+            }
+            StartRequest::Real(vector) => Start::Real { vector },
+        });
+        self.reload(target.slot);
+        target.set_life(Life::Runnable);
+        self.core.enqueue(target, self.core.hardware.now());
+    }
+
+    /// A vCPU's FPU state in memory changed: what the processor holds of it is stale.
+    pub(super) fn reload(&mut self, slot: Slot) {
+        if self.loaded == Some(slot) {
+            self.loaded = None;
+        }
+    }
+
+    /// Stops a vCPU wherever it is, and cancels its timer, events and grants.
+    pub(super) fn stop(&mut self, target: &'static VcpuShared) {
+        let now = self.core.hardware.now();
+        if self.core.queue.current() == Some(target.slot) {
+            self.off(target.slot, target);
+        }
+        self.core.queue.stop(target.slot, now);
+        self.core.timers.set(target.slot, crate::base::time::Tsc::NEVER);
+        target.forget();
+        target.set_life(Life::Stopped);
+    }
+
+    /// Notes a mark with everybody's counters.
+    fn mark(&mut self, shared: &VcpuShared, id: u64, value: u64) {
+        let guests = self.core.guests.iter().map(|guest| self.counters(guest.id)).collect();
+        let cpu = self.core.counters.clone();
+        let tsc = self.core.hardware.now().0;
+        self.core.record(Record::Mark {
+            guest: shared.id.guest,
+            vcpu: shared.id.index,
+            id,
+            value,
+            tsc,
+            cpu,
+            guests,
+        });
+    }
+
+    /// What a guest has caused: the sum over its vCPUs.
+    pub(super) fn counters(&self, guest: crate::base::id::GuestId) -> GuestCounters {
+        let mut sum = GuestCounters::default();
+        for vcpu in self.vcpus.iter().filter(|vcpu| vcpu.guest.id == guest) {
+            sum.add(&vcpu.counters);
+        }
+        sum
+    }
+}
+
+/// Whether something is pending that ends a vCPU's rest at once.
+fn must_wake<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
+    let attention = vcpu.shared.attention.load(Relaxed) != 0;
+    match vcpu.rest {
+        Rest::Awake => true,
+        Rest::Halted => attention,
+        Rest::Blocked => {
+            let wake = attention || vcpu.shared.pending_events() & vcpu.block_mask != 0;
+            if wake && !attention {
+                vcpu.rest = Rest::Awake;
+            }
+            wake
+        }
+    }
+}

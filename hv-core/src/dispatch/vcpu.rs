@@ -1,0 +1,117 @@
+//! One vCPU, as the processor that holds it sees it. Whoever has `&mut Vcpu` owns it; everybody else has its
+//! [`VcpuShared`].
+
+use crate::base::hardware::GuestRam;
+use crate::base::time::Tsc;
+use crate::dispatch::cpuid::Table;
+use crate::dispatch::device::lapic::Lapic;
+use crate::dispatch::guest::Guest;
+use crate::dispatch::vt::{Start, VirtualCpu};
+use crate::policy::publish::VcpuShared;
+use crate::policy::trace::{ExitClass, GuestCounters};
+use alloc::boxed::Box;
+
+/// Exits that a report shows.
+const RECENT: usize = 8;
+
+/// Whether a vCPU rests, and what ends that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// It does not.
+    Awake,
+    /// In HLT: only an interrupt, an NMI or a reset ends it.
+    Halted,
+    /// In BLOCK: anything ends it, and it looks at its events by itself.
+    Blocked,
+}
+
+/// A vCPU.
+pub struct Vcpu<S, R: GuestRam + 'static> {
+    /// Architectural state, the vendor's.
+    pub state: S,
+    /// What everybody may know.
+    pub shared: &'static VcpuShared,
+    /// Whose it is.
+    pub guest: &'static Guest<R>,
+    /// What CPUID answers.
+    pub cpuid: Box<Table>,
+    /// The emulated local APIC.
+    pub lapic: Lapic,
+    /// The vector that says "look at your events"; 0 = none.
+    pub event_vector: u8,
+    /// The next_wake that is queued.
+    pub seen_wake: u64,
+    /// A next_wake that fired; the same value does not fire twice.
+    pub fired_wake: u64,
+    /// Whether it rests.
+    pub rest: Rest,
+    /// Events that end its BLOCK.
+    pub block_mask: u64,
+    /// What a full guest wrote to the upper mark port.
+    pub mark_value: u32,
+    /// What it has caused.
+    pub counters: GuestCounters,
+    recent: [ExitClass; RECENT],
+    recent_at: usize,
+}
+
+impl<S, R: GuestRam> Vcpu<S, R> {
+    /// A vCPU that is not started.
+    pub fn new(
+        state: S,
+        shared: &'static VcpuShared,
+        guest: &'static Guest<R>,
+        cpuid: Box<Table>,
+        lapic: Lapic,
+    ) -> Self {
+        Self {
+            state,
+            shared,
+            guest,
+            cpuid,
+            lapic,
+            event_vector: 0,
+            seen_wake: 0,
+            fired_wake: 0,
+            rest: Rest::Awake,
+            block_mask: 0,
+            mark_value: 0,
+            counters: GuestCounters::default(),
+            recent: [ExitClass::Other; RECENT],
+            recent_at: 0,
+        }
+    }
+
+    /// Puts it into its state at `start`; what was armed or pending is forgotten, what it caused is not.
+    pub fn begin(&mut self, start: Start)
+    where
+        S: VirtualCpu,
+    {
+        self.state.reset(start);
+        self.event_vector = 0;
+        self.seen_wake = 0;
+        self.fired_wake = 0;
+        self.rest = Rest::Awake;
+        self.lapic.init();
+    }
+
+    /// Books a turn in guest mode that ended with an exit of `class`.
+    #[inline]
+    pub fn note_exit(&mut self, class: ExitClass, entered: Tsc, left: Tsc) {
+        self.counters.guest_ticks += left.0.wrapping_sub(entered.0);
+        self.counters.exits[class as usize] += 1;
+        self.recent[self.recent_at] = class;
+        self.recent_at = (self.recent_at + 1) % RECENT;
+    }
+
+    /// Books time in the hypervisor that an exit of `class` led to.
+    #[inline]
+    pub fn note_hypervisor(&mut self, class: ExitClass, from: Tsc, to: Tsc) {
+        self.counters.hv_ticks[class as usize] += to.0.wrapping_sub(from.0);
+    }
+
+    /// The last exits, the latest first.
+    pub fn recent_exits(&self) -> impl Iterator<Item = ExitClass> {
+        (1..=RECENT).filter_map(|back| self.recent.get((self.recent_at + RECENT - back) % RECENT).copied())
+    }
+}

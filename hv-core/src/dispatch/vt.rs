@@ -1,0 +1,227 @@
+//! The vendor seam: what the core asks of a virtual CPU, and the exits as it wants to see them.
+//!
+//! AMD-V implements it in `machine::vt::svm`, a script in `machine::vt::scripted`. Nothing above names a vendor.
+
+use crate::base::addr::GuestPhys;
+
+/// Why a vCPU left guest mode. The backend decodes; the core matches without a wildcard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// The call instruction.
+    Call,
+    /// CPUID.
+    Cpuid,
+    /// RDMSR.
+    ReadMsr,
+    /// WRMSR.
+    WriteMsr,
+    /// IN or OUT of a register.
+    Port(PortAccess),
+    /// INS or OUTS.
+    StringPort(PortAccess),
+    /// HLT.
+    Halt,
+    /// PAUSE.
+    Pause,
+    /// A physical interrupt waits.
+    HostInterrupt,
+    /// The vCPU became able to take an interrupt.
+    Window,
+    /// Memory that is not there, or not writable.
+    MemoryFault {
+        /// Where.
+        at: GuestPhys,
+        /// What was tried.
+        access: Access,
+    },
+    /// An instruction that this virtual machine does not have.
+    Undefined,
+    /// WBINVD or INVD: caches are coherent, nothing is owed.
+    CacheFlush,
+    /// A triple fault.
+    Shutdown,
+    /// The processor refused the vCPU's state.
+    BadState,
+    /// Anything else, with the vendor's code.
+    Unknown {
+        /// The vendor's exit code.
+        code: u64,
+    },
+}
+
+/// What a memory access tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// An instruction fetch.
+    Execute,
+}
+
+/// IN or OUT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortAccess {
+    /// Which port.
+    pub port: u16,
+    /// 1, 2 or 4.
+    pub size_bytes: u8,
+    /// Which way.
+    pub direction: Direction,
+}
+
+/// Which way a port access goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// IN.
+    In,
+    /// OUT.
+    Out,
+}
+
+/// A general register that calls and emulation touch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the names are the manual's")]
+pub enum Reg {
+    Rax,
+    Rbx,
+    Rcx,
+    Rdx,
+    Rsi,
+    Rdi,
+    R8,
+    R9,
+    R10,
+}
+
+/// An emulated instruction: the backend knows its length, or learns it from the processor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Instruction {
+    /// VMMCALL or VMCALL.
+    Call,
+    /// CPUID.
+    Cpuid,
+    /// RDMSR or WRMSR.
+    Msr,
+    /// HLT.
+    Halt,
+    /// PAUSE.
+    Pause,
+    /// IN or OUT.
+    Port,
+    /// WBINVD or INVD.
+    CacheFlush,
+}
+
+/// An exception that the core raises in a guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exception {
+    /// #UD.
+    InvalidOpcode,
+    /// #GP with error code 0.
+    GeneralProtection,
+}
+
+/// Control state of a vCPU that another one starts with (VCPU_START).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Control {
+    /// CR0, CR3, CR4.
+    pub cr: [u64; 3],
+    /// EFER.
+    pub efer: u64,
+    /// PAT.
+    pub pat: u64,
+    /// GDTR and IDTR: base, limit.
+    pub tables: [(u64, u32); 2],
+    /// CS and SS: selector, packed attributes.
+    pub segments: [(u16, u16); 2],
+}
+
+/// Where and how a vCPU starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// 32-bit protected mode with flat segments and paging off: PVH (Xen's public/arch-x86/hvm/start_info.h).
+    Protected {
+        /// EIP.
+        entry: u32,
+        /// EBX.
+        ebx: u32,
+    },
+    /// Real mode at `vector`:0000: what a start-up IPI does (SDM vol 3 §9.4).
+    Real {
+        /// Page number below 1 MiB.
+        vector: u8,
+    },
+    /// Long mode as a copy of another vCPU's control state.
+    Copy {
+        /// What to copy.
+        control: Control,
+        /// RIP.
+        entry: u64,
+        /// RSP.
+        stack: u64,
+        /// RDI.
+        argument: u64,
+    },
+}
+
+/// One virtual CPU's architectural state, as far as the core handles it.
+pub trait VirtualCpu {
+    /// Reads a general register.
+    fn reg(&self, reg: Reg) -> u64;
+    /// Writes a general register.
+    fn set_reg(&mut self, reg: Reg, value: u64);
+    /// The instruction pointer.
+    fn rip(&self) -> u64;
+    /// The stack pointer.
+    fn rsp(&self) -> u64;
+    /// The page-table root.
+    fn cr3(&self) -> u64;
+    /// Current privilege level, 0 … 3.
+    fn cpl(&self) -> u8;
+    /// Steps over an instruction that was emulated, and ends the interrupt shadow.
+    fn finish(&mut self, instruction: Instruction);
+    /// Whether RFLAGS.IF is set.
+    fn interrupts_on(&self) -> bool;
+    /// Whether an interrupt could be injected now: IF set, no shadow, nothing injected already.
+    fn ready_for_interrupt(&self) -> bool;
+    /// Injects an external interrupt; only when [`Self::ready_for_interrupt`].
+    fn inject_interrupt(&mut self, vector: u8);
+    /// Injects an exception at the current instruction.
+    fn inject_exception(&mut self, exception: Exception);
+    /// Injects an NMI; false when something is injected already.
+    fn inject_nmi(&mut self) -> bool;
+    /// Asks for [`Exit::Window`] as soon as an interrupt could be taken, or withdraws that.
+    fn watch_window(&mut self, watch: bool);
+    /// CR8, the task priority's upper four bits.
+    fn cr8(&self) -> u8;
+    /// Sets CR8.
+    fn set_cr8(&mut self, value: u8);
+    /// EFER as the guest sees it.
+    fn efer(&self) -> u64;
+    /// Sets EFER as the guest sees it; false when a bit is reserved.
+    fn set_efer(&mut self, value: u64) -> bool;
+    /// PAT.
+    fn pat(&self) -> u64;
+    /// Sets PAT.
+    fn set_pat(&mut self, value: u64);
+    /// Puts the vCPU into its state at `start`.
+    fn reset(&mut self, start: Start);
+    /// Its control state, to start another with.
+    fn control(&self) -> Control;
+}
+
+/// A processor that runs virtual CPUs of one vendor's kind.
+pub trait Processor {
+    /// The vCPU it runs.
+    type Vcpu: VirtualCpu;
+    /// Runs a vCPU until it exits.
+    fn run(&mut self, vcpu: &mut Self::Vcpu) -> Exit;
+    /// Loads what is not switched on every exit: FPU state and address-space tags.
+    fn switch_in(&mut self, vcpu: &mut Self::Vcpu);
+    /// Makes the vCPU's next entry forget its cached translations.
+    fn flush(&mut self, vcpu: &mut Self::Vcpu);
+    /// Saves it.
+    fn switch_out(&mut self, vcpu: &mut Self::Vcpu);
+}

@@ -1,0 +1,9 @@
+//! The processor and the devices of a PC that the hypervisor itself needs.
+
+pub mod apic;
+pub mod calibrate;
+pub mod descriptors;
+pub mod exit;
+pub mod interrupts;
+pub mod serial;
+pub mod time;

@@ -1,0 +1,86 @@
+//! The local APIC of this processor, memory-mapped (Intel SDM vol 3 §11; QEMU's TCG has no x2APIC).
+#![expect(unsafe_code, reason = "memory-mapped registers")]
+
+use x86_64::registers::model_specific::Msr;
+
+/// This processor's local APIC.
+pub struct LocalApic {
+    base: *mut u32,
+}
+
+/// Vector of the timer.
+pub const TIMER_VECTOR: u8 = 0x20;
+/// Vector of the serial line.
+pub const SERIAL_VECTOR: u8 = 0x21;
+/// Vector of kicks from other processors.
+pub const KICK_VECTOR: u8 = 0x22;
+/// Spurious interrupts; its low four bits are ones, as the oldest APICs want.
+pub const SPURIOUS_VECTOR: u8 = 0x2f;
+
+const IA32_APIC_BASE: u32 = 0x1b;
+const ENABLE: u64 = 1 << 11;
+const TASK_PRIORITY: usize = 0x80;
+const EOI: usize = 0xb0;
+const SPURIOUS: usize = 0xf0;
+const LVT_TIMER: usize = 0x320;
+const LVT_LINT0: usize = 0x350;
+const LVT_LINT1: usize = 0x360;
+const INITIAL_COUNT: usize = 0x380;
+const CURRENT_COUNT: usize = 0x390;
+const DIVIDE: usize = 0x3e0;
+const MASKED: u32 = 1 << 16;
+const DIVIDE_BY_1: u32 = 0b1011;
+
+impl LocalApic {
+    /// Turns the APIC on with its timer in one-shot mode and everything else masked.
+    ///
+    /// # Safety
+    ///
+    /// Runs at CPL 0 with the APIC's page mapped at its physical address, and nothing else drives this APIC.
+    pub unsafe fn enable() -> Self {
+        let mut msr = Msr::new(IA32_APIC_BASE);
+        // SAFETY: every x86-64 processor has this MSR; the enable bit changes nothing but the APIC.
+        let address = unsafe {
+            let value = msr.read();
+            msr.write(value | ENABLE);
+            value & 0x000f_ffff_ffff_f000
+        };
+        let mut apic =
+            Self { base: core::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(0)) };
+        apic.write(SPURIOUS, 1 << 8 | u32::from(SPURIOUS_VECTOR));
+        apic.write(TASK_PRIORITY, 0);
+        apic.write(LVT_LINT0, MASKED);
+        apic.write(LVT_LINT1, MASKED);
+        apic.write(DIVIDE, DIVIDE_BY_1);
+        apic.write(INITIAL_COUNT, 0);
+        apic.write(LVT_TIMER, u32::from(TIMER_VECTOR));
+        apic
+    }
+
+    /// Starts the timer: it interrupts after `count` of its ticks; 0 stops it.
+    #[inline]
+    pub fn set_timer(&mut self, count: u32) {
+        self.write(INITIAL_COUNT, count);
+    }
+
+    /// What is left of the count.
+    pub fn timer_left(&self) -> u32 {
+        self.read(CURRENT_COUNT)
+    }
+
+    /// Ends the interrupt in service.
+    pub fn end_of_interrupt(&mut self) {
+        self.write(EOI, 0);
+    }
+
+    #[inline]
+    fn write(&mut self, register: usize, value: u32) {
+        // SAFETY: `base` is this APIC's page (contract of `enable`), and the registers named above lie in it, aligned.
+        unsafe { self.base.byte_add(register).write_volatile(value) };
+    }
+
+    fn read(&self, register: usize) -> u32 {
+        // SAFETY: as in `write`; the registers read have no side effects.
+        unsafe { self.base.byte_add(register).read_volatile() }
+    }
+}

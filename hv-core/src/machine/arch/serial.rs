@@ -1,0 +1,93 @@
+//! The machine's own 16550 UARTs: COM1 for people, COM2 for programs.
+#![expect(unsafe_code, reason = "port I/O")]
+
+use x86_64::instructions::port::Port;
+
+/// A UART that is polled.
+pub struct Serial {
+    data: Port<u8>,
+    interrupt_enable: Port<u8>,
+    fifo_control: Port<u8>,
+    line_control: Port<u8>,
+    modem_control: Port<u8>,
+    line_status: Port<u8>,
+}
+
+/// Bytes the transmit FIFO takes when it is empty.
+const FIFO_BYTES: usize = 16;
+const DATA_READY: u8 = 1 << 0;
+const TRANSMIT_EMPTY: u8 = 1 << 5;
+/// How often to look whether the FIFO drained before dropping output: a UART that is not there must not hang us.
+const PATIENCE: u32 = 1_000_000;
+
+impl Serial {
+    /// I/O base of COM1.
+    pub const COM1: u16 = 0x3f8;
+    /// I/O base of COM2.
+    pub const COM2: u16 = 0x2f8;
+
+    /// Sets the UART up for 115,200 baud, 8N1, FIFOs on, interrupts off.
+    ///
+    /// # Safety
+    ///
+    /// Nothing else drives the UART at `base`.
+    pub unsafe fn new(base: u16) -> Self {
+        let mut uart = Self {
+            data: Port::new(base),
+            interrupt_enable: Port::new(base + 1),
+            fifo_control: Port::new(base + 2),
+            line_control: Port::new(base + 3),
+            modem_control: Port::new(base + 4),
+            line_status: Port::new(base + 5),
+        };
+        // SAFETY: these are a 16550's registers, ours by contract; writing them touches no memory.
+        unsafe {
+            uart.line_control.write(0x80); // DLAB
+            uart.data.write(1);
+            uart.interrupt_enable.write(0);
+            uart.line_control.write(0x03);
+            uart.fifo_control.write(0x07);
+            uart.modem_control.write(0x0b); // DTR, RTS, OUT2
+            uart.interrupt_enable.write(0);
+        }
+        uart
+    }
+
+    /// Lets received bytes interrupt (IRQ 4 for COM1).
+    pub fn interrupt_on_receive(&mut self) {
+        // SAFETY: register 1 of our UART.
+        unsafe { self.interrupt_enable.write(0x01) };
+    }
+
+    /// Writes everything, or drops the rest when the line does not drain.
+    pub fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(FIFO_BYTES) {
+            let mut patience = PATIENCE;
+            // SAFETY: register 5 of our UART; reading it has no effect on memory.
+            while unsafe { self.line_status.read() } & TRANSMIT_EMPTY == 0 {
+                patience -= 1;
+                if patience == 0 {
+                    return;
+                }
+                core::hint::spin_loop();
+            }
+            for byte in chunk {
+                // SAFETY: register 0 of our UART; the FIFO has room.
+                unsafe { self.data.write(*byte) };
+            }
+        }
+    }
+
+    /// A received byte.
+    pub fn read(&mut self) -> Option<u8> {
+        // SAFETY: registers 5 and 0 of our UART.
+        unsafe { (self.line_status.read() & DATA_READY != 0).then(|| self.data.read()) }
+    }
+}
+
+impl core::fmt::Write for Serial {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.write(text.as_bytes());
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! The time-stamp counter and the wall clock.
+#![expect(unsafe_code, reason = "RDTSC and the CMOS ports")]
+
+use crate::base::time::Tsc;
+use core::arch::x86_64::_rdtsc;
+use x86_64::instructions::port::Port;
+
+/// Reads the time-stamp counter.
+#[inline]
+pub fn now() -> Tsc {
+    // SAFETY: RDTSC exists on every x86-64 processor and CR4.TSD does not matter at CPL 0.
+    Tsc(unsafe { _rdtsc() })
+}
+
+/// Seconds since 1970 by the CMOS clock, or 0 when it does not answer (MC146818: registers 0 2 4 7 8 9, A, B).
+pub fn wall_clock_seconds() -> u64 {
+    let mut index = Port::<u8>::new(0x70);
+    let mut data = Port::<u8>::new(0x71);
+    let mut register = |n: u8| {
+        // SAFETY: the CMOS index and data ports; NMI stays disabled (bit 7) only during the access, which is harmless.
+        unsafe {
+            index.write(n);
+            data.read()
+        }
+    };
+    let mut snapshot = || {
+        for _ in 0..10_000 {
+            if register(0x0a) & 0x80 == 0 {
+                break;
+            }
+        }
+        [0x00, 0x02, 0x04, 0x07, 0x08, 0x09].map(&mut register)
+    };
+    let mut fields = snapshot();
+    for _ in 0..4 {
+        let again = snapshot();
+        if again == fields {
+            break;
+        }
+        fields = again;
+    }
+    let binary = register(0x0b) & 0x04 != 0;
+    let value = |field: u8| u64::from(if binary { field } else { (field >> 4) * 10 + (field & 0xf) });
+    let [second, minute, hour, day, month, year] = fields.map(value);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return 0;
+    }
+    ((days_since_1970(2000 + year % 100, month, day) * 24 + hour % 24) * 60 + minute % 60) * 60 + second % 60
+}
+
+/// Days of the proleptic Gregorian calendar; `month` is 1 … 12.
+fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
+    // Years begin in March, so that the leap day is the last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let before_year = 365 * year + year / 4 - year / 100 + year / 400;
+    before_year + (153 * month + 2) / 5 + day - 1 - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn known_dates_have_their_day_numbers() {
+        for (date, days) in [((1970, 1, 1), 0), ((2000, 3, 1), 11_017), ((2026, 1, 1), 20_454)] {
+            assert_eq!(super::days_since_1970(date.0, date.1, date.2), days, "{date:?}");
+        }
+    }
+}

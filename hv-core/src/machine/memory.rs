@@ -1,0 +1,226 @@
+//! Physical memory as the hypervisor sees it: every address is mapped at itself.
+//!
+//! The one module that touches guest memory. It copies in and out after a check and hands out no reference.
+#![expect(unsafe_code, reason = "physical memory through raw pointers, and the global allocator")]
+
+use crate::base::addr::{GuestPhys, GuestRange, HostPhys, LARGE_PAGE_BYTES, OutsideMemory, PAGE_BYTES};
+use crate::base::hardware::{GuestRam, SharedWords};
+use crate::policy::mm::frames::Frames;
+use crate::policy::mm::nested::{self, EntryFormat, Rights, TableMemory};
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+use linked_list_allocator::Heap;
+use spin::Mutex;
+
+/// Where physical address `at` is mapped.
+fn pointer(at: HostPhys) -> *mut u8 {
+    ptr::with_exposed_provenance_mut(usize::try_from(at.raw()).unwrap_or(0))
+}
+
+/// Owner of all physical memory that is not the image, the bundle or the firmware's.
+///
+/// Exactly one exists, so that a frame has one owner (I-2).
+pub struct Memory {
+    frames: Frames,
+}
+
+impl Memory {
+    /// Takes the free memory into service.
+    ///
+    /// # Safety
+    ///
+    /// Every byte in `frames` is RAM, mapped at its own address, writable, and used by nothing else.
+    pub const unsafe fn new(frames: Frames) -> Self {
+        Self { frames }
+    }
+
+    /// Bytes not handed out.
+    pub fn free_bytes(&self) -> u64 {
+        self.frames.free_bytes()
+    }
+
+    /// Zeroed pages that follow one another, for good.
+    pub fn pages(&mut self, pages: u64, align_bytes: u64) -> Option<HostPhys> {
+        let start = self.frames.take(pages, align_bytes)?;
+        let bytes = usize::try_from(pages * PAGE_BYTES).ok()?;
+        // SAFETY: `take` gave this run to nobody else, and it is mapped RAM (contract of `new`).
+        unsafe { ptr::write_bytes(pointer(start), 0, bytes) };
+        Some(start)
+    }
+
+    /// Zeroed pages as words that a guest will see too.
+    pub fn shared_words(&mut self, pages: u64) -> Option<(HostPhys, SharedWords)> {
+        let start = self.pages(pages, PAGE_BYTES)?;
+        let words = usize::try_from(pages * PAGE_BYTES / 8).ok()?;
+        // SAFETY: the run is ours for good, aligned, zeroed, and from now on reached by atomics only; a guest's writes to
+        // it are machine stores that an atomic load tolerates.
+        Some((start, unsafe { core::slice::from_raw_parts(pointer(start).cast::<AtomicU64>(), words) }))
+    }
+
+    /// A zeroed page as a value of one page, for good.
+    ///
+    /// # Safety
+    ///
+    /// All-zero is a valid `T`.
+    pub unsafe fn zeroed_page<T>(&mut self) -> Option<(HostPhys, &'static mut T)> {
+        const { assert!(size_of::<T>() == 4096 && align_of::<T>() <= 4096) };
+        let start = self.pages(1, PAGE_BYTES)?;
+        // SAFETY: a page of its own, aligned, zeroed, valid as `T` by contract; nobody else has it.
+        Some((start, unsafe { &mut *pointer(start).cast::<T>() }))
+    }
+
+    /// Pages filled with ones: permission maps.
+    pub fn pages_of_ones(&mut self, pages: u64) -> Option<HostPhys> {
+        let start = self.pages(pages, PAGE_BYTES)?;
+        // SAFETY: `pages` gave the run to nobody else.
+        unsafe { ptr::write_bytes(pointer(start), 0xff, usize::try_from(pages * PAGE_BYTES).ok()?) };
+        Some(start)
+    }
+
+    /// Clears bits of a byte in a page that this owner handed out.
+    ///
+    /// # Safety
+    ///
+    /// `at` lies in pages from [`Self::pages_of_ones`] that no processor uses yet.
+    pub unsafe fn clear_bits(&mut self, at: HostPhys, bits: u8) {
+        // SAFETY: by contract.
+        unsafe { *pointer(at) &= !bits };
+    }
+
+    /// Memory for a guest, mapped from guest-physical 0 under a new root, and an empty window at `window_base`.
+    pub fn guest_ram<F: EntryFormat>(
+        &mut self,
+        len_bytes: u64,
+        window_base: GuestPhys,
+    ) -> Option<(HostPhys, Ram)> {
+        let start = self.pages(len_bytes / PAGE_BYTES, LARGE_PAGE_BYTES)?;
+        let root = self.new_table()?;
+        nested::map::<F>(self, root, GuestPhys::ZERO, start, len_bytes, Rights::All).ok()?;
+        let window = nested::prepare::<F>(self, root, window_base).ok()?;
+        Some((root, Ram { start, len_bytes, window, leaf: F::leaf }))
+    }
+}
+
+impl TableMemory for Memory {
+    fn new_table(&mut self) -> Option<HostPhys> {
+        self.pages(1, PAGE_BYTES)
+    }
+
+    fn entry(&self, table: HostPhys, index: usize) -> u64 {
+        // SAFETY: `table` came from `new_table`, so it is a page of ours; the walker keeps `index` below 512.
+        unsafe { pointer(table).cast::<u64>().add(index & 511).read_volatile() }
+    }
+
+    fn set_entry(&mut self, table: HostPhys, index: usize, value: u64) {
+        // SAFETY: as in `entry`; a processor that walks the table sees old or new, both whole.
+        unsafe { pointer(table).cast::<u64>().add(index & 511).write_volatile(value) }
+    }
+}
+
+/// A guest's memory: one run of frames.
+#[derive(Debug)]
+pub struct Ram {
+    start: HostPhys,
+    len_bytes: u64,
+    /// The lowest-level table of the window.
+    window: HostPhys,
+    /// How the vendor spells its entries.
+    leaf: fn(HostPhys, Rights, bool) -> u64,
+}
+
+/// Entries in a table.
+const ENTRIES: u64 = 512;
+
+impl Ram {
+    /// Checks a range and says where it lies.
+    fn at(&self, at: GuestPhys, len: usize) -> Result<*mut u8, OutsideMemory> {
+        let range = GuestRange::new(at, len as u64, self.len_bytes)?;
+        // The run is in memory, so its offset is too.
+        Ok(pointer(HostPhys::new_truncate(self.start.raw() + range.start().raw())))
+    }
+}
+
+impl Ram {
+    /// An entry of the window's table.
+    fn window_entry(&self, page: u64) -> Option<&AtomicU64> {
+        let index = usize::try_from(page).ok().filter(|_| page < ENTRIES)?;
+        // SAFETY: `window` is a table of this guest alone (`Memory::guest_ram`), never freed, and the index is inside; a
+        // processor's table walk and its accessed bits are what an atomic tolerates.
+        Some(unsafe { &*pointer(self.window).cast::<AtomicU64>().add(index) })
+    }
+}
+
+impl GuestRam for Ram {
+    fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
+        let from = self.at(at, into.len())?;
+        // SAFETY: the range was checked; guest frames and `into` never overlap (I-2). A guest may write meanwhile: the
+        // copy then holds a mix of old and new, which the caller checks as it checks any claim.
+        unsafe { ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
+        Ok(())
+    }
+
+    fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory> {
+        let to = self.at(at, from.len())?;
+        // SAFETY: as in `read`.
+        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+        Ok(())
+    }
+
+    fn clear(&self) {
+        // SAFETY: the whole run is this guest's.
+        unsafe { ptr::write_bytes(pointer(self.start), 0, usize::try_from(self.len_bytes).unwrap_or(0)) };
+        for entry in (0..ENTRIES).filter_map(|page| self.window_entry(page)) {
+            entry.store(0, Relaxed);
+        }
+    }
+
+    fn window_is_free(&self, page: u64) -> bool {
+        self.window_entry(page).is_some_and(|entry| entry.load(Relaxed) == 0)
+    }
+
+    fn place_in_window(&self, page: u64, frame: HostPhys, writable: bool) {
+        if let Some(entry) = self.window_entry(page) {
+            let rights = if writable { Rights::ReadWrite } else { Rights::Read };
+            entry.store((self.leaf)(frame, rights, false), Relaxed);
+        }
+    }
+}
+
+/// The hypervisor's heap: used when guests are made, never on the exit path.
+pub struct HypervisorHeap(Mutex<Heap>);
+
+impl HypervisorHeap {
+    /// A heap with nothing in it.
+    pub const fn empty() -> Self {
+        Self(Mutex::new(Heap::empty()))
+    }
+
+    /// Gives it memory.
+    pub fn init(&self, memory: &mut Memory, pages: u64) -> bool {
+        let Some(start) = memory.pages(pages, PAGE_BYTES) else { return false };
+        let bytes = usize::try_from(pages * PAGE_BYTES).unwrap_or(0);
+        // SAFETY: the run is the heap's alone and for good.
+        unsafe { self.0.lock().init(pointer(start), bytes) };
+        true
+    }
+}
+
+// SAFETY: `Heap` hands out disjoint blocks of the run it was given, and the lock makes each step one.
+unsafe impl GlobalAlloc for HypervisorHeap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.0.lock().allocate_first_fit(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: by `GlobalAlloc`'s contract `block` came from `alloc` with this layout.
+            unsafe { self.0.lock().deallocate(block, layout) };
+        }
+    }
+}

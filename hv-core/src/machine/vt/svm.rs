@@ -1,0 +1,83 @@
+//! AMD-V. Section numbers: AMD APM vol 2, publication 24593, rev 3.42.
+//! Owns the VMCB and the world switch. Knows nothing of guests or scheduling.
+#![expect(unsafe_code, reason = "the world switch, FXSAVE and SVM's MSRs; every block carries SAFETY")]
+
+mod decode;
+mod enable;
+mod state;
+mod switch;
+mod vmcb;
+
+use crate::base::addr::HostPhys;
+use crate::dispatch::vt::{Exit, Processor};
+use alloc::boxed::Box;
+use core::arch::asm;
+
+pub use enable::{Missing, SvmOn};
+pub use state::{Maps, SvmVcpu};
+pub use vmcb::Vmcb;
+
+/// One processor with SVM on.
+pub struct Svm {
+    _on: SvmOn,
+    /// VMLOAD and VMSAVE keep the host's TR, LDTR, FS, GS and system-call MSRs here.
+    host_vmcb: HostPhys,
+    /// Which vCPU last ran under each address-space identifier: another one must flush.
+    asid_owners: Box<[u64]>,
+}
+
+impl Svm {
+    /// Takes a processor into service. `host_vmcb` is a frame of its own.
+    pub fn new(on: SvmOn, host_vmcb: HostPhys) -> Self {
+        // SAFETY: `on` proves that EFER.SVME is set here, and the caller gave the frame away for good.
+        unsafe {
+            asm!("vmsave rax", in("rax") host_vmcb.raw(), options(nostack, preserves_flags));
+        }
+        let asids = usize::try_from(on.asids()).unwrap_or(2).clamp(2, 4096);
+        Self { _on: on, host_vmcb, asid_owners: alloc::vec![0; asids].into_boxed_slice() }
+    }
+}
+
+impl Processor for Svm {
+    type Vcpu = SvmVcpu;
+
+    #[inline]
+    fn run(&mut self, vcpu: &mut SvmVcpu) -> Exit {
+        let vmcb_phys = vcpu.vmcb_phys.raw();
+        // SAFETY: the VMCB is a page of the vCPU's own, `host_vmcb` is this processor's, SVM is on (`_on`), and the
+        // caller's `&mut` keeps anyone else from running this vCPU. Interrupts are off (I-1).
+        unsafe { switch::enter(&raw mut vcpu.saved, vmcb_phys, self.host_vmcb.raw()) };
+        vcpu.vmcb.control.tlb_control = 0;
+        decode::exit(vcpu)
+    }
+
+    #[inline]
+    fn switch_in(&mut self, vcpu: &mut SvmVcpu) {
+        // Identifier 0 is the host's. A shared identifier is flushed when its owner changes.
+        let count = self.asid_owners.len() as u64 - 1;
+        let asid = 1 + vcpu.tag % count.max(1);
+        if let Some(owner) = usize::try_from(asid).ok().and_then(|asid| self.asid_owners.get_mut(asid))
+            && *owner != vcpu.tag
+        {
+            *owner = vcpu.tag;
+            vcpu.vmcb.control.tlb_control = vmcb::FLUSH_ALL;
+        }
+        vcpu.vmcb.control.asid = u32::try_from(asid).unwrap_or(1);
+        // SAFETY: `fpu` is 512 bytes, 16-byte aligned, and holds what FXSAVE stored or the state after reset.
+        unsafe {
+            asm!("fxrstor64 [{}]", in(reg) &raw const *vcpu.fpu, options(nostack, preserves_flags));
+        }
+    }
+
+    fn flush(&mut self, vcpu: &mut SvmVcpu) {
+        vcpu.vmcb.control.tlb_control = vmcb::FLUSH_ALL;
+    }
+
+    #[inline]
+    fn switch_out(&mut self, vcpu: &mut SvmVcpu) {
+        // SAFETY: `fpu` is 512 bytes and 16-byte aligned; the hypervisor is soft-float, so the registers are the guest's.
+        unsafe {
+            asm!("fxsave64 [{}]", in(reg) &raw mut *vcpu.fpu, options(nostack, preserves_flags));
+        }
+    }
+}

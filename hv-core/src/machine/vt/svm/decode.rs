@@ -1,0 +1,68 @@
+//! From SVM's exit codes to [`Exit`].
+
+use super::state::SvmVcpu;
+use super::vmcb::{code, event};
+use crate::base::addr::GuestPhys;
+use crate::dispatch::vt::{Access, Direction, Exit, PortAccess};
+
+/// Decodes the exit that `vcpu` just took.
+#[inline]
+pub fn exit(vcpu: &mut SvmVcpu) -> Exit {
+    match vcpu.vmcb.control.exit_code {
+        code::VMMCALL => Exit::Call,
+        code::CPUID => Exit::Cpuid,
+        code::MSR if vcpu.vmcb.control.exit_info_1 & 1 == 0 => Exit::ReadMsr,
+        code::MSR => Exit::WriteMsr,
+        code::IOIO => port(vcpu.vmcb.control.exit_info_1),
+        code::HLT => Exit::Halt,
+        code::PAUSE => Exit::Pause,
+        code::VINTR => Exit::Window,
+        other => asynchronous(vcpu, other),
+    }
+}
+
+/// Exits that may have cut the delivery of an event short: it is injected again (§15.7.2).
+fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
+    let cut_short = vcpu.vmcb.control.exit_interrupt_info;
+    // Bits besides `VALID` may be stale. A software interrupt's instruction runs again by itself.
+    if cut_short & event::VALID != 0 && cut_short & event::TYPE_MASK != event::SOFTWARE {
+        vcpu.vmcb.control.event_injection = cut_short;
+    }
+    match exit_code {
+        code::INTR | code::NMI | code::INIT => Exit::HostInterrupt,
+        code::NPF => memory(vcpu.vmcb.control.exit_info_1, vcpu.vmcb.control.exit_info_2),
+        code::SHUTDOWN => Exit::Shutdown,
+        code::WBINVD | code::INVD => Exit::CacheFlush,
+        undefined if code::UNDEFINED.contains(&undefined) => Exit::Undefined,
+        // VMEXIT_INVALID is -1, and QEMU's TCG writes 32 bits of it.
+        invalid if invalid & 0xffff_ffff == 0xffff_ffff => Exit::BadState,
+        other => Exit::Unknown { code: other },
+    }
+}
+
+/// EXITINFO1 of an I/O exit (§15.10.2): bit 0 IN, bit 2 string, bits 6:4 size, bits 31:16 port.
+#[expect(clippy::cast_possible_truncation, reason = "bits 31:16 of the word are the port")]
+fn port(info: u64) -> Exit {
+    let size_bytes = if info & 1 << 4 != 0 {
+        1
+    } else if info & 1 << 5 != 0 {
+        2
+    } else {
+        4
+    };
+    let direction = if info & 1 == 0 { Direction::Out } else { Direction::In };
+    let access = PortAccess { port: (info >> 16) as u16, size_bytes, direction };
+    if info & 1 << 2 == 0 { Exit::Port(access) } else { Exit::StringPort(access) }
+}
+
+/// EXITINFO1 of a nested page fault is a page-fault error code (§15.25.6).
+fn memory(info: u64, address: u64) -> Exit {
+    let access = if info & 1 << 4 != 0 {
+        Access::Execute
+    } else if info & 1 << 1 != 0 {
+        Access::Write
+    } else {
+        Access::Read
+    };
+    Exit::MemoryFault { at: GuestPhys::new_truncate(address), access }
+}

@@ -1,0 +1,84 @@
+//! Finding SVM and turning it on (§15.4).
+
+use core::arch::x86_64::__cpuid;
+use core::fmt;
+use core::marker::PhantomData;
+use x86_64::registers::model_specific::Msr;
+
+/// Proof that SVM is on for this processor.
+#[derive(Debug)]
+pub struct SvmOn {
+    asids: u32,
+    _this_cpu_only: PhantomData<*mut ()>,
+}
+
+/// What this processor lacks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Missing {
+    /// CPUID 8000_0001 ECX bit 2.
+    Svm,
+    /// VM_CR.SVMDIS is set: switched off by firmware.
+    DisabledByFirmware,
+    /// CPUID 8000_000A EDX bit 0.
+    NestedPaging,
+    /// Fewer than two address-space identifiers.
+    Asids,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Svm => "this processor has no AMD-V (CPUID 8000_0001 ECX.SVM); QEMU: -cpu max or -cpu qemu64,+svm,+npt",
+            Self::DisabledByFirmware => "AMD-V is switched off by firmware (VM_CR.SVMDIS)",
+            Self::NestedPaging => "this processor has no nested paging (CPUID 8000_000A EDX.NP); QEMU: add +npt",
+            Self::Asids => "this processor has fewer than two address-space identifiers",
+        })
+    }
+}
+
+const EFER: u32 = 0xc000_0080;
+const VM_CR: u32 = 0xc001_0114;
+const VM_HSAVE_PA: u32 = 0xc001_0117;
+const SVME: u64 = 1 << 12;
+const SVMDIS: u64 = 1 << 4;
+
+impl SvmOn {
+    /// Turns SVM on. `host_save` is the frame in which VMRUN keeps the host's state.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, before anything was changed.
+    ///
+    /// # Safety
+    ///
+    /// Runs at CPL 0 on the processor that will use the proof, and nothing else uses the frame `host_save`.
+    pub unsafe fn enable(host_save: crate::base::addr::HostPhys) -> Result<Self, Missing> {
+        let extended = __cpuid(0x8000_0000).eax;
+        if extended < 0x8000_000a || __cpuid(0x8000_0001).ecx & 1 << 2 == 0 {
+            return Err(Missing::Svm);
+        }
+        let features = __cpuid(0x8000_000a);
+        if features.edx & 1 == 0 {
+            return Err(Missing::NestedPaging);
+        }
+        if features.ebx < 2 {
+            return Err(Missing::Asids);
+        }
+        // SAFETY: SVM is there, so VM_CR is; CPL 0 and the frame by contract; SVME only adds the SVM instructions.
+        unsafe {
+            if Msr::new(VM_CR).read() & SVMDIS != 0 {
+                return Err(Missing::DisabledByFirmware);
+            }
+            let mut efer = Msr::new(EFER);
+            let value = efer.read();
+            efer.write(value | SVME);
+            Msr::new(VM_HSAVE_PA).write(host_save.raw());
+        }
+        Ok(Self { asids: features.ebx, _this_cpu_only: PhantomData })
+    }
+
+    /// How many address-space identifiers there are, the host's 0 included.
+    pub fn asids(&self) -> u32 {
+        self.asids
+    }
+}

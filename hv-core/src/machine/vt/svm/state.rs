@@ -1,0 +1,321 @@
+//! One vCPU under SVM: its VMCB, its registers, and what the core reads and writes of them.
+
+use super::switch::Saved;
+use super::vmcb::{Instructions, Segment, SvmInstructions, VirtualInterrupt, Vmcb, event};
+use crate::base::addr::HostPhys;
+use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu};
+use alloc::boxed::Box;
+
+/// FXSAVE's image (APM vol 2 §11.5.5).
+#[derive(Clone)]
+#[repr(C, align(16))]
+pub struct Fpu([u8; 512]);
+
+impl Fpu {
+    /// State after reset: FCW 0x037f, MXCSR 0x1f80.
+    fn reset() -> Self {
+        let mut image = [0; 512];
+        image[0..2].copy_from_slice(&0x037f_u16.to_le_bytes());
+        image[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+        Self(image)
+    }
+}
+
+/// A vCPU.
+pub struct SvmVcpu {
+    pub(super) vmcb: &'static mut Vmcb,
+    pub(super) vmcb_phys: HostPhys,
+    pub(super) saved: Saved,
+    pub(super) fpu: Box<Fpu>,
+    /// Unique among vCPUs, from 1: chooses the address-space identifier.
+    pub(super) tag: u64,
+}
+
+/// What every vCPU shares: physical addresses of the permission maps, all ones but for what guests may touch.
+#[derive(Clone, Copy, Debug)]
+pub struct Maps {
+    /// 12 KiB (§15.10.1).
+    pub io: HostPhys,
+    /// 8 KiB (§15.11).
+    pub msr: HostPhys,
+}
+
+const EFER_SVME: u64 = 1 << 12;
+/// SCE, LME, LMA, NXE: what a guest may set.
+const EFER_GUEST: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
+const EFER_LMA: u64 = 1 << 10;
+const EFER_LME: u64 = 1 << 8;
+const CR0_PG: u64 = 1 << 31;
+const RFLAGS_IF: u64 = 1 << 9;
+/// Power-on PAT (§7.8.2).
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+
+impl SvmVcpu {
+    /// Makes a vCPU that is not started. `vmcb` is a zeroed frame of its own at `vmcb_phys`, `tag` is unique from 1.
+    pub fn new(
+        vmcb: &'static mut Vmcb,
+        vmcb_phys: HostPhys,
+        maps: Maps,
+        nested_root: HostPhys,
+        tag: u64,
+    ) -> Self {
+        let control = &mut vmcb.control;
+        control.intercept_instructions = Instructions::INTR // §15.13.1: the machine's interrupts are ours
+            | Instructions::NMI | Instructions::INIT // §15.13.2, §15.13.3
+            | Instructions::RDPMC | Instructions::CPUID | Instructions::INVD // §15.9
+            | Instructions::PAUSE | Instructions::HLT | Instructions::INVLPGA
+            | Instructions::IOIO | Instructions::MSR // §15.10, §15.11
+            | Instructions::TASK_SWITCH | Instructions::SHUTDOWN; // §15.14.1, §15.14.3
+        control.intercept_svm = SvmInstructions::VMRUN
+            | SvmInstructions::VMMCALL
+            | SvmInstructions::VMLOAD
+            | SvmInstructions::VMSAVE
+            | SvmInstructions::STGI
+            | SvmInstructions::CLGI
+            | SvmInstructions::SKINIT
+            | SvmInstructions::WBINVD
+            | SvmInstructions::MONITOR
+            | SvmInstructions::MWAIT
+            | SvmInstructions::XSETBV;
+        control.io_map = maps.io.raw();
+        control.msr_map = maps.msr.raw();
+        control.virtual_interrupt = VirtualInterrupt::MASKING;
+        control.nested_paging = 1;
+        control.nested_cr3 = nested_root.raw();
+        control.asid = 1;
+        Self { vmcb, vmcb_phys, saved: Saved::default(), fpu: Box::new(Fpu::reset()), tag }
+    }
+
+    fn reset_common(&mut self) {
+        self.saved = Saved::default();
+        *self.fpu = Fpu::reset();
+        let (control, save) = (&mut self.vmcb.control, &mut self.vmcb.save);
+        control.virtual_interrupt = VirtualInterrupt::MASKING;
+        control.intercept_instructions.remove(Instructions::VINTR);
+        control.event_injection = 0;
+        control.interrupt_shadow = 0;
+        save.cr2 = 0;
+        save.cr3 = 0;
+        save.cr4 = 0;
+        save.dr6 = 0xffff_0ff0;
+        save.dr7 = 0x400;
+        save.efer = EFER_SVME;
+        save.pat = PAT_RESET;
+        save.rflags = 2;
+        save.rax = 0;
+        save.rsp = 0;
+        save.cpl = 0;
+        save.gdtr = Segment { limit: 0xffff, ..Segment::default() };
+        save.idtr = Segment { limit: 0xffff, ..Segment::default() };
+        save.ldtr = Segment { attributes: 0x82, limit: 0xffff, ..Segment::default() };
+        save.tr = Segment { attributes: 0x8b, limit: 0xffff, ..Segment::default() };
+        save.star = 0;
+        save.lstar = 0;
+        save.cstar = 0;
+        save.sfmask = 0;
+        save.kernel_gs_base = 0;
+        save.sysenter_cs = 0;
+        save.sysenter_esp = 0;
+        save.sysenter_eip = 0;
+    }
+
+    fn set_data_segments(&mut self, segment: Segment) {
+        let save = &mut self.vmcb.save;
+        save.ds = segment;
+        save.es = segment;
+        save.ss = segment;
+        save.fs = segment;
+        save.gs = segment;
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "CR8 and limits are low bits of wider words")]
+impl VirtualCpu for SvmVcpu {
+    #[inline]
+    fn reg(&self, reg: Reg) -> u64 {
+        match reg {
+            Reg::Rax => self.vmcb.save.rax,
+            Reg::Rbx => self.saved.rbx,
+            Reg::Rcx => self.saved.rcx,
+            Reg::Rdx => self.saved.rdx,
+            Reg::Rsi => self.saved.rsi,
+            Reg::Rdi => self.saved.rdi,
+            Reg::R8 => self.saved.r8,
+            Reg::R9 => self.saved.r9,
+            Reg::R10 => self.saved.r10,
+        }
+    }
+
+    #[inline]
+    fn set_reg(&mut self, reg: Reg, value: u64) {
+        match reg {
+            Reg::Rax => self.vmcb.save.rax = value,
+            Reg::Rbx => self.saved.rbx = value,
+            Reg::Rcx => self.saved.rcx = value,
+            Reg::Rdx => self.saved.rdx = value,
+            Reg::Rsi => self.saved.rsi = value,
+            Reg::Rdi => self.saved.rdi = value,
+            Reg::R8 => self.saved.r8 = value,
+            Reg::R9 => self.saved.r9 = value,
+            Reg::R10 => self.saved.r10 = value,
+        }
+    }
+
+    fn rip(&self) -> u64 {
+        self.vmcb.save.rip
+    }
+
+    fn rsp(&self) -> u64 {
+        self.vmcb.save.rsp
+    }
+
+    fn cr3(&self) -> u64 {
+        self.vmcb.save.cr3
+    }
+
+    #[inline]
+    fn cpl(&self) -> u8 {
+        self.vmcb.save.cpl
+    }
+
+    #[inline]
+    fn finish(&mut self, instruction: Instruction) {
+        // QEMU's TCG gives no next RIP but for I/O, so the lengths of unprefixed instructions stand in (§15.7.1).
+        let length = match instruction {
+            Instruction::Call => 3,
+            Instruction::Cpuid | Instruction::Msr | Instruction::Pause | Instruction::CacheFlush => 2,
+            Instruction::Halt => 1,
+            Instruction::Port => {
+                self.vmcb.save.rip = self.vmcb.control.exit_info_2;
+                0
+            }
+        };
+        self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(length);
+        self.vmcb.control.interrupt_shadow = 0;
+    }
+
+    #[inline]
+    fn interrupts_on(&self) -> bool {
+        self.vmcb.save.rflags & RFLAGS_IF != 0
+    }
+
+    #[inline]
+    fn ready_for_interrupt(&self) -> bool {
+        let control = &self.vmcb.control;
+        self.interrupts_on()
+            && control.interrupt_shadow & 1 == 0
+            && control.event_injection & event::VALID == 0
+    }
+
+    #[inline]
+    fn inject_interrupt(&mut self, vector: u8) {
+        self.vmcb.control.event_injection = event::VALID | event::INTERRUPT | u64::from(vector);
+    }
+
+    fn inject_exception(&mut self, exception: Exception) {
+        let (vector, error) = match exception {
+            Exception::InvalidOpcode => (6, 0),
+            Exception::GeneralProtection => (13, event::HAS_ERROR),
+        };
+        self.vmcb.control.event_injection = event::VALID | event::EXCEPTION | error | vector;
+    }
+
+    fn inject_nmi(&mut self) -> bool {
+        let free = self.vmcb.control.event_injection & event::VALID == 0;
+        if free {
+            self.vmcb.control.event_injection = event::VALID | event::NMI | 2;
+        }
+        free
+    }
+
+    #[inline]
+    fn watch_window(&mut self, watch: bool) {
+        let control = &mut self.vmcb.control;
+        let wanted = VirtualInterrupt::PENDING | VirtualInterrupt::PRIORITY_15 | VirtualInterrupt::IGNORE_TPR;
+        control.virtual_interrupt.set(wanted, watch);
+        control.intercept_instructions.set(Instructions::VINTR, watch);
+    }
+
+    #[inline]
+    fn cr8(&self) -> u8 {
+        (self.vmcb.control.virtual_interrupt.bits() & 0xf) as u8
+    }
+
+    fn set_cr8(&mut self, value: u8) {
+        let bits = self.vmcb.control.virtual_interrupt.bits() & !0xf | u64::from(value & 0xf);
+        self.vmcb.control.virtual_interrupt = VirtualInterrupt::from_bits_retain(bits);
+    }
+
+    fn efer(&self) -> u64 {
+        self.vmcb.save.efer & !EFER_SVME
+    }
+
+    fn set_efer(&mut self, value: u64) -> bool {
+        let save = &mut self.vmcb.save;
+        let paging = save.cr0 & CR0_PG != 0;
+        if value & !EFER_GUEST != 0 || paging && (value ^ save.efer) & EFER_LME != 0 {
+            return false;
+        }
+        // LMA follows LME and paging; software cannot set it (§2.2.1).
+        save.efer = value & !EFER_LMA | save.efer & EFER_LMA | EFER_SVME;
+        true
+    }
+
+    fn pat(&self) -> u64 {
+        self.vmcb.save.pat
+    }
+
+    fn set_pat(&mut self, value: u64) {
+        self.vmcb.save.pat = value;
+    }
+
+    fn reset(&mut self, start: Start) {
+        self.reset_common();
+        match start {
+            Start::Protected { entry, ebx } => {
+                let save = &mut self.vmcb.save;
+                save.cr0 = 0x11; // PE, ET
+                save.cs = Segment { selector: 8, attributes: 0xc9b, limit: u32::MAX, base: 0 };
+                save.rip = u64::from(entry);
+                self.saved.rbx = u64::from(ebx);
+                self.set_data_segments(Segment { selector: 16, attributes: 0xc93, limit: u32::MAX, base: 0 });
+            }
+            Start::Real { vector } => {
+                let save = &mut self.vmcb.save;
+                save.cr0 = 0x10; // ET
+                let selector = u16::from(vector) << 8;
+                save.cs =
+                    Segment { selector, attributes: 0x9b, limit: 0xffff, base: u64::from(selector) << 4 };
+                save.rip = 0;
+                self.set_data_segments(Segment { attributes: 0x93, limit: 0xffff, ..Segment::default() });
+            }
+            Start::Copy { control, entry, stack, argument } => {
+                let save = &mut self.vmcb.save;
+                [save.cr0, save.cr3, save.cr4] = control.cr;
+                save.efer = control.efer & EFER_GUEST | EFER_SVME;
+                save.pat = control.pat;
+                let table = |(base, limit)| Segment { limit, base, ..Segment::default() };
+                save.gdtr = table(control.tables[0]);
+                save.idtr = table(control.tables[1]);
+                let flat =
+                    |(selector, attributes)| Segment { selector, attributes, limit: u32::MAX, base: 0 };
+                save.cs = flat(control.segments[0]);
+                save.rip = entry;
+                save.rsp = stack;
+                self.saved.rdi = argument;
+                self.set_data_segments(flat(control.segments[1]));
+            }
+        }
+    }
+
+    fn control(&self) -> Control {
+        let save = &self.vmcb.save;
+        Control {
+            cr: [save.cr0, save.cr3, save.cr4],
+            efer: save.efer & EFER_GUEST,
+            pat: save.pat,
+            tables: [(save.gdtr.base, save.gdtr.limit), (save.idtr.base, save.idtr.limit)],
+            segments: [(save.cs.selector, save.cs.attributes), (save.ss.selector, save.ss.attributes)],
+        }
+    }
+}

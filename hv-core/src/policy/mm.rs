@@ -1,0 +1,4 @@
+//! Memory: which frames are free, and what a guest's physical addresses mean.
+
+pub mod frames;
+pub mod nested;

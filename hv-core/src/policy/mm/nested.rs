@@ -1,0 +1,285 @@
+//! Nested page tables: one walker, the vendor's spelling as a zero-sized type.
+
+use crate::base::addr::{GuestPhys, HostPhys, LARGE_PAGE_BYTES, PAGE_BYTES};
+
+/// What a guest may do with a page. Everything mapped may be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rights {
+    /// Read only, and not executed: what the hypervisor publishes.
+    Read,
+    /// Read and write, not executed: shared tables.
+    ReadWrite,
+    /// Everything: RAM.
+    All,
+}
+
+/// How a vendor spells an entry.
+pub trait EntryFormat {
+    /// A page: 4 KiB, or 2 MiB when `large`.
+    fn leaf(frame: HostPhys, rights: Rights, large: bool) -> u64;
+    /// A pointer to a lower table.
+    fn table(frame: HostPhys) -> u64;
+    /// Whether the entry means anything.
+    fn is_present(entry: u64) -> bool;
+    /// Whether a present entry above the lowest level is a page.
+    fn is_large(entry: u64) -> bool;
+    /// The frame of a present entry.
+    fn frame(entry: u64) -> HostPhys {
+        HostPhys::new_truncate(entry & 0x000f_ffff_ffff_f000)
+    }
+}
+
+/// AMD's nested page tables: ordinary long-mode tables whose accesses count as user ones (APM vol 2 §15.25.5, §5.3).
+pub struct Npt;
+
+const PRESENT: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const LARGE: u64 = 1 << 7;
+const NO_EXECUTE: u64 = 1 << 63;
+
+impl EntryFormat for Npt {
+    fn leaf(frame: HostPhys, rights: Rights, large: bool) -> u64 {
+        let rights = match rights {
+            Rights::Read => NO_EXECUTE,
+            Rights::ReadWrite => WRITE | NO_EXECUTE,
+            Rights::All => WRITE,
+        };
+        frame.raw() | rights | PRESENT | USER | if large { LARGE } else { 0 }
+    }
+
+    fn table(frame: HostPhys) -> u64 {
+        frame.raw() | PRESENT | WRITE | USER
+    }
+
+    fn is_present(entry: u64) -> bool {
+        entry & PRESENT != 0
+    }
+
+    fn is_large(entry: u64) -> bool {
+        entry & LARGE != 0
+    }
+}
+
+/// Where tables live.
+pub trait TableMemory {
+    /// A zeroed table of 512 entries, or `None` when memory is out.
+    fn new_table(&mut self) -> Option<HostPhys>;
+    /// An entry; `index` is below 512.
+    fn entry(&self, table: HostPhys, index: usize) -> u64;
+    /// Sets an entry.
+    fn set_entry(&mut self, table: HostPhys, index: usize, value: u64);
+}
+
+/// Why a page could not be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapError {
+    /// No frame for a table.
+    OutOfFrames,
+    /// Something is mapped there already.
+    Occupied(GuestPhys),
+    /// An address or the length is no multiple of 4 KiB, or the address is past 2^48.
+    Unaligned,
+}
+
+/// Maps `len_bytes` at `at` to `to`, with 2 MiB pages where both addresses allow. Mapping what was absent needs no
+/// flush: absent entries are not cached (APM vol 2 §5.5.2).
+///
+/// # Errors
+///
+/// As [`MapError`] says; pages before the failing one stay mapped.
+pub fn map<F: EntryFormat>(
+    memory: &mut impl TableMemory,
+    root: HostPhys,
+    at: GuestPhys,
+    to: HostPhys,
+    len_bytes: u64,
+    rights: Rights,
+) -> Result<(), MapError> {
+    let unaligned = |value: u64| !value.is_multiple_of(PAGE_BYTES);
+    if unaligned(at.raw()) || unaligned(to.raw()) || unaligned(len_bytes) || (at.raw() | len_bytes) >> 47 != 0
+    {
+        return Err(MapError::Unaligned);
+    }
+    let mut done = 0;
+    while done < len_bytes {
+        let (gpa, hpa) = (at.raw() + done, to.raw() + done);
+        let large = (gpa | hpa).is_multiple_of(LARGE_PAGE_BYTES) && len_bytes - done >= LARGE_PAGE_BYTES;
+        let leaf = F::leaf(HostPhys::new_truncate(hpa), rights, large);
+        set_leaf::<F>(memory, root, gpa, leaf, if large { 1 } else { 0 })?;
+        done += if large { LARGE_PAGE_BYTES } else { PAGE_BYTES };
+    }
+    Ok(())
+}
+
+/// Makes the tables down to the 4 KiB level for the 2 MiB around `at`, so that later small pages need no allocation, and
+/// returns the lowest.
+///
+/// # Errors
+///
+/// [`MapError::OutOfFrames`], or [`MapError::Occupied`] by a large page.
+pub fn prepare<F: EntryFormat>(
+    memory: &mut impl TableMemory,
+    root: HostPhys,
+    at: GuestPhys,
+) -> Result<HostPhys, MapError> {
+    descend::<F>(memory, root, at.raw(), 0)
+}
+
+fn index(gpa: u64, level: u32) -> usize {
+    usize::try_from(gpa >> (12 + 9 * level) & 511).unwrap_or(0)
+}
+
+/// Walks to the table at `level` (0 = lowest), making what is missing.
+fn descend<F: EntryFormat>(
+    memory: &mut impl TableMemory,
+    root: HostPhys,
+    gpa: u64,
+    level: u32,
+) -> Result<HostPhys, MapError> {
+    let mut table = root;
+    for above in (level + 1..4).rev() {
+        let entry = memory.entry(table, index(gpa, above));
+        table = if !F::is_present(entry) {
+            let new = memory.new_table().ok_or(MapError::OutOfFrames)?;
+            memory.set_entry(table, index(gpa, above), F::table(new));
+            new
+        } else if F::is_large(entry) {
+            return Err(MapError::Occupied(GuestPhys::new_truncate(gpa)));
+        } else {
+            F::frame(entry)
+        };
+    }
+    Ok(table)
+}
+
+fn set_leaf<F: EntryFormat>(
+    memory: &mut impl TableMemory,
+    root: HostPhys,
+    gpa: u64,
+    leaf: u64,
+    level: u32,
+) -> Result<(), MapError> {
+    let table = descend::<F>(memory, root, gpa, level)?;
+    if F::is_present(memory.entry(table, index(gpa, level))) {
+        return Err(MapError::Occupied(GuestPhys::new_truncate(gpa)));
+    }
+    memory.set_entry(table, index(gpa, level), leaf);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    /// Tables in a vector: table `n` is at frame `n`.
+    struct Tables(Vec<[u64; 512]>, usize);
+
+    impl Tables {
+        fn new(limit: usize) -> (Self, HostPhys) {
+            let mut tables = Self(std::vec![[0; 512]], limit);
+            let root = tables.new_table().unwrap();
+            (tables, root)
+        }
+
+        /// What an MMU would find: frame and entry.
+        fn walk(&self, root: HostPhys, gpa: u64) -> Option<(u64, u64)> {
+            let mut table = root;
+            for level in (0..4).rev() {
+                let entry = self.entry(table, index(gpa, level));
+                if !Npt::is_present(entry) {
+                    return None;
+                }
+                if level == 0 || level == 1 && Npt::is_large(entry) {
+                    let mask = (PAGE_BYTES << (9 * level)) - 1;
+                    return Some((Npt::frame(entry).raw() & !mask | gpa & mask, entry));
+                }
+                table = Npt::frame(entry);
+            }
+            None
+        }
+    }
+
+    impl TableMemory for Tables {
+        fn new_table(&mut self) -> Option<HostPhys> {
+            if self.0.len() > self.1 {
+                return None;
+            }
+            self.0.push([0; 512]);
+            HostPhys::new((self.0.len() as u64 - 1) * PAGE_BYTES)
+        }
+        fn entry(&self, table: HostPhys, index: usize) -> u64 {
+            self.0[(table.raw() / PAGE_BYTES) as usize][index]
+        }
+        fn set_entry(&mut self, table: HostPhys, index: usize, value: u64) {
+            self.0[(table.raw() / PAGE_BYTES) as usize][index] = value;
+        }
+    }
+
+    fn gpa(raw: u64) -> GuestPhys {
+        GuestPhys::new(raw).unwrap()
+    }
+
+    fn hpa(raw: u64) -> HostPhys {
+        HostPhys::new(raw).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn every_mapped_address_reaches_its_frame_and_no_other_is_mapped(
+            page in 0u64..1 << 20, frame in 0u64..1 << 20, pages in 1u64..1200, probe in 0u64..1 << 21
+        ) {
+            let (mut tables, root) = Tables::new(4000);
+            let (at, to) = (page * PAGE_BYTES, frame * PAGE_BYTES);
+            map::<Npt>(&mut tables, root, gpa(at), hpa(to), pages * PAGE_BYTES, Rights::All).unwrap();
+            let address = probe * PAGE_BYTES + 5;
+            let inside = (page..page + pages).contains(&probe);
+            prop_assert_eq!(tables.walk(root, address).map(|hit| hit.0), inside.then(|| address - at + to));
+        }
+    }
+
+    #[test]
+    fn aligned_ranges_get_large_pages() {
+        let (mut tables, root) = Tables::new(100);
+        map::<Npt>(&mut tables, root, gpa(0), hpa(2 << 20), 4 << 20, Rights::All).unwrap();
+        assert_eq!(tables.0.len(), 1 + 3, "root, one directory pointer table, one directory");
+    }
+
+    #[test]
+    fn a_read_only_page_is_neither_written_nor_executed() {
+        let (mut tables, root) = Tables::new(100);
+        map::<Npt>(&mut tables, root, gpa(0x1000), hpa(0x1000), 0x1000, Rights::Read).unwrap();
+        let entry = tables.walk(root, 0x1000).unwrap().1;
+        assert_eq!(entry & (WRITE | NO_EXECUTE), NO_EXECUTE);
+    }
+
+    #[test]
+    fn a_second_mapping_is_refused_and_the_first_stays() {
+        let (mut tables, root) = Tables::new(100);
+        map::<Npt>(&mut tables, root, gpa(0x1000), hpa(0x5000), 0x1000, Rights::All).unwrap();
+        let again = map::<Npt>(&mut tables, root, gpa(0x1000), hpa(0x9000), 0x1000, Rights::All);
+        assert_eq!(again, Err(MapError::Occupied(gpa(0x1000))));
+        assert_eq!(tables.walk(root, 0x1000).unwrap().0, 0x5000);
+    }
+
+    #[test]
+    fn a_prepared_window_needs_no_more_tables() {
+        let (mut tables, root) = Tables::new(100);
+        prepare::<Npt>(&mut tables, root, gpa(0xc000_0000)).unwrap();
+        tables.1 = 0;
+        map::<Npt>(&mut tables, root, gpa(0xc000_5000), hpa(0x5000), 0x1000, Rights::ReadWrite).unwrap();
+        let elsewhere = map::<Npt>(&mut tables, root, gpa(0x1_0000_0000), hpa(0), 0x1000, Rights::All);
+        assert_eq!(elsewhere, Err(MapError::OutOfFrames));
+    }
+
+    #[test]
+    fn unaligned_and_huge_requests_are_refused() {
+        let (mut tables, root) = Tables::new(100);
+        for (at, to, len) in [(1, 0, 4096), (0, 1, 4096), (0, 0, 1), (1 << 48, 0, 4096), (0, 0, 1 << 50)] {
+            let refused = map::<Npt>(&mut tables, root, gpa(at), hpa(to), len, Rights::All);
+            assert_eq!(refused, Err(MapError::Unaligned), "at={at:#x} to={to:#x} len={len:#x}");
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! What the hypervisor tells a vCPU, and the words it shares with it. Publishing never exits.
+
+use crate::base::addr::HostPhys;
+use crate::base::hardware::{Row, SharedWords};
+use crate::base::id::{VcpuId, VcpuIndex};
+use crate::base::time::Frequency;
+use crate::policy::sched::Slot;
+use crate::policy::trace::ExitClass;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, fence};
+use pv_abi::header::Header;
+use pv_abi::status::StatusFlags;
+use pv_abi::table::{DEMAND_ROWS, EVENT_LINES, STATUS_HOT, STATUS_STATISTICS};
+use pv_abi::{event, status};
+use zerocopy::IntoBytes;
+
+/// Frames that hypervisor and guest share.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedFrames {
+    /// Where they lie.
+    pub start: HostPhys,
+    /// The same as words.
+    pub words: SharedWords,
+}
+
+/// The tables of one guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables {
+    /// The guest writes.
+    pub demand: SharedFrames,
+    /// The hypervisor writes.
+    pub status: SharedFrames,
+    /// Both write.
+    pub event: SharedFrames,
+    /// Two rings.
+    pub console: SharedFrames,
+}
+
+impl Tables {
+    /// Clears everything and writes the headers.
+    pub fn reset(&self, header: &Header) {
+        for frames in [self.demand, self.status, self.event, self.console] {
+            for word in frames.words {
+                word.store(0, Relaxed);
+            }
+        }
+        for (frames, row_bytes) in [(self.demand, 64), (self.status, 64), (self.event, 64)] {
+            let size_bytes = u32::try_from(frames.words.len() * 8).unwrap_or(0);
+            let header = Header { size_bytes, row_bytes, ..*header };
+            let words = header.as_bytes().chunks_exact(8).filter_map(|bytes| bytes.first_chunk::<8>());
+            for (word, bytes) in frames.words.iter().zip(words) {
+                word.store(u64::from_le_bytes(*bytes), Relaxed);
+            }
+        }
+    }
+}
+
+/// A row of eight words at a byte offset, or `None` outside the frames.
+fn row(frames: SharedFrames, offset_bytes: usize) -> Option<&'static Row> {
+    frames.words.get(offset_bytes / 8..)?.first_chunk()
+}
+
+/// Where a vCPU is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Life {
+    /// Not started, or stopped.
+    Stopped = 0,
+    /// Running, or waiting for a CPU.
+    Runnable = 1,
+    /// Sleeping.
+    Blocked = 2,
+}
+
+/// Why a vCPU must be looked at before it enters guest mode: bits of [`VcpuShared::attention`].
+pub mod attention {
+    /// An event was set in its event line.
+    pub const EVENT: u32 = 1 << 0;
+    /// An interrupt was posted.
+    pub const INTERRUPT: u32 = 1 << 1;
+    /// An NMI was posted.
+    pub const NMI: u32 = 1 << 2;
+    /// Its own timer is due.
+    pub const TIMER: u32 = 1 << 3;
+    /// Its devices' lines changed.
+    pub const DEVICE: u32 = 1 << 4;
+    /// An INIT was posted.
+    pub const INIT: u32 = 1 << 5;
+}
+
+/// What everybody may know of a vCPU: its rows, and where to leave messages for it. Never freed.
+#[derive(Debug)]
+pub struct VcpuShared {
+    /// Who it is.
+    pub id: VcpuId,
+    /// Its place in the run queue.
+    pub slot: Slot,
+    /// The guest writes.
+    pub demand: &'static Row,
+    /// The hypervisor writes: the hot line.
+    pub status: &'static Row,
+    /// The hypervisor writes: the statistics.
+    statistics: [&'static Row; 2],
+    /// Both write.
+    pub event: &'static Row,
+    /// Bits of [`attention`].
+    pub attention: AtomicU32,
+    /// Interrupts posted, a bit a vector.
+    pub posted: [AtomicU64; 4],
+    life: AtomicU8,
+    /// The cookie of its demand row; [`NO_COOKIE`] when it is not registered.
+    cookie: AtomicU32,
+    /// Whether it may know that somebody waits.
+    shows_waiters: bool,
+}
+
+/// Not registered.
+pub const NO_COOKIE: u32 = u32::MAX;
+
+impl VcpuShared {
+    /// The shared view of a vCPU; `None` when the index is outside the tables.
+    pub fn new(id: VcpuId, slot: Slot, tables: &Tables, shows_waiters: bool) -> Option<Self> {
+        let index = usize::from(id.index.0);
+        Some(Self {
+            id,
+            slot,
+            demand: row(tables.demand, DEMAND_ROWS + 64 * index)?,
+            status: row(tables.status, STATUS_HOT + 64 * index)?,
+            statistics: [
+                row(tables.status, STATUS_STATISTICS + 128 * index)?,
+                row(tables.status, STATUS_STATISTICS + 128 * index + 64)?,
+            ],
+            event: row(tables.event, EVENT_LINES + 64 * index)?,
+            attention: AtomicU32::new(0),
+            posted: [const { AtomicU64::new(0) }; 4],
+            life: AtomicU8::new(Life::Stopped as u8),
+            cookie: AtomicU32::new(NO_COOKIE),
+            shows_waiters,
+        })
+    }
+
+    /// Its index in its guest.
+    pub const fn index(&self) -> VcpuIndex {
+        self.id.index
+    }
+
+    /// Where it is in its life.
+    pub fn life(&self) -> Life {
+        match self.life.load(Acquire) {
+            1 => Life::Runnable,
+            2 => Life::Blocked,
+            _ => Life::Stopped,
+        }
+    }
+
+    /// Only the processor that holds the vCPU calls this.
+    #[inline]
+    pub fn set_life(&self, life: Life) {
+        self.life.store(life as u8, Release);
+    }
+
+    /// The cookie its demand row must carry, or [`NO_COOKIE`].
+    #[inline]
+    pub fn cookie(&self) -> u32 {
+        self.cookie.load(Relaxed)
+    }
+
+    /// Registers or unregisters the demand row.
+    pub fn set_cookie(&self, cookie: u32) {
+        self.cookie.store(cookie, Relaxed);
+    }
+
+    /// Forgets everything but who it is: after INIT, UNREGISTER, restart and kill.
+    pub fn forget(&self) {
+        self.attention.store(0, Relaxed);
+        for word in &self.posted {
+            word.store(0, Relaxed);
+        }
+        self.set_cookie(NO_COOKIE);
+        for row in [self.demand, self.event] {
+            for word in row {
+                word.store(0, Relaxed);
+            }
+        }
+        for (n, word) in self.status.iter().enumerate() {
+            // The sequence goes on, so that nobody takes an old dispatch for a new one.
+            if n != status::word::DISPATCH_SEQ {
+                word.store(0, Relaxed);
+            }
+        }
+    }
+
+    /// Posts an interrupt; the caller wakes the vCPU.
+    pub fn post_interrupt(&self, vector: u8) {
+        if let Some(word) = self.posted.get(usize::from(vector >> 6)) {
+            word.fetch_or(1 << (vector & 63), SeqCst);
+        }
+        self.attention.fetch_or(attention::INTERRUPT, SeqCst);
+    }
+
+    /// The highest interrupt that was posted.
+    pub fn highest_posted(&self) -> Option<u8> {
+        (0_u8..4).rev().zip(self.posted.iter().rev()).find_map(|(quarter, word)| {
+            let highest = word.load(Relaxed).checked_ilog2()?;
+            Some(quarter << 6 | u8::try_from(highest).ok()?)
+        })
+    }
+
+    /// Takes a posted interrupt away.
+    pub fn take_posted(&self, vector: u8) {
+        if let Some(word) = self.posted.get(usize::from(vector >> 6)) {
+            word.fetch_and(!(1 << (vector & 63)), SeqCst);
+        }
+    }
+
+    /// Sets an event; the caller wakes the vCPU.
+    pub fn post_event(&self, number: u8) {
+        self.event[event::word::PENDING].fetch_or(event::bit(number), SeqCst);
+        self.attention.fetch_or(attention::EVENT, SeqCst);
+    }
+
+    /// Events that happened and are not masked.
+    #[inline]
+    pub fn pending_events(&self) -> u64 {
+        self.event[event::word::PENDING].load(Acquire) & !self.event[event::word::MASK].load(Relaxed)
+    }
+
+    /// Publishes that the vCPU is on CPU until `slice_end_tsc`; true when it must flush its TLB first.
+    ///
+    /// The sequence is odd before the flush request is taken: whoever saw it even has left a request that is seen here.
+    #[inline]
+    pub fn publish_on(&self, slice_end_tsc: u64, wanted: bool) -> bool {
+        let seq = self.status[status::word::DISPATCH_SEQ].load(Relaxed);
+        self.status[status::word::SLICE_END].store(slice_end_tsc, Relaxed);
+        self.publish_wanted(wanted);
+        self.status[status::word::DISPATCH_SEQ].store(seq | 1, Release);
+        fence(SeqCst);
+        let flush = &self.event[event::word::FLUSH_REQUEST];
+        flush.load(Relaxed) != 0 && flush.swap(0, SeqCst) != 0
+    }
+
+    /// Publishes that the vCPU is off CPU. What is set after this is seen by the recheck that follows it.
+    #[inline]
+    pub fn publish_off(&self) {
+        let seq = self.status[status::word::DISPATCH_SEQ].load(Relaxed);
+        self.status[status::word::DISPATCH_SEQ].store((seq | 1).wrapping_add(1), Release);
+        self.status[status::word::SLICE_END].store(0, Relaxed);
+        self.status[status::word::FLAGS].store(0, Relaxed);
+        fence(SeqCst);
+    }
+
+    /// Publishes whether somebody waits for this vCPU's CPU.
+    #[inline]
+    pub fn publish_wanted(&self, wanted: bool) {
+        let flags = if wanted && self.shows_waiters { StatusFlags::YIELD_PLEASE.bits() } else { 0 };
+        self.status[status::word::FLAGS].store(flags, Relaxed);
+    }
+
+    /// Publishes that a critical section got its extension, until `slice_end_tsc`.
+    pub fn publish_grant(&self, slice_end_tsc: u64) {
+        self.status[status::word::SLICE_END].store(slice_end_tsc, Relaxed);
+        self.status[status::word::FLAGS].fetch_or(StatusFlags::CRIT_GRANTED.bits(), Release);
+    }
+
+    /// Publishes which next_wake is armed.
+    #[inline]
+    pub fn publish_armed(&self, next_wake_tsc: u64) {
+        self.status[status::word::ARMED_UNTIL].store(next_wake_tsc, Release);
+    }
+
+    /// Low half of the dispatch sequence.
+    pub fn dispatch_seq(&self) -> u64 {
+        self.status[status::word::DISPATCH_SEQ].load(Acquire)
+    }
+
+    /// Publishes the statistics, word by word: each is consistent in itself.
+    #[inline]
+    pub fn publish_statistics(&self, words: &[u64; 8]) {
+        for (to, from) in self.statistics[0].iter().zip(words) {
+            to.store(*from, Relaxed);
+        }
+    }
+
+    /// Publishes the exits, by the ABI's classes.
+    pub fn publish_exits(&self, exits: &[u64; ExitClass::COUNT]) {
+        let of = |class: ExitClass| exits[class as usize];
+        let classes = [
+            of(ExitClass::Call),
+            of(ExitClass::Cpuid) + of(ExitClass::Msr) + of(ExitClass::Port),
+            of(ExitClass::Apic),
+            of(ExitClass::Halt) + of(ExitClass::Pause),
+            of(ExitClass::Interrupt),
+            of(ExitClass::Window),
+            of(ExitClass::Memory),
+            of(ExitClass::Other),
+        ];
+        for (to, from) in self.statistics[1].iter().zip(classes) {
+            to.store(from, Relaxed);
+        }
+    }
+
+    /// The exits that were published, all classes together.
+    pub fn exits(&self) -> u64 {
+        self.statistics[1].iter().fold(0, |sum, word| sum.wrapping_add(word.load(Relaxed)))
+    }
+}
+
+/// `mul` of [`Header::tsc_to_ns_mul`].
+pub const fn tsc_to_ns_mul(tsc: Frequency) -> u64 {
+    (1_000_000 << 32) / tsc.khz()
+}
