@@ -54,6 +54,7 @@ impl<M: Memory> Consumer<M> {
     ///
     /// [`RingError::Empty`], [`RingError::Corrupt`]; `to` is untouched.
     pub fn take(&mut self, to: &mut [u8]) -> Result<usize, RingError> {
+        self.end.sound()?;
         let wanted = to.len().min(units(self.end.capacity));
         let available = units(self.end.available(u64::try_from(wanted).unwrap_or(u64::MAX))?);
         let count = wanted.min(available);

@@ -54,6 +54,7 @@ impl<M: Memory> Producer<M> {
     ///
     /// [`RingError::Full`] where there is no room for any, [`RingError::Corrupt`]; nothing is staged.
     pub fn stage(&mut self, bytes: &[u8]) -> Result<usize, RingError> {
+        self.end.sound()?;
         let wanted = bytes.len().min(units(self.end.capacity));
         let room = units(self.end.room(u64::try_from(wanted).unwrap_or(u64::MAX))?);
         let count = wanted.min(room);

@@ -55,24 +55,37 @@ impl<M: Memory> ConsumerEnd<M> {
     #[inline(always)]
     pub fn available(&mut self, wanted: u64) -> Result<u64, RingError> {
         let known = self.head.wrapping_sub(self.tail);
-        if known >= wanted && self.corrupt.is_none() { Ok(known) } else { self.look() }
+        if known >= wanted { Ok(known) } else { self.look() }
     }
 
     /// Reads the producer's index and returns how many units are there.
+    #[inline]
     fn look(&mut self) -> Result<u64, RingError> {
-        if let Some(corrupt) = self.corrupt {
-            return Err(RingError::Corrupt(corrupt));
-        }
+        self.sound()?;
         let highest = self.released.wrapping_add(self.capacity);
         match checked(self.memory.load_acquire(PRODUCER_INDEX), self.head, highest) {
             Ok(head) => {
                 self.head = head;
                 Ok(head.wrapping_sub(self.tail))
             }
-            Err(corrupt) => {
-                self.corrupt = Some(corrupt);
-                Err(RingError::Corrupt(corrupt))
-            }
+            Err(corrupt) => Err(self.refuse(corrupt)),
+        }
+    }
+
+    /// Refuses everything from here on. With nothing known to be there, every operation comes to [`sound`](Self::sound).
+    #[cold]
+    fn refuse(&mut self, corrupt: Corrupt) -> RingError {
+        self.head = self.tail;
+        self.corrupt = Some(corrupt);
+        RingError::Corrupt(corrupt)
+    }
+
+    /// Refuses if the peer was found to claim the impossible.
+    #[inline(always)]
+    pub fn sound(&self) -> Result<(), RingError> {
+        match self.corrupt {
+            None => Ok(()),
+            Some(corrupt) => Err(RingError::Corrupt(corrupt)),
         }
     }
 
@@ -104,6 +117,7 @@ impl<M: Memory> ConsumerEnd<M> {
     /// filling their room: no more than the rest is waited for.
     pub fn prepare_to_wait(&mut self, wanted: u64) -> Result<Wait, RingError> {
         let taken = self.tail.wrapping_sub(self.released);
+        self.sound()?;
         let wanted = wanted.min(self.capacity - taken);
         if self.available(wanted)? >= wanted {
             return Ok(Wait::Proceed);

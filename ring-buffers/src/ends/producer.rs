@@ -54,23 +54,36 @@ impl<M: Memory> ProducerEnd<M> {
     #[inline(always)]
     pub fn room(&mut self, wanted: u64) -> Result<u64, RingError> {
         let known = self.capacity - self.head.wrapping_sub(self.tail);
-        if known >= wanted && self.corrupt.is_none() { Ok(known) } else { self.look() }
+        if known >= wanted { Ok(known) } else { self.look() }
     }
 
     /// Reads the consumer's index and returns how many units are free.
+    #[inline]
     fn look(&mut self) -> Result<u64, RingError> {
-        if let Some(corrupt) = self.corrupt {
-            return Err(RingError::Corrupt(corrupt));
-        }
+        self.sound()?;
         match checked(self.memory.load_acquire(CONSUMER_INDEX), self.tail, self.published) {
             Ok(tail) => {
                 self.tail = tail;
                 Ok(self.capacity - self.head.wrapping_sub(tail))
             }
-            Err(corrupt) => {
-                self.corrupt = Some(corrupt);
-                Err(RingError::Corrupt(corrupt))
-            }
+            Err(corrupt) => Err(self.refuse(corrupt)),
+        }
+    }
+
+    /// Refuses everything from here on. With nothing known to be free, every operation comes to [`sound`](Self::sound).
+    #[cold]
+    fn refuse(&mut self, corrupt: Corrupt) -> RingError {
+        self.tail = self.head.wrapping_sub(self.capacity);
+        self.corrupt = Some(corrupt);
+        RingError::Corrupt(corrupt)
+    }
+
+    /// Refuses if the peer was found to claim the impossible.
+    #[inline(always)]
+    pub fn sound(&self) -> Result<(), RingError> {
+        match self.corrupt {
+            None => Ok(()),
+            Some(corrupt) => Err(RingError::Corrupt(corrupt)),
         }
     }
 
@@ -102,6 +115,7 @@ impl<M: Memory> ProducerEnd<M> {
     /// more than the rest is waited for.
     pub fn prepare_to_wait(&mut self, wanted: u64) -> Result<Wait, RingError> {
         let staged = self.head.wrapping_sub(self.published);
+        self.sound()?;
         let wanted = wanted.min(self.capacity - staged);
         if self.room(wanted)? >= wanted {
             return Ok(Wait::Proceed);

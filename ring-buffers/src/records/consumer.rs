@@ -96,7 +96,7 @@ impl<M: Memory, const N: usize> Consumer<M, N> {
     ///
     /// [`RingError::Empty`], [`RingError::Corrupt`]; `to` is untouched.
     pub fn pop_many(&mut self, to: &mut [[u64; N]]) -> Result<Popped<usize>, RingError> {
-        self.end.available(0)?;
+        self.end.sound()?;
         let mut count = 0;
         for record in to {
             match self.take() {

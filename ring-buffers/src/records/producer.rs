@@ -95,7 +95,7 @@ impl<M: Memory, const N: usize> Producer<M, N> {
     ///
     /// [`RingError::Full`] where there is no room for any, [`RingError::Corrupt`]; nothing is sent.
     pub fn push_many(&mut self, records: &[[u64; N]]) -> Result<Pushed, RingError> {
-        self.end.room(0)?;
+        self.end.sound()?;
         let mut count = 0;
         for record in records {
             match self.stage(record) {
