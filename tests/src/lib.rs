@@ -1,1 +1,13 @@
 //! What boots: the machine runner that `cargo xtask` and the boot tests share.
+//!
+//! A [`Scenario`](scenario::Scenario) says what runs; [`bundle`] makes the hypervisor's boot module of it; a
+//! [`Machine`](machine::Machine) boots it in QEMU and answers with an [`Outcome`](machine::Outcome).
+
+pub mod bundle;
+pub mod images;
+pub mod kernel;
+pub mod machine;
+pub mod refusal;
+pub mod scenario;
+pub mod symbols;
+pub mod telemetry;

@@ -44,27 +44,30 @@ impl Package {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome<()> {
-    match arguments.only {
-        Some(package) => build(&[package]),
-        None => all(),
+    let images = match arguments.only {
+        Some(package) => build(&[package])?,
+        None => all()?,
+    };
+    let root = workspace::root();
+    for image in images {
+        println!("image: {}", image.strip_prefix(&root).unwrap_or(&image).display());
     }
+    Ok(())
 }
 
-/// Builds every image.
-pub fn all() -> Outcome<()> {
+/// Builds every image and returns their paths.
+pub fn all() -> Outcome<Vec<PathBuf>> {
     build(&[Package::Hypervisor, Package::Guests])
 }
 
-fn build(packages: &[Package]) -> Outcome<()> {
+fn build(packages: &[Package]) -> Outcome<Vec<PathBuf>> {
     let (compiler, linker) = setup::toolchain()?;
     let root = workspace::root();
+    let mut images = Vec::new();
     for package in packages {
-        let images = build_package(*package, &compiler, &linker, &root)?;
-        for image in images {
-            println!("image: {}", image.strip_prefix(&root).unwrap_or(&image).display());
-        }
+        images.extend(build_package(*package, &compiler, &linker, &root)?);
     }
-    Ok(())
+    Ok(images)
 }
 
 fn build_package(

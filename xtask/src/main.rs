@@ -2,9 +2,12 @@
 
 mod build;
 mod compiler;
+mod doctor;
 mod failure;
 mod linker;
+mod run;
 mod setup;
+mod show;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +26,10 @@ struct Arguments {
 enum Command {
     /// Builds the hypervisor and the guests for the bare machine, into target/images.
     Build(build::Arguments),
+    /// Boots a scenario, or one kernel, and shows what its guests say.
+    Run(run::Arguments),
+    /// Says what this machine can do, and what to type for what it cannot.
+    Doctor,
     /// Installs what is missing, or prints what to type.
     Setup,
 }
@@ -30,6 +37,8 @@ enum Command {
 fn run(command: &Command) -> Outcome<()> {
     match command {
         Command::Build(arguments) => build::run(arguments),
+        Command::Run(arguments) => run::run(arguments),
+        Command::Doctor => doctor::run(),
         Command::Setup => setup::run(),
     }
 }

@@ -6,12 +6,10 @@ use crate::compiler::Compiler;
 use crate::failure::{Attempt, Failure, Outcome};
 use crate::linker::Linker;
 use crate::workspace;
+use ::tests::machine::QEMU;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-
-/// The emulator.
-pub const QEMU: &str = "qemu-system-x86_64";
 
 /// Something that may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

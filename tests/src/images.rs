@@ -1,0 +1,20 @@
+//! Where the bootable ELFs lie that `cargo xtask build` makes.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The folder of the images: `$COMITY_IMAGES`, or `target/images` of this repository.
+pub fn folder() -> PathBuf {
+    let of_repository = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/images");
+    env::var_os("COMITY_IMAGES").map_or_else(of_repository, PathBuf::from)
+}
+
+/// The hypervisor.
+pub fn hypervisor() -> PathBuf {
+    folder().join("comity")
+}
+
+/// The image of a guest in `guest-kernel-shim/src/bin`.
+pub fn guest(name: &str) -> PathBuf {
+    folder().join(name)
+}

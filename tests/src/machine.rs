@@ -1,0 +1,318 @@
+//! The machine: what QEMU is asked for.
+
+mod console;
+mod running;
+mod verdict;
+
+use crate::images;
+use crate::refusal::Refusal;
+use crate::scenario::Scenario;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use console::{Line, Speaker};
+pub use running::Running;
+pub use verdict::{Ended, Outcome};
+
+/// The emulator.
+pub const QEMU: &str = "qemu-system-x86_64";
+
+/// What executes the machine's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Accelerator {
+    /// QEMU's translator, with AMD's SVM.
+    #[default]
+    Tcg,
+    /// The host's processor, where nested virtualization is on.
+    Kvm,
+}
+
+/// What boots.
+#[derive(Clone, Debug)]
+enum Boot {
+    /// The hypervisor with a bundle.
+    Hypervisor { image: PathBuf, bundle: Vec<u8> },
+    /// A guest kernel with nothing beneath it.
+    Bare { kernel: PathBuf, initrd: Option<PathBuf> },
+}
+
+/// A machine to be started.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    boot: Boot,
+    command_line: String,
+    memory_mib: u32,
+    cpus: u8,
+    cpu_model: Option<String>,
+    accelerator: Accelerator,
+    icount: bool,
+    gdb_port: Option<u16>,
+    timeout: Option<Duration>,
+}
+
+/// Why a machine did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A file for it could not be written.
+    Files(std::io::Error),
+    /// An image is not there.
+    NoImage(PathBuf),
+    /// QEMU is not there or could not be started.
+    Emulator(std::io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(error) => write!(f, "the machine's files: {error}"),
+            Self::NoImage(path) => {
+                write!(f, "{}: no such image; `cargo xtask build` makes them", path.display())
+            }
+            Self::Emulator(error) => write!(f, "{QEMU}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Machine {
+    /// Returns a machine that runs the hypervisor with a scenario's guests.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the scenario's files.
+    pub fn of_scenario(scenario: &Scenario) -> Result<Self, Refusal> {
+        let config = &scenario.machine;
+        let input = scenario.input.as_ref().map(|guest| format!("input={guest}"));
+        Ok(Self {
+            command_line: input.unwrap_or_default(),
+            memory_mib: config.memory_mib,
+            cpus: config.cpus,
+            icount: config.icount,
+            timeout: Some(config.timeout),
+            ..Self::of_bundle(scenario.bundle()?)
+        })
+    }
+
+    /// Returns a machine that runs the hypervisor with any bytes for a bundle.
+    pub fn of_bundle(bundle: Vec<u8>) -> Self {
+        Self::new(Boot::Hypervisor { image: images::hypervisor(), bundle })
+    }
+
+    /// Returns a machine that runs a guest kernel with nothing beneath it.
+    pub fn bare(kernel: impl Into<PathBuf>) -> Self {
+        Self::new(Boot::Bare { kernel: kernel.into(), initrd: None })
+    }
+
+    fn new(boot: Boot) -> Self {
+        Self {
+            boot,
+            command_line: String::new(),
+            memory_mib: 512,
+            cpus: 1,
+            cpu_model: None,
+            accelerator: Accelerator::Tcg,
+            icount: false,
+            gdb_port: None,
+            timeout: Some(Duration::from_secs(60)),
+        }
+    }
+
+    /// Sets the command line: the bare kernel's, or more words for the hypervisor's.
+    #[must_use]
+    pub fn command_line(mut self, words: &str) -> Self {
+        if !self.command_line.is_empty() {
+            self.command_line.push(' ');
+        }
+        self.command_line.push_str(words);
+        self
+    }
+
+    /// Gives a bare kernel an initial RAM disk; a hypervisor's guests have theirs in the bundle.
+    #[must_use]
+    pub fn initrd(mut self, file: Option<PathBuf>) -> Self {
+        if let Boot::Bare { initrd, .. } = &mut self.boot {
+            *initrd = file;
+        }
+        self
+    }
+
+    /// Boots another hypervisor than `target/images/comity`.
+    #[must_use]
+    pub fn hypervisor(mut self, file: PathBuf) -> Self {
+        if let Boot::Hypervisor { image, .. } = &mut self.boot {
+            *image = file;
+        }
+        self
+    }
+
+    /// Sets the RAM, in MiB.
+    #[must_use]
+    pub fn memory_mib(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// Sets the number of processors.
+    #[must_use]
+    pub fn cpus(mut self, cpus: u8) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// Sets QEMU's CPU model; `max` otherwise.
+    #[must_use]
+    pub fn cpu_model(mut self, model: &str) -> Self {
+        self.cpu_model = Some(model.into());
+        self
+    }
+
+    /// Sets what executes the instructions.
+    #[must_use]
+    pub fn accelerator(mut self, accelerator: Accelerator) -> Self {
+        self.accelerator = accelerator;
+        self
+    }
+
+    /// Counts time in instructions, one a nanosecond, the same on every run.
+    #[must_use]
+    pub fn icount(mut self) -> Self {
+        self.icount = true;
+        self
+    }
+
+    /// Stops before the first instruction and waits for gdb on a port of this host.
+    #[must_use]
+    pub fn gdb(mut self, port: u16) -> Self {
+        self.gdb_port = Some(port);
+        self
+    }
+
+    /// Sets how long it may take; `None` is for ever.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What it boots.
+    pub fn image(&self) -> &Path {
+        match &self.boot {
+            Boot::Hypervisor { image, .. } => image,
+            Boot::Bare { kernel, .. } => kernel,
+        }
+    }
+
+    /// Starts it. The thread that calls this must outlive the machine: QEMU is killed when that thread ends.
+    ///
+    /// # Errors
+    ///
+    /// When an image, QEMU, or room for its files is missing.
+    pub fn start(&self) -> Result<Running, StartError> {
+        Running::start(self)
+    }
+
+    /// Starts it and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn run(&self) -> Result<Outcome, StartError> {
+        self.start().map(Running::finish)
+    }
+
+    /// QEMU's arguments; its own files lie in `folder`, and COM1 is its standard input and output.
+    fn arguments(&self, folder: &Path) -> Vec<OsString> {
+        let mut all: Vec<OsString> = Vec::new();
+        let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
+        let accelerator = match self.accelerator {
+            Accelerator::Tcg => "tcg",
+            Accelerator::Kvm => "kvm",
+        };
+        let model = match (&self.cpu_model, self.accelerator) {
+            (Some(model), _) => model,
+            (None, Accelerator::Tcg) => "max,+svm,+npt",
+            (None, Accelerator::Kvm) => "host",
+        };
+        add(&["-machine", "pc", "-accel", accelerator, "-cpu", model]);
+        add(&["-m", &self.memory_mib.to_string(), "-smp", &self.cpus.to_string()]);
+        add(&["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"]);
+        add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        add(&["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]);
+        if self.icount {
+            add(&["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
+        }
+        if let Some(port) = self.gdb_port {
+            add(&["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
+        }
+        if !self.command_line.is_empty() {
+            add(&["-append", &self.command_line]);
+        }
+        all.push("-serial".into());
+        all.push(prefixed("file:", &running::com2(folder)));
+        // Where the processors stood when the machine reset itself.
+        add_path(&mut all, &["-d", "cpu_reset", "-D"], &running::reset_log(folder));
+        match &self.boot {
+            Boot::Hypervisor { image, .. } => {
+                add_path(&mut all, &["-kernel"], image);
+                add_path(&mut all, &["-initrd"], &running::bundle(folder));
+            }
+            Boot::Bare { kernel, initrd } => {
+                add_path(&mut all, &["-kernel"], kernel);
+                if let Some(initrd) = initrd {
+                    add_path(&mut all, &["-initrd"], initrd);
+                }
+            }
+        }
+        all
+    }
+}
+
+fn add_path(all: &mut Vec<OsString>, words: &[&str], path: &Path) {
+    all.extend(words.iter().map(OsString::from));
+    all.push(path.into());
+}
+
+fn prefixed(prefix: &str, path: &Path) -> OsString {
+    let mut whole = OsString::from(prefix);
+    whole.push(path);
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spelled(machine: &Machine) -> String {
+        let arguments = machine.arguments(Path::new("/run"));
+        arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_counted_machine_keeps_its_clock_in_instructions() {
+        let machine = Machine::bare("/k.elf").command_line("a").command_line("b=1");
+        let plain = spelled(&machine);
+        assert!(plain.contains("-append a b=1 ") && plain.contains("-kernel /k.elf"), "{plain}");
+        assert!(
+            !plain.contains("icount") && !plain.contains("-initrd") && !plain.contains("-gdb"),
+            "{plain}"
+        );
+        let counted = spelled(&machine.icount().gdb(1234));
+        assert!(
+            counted.contains("-icount shift=0,sleep=off -rtc base=2026-01-01T00:00:00,clock=vm"),
+            "{counted}"
+        );
+        assert!(counted.contains("-S -gdb tcp:127.0.0.1:1234"), "{counted}");
+    }
+
+    #[test]
+    fn the_hypervisor_gets_the_bundle_as_its_module() {
+        let machine = Machine::of_bundle(vec![1]).hypervisor("/hv".into()).cpu_model("qemu64,-svm");
+        let words = spelled(&machine);
+        assert!(words.contains("-kernel /hv -initrd /run/bundle"), "{words}");
+        assert!(words.contains("-accel tcg -cpu qemu64,-svm"), "{words}");
+        assert!(spelled(&machine.accelerator(Accelerator::Kvm)).contains("-accel kvm"));
+    }
+}

@@ -1,0 +1,240 @@
+//! A machine that runs: its process, its console, its end.
+
+use super::console::{self, Line};
+use super::{Boot, Ended, Machine, Outcome, QEMU, StartError};
+use crate::telemetry;
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Most lines of COM1 kept for the outcome.
+const MAX_KEPT_LINES: usize = 200_000;
+/// Most lines that wait for a reader; then the machine waits.
+const MAX_WAITING_LINES: usize = 4096;
+/// Most bytes kept of what QEMU itself says.
+const MAX_EMULATOR_BYTES: u64 = 64 << 10;
+/// How often a process that closed its console is asked whether it has ended.
+const END_POLL: Duration = Duration::from_millis(5);
+/// What QEMU's reset log says at a triple fault.
+const TRIPLE_FAULT: &str = "Triple fault";
+
+/// A running machine. Dropping it kills it.
+pub struct Running {
+    emulator: Child,
+    input: Option<ChildStdin>,
+    lines: Receiver<Line>,
+    kept: Vec<Line>,
+    lost_lines: usize,
+    emulator_says: Option<JoinHandle<String>>,
+    com2: File,
+    resets: File,
+    /// Taken away with the first line: QEMU has opened its files then, and nothing is left behind however we end.
+    folder: Option<TempDir>,
+    started: Instant,
+    deadline: Option<Instant>,
+    timed_out: bool,
+}
+
+/// Where the bundle lies in a machine's folder.
+pub(super) fn bundle(folder: &Path) -> PathBuf {
+    folder.join("bundle")
+}
+
+/// Where COM2 goes in a machine's folder.
+pub(super) fn com2(folder: &Path) -> PathBuf {
+    folder.join("com2")
+}
+
+/// Where QEMU notes resets in a machine's folder.
+pub(super) fn reset_log(folder: &Path) -> PathBuf {
+    folder.join("reset")
+}
+
+impl Running {
+    pub(super) fn start(machine: &Machine) -> Result<Self, StartError> {
+        if !machine.image().is_file() {
+            return Err(StartError::NoImage(machine.image().to_path_buf()));
+        }
+        let folder = tempfile::Builder::new().prefix("comity-").tempdir().map_err(StartError::Files)?;
+        let hypervised = match &machine.boot {
+            Boot::Hypervisor { bundle: bytes, .. } => {
+                fs::write(bundle(folder.path()), bytes).map_err(StartError::Files)?;
+                true
+            }
+            Boot::Bare { .. } => false,
+        };
+        let com2 = create(&com2(folder.path())).map_err(StartError::Files)?;
+        let resets = create(&reset_log(folder.path())).map_err(StartError::Files)?;
+        let mut command = emulator()?;
+        command.args(machine.arguments(folder.path()));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let started = Instant::now();
+        let mut emulator = command.spawn().map_err(StartError::Emulator)?;
+        let (sender, lines) = sync_channel(MAX_WAITING_LINES);
+        if let Some(com1) = emulator.stdout.take() {
+            thread::spawn(move || console::read(com1, hypervised, &sender));
+        }
+        let says = emulator.stderr.take();
+        Ok(Self {
+            input: emulator.stdin.take(),
+            emulator_says: says.map(|says| thread::spawn(move || hear(says))),
+            emulator,
+            lines,
+            kept: Vec::new(),
+            lost_lines: 0,
+            com2,
+            resets,
+            folder: Some(folder),
+            started,
+            deadline: machine.timeout.map(|timeout| started + timeout),
+            timed_out: false,
+        })
+    }
+
+    /// Waits for the next line of COM1; `None` after the last one, or when the time is up.
+    pub fn next_line(&mut self) -> Option<Line> {
+        let line = match self.deadline {
+            None => self.lines.recv().ok(),
+            Some(deadline) => {
+                match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                    Ok(line) => Some(line),
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.stop_late();
+                        None
+                    }
+                    Err(RecvTimeoutError::Disconnected) => None,
+                }
+            }
+        }?;
+        self.folder = None;
+        self.keep(line.clone());
+        Some(line)
+    }
+
+    fn keep(&mut self, line: Line) {
+        if self.kept.len() < MAX_KEPT_LINES {
+            self.kept.push(line);
+        } else {
+            self.lost_lines += 1;
+        }
+    }
+
+    /// Waits for a line that `wanted` accepts; `None` when it never came.
+    pub fn wait_for(&mut self, wanted: impl Fn(&Line) -> bool) -> Option<Line> {
+        loop {
+            let line = self.next_line()?;
+            if wanted(&line) {
+                return Some(line);
+            }
+        }
+    }
+
+    /// Types text on COM1; lost when the machine has ended.
+    pub fn type_text(&mut self, text: &str) {
+        if let Some(input) = &mut self.input {
+            // A machine that has ended does not listen, and its outcome says so.
+            let _ = input.write_all(text.as_bytes()).and_then(|()| input.flush());
+        }
+    }
+
+    /// Hands out the typing end of COM1, once.
+    pub fn take_input(&mut self) -> Option<ChildStdin> {
+        self.input.take()
+    }
+
+    /// Waits for the end and collects what the machine left.
+    pub fn finish(mut self) -> Outcome {
+        while self.next_line().is_some() {}
+        let exit_code = self.wait().and_then(|status| status.code());
+        // What came between the deadline and the kill.
+        while let Ok(line) = self.lines.try_recv() {
+            self.keep(line);
+        }
+        let resets = String::from_utf8_lossy(&whole(&mut self.resets)).into_owned();
+        let fault = resets.find(TRIPLE_FAULT).and_then(|at| resets.get(at..));
+        let ended = if self.timed_out { Ended::TimedOut } else { Ended::of_exit(exit_code, fault.is_some()) };
+        Outcome {
+            ended,
+            exit_code,
+            console: std::mem::take(&mut self.kept),
+            console_lost_lines: self.lost_lines,
+            telemetry: telemetry::decode(&whole(&mut self.com2)),
+            wall: self.started.elapsed(),
+            emulator_says: self.emulator_says.take().and_then(|says| says.join().ok()).unwrap_or_default(),
+            fault_registers: fault.map(str::to_owned),
+        }
+    }
+
+    /// Waits for the process, which may live on after its console is closed, but not past the deadline.
+    fn wait(&mut self) -> Option<ExitStatus> {
+        loop {
+            match self.emulator.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) => {}
+                Err(_) => return None,
+            }
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                self.stop_late();
+                return self.emulator.wait().ok();
+            }
+            thread::sleep(END_POLL);
+        }
+    }
+
+    fn stop_late(&mut self) {
+        self.timed_out = true;
+        // Already gone is as good.
+        let _ = self.emulator.kill();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Errors mean that it is gone already.
+        let _ = self.emulator.kill();
+        let _ = self.emulator.wait();
+    }
+}
+
+/// QEMU, killed by the kernel when the thread that starts it ends in whatever way.
+fn emulator() -> Result<Command, StartError> {
+    let in_path = |program: &str| {
+        env::var_os("PATH")
+            .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+    };
+    if !in_path(QEMU) {
+        return Err(StartError::Emulator(io::Error::from(io::ErrorKind::NotFound)));
+    }
+    if in_path("setpriv") {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", QEMU]);
+        Ok(command)
+    } else {
+        Ok(Command::new(QEMU))
+    }
+}
+
+/// A file that QEMU writes by its name and we read by this handle.
+fn create(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create_new(true).open(path)
+}
+
+/// What QEMU has written to a file; what was read before an error is kept.
+fn whole(file: &mut File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
+    bytes
+}
+
+fn hear(says: impl Read) -> String {
+    let mut heard = Vec::new();
+    // What was heard before an error is kept.
+    let _ = says.take(MAX_EMULATOR_BYTES).read_to_end(&mut heard);
+    String::from_utf8_lossy(&heard).into_owned()
+}

@@ -1,0 +1,252 @@
+//! What runs on one machine: guests, what each is granted, and what they share.
+//!
+//! A scenario is a TOML file; docs are the fields of [`schema`]. Every mistake in it is refused with one line that names
+//! file, line and key.
+
+mod check;
+mod schema;
+
+use crate::bundle::{BundleWriter, FileIndex};
+use crate::refusal::Refusal;
+use crate::{images, kernel};
+use hv_core::policy::config::{ChannelConfig, GuestConfig, Mode, Payload, TscTrust, Visibility};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Memory the hypervisor keeps for itself, in MiB: image, tables, heap, trace.
+pub const HYPERVISOR_MIB: u64 = 64;
+
+/// A checked scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The machine they share.
+    pub machine: MachineConfig,
+    /// The guests, in the order of their ids.
+    pub guests: Vec<Guest>,
+    /// Memory that guests share.
+    pub channels: Vec<ChannelConfig>,
+    /// Which guest gets what the user types; none: the hypervisor gives it to the first.
+    pub input: Option<String>,
+    source: Source,
+}
+
+/// The machine of a scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineConfig {
+    /// RAM, in MiB.
+    pub memory_mib: u32,
+    /// Processors, 1 … 64.
+    pub cpus: u8,
+    /// Whether time is counted in instructions, the same on every run.
+    pub icount: bool,
+    /// What the time-stamp counter may be used for.
+    pub tsc: TscTrust,
+    /// How long the machine may take before it is stopped.
+    pub timeout: Duration,
+}
+
+impl Default for MachineConfig {
+    fn default() -> Self {
+        Self {
+            memory_mib: 512,
+            cpus: 1,
+            icount: false,
+            tsc: TscTrust::default(),
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A guest of a scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// 1 … 16 bytes of `a-z A-Z 0-9 - _`.
+    pub name: String,
+    /// The ELF.
+    pub kernel: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// How it is virtualized.
+    pub mode: Mode,
+    /// 1 … 64.
+    pub vcpus: u8,
+    /// A multiple of 2, at least 4.
+    pub memory_mib: u32,
+    /// 1 … 10,000.
+    pub weight: u32,
+    /// What it may see of the others.
+    pub visibility: Visibility,
+    /// How often it is started again after it was killed.
+    pub restarts: u32,
+    /// Passed to the kernel.
+    pub command_line: String,
+    /// Whether it may write marks to a port in full mode.
+    pub mark_port: bool,
+    /// Where its table begins in the scenario, in bytes; 0 for a guest that a program made.
+    pub table_at: usize,
+}
+
+impl Guest {
+    /// Returns a guest with a kernel and otherwise what the schema gives by default.
+    pub fn new(name: &str, kernel: PathBuf) -> Self {
+        Self {
+            name: name.into(),
+            kernel,
+            initrd: None,
+            mode: Mode::default(),
+            vcpus: 1,
+            memory_mib: 16,
+            weight: 100,
+            visibility: Visibility::default(),
+            restarts: 0,
+            command_line: String::new(),
+            mark_port: false,
+            table_at: 0,
+        }
+    }
+}
+
+/// The text a scenario was read from, for naming lines; empty when it was made by a program.
+#[derive(Clone, Debug, Default)]
+struct Source {
+    file: PathBuf,
+    text: String,
+}
+
+impl Source {
+    /// A refusal at the line where `key` is set in the table that begins at `table_at`, or at the table's first line.
+    fn refuse(&self, table_at: usize, key: &str, message: impl Into<String>) -> Refusal {
+        let line = (!self.text.is_empty()).then(|| self.line_of_key(table_at, key));
+        Refusal { file: self.file.clone(), line, message: message.into() }
+    }
+
+    /// The line, from 1, of a byte of the text.
+    fn line_at(&self, byte: usize) -> usize {
+        self.text.bytes().take(byte).filter(|byte| *byte == b'\n').count() + 1
+    }
+
+    fn line_of_key(&self, table_at: usize, key: &str) -> usize {
+        let first = self.line_at(table_at);
+        let sets = |line: &str| {
+            line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+        };
+        let table = self.text.lines().enumerate().skip(first - 1);
+        let body = table.skip(1).take_while(|(_, line)| !line.trim_start().starts_with('['));
+        body.filter(|(_, line)| sets(line)).map(|(number, _)| number + 1).next().unwrap_or(first)
+    }
+}
+
+impl Scenario {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake, by line and key.
+    pub fn load(file: &Path) -> Result<Self, Refusal> {
+        let text = fs::read_to_string(file).map_err(|error| Refusal::of_file(file, error.to_string()))?;
+        Self::parse(file, text)
+    }
+
+    /// Checks the text of a scenario; kernels are looked for beside `file`.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake, by line and key.
+    pub fn parse(file: &Path, text: String) -> Result<Self, Refusal> {
+        let source = Source { file: file.to_path_buf(), text };
+        let scenario = check::resolve(schema::read(&source)?, source)?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Returns a scenario of one guest, made by a program.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the guest, under the name of its kernel.
+    pub fn of_guest(machine: MachineConfig, guest: Guest) -> Result<Self, Refusal> {
+        let source = Source { file: guest.kernel.clone(), text: String::new() };
+        let scenario = Self { machine, guests: vec![guest], channels: Vec::new(), input: None, source };
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Reads and checks the kernels and returns the bundle.
+    ///
+    /// # Errors
+    ///
+    /// A file that is missing, or a kernel that cannot be loaded, by guest.
+    pub fn bundle(&self) -> Result<Vec<u8>, Refusal> {
+        let mut writer = BundleWriter::new(self.machine.tsc);
+        let mut files = BTreeMap::new();
+        for guest in &self.guests {
+            let kernel = self.add(&mut writer, &mut files, guest, "kernel", &guest.kernel)?;
+            let initrd = match &guest.initrd {
+                Some(initrd) => Some(self.add(&mut writer, &mut files, guest, "initrd", initrd)?),
+                None => None,
+            };
+            writer.guest(grant(guest), kernel, initrd);
+        }
+        for channel in &self.channels {
+            writer.channel(*channel);
+        }
+        let bytes =
+            writer.finish().map_err(|error| Refusal::of_file(&self.source.file, error.to_string()))?;
+        self.check_memory(bytes.len() as u64)?;
+        Ok(bytes)
+    }
+
+    fn add(
+        &self,
+        writer: &mut BundleWriter,
+        files: &mut BTreeMap<PathBuf, FileIndex>,
+        guest: &Guest,
+        key: &str,
+        path: &Path,
+    ) -> Result<FileIndex, Refusal> {
+        let refuse = |what: String| {
+            let message = format!("guest '{}': {key} {}: {what}", guest.name, path.display());
+            self.source.refuse(guest.table_at, key, message)
+        };
+        if let Some(known) = files.get(path) {
+            return Ok(*known);
+        }
+        let bytes = fs::read(path).map_err(|error| {
+            let unbuilt = path.parent() == Some(&images::folder());
+            refuse(if unbuilt {
+                "no such image; `cargo xtask build` makes them".into()
+            } else {
+                error.to_string()
+            })
+        })?;
+        if bytes.is_empty() {
+            return Err(refuse("an empty file".into()));
+        }
+        if key == "kernel" {
+            let memory_bytes = u64::from(guest.memory_mib) << 20;
+            kernel::check(&bytes, memory_bytes).map_err(|fault| refuse(fault.to_string()))?;
+        }
+        let file = writer.file(bytes);
+        files.insert(path.to_path_buf(), file);
+        Ok(file)
+    }
+}
+
+/// What the hypervisor is told about a guest; the writer fills in the payloads.
+fn grant(guest: &Guest) -> GuestConfig {
+    GuestConfig {
+        name: guest.name.clone(),
+        mode: guest.mode,
+        vcpus: guest.vcpus,
+        memory_mib: guest.memory_mib,
+        weight: guest.weight,
+        visibility: guest.visibility,
+        restarts: guest.restarts,
+        kernel: Payload { offset_bytes: 0, len_bytes: 0 },
+        initrd: None,
+        command_line: guest.command_line.clone(),
+        mark_port: guest.mark_port,
+    }
+}

@@ -1,0 +1,197 @@
+//! From the TOML form to a scenario: names resolved, copies expanded, limits kept.
+
+use super::schema::{File, GuestTable};
+use super::{Guest, HYPERVISOR_MIB, MachineConfig, Scenario, Source};
+use crate::images;
+use crate::refusal::Refusal;
+use hv_core::base::id::{MAX_GUESTS, MAX_VCPUS_PER_GUEST};
+use hv_core::policy::config::{ChannelConfig, MAX_COMMAND_LINE_BYTES, MAX_NAME_BYTES, Mode, Visibility};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Most processors of a machine.
+const MAX_CPUS: u8 = 64;
+/// Longest run, in seconds: a day.
+const MAX_TIMEOUT_S: u32 = 86_400;
+
+/// Resolves names and expands copies.
+pub(super) fn resolve(file: File, source: Source) -> Result<Scenario, Refusal> {
+    let machine = machine(&file, &source)?;
+    let mut guests = Vec::new();
+    for table in &file.guest {
+        let at = table.span().start;
+        expand(table.get_ref(), at, &source, &mut guests)?;
+    }
+    let index = |name: &str| guests.iter().position(|guest| guest.name == name);
+    let mut channels = Vec::new();
+    for table in &file.channel {
+        let (at, channel) = (table.span().start, table.get_ref());
+        let end = |name: &String| {
+            let known = index(name).and_then(|number| u16::try_from(number).ok());
+            known.ok_or_else(|| source.refuse(at, "ends", format!("key 'ends': no guest is named '{name}'")))
+        };
+        let [first, second] = &channel.ends;
+        if !(1..=64).contains(&channel.pages) {
+            let message = format!("key 'pages': {}, expected 1 to 64", channel.pages);
+            return Err(source.refuse(at, "pages", message));
+        }
+        channels.push(ChannelConfig { ends: [end(first)?, end(second)?], pages: channel.pages });
+    }
+    let input = match &file.input {
+        None => None,
+        Some(table) => {
+            let name = &table.get_ref().guest;
+            if index(name).is_none() {
+                let message = format!("key 'guest': no guest is named '{name}'");
+                return Err(source.refuse(table.span().start, "guest", message));
+            }
+            Some(name.clone())
+        }
+    };
+    Ok(Scenario { machine, guests, channels, input, source })
+}
+
+fn machine(file: &File, source: &Source) -> Result<MachineConfig, Refusal> {
+    let table = &file.machine;
+    let (cpus, timeout_s) = (*table.cpus.get_ref(), *table.timeout_s.get_ref());
+    let out_of_bounds = |at: usize, message: String| Refusal {
+        file: source.file.clone(),
+        line: Some(source.line_at(at)),
+        message,
+    };
+    if !(1..=MAX_CPUS).contains(&cpus) {
+        let message = format!("key 'cpus': {cpus}, expected 1 to {MAX_CPUS}");
+        return Err(out_of_bounds(table.cpus.span().start, message));
+    }
+    if !(1..=MAX_TIMEOUT_S).contains(&timeout_s) {
+        let message = format!("key 'timeout_s': {timeout_s}, expected 1 to {MAX_TIMEOUT_S}");
+        return Err(out_of_bounds(table.timeout_s.span().start, message));
+    }
+    Ok(MachineConfig {
+        memory_mib: table.memory_mib,
+        cpus,
+        icount: table.icount,
+        tsc: table.tsc,
+        timeout: Duration::from_secs(u64::from(timeout_s)),
+    })
+}
+
+/// Adds the guests of one table.
+fn expand(table: &GuestTable, at: usize, source: &Source, guests: &mut Vec<Guest>) -> Result<(), Refusal> {
+    let refuse = |key: &str, message: String| source.refuse(at, key, format!("key '{key}': {message}"));
+    let mode = match table.mode.as_str() {
+        "full" => Mode::Full,
+        "cooperative" => Mode::Cooperative,
+        later @ ("kvm" | "containers") => {
+            return Err(refuse("mode", format!("'{later}' is not in this version")));
+        }
+        other => return Err(refuse("mode", format!("'{other}', expected 'full' or 'cooperative'"))),
+    };
+    let visibility = match table.visibility.as_str() {
+        "none" => Visibility::None,
+        "bit" => Visibility::Bit,
+        "rows" => return Err(refuse("visibility", "'rows' is not in this version".into())),
+        other => return Err(refuse("visibility", format!("'{other}', expected 'none' or 'bit'"))),
+    };
+    let names = match table.count {
+        None => vec![table.name.clone()],
+        Some(0) => return Err(refuse("count", "0, expected at least 1".into())),
+        Some(count) => (0..count).map(|number| format!("{}-{number}", table.name)).collect(),
+    };
+    if guests.len() + names.len() > MAX_GUESTS {
+        return Err(refuse("count", format!("more than {MAX_GUESTS} guests together")));
+    }
+    let beside = source.file.parent().unwrap_or(Path::new(""));
+    guests.extend(names.into_iter().map(|name| Guest {
+        name,
+        kernel: kernel(&table.kernel, beside),
+        initrd: table.initrd.as_ref().map(|path| beside.join(path)),
+        mode,
+        vcpus: table.vcpus,
+        memory_mib: table.memory_mib,
+        weight: table.weight,
+        visibility,
+        restarts: table.restarts,
+        command_line: table.command_line.clone(),
+        mark_port: table.mark_port,
+        table_at: at,
+    }));
+    Ok(())
+}
+
+/// A plain word is one of our images; anything else is a path.
+fn kernel(named: &str, beside: &Path) -> PathBuf {
+    if named.contains(['/', '.']) { beside.join(named) } else { images::guest(named) }
+}
+
+impl Scenario {
+    /// Checks what has no table to blame alone, and every guest's limits.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        if self.guests.is_empty() {
+            return Err(Refusal::of_file(&self.source.file, "no [[guest]] in it, nothing to run"));
+        }
+        for (number, guest) in self.guests.iter().enumerate() {
+            self.check_guest(guest)?;
+            if self.guests.iter().take(number).any(|earlier| earlier.name == guest.name) {
+                let message = format!("key 'name': two guests are named '{}'", guest.name);
+                return Err(self.source.refuse(guest.table_at, "name", message));
+            }
+        }
+        self.check_memory(0)
+    }
+
+    fn check_guest(&self, guest: &Guest) -> Result<(), Refusal> {
+        let refuse = |key: &str, message: String| {
+            Err(self.source.refuse(
+                guest.table_at,
+                key,
+                format!("guest '{}': key '{key}': {message}", guest.name),
+            ))
+        };
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if !(1..=MAX_NAME_BYTES).contains(&guest.name.len()) || !guest.name.bytes().all(letter) {
+            return refuse("name", format!("expected 1 to {MAX_NAME_BYTES} of a-z A-Z 0-9 - _"));
+        }
+        if !(1..=MAX_VCPUS_PER_GUEST).contains(&usize::from(guest.vcpus)) {
+            return refuse("vcpus", format!("{}, expected 1 to {MAX_VCPUS_PER_GUEST}", guest.vcpus));
+        }
+        if guest.memory_mib < 4 || !guest.memory_mib.is_multiple_of(2) {
+            return refuse(
+                "memory_mib",
+                format!("{}, expected a multiple of 2, at least 4", guest.memory_mib),
+            );
+        }
+        if !(1..=10_000).contains(&guest.weight) {
+            return refuse("weight", format!("{}, expected 1 to 10000", guest.weight));
+        }
+        let length = guest.command_line.len();
+        if length > MAX_COMMAND_LINE_BYTES {
+            return refuse(
+                "command_line",
+                format!("{length} bytes, expected at most {MAX_COMMAND_LINE_BYTES}"),
+            );
+        }
+        if guest.command_line.contains('\0') {
+            return refuse("command_line", "a zero byte in it".into());
+        }
+        Ok(())
+    }
+
+    /// Refuses the first guest whose memory, with all before it, the bundle and the hypervisor, is more than there is.
+    pub(super) fn check_memory(&self, bundle_bytes: u64) -> Result<(), Refusal> {
+        let total_mib = u64::from(self.machine.memory_mib);
+        let mut needed_mib = HYPERVISOR_MIB + bundle_bytes.div_ceil(1 << 20);
+        for guest in &self.guests {
+            needed_mib += u64::from(guest.memory_mib);
+            if needed_mib > total_mib {
+                let message = format!(
+                    "guest '{}': key 'memory_mib': up to here {needed_mib} MiB are needed ({HYPERVISOR_MIB} of them by \
+                     the hypervisor), the machine has {total_mib}",
+                    guest.name
+                );
+                return Err(self.source.refuse(guest.table_at, "memory_mib", message));
+            }
+        }
+        Ok(())
+    }
+}

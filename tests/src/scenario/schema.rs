@@ -1,0 +1,149 @@
+//! The TOML form of a scenario, and reading it with a line for every mistake.
+
+use super::Source;
+use crate::refusal::Refusal;
+use hv_core::policy::config::TscTrust;
+use serde::Deserialize;
+use toml::Spanned;
+
+/// A whole file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The machine; every key has a default.
+    #[serde(default)]
+    pub machine: MachineTable,
+    /// `[[guest]]`, at least one.
+    #[serde(default)]
+    pub guest: Vec<Spanned<GuestTable>>,
+    /// `[[channel]]`.
+    #[serde(default)]
+    pub channel: Vec<Spanned<ChannelTable>>,
+    /// Who gets what the user types.
+    pub input: Option<Spanned<InputTable>>,
+}
+
+/// `[machine]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MachineTable {
+    /// RAM, in MiB.
+    pub memory_mib: u32,
+    /// Processors, 1 … 64.
+    pub cpus: Spanned<u8>,
+    /// Time counted in instructions.
+    pub icount: bool,
+    /// `trusted` or `invariant`.
+    pub tsc: TscTrust,
+    /// Seconds until the machine is stopped, 1 … 86,400.
+    pub timeout_s: Spanned<u32>,
+}
+
+impl Default for MachineTable {
+    fn default() -> Self {
+        Self {
+            memory_mib: 512,
+            cpus: Spanned::new(0..0, 1),
+            icount: false,
+            tsc: TscTrust::default(),
+            timeout_s: Spanned::new(0..0, 60),
+        }
+    }
+}
+
+/// `[[guest]]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestTable {
+    /// Its name; with `count`, the beginning of its names.
+    pub name: String,
+    /// An image of `target/images` by name, or a path from the scenario's folder.
+    pub kernel: String,
+    /// A path from the scenario's folder.
+    pub initrd: Option<String>,
+    /// `full` or `cooperative`.
+    #[serde(default = "full")]
+    pub mode: String,
+    /// 1 … 64.
+    #[serde(default = "one")]
+    pub vcpus: u8,
+    /// A multiple of 2, at least 4.
+    #[serde(default = "small")]
+    pub memory_mib: u32,
+    /// 1 … 10,000.
+    #[serde(default = "hundred")]
+    pub weight: u32,
+    /// `none` or `bit`.
+    #[serde(default = "bit")]
+    pub visibility: String,
+    /// How often it is started again after it was killed.
+    #[serde(default)]
+    pub restarts: u32,
+    /// At most 2,047 bytes.
+    #[serde(default)]
+    pub command_line: String,
+    /// Marks by port in full mode.
+    #[serde(default)]
+    pub mark_port: bool,
+    /// How many of them: `name-0`, `name-1`, …
+    pub count: Option<u16>,
+}
+
+/// `[[channel]]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelTable {
+    /// Two guests by name.
+    pub ends: [String; 2],
+    /// 1 … 64.
+    #[serde(default = "one_page")]
+    pub pages: u16,
+}
+
+/// `[input]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputTable {
+    /// A guest by name.
+    pub guest: String,
+}
+
+fn full() -> String {
+    "full".into()
+}
+fn bit() -> String {
+    "bit".into()
+}
+const fn one() -> u8 {
+    1
+}
+const fn one_page() -> u16 {
+    1
+}
+const fn small() -> u32 {
+    16
+}
+const fn hundred() -> u32 {
+    100
+}
+
+/// Reads the text of a source.
+pub fn read(source: &Source) -> Result<File, Refusal> {
+    toml::from_str(&source.text).map_err(|error| {
+        let line = error.span().map_or(1, |span| source.line_at(span.start));
+        let message =
+            error.message().lines().next().unwrap_or_default().replace("unknown field", "unknown key");
+        let message = message.replace("missing field", "missing key").replace('`', "'");
+        let key = source
+            .text
+            .lines()
+            .nth(line - 1)
+            .and_then(|text| text.split_once('='))
+            .map(|(key, _)| key.trim());
+        let message = match key {
+            Some(key) if !message.contains(&format!("'{key}'")) => format!("key '{key}': {message}"),
+            Some(_) | None => message,
+        };
+        Refusal { file: source.file.clone(), line: Some(line), message }
+    })
+}

@@ -1,0 +1,261 @@
+//! `cargo xtask run`: boots a scenario, or one kernel without any file, and shows what its guests say.
+
+use crate::failure::{Failure, Outcome};
+use crate::show::Screen;
+use crate::{build, setup};
+use ::tests::images;
+use ::tests::machine::{Accelerator, Ended, Machine};
+use ::tests::scenario::{Guest, HYPERVISOR_MIB, MachineConfig, Scenario};
+use hv_core::policy::config::{Mode, TscTrust};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+/// RAM of a machine for `--kernel`, in MiB, where the guest wants no more.
+const USUAL_MIB: u32 = 512;
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["scenario", "kernel"])))]
+pub struct Arguments {
+    /// A scenario: tests/scenarios/NAME.toml.
+    scenario: Option<PathBuf>,
+    /// A kernel: an ELF file, or the name of an image.
+    #[arg(long, value_name = "ELF")]
+    kernel: Option<PathBuf>,
+    /// How the kernel is virtualized.
+    #[arg(long, value_enum, default_value = "full", conflicts_with = "scenario")]
+    mode: ModeName,
+    /// The kernel's processors.
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "scenario")]
+    vcpus: u8,
+    /// The kernel's memory, in MiB.
+    #[arg(long, default_value_t = 64, value_name = "MIB", conflicts_with = "scenario")]
+    memory: u32,
+    /// The kernel's command line.
+    #[arg(
+        long,
+        default_value = "",
+        value_name = "WORDS",
+        conflicts_with = "scenario",
+        allow_hyphen_values = true
+    )]
+    append: String,
+    /// The kernel's initial RAM disk.
+    #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
+    initrd: Option<PathBuf>,
+    /// Boots the kernel with nothing beneath it.
+    #[arg(long, conflicts_with = "scenario")]
+    bare: bool,
+    /// The guest that gets what is typed.
+    #[arg(long, value_name = "GUEST", conflicts_with = "kernel")]
+    input: Option<String>,
+    /// Waits for gdb before the first instruction, on this port.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234")]
+    gdb: Option<u16>,
+    /// Stops the machine after so many seconds; 0 never does.
+    #[arg(long, value_name = "S")]
+    timeout: Option<u64>,
+    /// Counts time in instructions, the same on every run.
+    #[arg(long)]
+    icount: bool,
+    /// What executes the machine's instructions.
+    #[arg(long, value_enum, default_value = "tcg")]
+    accel: AcceleratorName,
+    /// QEMU's CPU model.
+    #[arg(long, value_name = "MODEL")]
+    cpu: Option<String>,
+    /// Takes the images as they are.
+    #[arg(long)]
+    no_build: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ModeName {
+    Full,
+    Cooperative,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum AcceleratorName {
+    Tcg,
+    Kvm,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Outcome<()> {
+    // A scenario with a mistake in it is refused before anything is built for it.
+    let scenario = scenario(arguments)?;
+    setup::emulator()?;
+    if !arguments.no_build {
+        build::all()?;
+    }
+    let machine = machine(arguments, scenario.as_ref())?;
+    boot(&machine, arguments.bare)
+}
+
+/// What the arguments ask for; none when a kernel boots bare.
+fn scenario(arguments: &Arguments) -> Outcome<Option<Scenario>> {
+    let refused = |refusal: ::tests::refusal::Refusal| Failure::new(refusal.to_string());
+    let mut scenario = match (&arguments.scenario, &arguments.kernel) {
+        (Some(file), _) => Scenario::load(file).map_err(refused)?,
+        (None, Some(kernel)) if !arguments.bare => {
+            let kernel = kernel_file(kernel);
+            let guest = guest(arguments, kernel);
+            let machine = MachineConfig {
+                memory_mib: USUAL_MIB.max(arguments.memory.saturating_add(spare_mib(&guest))),
+                tsc: match arguments.accel {
+                    AcceleratorName::Tcg => TscTrust::Trusted,
+                    AcceleratorName::Kvm => TscTrust::Invariant,
+                },
+                ..MachineConfig::default()
+            };
+            Scenario::of_guest(machine, guest).map_err(refused)?
+        }
+        (None, _) => return Ok(None),
+    };
+    if let Some(name) = &arguments.input {
+        if scenario.guests.iter().all(|guest| &guest.name != name) {
+            return Err(Failure::new(format!("--input: no guest is named '{name}'")));
+        }
+        scenario.input = Some(name.clone());
+    }
+    Ok(Some(scenario))
+}
+
+fn guest(arguments: &Arguments, kernel: PathBuf) -> Guest {
+    let stem = kernel.file_stem().unwrap_or_default().to_string_lossy();
+    let name: String = stem.chars().filter(|letter| letter.is_ascii_alphanumeric()).take(16).collect();
+    Guest {
+        mode: match arguments.mode {
+            ModeName::Full => Mode::Full,
+            ModeName::Cooperative => Mode::Cooperative,
+        },
+        vcpus: arguments.vcpus,
+        memory_mib: arguments.memory,
+        command_line: arguments.append.clone(),
+        initrd: arguments.initrd.clone(),
+        ..Guest::new(if name.is_empty() { "guest" } else { &name }, kernel)
+    }
+}
+
+/// What the hypervisor and the bundle take besides the guest's own memory, in MiB, with some to spare.
+fn spare_mib(guest: &Guest) -> u32 {
+    let size = |file: &Path| file.metadata().map_or(0, |metadata| metadata.len());
+    let bundle_bytes = size(&guest.kernel) + guest.initrd.as_deref().map_or(0, size);
+    u32::try_from(HYPERVISOR_MIB + (bundle_bytes >> 20) + 2).unwrap_or(u32::MAX)
+}
+
+/// A file that is there, or the image of that name.
+fn kernel_file(named: &Path) -> PathBuf {
+    let word = named.to_str().filter(|name| !name.contains(['/', '.']));
+    match word {
+        Some(name) if !named.is_file() => images::guest(name),
+        Some(_) | None => named.to_path_buf(),
+    }
+}
+
+fn machine(arguments: &Arguments, scenario: Option<&Scenario>) -> Outcome<Machine> {
+    let mut machine = match (scenario, &arguments.kernel) {
+        (Some(scenario), _) => {
+            let machine =
+                Machine::of_scenario(scenario).map_err(|refusal| Failure::new(refusal.to_string()))?;
+            if arguments.kernel.is_some() { machine.timeout(None) } else { machine }
+        }
+        (None, Some(kernel)) => Machine::bare(kernel_file(kernel))
+            .command_line(&arguments.append)
+            .initrd(arguments.initrd.clone())
+            .memory_mib(arguments.memory)
+            .cpus(arguments.vcpus)
+            .timeout(None),
+        (None, None) => return Err(Failure::new("nothing to run")),
+    };
+    machine = machine.accelerator(match arguments.accel {
+        AcceleratorName::Tcg => Accelerator::Tcg,
+        AcceleratorName::Kvm => Accelerator::Kvm,
+    });
+    if arguments.icount {
+        machine = machine.icount();
+    }
+    if let Some(model) = &arguments.cpu {
+        machine = machine.cpu_model(model);
+    }
+    if let Some(port) = arguments.gdb {
+        eprintln!("gdb: gdb {} -ex 'target remote 127.0.0.1:{port}'", machine.image().display());
+        machine = machine.gdb(port).timeout(None);
+    }
+    Ok(match arguments.timeout {
+        None => machine,
+        Some(seconds) => machine.timeout((seconds > 0).then(|| Duration::from_secs(seconds))),
+    })
+}
+
+/// Boots a machine, shows its console, and answers with a code for how it ended.
+fn boot(machine: &Machine, bare: bool) -> Outcome<()> {
+    let mut running = machine.start().map_err(|error| Failure::with_code(4, error.to_string()))?;
+    if let Some(mut input) = running.take_input() {
+        // Ends with the process, or when the machine no longer listens.
+        thread::spawn(move || io::copy(&mut io::stdin().lock(), &mut input));
+    }
+    let mut screen = Screen::new(machine.image());
+    while let Some(line) = running.next_line() {
+        screen.show(&line);
+    }
+    let outcome = running.finish();
+    eprint!("{}", outcome.emulator_says);
+    if let Some(registers) = &outcome.fault_registers {
+        screen.show_fault(registers);
+    }
+    if outcome.telemetry.broken_frames > 0 {
+        eprintln!("warning: {} frames on COM2 did not decode", outcome.telemetry.broken_frames);
+    }
+    match code(outcome.ended, bare) {
+        0 => Ok(()),
+        code => Err(Failure::with_code(code, format!("{} after {:.1?}", outcome.ended, outcome.wall))),
+    }
+}
+
+/// What the process answers: 0 well, 1 a guest, 2 refused, 3 the hypervisor, 4 QEMU, 124 out of time.
+fn code(ended: Ended, bare: bool) -> u8 {
+    match ended {
+        Ended::Well => 0,
+        Ended::PoweredOff if bare => 0,
+        Ended::Badly => 1,
+        Ended::TripleFault if bare => 1,
+        Ended::Refused => 2,
+        Ended::Panicked | Ended::TripleFault => 3,
+        Ended::PoweredOff | Ended::Emulator(_) => 4,
+        Ended::TimedOut => 124,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_says_how_the_machine_ended() {
+        let cases = [
+            (Ended::Well, false, 0),
+            (Ended::Badly, false, 1),
+            (Ended::Refused, false, 2),
+            (Ended::Panicked, false, 3),
+            (Ended::TripleFault, false, 3),
+            (Ended::TripleFault, true, 1),
+            (Ended::PoweredOff, false, 4),
+            (Ended::PoweredOff, true, 0),
+            (Ended::Emulator(Some(1)), false, 4),
+            (Ended::TimedOut, true, 124),
+        ];
+        for (ended, bare, expected) in cases {
+            assert_eq!(code(ended, bare), expected, "{ended:?} bare={bare}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_is_a_file_or_the_name_of_an_image() {
+        assert_eq!(kernel_file(Path::new("./hello")), Path::new("./hello"));
+        assert_eq!(kernel_file(Path::new("no-such-file")), images::guest("no-such-file"));
+    }
+}
