@@ -1,7 +1,7 @@
 //! What runs on one machine: guests, what each is granted, and what they share.
 //!
-//! A scenario is a TOML file; docs are the fields of [`schema`]. Every mistake in it is refused with one line that names
-//! file, line and key.
+//! A scenario is a TOML file; `schema.rs` has its keys. Every mistake in it is refused with one line that names file, line
+//! and key.
 
 mod check;
 mod schema;

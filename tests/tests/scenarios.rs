@@ -1,4 +1,5 @@
 //! Scenarios: what is in the repository is sound, and every mistake gets one line with file, line and key.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail the test")]
 
 use hv_core::policy::config::{Bundle, Mode, TscTrust, Visibility};
 use std::fs;
