@@ -5,6 +5,7 @@ mod compiler;
 mod doctor;
 mod failure;
 mod linker;
+mod lint;
 mod run;
 mod setup;
 mod show;
@@ -30,6 +31,8 @@ enum Command {
     Run(run::Arguments),
     /// Says what this machine can do, and what to type for what it cannot.
     Doctor,
+    /// Checks the rules of the house that the compiler cannot see.
+    Lint,
     /// Installs what is missing, or prints what to type.
     Setup,
 }
@@ -39,6 +42,7 @@ fn run(command: &Command) -> Outcome<()> {
         Command::Build(arguments) => build::run(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Doctor => doctor::run(),
+        Command::Lint => lint::run(),
         Command::Setup => setup::run(),
     }
 }

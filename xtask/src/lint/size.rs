@@ -1,0 +1,76 @@
+//! Thin: the privileged layers of the hypervisor stay small, and so do files.
+
+use super::Finding;
+use super::layers::layer;
+use super::tree::{Source, Tree};
+use std::path::Path;
+
+/// Most lines of layers 0, 1, 3 and 4 together, without tests (DESIGN §2).
+const MAX_PRIVILEGED_LINES: usize = 8_000;
+/// From here on a file's length is worth a thought.
+const LONG_FILE_LINES: usize = 400;
+
+/// Refuses privileged layers that have grown past their bound.
+pub fn check(tree: &Tree) -> Vec<Finding> {
+    bounded(privileged_lines(tree), MAX_PRIVILEGED_LINES)
+}
+
+fn bounded(lines: usize, most: usize) -> Vec<Finding> {
+    let message = format!("layers 0, 1, 3 and 4 have {lines} lines without tests, at most {most} are wanted");
+    if lines > most { vec![Finding::new(Path::new("hv-core/src"), 0, message)] } else { Vec::new() }
+}
+
+/// What is worth knowing and no breach.
+pub fn notes(tree: &Tree) -> Vec<String> {
+    let mut notes = vec![format!(
+        "layers 0, 1, 3 and 4 have {} of {MAX_PRIVILEGED_LINES} lines without tests",
+        privileged_lines(tree)
+    )];
+    let long = tree.sources.iter().filter(|source| source.product_lines() > LONG_FILE_LINES);
+    notes.extend(long.map(|source| {
+        format!("{} has {} lines without tests", source.file.display(), source.product_lines())
+    }));
+    notes
+}
+
+/// Lines of everything in hv-core but the dispatch layer; the roots count as composition.
+fn privileged_lines(tree: &Tree) -> usize {
+    let privileged = |source: &&Source| {
+        source.package == "hv-core" && source.module.first().and_then(|top| layer(top)) != Some(2)
+    };
+    tree.sources.iter().filter(privileged).map(Source::product_lines).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    #[test]
+    fn tests_and_the_dispatch_layer_do_not_count() {
+        let files = [
+            ("hv-core/src/lib.rs", "mod base;\nmod dispatch;\n#[cfg(test)]\nmod checks;\n"),
+            ("hv-core/src/base.rs", "// one\n// two\n#[cfg(test)]\nmod tests {\n    // none\n}\n"),
+            ("hv-core/src/dispatch.rs", "// none\n"),
+            ("hv-core/src/checks.rs", "// none\n"),
+        ];
+        let (_folder, tree) = sample::tree(&files);
+        // lib.rs counts 3 (its attribute, not the module under it), base.rs 3 in the same way.
+        assert_eq!(privileged_lines(&tree), 6);
+    }
+
+    #[test]
+    fn layers_past_their_bound_are_refused() {
+        assert!(bounded(8_000, 8_000).is_empty());
+        let expected =
+            "hv-core/src: layers 0, 1, 3 and 4 have 8001 lines without tests, at most 8000 are wanted";
+        assert_eq!(sample::lines(bounded(8_001, 8_000)), [expected]);
+    }
+
+    #[test]
+    fn a_long_file_is_named() {
+        let text = "// line\n".repeat(401);
+        let (_folder, tree) = sample::tree(&[("xtask/src/lib.rs", &text)]);
+        assert!(notes(&tree).contains(&"xtask/src/lib.rs has 401 lines without tests".to_owned()));
+    }
+}
