@@ -9,6 +9,7 @@ mod lint;
 mod run;
 mod setup;
 mod show;
+mod test;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ enum Command {
     Run(run::Arguments),
     /// Says what this machine can do, and what to type for what it cannot.
     Doctor,
+    /// Runs every check and every test, in stages.
+    Test(test::Arguments),
     /// Checks the rules of the house that the compiler cannot see.
     Lint,
     /// Installs what is missing, or prints what to type.
@@ -42,6 +45,7 @@ fn run(command: &Command) -> Outcome<()> {
         Command::Build(arguments) => build::run(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Doctor => doctor::run(),
+        Command::Test(arguments) => test::run(arguments),
         Command::Lint => lint::run(),
         Command::Setup => setup::run(),
     }

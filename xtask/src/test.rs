@@ -1,0 +1,156 @@
+//! `cargo xtask test`: everything that can fail, in stages, each with its time, and one sum at the end.
+
+mod stage;
+mod tally;
+
+use crate::failure::{Failure, Outcome};
+use crate::{build, lint, workspace};
+use stage::Stage;
+use std::time::{Duration, Instant};
+use tally::Tally;
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only these stages.
+    #[arg(long, value_enum, value_name = "STAGE", value_delimiter = ',')]
+    only: Vec<Name>,
+    /// Not these stages.
+    #[arg(long, value_enum, value_name = "STAGE", value_delimiter = ',')]
+    skip: Vec<Name>,
+    /// Shows all that the stages print, not only that of failed ones.
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// A stage's name, in the order in which they run: quick ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Name {
+    /// rustfmt.
+    Format,
+    /// The rules of the house that the compiler cannot see.
+    Lint,
+    /// clippy, and every warning is an error.
+    Clippy,
+    /// rustdoc, and every warning is an error.
+    Doc,
+    /// Unit, property and documentation tests on the host.
+    Host,
+    /// Model checks of every protocol with an ordering.
+    Loom,
+    /// Everything that boots.
+    Build,
+    /// Machines in QEMU.
+    Boot,
+}
+
+const ALL: [Name; 8] =
+    [Name::Format, Name::Lint, Name::Clippy, Name::Doc, Name::Host, Name::Loom, Name::Build, Name::Boot];
+
+impl Name {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Lint => "lint",
+            Self::Clippy => "clippy",
+            Self::Doc => "doc",
+            Self::Host => "host tests",
+            Self::Loom => "loom",
+            Self::Build => "build",
+            Self::Boot => "boot tests",
+        }
+    }
+
+    fn run(self, verbose: bool) -> Tally {
+        match self {
+            Self::Format => Stage::cargo(&["fmt", "--all", "--check"]).check(verbose),
+            Self::Lint => own(lint::run()),
+            Self::Clippy => {
+                Stage::cargo(&["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]).check(verbose)
+            }
+            Self::Doc => Stage::cargo(&["doc", "--workspace", "--no-deps"])
+                .env("RUSTDOCFLAGS", "-Dwarnings")
+                .check(verbose),
+            Self::Host => Stage::cargo(&["test", "--workspace", "--no-fail-fast"]).tests(verbose),
+            Self::Loom => loom().tests(verbose),
+            Self::Build => own(build::all().map(|_| ())),
+            Self::Boot => boot(verbose),
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Outcome<()> {
+    let wanted = |name: &Name| {
+        (arguments.only.is_empty() || arguments.only.contains(name)) && !arguments.skip.contains(name)
+    };
+    let mut rows = Vec::new();
+    for name in ALL.into_iter().filter(wanted) {
+        println!("=== {}", name.text());
+        let started = Instant::now();
+        let tally = name.run(arguments.verbose);
+        rows.push((name, tally, started.elapsed()));
+        print_row(name, tally, started.elapsed());
+    }
+    let total = rows.iter().fold(Tally::default(), |sum, (_, tally, _)| sum + *tally);
+    println!("\n=== stages");
+    for (name, tally, took) in &rows {
+        print_row(*name, *tally, *took);
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    // The sum is the last line; the code says the rest.
+    if total.failed == 0 { Ok(()) } else { Err(Failure::new("")) }
+}
+
+fn print_row(name: Name, tally: Tally, took: Duration) {
+    let verdict = if tally.failed == 0 { "ok    " } else { "FAILED" };
+    let Tally { passed, failed, ignored } = tally;
+    let ignored = if ignored == 0 { String::new() } else { format!(", {ignored} ignored") };
+    println!(
+        "{verdict} {:<11} {:>7.1} s  {passed} passed, {failed} failed{ignored}",
+        name.text(),
+        took.as_secs_f64()
+    );
+}
+
+/// A stage of ours counts as one test.
+fn own(outcome: Outcome<()>) -> Tally {
+    match outcome {
+        Ok(()) => Tally::of_one(true),
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            Tally::of_one(false)
+        }
+    }
+}
+
+/// loom's own cfg would rebuild everything else: it has a target directory to itself. Models are slow, so they are
+/// optimized, but link-time optimization would cost more than it saves.
+fn loom() -> Stage {
+    let target = workspace::root().join("target/loom");
+    Stage::cargo(&[
+        "test",
+        "-p",
+        "pv-abi",
+        "-p",
+        "ring-buffers",
+        "--release",
+        "--no-fail-fast",
+        "--test",
+        "loom_*",
+    ])
+    .env("RUSTFLAGS", "--cfg loom")
+    .env("LOOM_MAX_PREEMPTIONS", "3")
+    .env("CARGO_PROFILE_RELEASE_LTO", "off")
+    .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+    .env("CARGO_TARGET_DIR", target)
+}
+
+fn boot(verbose: bool) -> Tally {
+    if let Err(failure) = crate::setup::emulator() {
+        return own(Err(failure));
+    }
+    Stage::cargo(&["test", "-p", "tests", "--features", "boot", "--no-fail-fast", "--test", "boot_*"])
+        .env("COMITY_IMAGES", workspace::images())
+        .tests(verbose)
+}
