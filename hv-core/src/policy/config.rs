@@ -1,7 +1,8 @@
 //! What the owner of the machine grants each guest: the manifest of the bundle.
 //!
-//! The bundle is one file: a [`Header`], the postcard form of a [`Manifest`], zeroes to the next page, and the payloads,
-//! each starting on a page. `cargo xtask` writes it from a scenario; the hypervisor checks it field by field.
+//! The bundle is one file: a header ([`MAGIC`] and a length), the postcard form of a [`Manifest`], zeroes to the next
+//! page, and the payloads, each starting on a page. `cargo xtask` writes it from a scenario; the hypervisor checks it
+//! field by field.
 
 mod check;
 

@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn a_bad_field_is_refused_by_guest_and_field() {
-        let cases: [(fn(&mut GuestConfig), Field); 7] = [
+        type Spoil = fn(&mut GuestConfig);
+        let cases: [(Spoil, Field); 7] = [
             (|g| g.vcpus = 65, Field::Vcpus),
             (|g| g.vcpus = 0, Field::Vcpus),
             (|g| g.memory_mib = 5, Field::MemoryMib),
