@@ -7,6 +7,10 @@ use crate::{setup, workspace};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tests::kernel;
+
+/// Where an image ends at the latest: the small code model's bound.
+const MAX_IMAGE_END_BYTES: u64 = 2 << 30;
 
 /// Arguments of the command.
 #[derive(clap::Args)]
@@ -121,8 +125,15 @@ fn build_package(
     binaries.iter().map(|binary| publish(&built.join(binary), &images.join(binary))).collect()
 }
 
+/// Refuses what came out of the linker and no loader would take: a linker script that was not applied shows here.
+fn check(image: &Path) -> Outcome<()> {
+    let bytes = fs::read(image).attempt(image.display())?;
+    kernel::check(&bytes, MAX_IMAGE_END_BYTES).attempt(image.display())
+}
+
 /// Copies an image to where it is looked for, in one step: a machine may be starting from the old one.
 fn publish(from: &Path, to: &Path) -> Outcome<PathBuf> {
+    check(from)?;
     let staged = to.with_extension("new");
     fs::copy(from, &staged).attempt(from.display())?;
     fs::rename(&staged, to).attempt(to.display())?;
