@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// The folder of the images: `$COMITY_IMAGES`, or `target/images` of this repository.
 pub fn folder() -> PathBuf {
-    let of_repository = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/images");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let of_repository = || package.parent().unwrap_or(package).join("target/images");
     env::var_os("COMITY_IMAGES").map_or_else(of_repository, PathBuf::from)
 }
 

@@ -21,6 +21,8 @@ const MAX_WAITING_LINES: usize = 4096;
 const MAX_EMULATOR_BYTES: u64 = 64 << 10;
 /// How often a process that closed its console is asked whether it has ended.
 const END_POLL: Duration = Duration::from_millis(5);
+/// How long to wait for lines of a process that has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What QEMU's reset log says at a triple fault.
 const TRIPLE_FAULT: &str = "Triple fault";
 
@@ -153,7 +155,7 @@ impl Running {
         while self.next_line().is_some() {}
         let exit_code = self.wait().and_then(|status| status.code());
         // What came between the deadline and the kill.
-        while let Ok(line) = self.lines.try_recv() {
+        while let Ok(line) = self.lines.recv_timeout(LAST_WORDS) {
             self.keep(line);
         }
         let resets = String::from_utf8_lossy(&whole(&mut self.resets)).into_owned();
