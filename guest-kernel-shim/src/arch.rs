@@ -11,6 +11,7 @@ pub(crate) mod lapic;
 pub(crate) mod line;
 pub(crate) mod percpu;
 pub(crate) mod port;
+pub(crate) mod probe;
 pub(crate) mod shared;
 pub(crate) mod start_info;
 pub(crate) mod tables;

@@ -5,6 +5,8 @@
 use crate::arch::percpu::{self, PerCpu};
 use core::sync::atomic::Ordering;
 use pv_abi::demand::{DemandFlags, Request, State, WaitFor, word};
+use pv_abi::protocol::arm::{self, Arm};
+use pv_abi::status::{self, StatusFlags};
 
 /// Stores a word of this processor's row, if it is not there already.
 #[inline]
@@ -23,6 +25,28 @@ fn update(change: impl FnOnce(&mut State)) {
     let mut state = State::unpack(cpu.shadow[word::STATE].load(Ordering::Relaxed));
     change(&mut state);
     publish(cpu, word::STATE, state.pack());
+}
+
+/// Stores anything in a word (0 … 7) of this processor's row, as it stands: for kernels that try out what a lie does. The
+/// next publication of another value sets the word right.
+pub fn store_raw(word: usize, value: u64) {
+    if let Some(slot) = percpu::this().demand().0.get(word) {
+        slot.store(value, Ordering::Release);
+    }
+}
+
+/// The flags that the hypervisor shows this processor.
+pub fn status_flags() -> StatusFlags {
+    let flags = percpu::this().status().0[status::word::FLAGS].load(Ordering::Relaxed);
+    StatusFlags::from_bits_truncate(flags)
+}
+
+/// Publishes every word again, whether it changed or not.
+pub fn republish() {
+    let cpu = percpu::this();
+    for (slot, shadow) in cpu.demand().0.iter().zip(&cpu.shadow) {
+        slot.store(shadow.load(Ordering::Relaxed), Ordering::Release);
+    }
 }
 
 /// How many tasks could run now, the current one included. Saturates at 65,535.
@@ -55,10 +79,14 @@ pub fn set_slack(harmless_us: u32, burst_us: u32) {
     publish(percpu::this(), word::SLACK, u64::from(harmless_us) | u64::from(burst_us) << 32);
 }
 
-/// Whether this processor looks at its events without being kicked. The caller looks once more after clearing it.
-pub fn set_polling(polling: bool) {
-    update(|state| state.flags.set(DemandFlags::POLLING, polling));
-    core::sync::atomic::fence(Ordering::SeqCst);
+/// Remembers that the row says, or no longer says, that this processor polls; the wake protocol changes the row itself.
+pub(crate) fn note_polling(polling: bool) {
+    let shadow = &percpu::this().shadow[word::STATE];
+    if polling {
+        shadow.fetch_or(State::POLLING_BIT, Ordering::Relaxed);
+    } else {
+        shadow.fetch_and(!State::POLLING_BIT, Ordering::Relaxed);
+    }
 }
 
 /// Says that there is nothing to run, or that there is again.
@@ -70,10 +98,17 @@ pub(crate) fn set_idle(idle: bool) {
     });
 }
 
-/// The earliest timer; 0 = none.
+/// Stores the earliest timer, 0 = none, by the ABI's arm-by-store protocol; answers whether ARM has to be called.
 #[inline]
-pub(crate) fn set_next_wake(at_tsc: u64) {
-    publish(percpu::this(), word::NEXT_WAKE, at_tsc);
+pub(crate) fn arm(at_tsc: u64) -> Arm {
+    let cpu = percpu::this();
+    let shadow = &cpu.shadow[word::NEXT_WAKE];
+    if shadow.load(Ordering::Relaxed) == at_tsc {
+        return Arm::Promised;
+    }
+    shadow.store(at_tsc, Ordering::Relaxed);
+    let armed_until = &cpu.status().0[status::word::ARMED_UNTIL];
+    arm::arm(&cpu.demand().0[word::NEXT_WAKE], armed_until, at_tsc)
 }
 
 /// What this processor spins for; `None` = nothing.

@@ -2,16 +2,19 @@
 //!
 //! Taken by the event vector, or by polling after [`crate::call::block`]; either way a handler runs with interrupts off.
 
-use crate::arch::percpu::{self, PerCpu};
+use crate::arch::percpu;
 use crate::call;
-use core::sync::atomic::{Ordering, fence};
-use pv_abi::demand::{self, State};
+use core::sync::atomic::Ordering;
 use pv_abi::event::{bit, word};
-use pv_abi::status;
+use pv_abi::protocol::wake::{self, Kick};
+use pv_abi::{demand, status};
 use spin::Mutex;
 
 /// Runs with interrupts off on the processor whose event it is.
 pub type Handler = fn();
+
+/// This kernel masks no events in its event line.
+const NOTHING_MASKED: u64 = 0;
 
 static HANDLERS: [Mutex<Option<Handler>>; 64] = [const { Mutex::new(None) }; 64];
 
@@ -27,8 +30,11 @@ pub fn handle(event: u8, handler: Handler) {
 /// Takes what is pending on this processor and runs the handlers. Called with interrupts off.
 #[inline]
 pub fn take() {
-    let line = percpu::this().event();
-    let mut pending = line.0[word::PENDING].swap(0, Ordering::SeqCst);
+    run(wake::take(&percpu::this().event().0[word::PENDING], NOTHING_MASKED));
+}
+
+/// Runs the handlers of events that were taken.
+fn run(mut pending: u64) {
     while pending != 0 {
         let event = pending.trailing_zeros() as usize;
         pending &= pending - 1;
@@ -56,16 +62,39 @@ pub fn is_pending() -> bool {
 /// is such a processor.
 pub fn send(cpu: usize, event: u8) -> bool {
     let Some(target) = percpu::of(cpu).filter(|_| cpu < crate::smp::count()) else { return false };
-    target.event().0[word::PENDING].fetch_or(bit(event), Ordering::SeqCst);
-    fence(Ordering::SeqCst);
-    if !will_look(target) {
-        call::kick(cpu);
+    let (row, status) = (target.demand(), target.status());
+    let kick = wake::send(
+        &target.event().0[word::PENDING],
+        &row.0[demand::word::STATE],
+        &status.0[status::word::DISPATCH_SEQ],
+        bit(event),
+    );
+    match kick {
+        Kick::Needed => {
+            call::kick(cpu);
+        }
+        Kick::NotNeeded => {}
     }
     true
 }
 
-/// Whether a processor is on CPU and polls, in this order of the ABI's wake protocol.
-fn will_look(target: &'static PerCpu) -> bool {
-    let polling = target.demand().0[demand::word::STATE].load(Ordering::SeqCst) & State::POLLING_BIT != 0;
-    polling && target.status().0[status::word::DISPATCH_SEQ].load(Ordering::SeqCst) & 1 == 1
+/// Runs `poll` until it answers something, looking at events in between: nobody has to kick this processor meanwhile.
+/// Called with interrupts on. For waits that are shorter than a switch.
+pub fn poll_until<T>(mut poll: impl FnMut() -> Option<T>) -> T {
+    let row = &percpu::this().demand().0[demand::word::STATE];
+    crate::demand::note_polling(true);
+    wake::start_polling(row);
+    let answer = loop {
+        if let Some(answer) = poll() {
+            break answer;
+        }
+        crate::interrupt::without(take);
+        crate::idle::yield_if_wanted();
+        crate::ipi::relax();
+    };
+    crate::interrupt::without(|| {
+        crate::demand::note_polling(false);
+        run(wake::stop_polling(row, &percpu::this().event().0[word::PENDING], NOTHING_MASKED));
+    });
+    answer
 }

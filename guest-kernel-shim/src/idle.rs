@@ -2,8 +2,8 @@
 
 use crate::arch::{cpu, percpu};
 use crate::{call, demand, event, interrupt, platform};
-use core::sync::atomic::Ordering;
-use pv_abi::status::{self, StatusFlags};
+use pv_abi::protocol::yield_wanted;
+use pv_abi::status;
 
 /// Waits until `ready` holds; it is asked with interrupts off, after every interrupt and event. Interrupts are on
 /// afterwards.
@@ -36,8 +36,7 @@ fn wait_once() {
 /// Gives the CPU away if somebody waits for it; costs one load otherwise.
 #[inline]
 pub fn yield_if_wanted() {
-    let flags = percpu::this().status().0[status::word::FLAGS].load(Ordering::Relaxed);
-    if flags & StatusFlags::YIELD_PLEASE.bits() != 0 {
+    if yield_wanted::is_wanted(&percpu::this().status().0[status::word::FLAGS]) {
         call::yield_now();
     }
 }

@@ -10,6 +10,8 @@ use crate::{call, demand, ipi, platform, smp};
 use core::sync::atomic::{AtomicU32, Ordering};
 use pv_abi::call::Code;
 use pv_abi::demand::{Reason, WaitFor};
+use pv_abi::protocol::lock_wait::{self, Wait};
+use pv_abi::status;
 
 pub use crate::arch::guarded::{Held, Lock};
 
@@ -75,11 +77,10 @@ impl RawLock {
 fn wait_for(holder_plus_one: u32) {
     let holder = holder_plus_one.saturating_sub(1) as usize;
     let Some(cpu) = percpu::of(holder) else { return };
-    let seq = cpu.dispatch_seq();
-    if seq & 1 == 1 {
-        ipi::relax();
-        return;
-    }
+    let seq = match lock_wait::look(&cpu.status().0[status::word::DISPATCH_SEQ]) {
+        Wait::Spin => return ipi::relax(),
+        Wait::YieldTo(seq) => seq,
+    };
     #[expect(clippy::cast_possible_truncation, reason = "the ABI compares the low half")]
     demand::set_wait_for(Some(WaitFor {
         vcpu_plus_one: u8::try_from(holder_plus_one).unwrap_or(0),

@@ -1,3 +1,7 @@
-//! Looking at the machine: CPUID, and reads and writes that may fault.
+//! Looking at the machine: CPUID, and reads, writes, instructions and calls that may fault.
 
 pub use crate::arch::cpu::{Cpuid, cpuid};
+pub use crate::arch::probe::{
+    Fault, Privileged, Registers, Width, call, execute, load, rdmsr, read_port, store, write_port, wrmsr,
+};
+pub use crate::arch::trap::triple_fault;

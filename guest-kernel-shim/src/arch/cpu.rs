@@ -88,17 +88,3 @@ pub(crate) unsafe fn wrmsr(msr: u32, value: u64) {
     // SAFETY: the caller answers for the register and the value.
     unsafe { asm!("wrmsr", in("ecx") msr, in("eax") low, in("edx") high, options(nostack, preserves_flags)) };
 }
-
-/// Adds one to a byte by one instruction, without LOCK: only this processor writes it.
-#[inline]
-pub(crate) fn increment(byte: &core::sync::atomic::AtomicU8) {
-    // SAFETY: the pointer is of a live atomic byte; one instruction, so an interrupt sees it before or after.
-    unsafe { asm!("inc byte ptr [{}]", in(reg) byte.as_ptr(), options(nostack)) };
-}
-
-/// Takes one from a byte by one instruction, without LOCK: only this processor writes it.
-#[inline]
-pub(crate) fn decrement(byte: &core::sync::atomic::AtomicU8) {
-    // SAFETY: as in `increment`.
-    unsafe { asm!("dec byte ptr [{}]", in(reg) byte.as_ptr(), options(nostack)) };
-}

@@ -1,7 +1,7 @@
 //! Cache lines of 64-bit words that this kernel shares with the hypervisor.
 #![expect(unsafe_code, reason = "turns an address where MAP placed a table into a reference to atomics")]
 
-use core::sync::atomic::{AtomicU8, AtomicU64};
+use core::sync::atomic::AtomicU64;
 
 /// Eight words that somebody else may read or write at any time; so they are atomics, and nothing else is assumed.
 #[repr(C, align(64))]
@@ -11,12 +11,6 @@ impl Line {
     /// A line of zeroes: always safe, says the ABI.
     pub(crate) const fn zero() -> Self {
         Self([const { AtomicU64::new(0) }; 8])
-    }
-
-    /// The lowest byte of a word.
-    pub(crate) fn byte(&self, word: usize) -> Option<&AtomicU8> {
-        // SAFETY: a byte inside a live atomic word; every byte pattern is valid. Other processors only read it.
-        self.0.get(word).map(|word| unsafe { AtomicU8::from_ptr(word.as_ptr().cast()) })
     }
 
     /// The line at an address.

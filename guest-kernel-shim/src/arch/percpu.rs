@@ -3,7 +3,7 @@
 
 use super::line::Line;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use pv_abi::{MAX_VCPUS, demand, status};
+use pv_abi::MAX_VCPUS;
 
 /// One processor. Where Comity is not announced, the lines are private: what is published there nobody reads, and what
 /// is read there is zero, which is always safe.
@@ -63,17 +63,6 @@ impl PerCpu {
     #[inline]
     pub(crate) fn event(&'static self) -> &'static Line {
         shared(&self.event, &self.private_event)
-    }
-
-    /// The demand byte that counts critical sections.
-    #[inline]
-    pub(crate) fn critical(&'static self) -> Option<&'static core::sync::atomic::AtomicU8> {
-        self.demand().byte(demand::word::CRITICAL)
-    }
-
-    /// Whether the hypervisor has this processor on a CPU; `None` where nobody says.
-    pub(crate) fn dispatch_seq(&'static self) -> u64 {
-        self.status().0[status::word::DISPATCH_SEQ].load(Ordering::Relaxed)
     }
 
     /// From now on uses lines that the hypervisor shares.

@@ -97,16 +97,11 @@ static CAUGHT: AtomicU64 = AtomicU64::new(NOTHING_CAUGHT);
 /// In [`CAUGHT`]: no exception.
 const NOTHING_CAUGHT: u64 = u64::MAX;
 
-/// Where [`probing`] wants the address of the instruction after the one that may fault.
-pub(crate) fn resume_slot() -> *mut u64 {
-    RESUME.as_ptr()
-}
-
-/// Runs one instruction that may fault and returns the exception's vector, if there was one. `instruction` stores the
-/// address behind it in [`resume_slot`] first.
-pub(crate) fn probing(instruction: impl FnOnce()) -> Option<u64> {
+/// Runs one instruction that may fault and returns the exception's vector, if there was one. `instruction` first stores
+/// the address behind the instruction in the place it is given.
+pub(crate) fn probing(instruction: impl FnOnce(*mut u64)) -> Option<u64> {
     CAUGHT.store(NOTHING_CAUGHT, Ordering::SeqCst);
-    instruction();
+    instruction(RESUME.as_ptr());
     RESUME.store(0, Ordering::SeqCst);
     Some(CAUGHT.load(Ordering::SeqCst)).filter(|&vector| vector != NOTHING_CAUGHT)
 }
@@ -127,7 +122,7 @@ extern "C" fn shim_exception(frame: &mut Frame) {
 }
 
 /// Ends this machine as a PC that lost its way does: a fault with no IDT to report it by.
-pub(crate) fn triple_fault() -> ! {
+pub fn triple_fault() -> ! {
     let nothing = x86_64::structures::DescriptorTablePointer { limit: 0, base: x86_64::VirtAddr::zero() };
     // SAFETY: nothing runs after this: the breakpoint finds no gate, nor does the fault that follows.
     unsafe {

@@ -3,8 +3,9 @@
 use crate::arch::lapic::{self, Register};
 use crate::arch::percpu;
 use crate::{call, clock, demand, interrupt, platform};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
-use pv_abi::{MAX_VCPUS, status};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use pv_abi::MAX_VCPUS;
+use pv_abi::protocol::arm::Arm;
 
 const TSC_DEADLINE_MODE: u32 = 0b10 << 17;
 const DIVIDE_BY_ONE: u32 = 0b1011;
@@ -52,11 +53,9 @@ pub(super) fn fired(earliest_tsc: Option<u64>) {
 /// Stores the deadline where the hypervisor reads it before it runs anybody else, and calls it only if what it promised
 /// to watch is later than that.
 fn arm_by_store(at_tsc: u64) {
-    demand::set_next_wake(at_tsc);
-    compiler_fence(Ordering::SeqCst);
-    if at_tsc != 0 {
-        let armed = percpu::this().status().0[status::word::ARMED_UNTIL].load(Ordering::Relaxed);
-        if armed == 0 || at_tsc < armed {
+    match demand::arm(at_tsc) {
+        Arm::Promised => {}
+        Arm::Call => {
             call::arm();
         }
     }
