@@ -99,6 +99,14 @@ fn a_written_byte_leaves_and_the_transmitter_asks_for_the_next() {
 }
 
 #[test]
+fn telling_of_a_received_byte_keeps_the_transmitters_interrupt() {
+    let mut uart = Uart::new();
+    run(&mut uart, &[Write(1, 3)]);
+    assert!(uart.receive(b'a'));
+    run(&mut uart, &[Read(2, 4), Read(0, b'a'), Read(2, 2), Read(2, 1)]);
+}
+
+#[test]
 fn the_divisor_hides_data_and_interrupt_enable() {
     let mut uart = Uart::new();
     run(
