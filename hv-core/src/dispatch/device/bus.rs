@@ -114,7 +114,8 @@ impl PortBus {
         }
     }
 
-    /// Reads `width` bytes at `port`.
+    /// Reads `width` bytes at `port`. That too may change [`PortBus::interrupt_pending`] and [`PortBus::next_timer`]: a
+    /// clock that was asked why it interrupted looks for its next interrupt.
     pub fn read(&mut self, port: u16, width: Width, now: Tsc) -> u32 {
         if width == Width::Byte {
             return u32::from(self.read_byte(port, now));
@@ -150,7 +151,7 @@ impl PortBus {
         effect
     }
 
-    /// Hands a byte of console input in. Returns whether it was taken; one that was not is offered again later.
+    /// Hands a byte of console input in, after which an interrupt may be pending. Returns whether it was taken; one that was not is offered again later.
     pub fn receive(&mut self, byte: u8) -> bool {
         let taken = self.com1.receive(byte);
         self.route_com1();

@@ -111,11 +111,20 @@ impl Lapic {
         };
         if let Role::Bootstrap = setup.role {
             apic.base |= BASE_BSP;
-            apic.spurious |= SVR_ENABLE;
-            apic.lvt[Lvt::Lint0 as usize] = register::LVT_EXTINT;
-            apic.lvt[Lvt::Lint1 as usize] = register::LVT_NMI;
         }
+        apic.power_on();
         apic
+    }
+
+    /// The state of [`Lapic::new`], for a machine that starts over: INIT alone leaves the mode as it is and LINT0 masked.
+    pub const fn power_on(&mut self) {
+        self.init();
+        self.base = register::BASE_ADDRESS | BASE_ENABLE | self.base & BASE_BSP;
+        if self.base & BASE_BSP != 0 {
+            self.spurious |= SVR_ENABLE;
+            self.lvt[Lvt::Lint0 as usize] = register::LVT_EXTINT;
+            self.lvt[Lvt::Lint1 as usize] = register::LVT_NMI;
+        }
     }
 
     /// The state after INIT: as after power-on, except for the id and IA32_APIC_BASE (§11.4.7.3).

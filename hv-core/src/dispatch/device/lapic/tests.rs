@@ -232,6 +232,39 @@ fn init_keeps_id_and_mode_and_nothing_else() {
 }
 
 #[test]
+fn power_on_is_the_state_a_new_one_has() {
+    for role in [Role::Bootstrap, Role::Application] {
+        let setup = Setup { id: 7, role, physical_bits: 40, tsc: TSC, bus: BUS };
+        let mut used = Lapic::new(&setup);
+        for (index, value) in [
+            (IA32_APIC_BASE, 0xFEE0_0C00),
+            (r::SVR, 0x1FF),
+            (r::TPR, 0x30),
+            (0x832, 0x2_00EC),
+            (r::DIVIDE, 3),
+            (r::INITIAL_COUNT, 9),
+        ] {
+            let _ = write(&mut used, index, value, 0);
+        }
+        used.post(0x80);
+        used.acknowledge(0x80);
+        used.power_on();
+        let mut new = Lapic::new(&setup);
+        assert_eq!(
+            (used.takes_external(), used.next_expiry()),
+            (new.takes_external(), Tsc::NEVER),
+            "{role:?}"
+        );
+        assert_eq!(used.takes_external(), role == Role::Bootstrap);
+        assert!(!used.is_x2apic());
+        for apic in [&mut used, &mut new] {
+            let _ = write(apic, IA32_APIC_BASE, 0xFEE0_0C00, 0);
+        }
+        assert_eq!(registers(&used, Tsc(0)), registers(&new, Tsc(0)), "{role:?}");
+    }
+}
+
+#[test]
 fn lint0_passes_the_8259_as_firmware_set_it_until_masked() {
     let mut apic = apic();
     assert!(apic.takes_external());
