@@ -1,10 +1,13 @@
 //! Names for the addresses in an epitaph.
 
 use addr2line::Loader;
+use std::borrow::Cow;
 use std::path::Path;
 
-/// What stands before an address that wants a name.
+/// What stands before a return address in an epitaph.
 const BACKTRACE: &str = "backtrace 0x";
+/// What begins an epitaph, and what stands in it before the address of a faulting instruction.
+const FAULT: (&str, &str) = ("panic: ", " at 0x");
 
 /// The symbols of one image.
 pub struct Symbols {
@@ -17,36 +20,51 @@ impl Symbols {
         Loader::new(image).ok().map(|loader| Self { loader })
     }
 
-    /// Returns the line with function, file and line behind the return address of a `backtrace 0x…`; any other line as
-    /// it is.
+    /// Returns the line with function, file and line behind the address of a `backtrace 0x…` or of a `panic: … at 0x…`;
+    /// any other line as it is.
     pub fn annotate(&self, line: &str) -> String {
-        // The call ends at a return address; the line wanted is the call's.
-        let named = address_in(line).and_then(|address| self.name(address.checked_sub(1)?));
+        let named = address_in(line).and_then(|address| self.name(address));
         named.map_or_else(|| line.to_owned(), |name| format!("{line} {name}"))
     }
 
     /// The functions at an address, innermost first, inlined ones included.
     pub fn name(&self, address: u64) -> Option<String> {
+        let symbol = || {
+            let symbol = self.loader.find_symbol(address)?;
+            Some(addr2line::demangle_auto(symbol.into(), None).into_owned())
+        };
         let mut names = Vec::new();
         if let Ok(mut frames) = self.loader.find_frames(address) {
             while let Ok(Some(frame)) = frames.next() {
-                let Some(function) = &frame.function else { continue };
-                let function = function.demangle().map_or_else(|_| "?".to_owned(), |name| name.into_owned());
+                // With line tables only, the symbol table knows the function.
+                let function = match &frame.function {
+                    Some(function) => function.demangle().ok().map(Cow::into_owned),
+                    None => symbol(),
+                };
                 let place = frame.location.and_then(|at| Some(format!(" ({}:{})", at.file?, at.line?)));
-                names.push(function + &place.unwrap_or_default());
+                names.extend(function.map(|function| function + &place.unwrap_or_default()));
             }
         }
         if names.is_empty() {
-            names.push(addr2line::demangle_auto(self.loader.find_symbol(address)?.into(), None).into_owned());
+            names.push(symbol()?);
         }
         Some(names.join(" in "))
     }
 }
 
+/// The address of a line of an epitaph: of the call, where it gives a return address.
 fn address_in(line: &str) -> Option<u64> {
-    let (_, after) = line.split_once(BACKTRACE)?;
-    let digits = after.split(|letter: char| !letter.is_ascii_hexdigit()).next()?;
-    u64::from_str_radix(digits, 16).ok()
+    let number = |text: &str| {
+        let digits = text.split(|letter: char| !letter.is_ascii_hexdigit()).next()?;
+        u64::from_str_radix(digits, 16).ok()
+    };
+    if let Some((_, after)) = line.split_once(BACKTRACE) {
+        // The call ends at its return address.
+        return number(after)?.checked_sub(1);
+    }
+    let (begins, before) = FAULT;
+    let (_, fault) = line.split_once(begins)?;
+    number(fault.split_once(before)?.1)
 }
 
 #[cfg(test)]
@@ -60,9 +78,14 @@ mod tests {
 
     #[test]
     fn an_address_is_found_in_an_epitaph_and_nowhere_else() {
-        assert_eq!(address_in("comity: backtrace 0x101f3a"), Some(0x10_1f3a));
+        assert_eq!(address_in("comity: backtrace 0x101f3a"), Some(0x10_1f39), "the call before it");
         assert_eq!(address_in("comity: backtrace 0xzz"), None);
-        assert_eq!(address_in("comity: panic: at 0x1000"), None);
+        assert_eq!(
+            address_in("comity: panic: exception 13 error 0x0 at 0x1077c5 rsp 0x13d570"),
+            Some(0x10_77c5)
+        );
+        assert_eq!(address_in("comity: panic at hv-core/src/boot.rs:7:5"), None);
+        assert_eq!(address_in("comity: guest: killed at 0x1000"), None);
     }
 
     #[test]
