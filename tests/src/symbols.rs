@@ -8,6 +8,8 @@ use std::path::Path;
 const BACKTRACE: &str = "backtrace 0x";
 /// What begins an epitaph, and what stands in it before the address of a faulting instruction.
 const FAULT: (&str, &str) = ("panic: ", " at 0x");
+/// What stands between a function and the one it was inlined in.
+const INLINED_IN: &str = "\n    in ";
 
 /// The symbols of one image.
 pub struct Symbols {
@@ -41,15 +43,30 @@ impl Symbols {
                     Some(function) => function.demangle().ok().map(Cow::into_owned),
                     None => symbol(),
                 };
-                let place = frame.location.and_then(|at| Some(format!(" ({}:{})", at.file?, at.line?)));
-                names.extend(function.map(|function| function + &place.unwrap_or_default()));
+                let place =
+                    frame.location.and_then(|at| Some(format!(" ({}:{})", short_file(at.file?), at.line?)));
+                names.extend(function.map(|function| short_name(&function) + &place.unwrap_or_default()));
             }
         }
         if names.is_empty() {
             names.push(symbol()?);
         }
-        Some(names.join(" in "))
+        Some(names.join(INLINED_IN))
     }
+}
+
+/// A function without its type parameters: `run<A, B>` is `run`.
+fn short_name(name: &str) -> String {
+    match name.split_once('<') {
+        Some((short, _)) if !short.is_empty() && !short.ends_with(':') => short.to_owned(),
+        Some(_) | None => name.to_owned(),
+    }
+}
+
+/// A file of this repository from its root, any other as it is.
+fn short_file(file: &str) -> &str {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::to_str);
+    root.and_then(|root| file.strip_prefix(root)).map_or(file, |short| short.trim_start_matches('/'))
 }
 
 /// The address of a line of an epitaph: of the call, where it gives a return address.
@@ -86,6 +103,14 @@ mod tests {
         );
         assert_eq!(address_in("comity: panic at hv-core/src/boot.rs:7:5"), None);
         assert_eq!(address_in("comity: guest: killed at 0x1000"), None);
+    }
+
+    #[test]
+    fn names_and_files_are_shortened_to_what_a_reader_needs() {
+        assert_eq!(short_name("turn<hv_core::Svm, hv_core::Ram>"), "turn");
+        assert_eq!(short_name("<A as B>::f"), "<A as B>::f");
+        assert_eq!(short_file(concat!(env!("CARGO_MANIFEST_DIR"), "/src/x.rs")), "tests/src/x.rs");
+        assert_eq!(short_file("/usr/lib/x.rs"), "/usr/lib/x.rs");
     }
 
     #[test]
