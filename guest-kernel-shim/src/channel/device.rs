@@ -13,7 +13,7 @@ const DOORBELL: u16 = 8;
 const VECTOR: u16 = 12;
 
 /// In [`PAGES`]: the peer listens.
-const PEER: u32 = 1 << 16;
+const PEER: u32 = 1 << 31;
 
 fn port(channel: u8, register: u16) -> SafePort {
     SafePort::CHANNEL_0.plus(u16::from(channel) * 16 + register)
