@@ -5,7 +5,7 @@
 use crate::arch::call::{Harmless, harmless};
 
 pub use crate::arch::call::{console_read, console_write};
-pub use pv_abi::call::{Call, Code, EventOp, Info, Shutdown, Stat, VcpuState};
+pub use pv_abi::call::{Call, Code, ConsoleOp, EventOp, Info, Shutdown, Stat, VcpuState};
 
 /// Why a call was refused.
 pub type Refused = Code;
@@ -110,6 +110,11 @@ pub fn vcpu_stop(vcpu: usize) -> Result<(), Refused> {
 /// What a vCPU is doing.
 pub fn vcpu_state(vcpu: usize) -> Result<VcpuState, Refused> {
     checked(harmless(Harmless::VCPU_STATE, vcpu as u64, 0, 0)).map(VcpuState)
+}
+
+/// Makes the hypervisor show what waits in the console's ring.
+pub fn console_flush() -> Code {
+    harmless(Harmless::CONSOLE, ConsoleOp::FLUSH.0, 0, 0).0
 }
 
 /// Ends the whole guest; comes back only when it was refused.

@@ -1,6 +1,10 @@
-//! The console: COM1, or calls in a cooperative guest. Text is gathered into lines, since each write may exit.
+//! The console: COM1; in a cooperative guest a ring, or calls. Text is gathered into lines, since each write may exit.
 
+mod input;
+pub(crate) mod shared;
 mod uart;
+
+pub use input::on_input;
 
 use crate::platform::is_cooperative;
 use crate::{call, interrupt};
@@ -48,14 +52,18 @@ pub fn print_line(text: fmt::Arguments<'_>) {
     print(format_args!("{text}\n"));
 }
 
-/// Writes what was gathered.
+/// Writes what was gathered, and has it shown.
 pub fn flush() {
     interrupt::without(|| GATHERED.lock().flush());
+    shared::flush();
 }
 
-/// Writes bytes at once, past what is gathered.
+/// Writes bytes at once, past what is gathered. Called with interrupts off.
 pub fn write(bytes: &[u8]) {
     if is_cooperative() {
+        if shared::write(bytes) {
+            return;
+        }
         for part in bytes.chunks(GATHER_BYTES) {
             call::console_write(part);
         }
@@ -79,13 +87,18 @@ pub fn read(bytes: &mut [u8]) -> usize {
 /// Before a last message: what a processor that will not go on held, it holds no more.
 pub(crate) fn break_locks() {
     interrupt::disable();
+    if is_cooperative() {
+        shared::give_up();
+    }
     if GATHERED.try_lock().is_none() {
         crate::arch::force_unlock(&GATHERED);
     }
 }
 
 pub(crate) fn start() {
-    if !is_cooperative() {
+    if is_cooperative() {
+        shared::start();
+    } else {
         uart::start();
     }
 }

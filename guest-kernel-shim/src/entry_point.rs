@@ -5,7 +5,10 @@
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
-        #[expect(unsafe_code, reason = "the symbol that guest_kernel_shim calls; defined once, by this macro")]
+        #[expect(
+            unsafe_code,
+            reason = "the symbol that guest_kernel_shim calls; defined once, by this macro"
+        )]
         #[unsafe(no_mangle)]
         fn guest_kernel_main(boot: &'static $crate::Boot) {
             let main: fn(&'static $crate::Boot) = $main;

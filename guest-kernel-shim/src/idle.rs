@@ -1,7 +1,7 @@
 //! Waiting without using the CPU.
 
 use crate::arch::{cpu, percpu};
-use crate::{call, demand, event, interrupt, platform};
+use crate::{call, console, demand, event, interrupt, platform};
 use pv_abi::protocol::yield_wanted;
 use pv_abi::status;
 
@@ -22,6 +22,7 @@ pub fn wait_until(mut ready: impl FnMut() -> bool) {
 fn wait_once() {
     if platform::is_cooperative() {
         if !event::is_pending() {
+            console::shared::flush();
             demand::set_idle(true);
             call::block(u64::MAX);
             demand::set_idle(false);

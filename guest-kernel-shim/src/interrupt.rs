@@ -3,7 +3,7 @@
 use crate::arch::lapic::{self, Register};
 use crate::arch::port::SafePort;
 use crate::{event, platform};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use spin::Mutex;
 
 pub use x86_64::instructions::interrupts::{are_enabled, disable, enable, without_interrupts as without};
@@ -25,6 +25,8 @@ const APIC_SOFTWARE_ENABLE: u32 = 1 << 8;
 
 static HANDLERS: [Mutex<Option<Handler>>; 256] = [const { Mutex::new(None) }; 256];
 static UNEXPECTED: AtomicU64 = AtomicU64::new(0);
+/// The vector that comes from the 8259s; 0 = none does.
+static LEGACY: AtomicU8 = AtomicU8::new(0);
 static NMI: Mutex<Option<Handler>> = Mutex::new(None);
 
 /// Makes `handler` take interrupts of `vector` (32 … 254) on every processor.
@@ -34,6 +36,12 @@ pub fn handle(vector: u8, handler: Handler) {
             *slot.lock() = Some(handler);
         }
     });
+}
+
+/// As [`handle`], for a vector of the 8259s: the local APIC is not told when it is done.
+pub(crate) fn handle_legacy(vector: u8, handler: Handler) {
+    LEGACY.store(vector, Ordering::Relaxed);
+    handle(vector, handler);
 }
 
 /// Makes `handler` take NMIs.
@@ -71,7 +79,9 @@ pub(crate) fn dispatch(vector: u8) {
         return;
     }
     let handler = HANDLERS.get(usize::from(vector)).and_then(|slot| *slot.lock());
-    acknowledge();
+    if vector != LEGACY.load(Ordering::Relaxed) {
+        acknowledge();
+    }
     match handler {
         Some(handler) => handler(),
         None => {

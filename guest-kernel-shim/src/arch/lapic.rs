@@ -14,6 +14,7 @@ impl Register {
     pub const ICR: Self = Self(0x300);
     const ICR_HIGH: Self = Self(0x310);
     pub const LVT_TIMER: Self = Self(0x320);
+    pub const LVT_LINT0: Self = Self(0x350);
     pub const TIMER_INITIAL: Self = Self(0x380);
     pub const TIMER_CURRENT: Self = Self(0x390);
     pub const TIMER_DIVIDE: Self = Self(0x3e0);

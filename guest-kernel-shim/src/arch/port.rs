@@ -16,6 +16,10 @@ impl SafePort {
     pub const PIT_COMMAND: Self = Self(0x43);
     /// Gate of PIT channel 2 (bit 0) and speaker (bit 1).
     pub const PIT_GATE: Self = Self(0x61);
+    /// Command of the first 8259.
+    pub const PIC_1_COMMAND: Self = Self(0x20);
+    /// Command of the second 8259.
+    pub const PIC_2_COMMAND: Self = Self(0xa0);
     /// Interrupt mask of the first 8259.
     pub const PIC_1_MASK: Self = Self(0x21);
     /// Interrupt mask of the second 8259.

@@ -3,23 +3,30 @@
 
 use super::line::Line;
 use super::{call, percpu};
-use core::sync::atomic::Ordering;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 use pv_abi::call::Code;
+use pv_abi::cpuid::Features;
 use pv_abi::table::{self, Table};
 use pv_abi::{MAX_VCPUS, PAGE_BYTES, header};
+use ring_buffers::Region;
 
 /// Pages from the window's first to each table.
 const DEMAND_AT: u64 = 0;
 const STATUS_AT: u64 = DEMAND_AT + table::DEMAND_PAGES as u64;
 const EVENT_AT: u64 = STATUS_AT + table::STATUS_PAGES as u64;
+const CONSOLE_AT: u64 = EVENT_AT + table::EVENT_PAGES as u64;
 /// First page that this module does not use.
-pub(crate) const FREE_AT: u64 = EVENT_AT + table::EVENT_PAGES as u64;
+pub(crate) const FREE_AT: u64 = CONSOLE_AT + table::CONSOLE_PAGES as u64;
 
 /// Rate of the guest's TSC, from a header: kHz, and nanoseconds a tick with 32 bits behind the point.
 pub(crate) struct Rate {
     pub khz: u64,
     pub mul: u64,
 }
+
+/// Where the window begins, once the tables are placed; 0 before.
+static WINDOW: AtomicU64 = AtomicU64::new(0);
 
 /// Places demand, status and event table at the beginning of the window, makes every processor use its rows, and
 /// answers the rate of the TSC. On a refusal nothing is used.
@@ -49,9 +56,27 @@ pub(crate) fn place(window: u64, pages: u64) -> Result<Rate, (Table, Code)> {
                 cpu.share(demand, status, event);
             }
         }
+        WINDOW.store(window, Ordering::Relaxed);
         let header = Line::at(page(STATUS_AT));
         let word = |offset: usize| header.0[offset / 8].load(Ordering::Relaxed);
         let khz = word(core::mem::offset_of!(header::Header, tsc_khz));
         Ok(Rate { khz, mul: word(core::mem::offset_of!(header::Header, tsc_to_ns_mul)) })
     }
+}
+
+/// Places the console's table, once; answers the ring to the hypervisor. `None` when the hypervisor has none to give.
+pub(crate) fn console() -> Option<Region> {
+    let window = WINDOW.load(Ordering::Relaxed);
+    let offered = crate::platform::features().contains(Features::CONSOLE_RING);
+    if window == 0 || !offered {
+        return None;
+    }
+    let at = window + CONSOLE_AT * PAGE_BYTES as u64;
+    // SAFETY: in the window, behind the other tables.
+    if unsafe { call::map(Table::CONSOLE, at) } != Code::OK {
+        return None;
+    }
+    let first = NonNull::new(core::ptr::with_exposed_provenance_mut(usize::try_from(at).ok()?))?;
+    // SAFETY: the table is there, mapped for as long as this kernel runs; only this region and the hypervisor reach it.
+    Some(unsafe { Region::new(first, table::CONSOLE_RING_BYTES / 8) })
 }

@@ -34,6 +34,11 @@ pub(super) fn start() {
     }
 }
 
+/// Interrupts when something was received, even a byte that stays alone in the FIFO.
+pub(super) fn enable_receive_interrupt() {
+    SafePort::COM1.plus(INTERRUPT_ENABLE).write_u8(1);
+}
+
 pub(super) fn write(bytes: &[u8]) {
     for part in bytes.chunks(FIFO_BYTES) {
         let mut looks = 0;

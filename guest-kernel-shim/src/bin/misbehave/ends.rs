@@ -3,7 +3,7 @@
 use crate::raw;
 use guest_kernel_shim::call::{self, Info};
 use guest_kernel_shim::pv_abi::PAGE_BYTES;
-use guest_kernel_shim::{interrupt, platform, println, probe};
+use guest_kernel_shim::{console, interrupt, platform, println, probe};
 
 /// Above the RAM of any small guest, below the window and the devices.
 const HOLE: u64 = 0xb000_0000;
@@ -14,6 +14,7 @@ const STATUS_AT: u64 = 2;
 pub fn loop_for_ever() {
     interrupt::disable();
     println!("loop: interrupts off, for ever");
+    console::flush();
     loop {
         core::hint::black_box(());
     }
@@ -22,12 +23,14 @@ pub fn loop_for_ever() {
 /// Takes a fault that cannot be delivered.
 pub fn triple_fault() {
     println!("triple: no interrupt table");
+    console::flush();
     probe::triple_fault();
 }
 
 /// Reads where nothing is.
 pub fn touch_a_hole() {
     println!("hole: reading {HOLE:#x}");
+    console::flush();
     println!("hole: got {:x?}", probe::load(HOLE));
 }
 
@@ -39,6 +42,7 @@ pub fn write_a_read_only_table() {
     }
     let at = call::info(Info::WINDOW_BASE).unwrap_or(0) + STATUS_AT * PAGE_BYTES as u64;
     println!("readonly: writing {at:#x}");
+    console::flush();
     println!("readonly: got {:x?}", raw::store(at, u64::MAX));
 }
 
