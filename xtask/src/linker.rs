@@ -3,8 +3,8 @@
 use crate::compiler::Compiler;
 use crate::workspace;
 
-/// Whether functions keep a frame pointer, so that a panic can name its callers. Costs two instructions a call that is
-/// not inlined.
+/// Whether functions keep a frame pointer, so that a panic can name its callers. Costs 0 to 3 % of the instructions of
+/// an exit (`bench` under icount, with and without: null call 152 and 153, yield to another vCPU 1,275 and 1,248).
 const FRAME_POINTERS: bool = true;
 
 /// A linker that was found.

@@ -28,6 +28,7 @@ const TRIPLE_FAULT: &str = "Triple fault";
 
 /// A running machine. Dropping it kills it.
 pub struct Running {
+    image: PathBuf,
     emulator: Child,
     input: Option<ChildStdin>,
     lines: Receiver<Line>,
@@ -84,6 +85,7 @@ impl Running {
         }
         let says = emulator.stderr.take();
         Ok(Self {
+            image: machine.image().to_path_buf(),
             input: emulator.stdin.take(),
             emulator_says: says.map(|says| thread::spawn(move || hear(says))),
             emulator,
@@ -162,6 +164,7 @@ impl Running {
         let fault = resets.find(TRIPLE_FAULT).and_then(|at| resets.get(at..));
         let ended = if self.timed_out { Ended::TimedOut } else { Ended::of_exit(exit_code, fault.is_some()) };
         Outcome {
+            image: self.image.clone(),
             ended,
             exit_code,
             console: std::mem::take(&mut self.kept),

@@ -1,9 +1,11 @@
 //! How a machine ended, and what it left.
 
 use super::{Line, Speaker};
+use crate::symbols::Symbols;
 use crate::telemetry::Telemetry;
 use hv_core::policy::trace::Record;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How a machine ended. isa-debug-exit makes `value * 2 + 1` of what is written to it.
@@ -61,6 +63,8 @@ impl fmt::Display for Ended {
 /// What a machine left.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// What booted.
+    pub image: PathBuf,
     /// How it ended.
     pub ended: Ended,
     /// QEMU's exit code; none when it was killed.
@@ -105,8 +109,11 @@ impl Outcome {
     /// Everything that helps to see why, for the message of a failed test.
     pub fn transcript(&self) -> String {
         let mut text = format!("--- {} after {:.1?}\n", self.ended, self.wall);
+        let symbols = Symbols::of(&self.image);
         for line in &self.console {
-            text.push_str(&format!("{line}\n"));
+            let line = line.to_string();
+            text.push_str(&symbols.as_ref().map_or_else(|| line.clone(), |symbols| symbols.annotate(&line)));
+            text.push('\n');
         }
         if self.console_lost_lines > 0 {
             text.push_str(&format!("--- and {} lines more\n", self.console_lost_lines));
