@@ -16,3 +16,4 @@ pub mod next;
 pub mod run;
 pub mod vcpu;
 pub mod vt;
+pub mod walk;

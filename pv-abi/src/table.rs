@@ -19,7 +19,7 @@ impl Table {
     pub const EVENT: Self = Self(2);
     /// Reserved: the board of a trust group. See [`crate::board`].
     pub const BOARD: Self = Self(3);
-    /// The console: a byte ring to the hypervisor, then one from it, [`CONSOLE_RING_BYTES`] each.
+    /// The console: a byte ring to the hypervisor, [`CONSOLE_RING_BYTES`]; the second page is reserved for one from it.
     pub const CONSOLE: Self = Self(4);
     /// The first channel of this guest; channel `n` is `CHANNEL_0 + n`, in the order of the configuration.
     pub const CHANNEL_0: Self = Self(16);

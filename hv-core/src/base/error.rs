@@ -14,6 +14,8 @@ pub enum KillReason {
     },
     /// A fault while handling a fault while handling a fault.
     TripleFault,
+    /// All of its vCPUs are stopped: nobody is left to start one.
+    AllStopped,
     /// Its control state is one that no processor runs.
     BadState,
     /// INS or OUTS to an emulated port, which this version does not do.

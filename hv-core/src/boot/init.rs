@@ -6,7 +6,6 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid_count;
 use core::fmt::Write;
-use hv_core::base::hardware::Hardware;
 use hv_core::base::id::{GuestId, VcpuId, VcpuIndex};
 use hv_core::base::time::{Frequency, Tsc};
 use hv_core::dispatch::core::Core;

@@ -64,6 +64,8 @@ pub struct Facts {
 const LEAF_1_ECX: u32 =
     1 << 0 | 1 << 1 | 1 << 9 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 25 | 1 << 30;
 const X2APIC: u32 = 1 << 21;
+/// Leaf 1 EDX: a cooperative guest has events instead.
+const APIC: u32 = 1 << 9;
 const TSC_DEADLINE: u32 = 1 << 24;
 const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 1 EDX: everything but machine check (bits 7, 14: no banks), MTRR (12: none emulated), DS, ACPI thermal, SS, TM, PBE.
@@ -89,11 +91,12 @@ pub fn table<R: GuestRam>(facts: &Facts, guest: &Guest<R>, index: u8) -> Box<Tab
     basic[0] = [0xb, vendor[1], vendor[2], vendor[3]];
     let features = (facts.machine)(1, 0);
     let announced = if cooperative { HYPERVISOR } else { X2APIC | TSC_DEADLINE };
+    let unavailable = if cooperative { APIC } else { 0 };
     basic[1] = [
         features[0],
         features[1] & 0xff00 | count << 16 | id << 24,
         features[2] & LEAF_1_ECX | announced,
-        features[3] & LEAF_1_EDX | if count > 1 { 1 << 28 } else { 0 },
+        features[3] & LEAF_1_EDX & !unavailable | if count > 1 { 1 << 28 } else { 0 },
     ];
     let structured = (facts.machine)(7, 0);
     basic[7] = [0, structured[1] & LEAF_7_EBX, 0, 0];

@@ -4,11 +4,12 @@ use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::Tsc;
 use crate::dispatch::core::Core;
 use crate::dispatch::vcpu::{Rest, Vcpu};
-use crate::dispatch::vt::VirtualCpu;
+use crate::dispatch::vt::{VirtualCpu, Window};
 use crate::policy::demand;
 use crate::policy::publish::attention;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use pv_abi::event;
+use pv_abi::protocol::arm::Wake;
 
 /// Whether a vCPU may enter guest mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,20 +37,23 @@ pub fn settle<S: VirtualCpu, H: Hardware, R: GuestRam>(
 #[cold]
 pub fn look_at_wake<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
     let now = core.hardware.now();
+    // Read before the look: a value stored in between is seen as new at the next entry.
     vcpu.seen_wake = demand::next_wake(vcpu.shared);
-    let wake = if demand::is_valid(vcpu.shared) && vcpu.guest.usable_tsc { vcpu.seen_wake } else { 0 };
-    let armed = if wake == 0 || wake == vcpu.fired_wake {
-        0
-    } else if wake <= now.0 {
-        vcpu.fired_wake = wake;
-        vcpu.shared.post_event(event::TIMER);
-        0
+    let at = if !demand::is_valid(vcpu.shared) || !vcpu.guest.usable_tsc {
+        vcpu.shared.publish_unarmed();
+        Tsc::NEVER
     } else {
-        wake
+        match vcpu.shared.look_at_wake(&mut vcpu.fired_wake, now.0) {
+            Wake::At(when) => Tsc(when),
+            Wake::None => Tsc::NEVER,
+            Wake::Now => {
+                vcpu.shared.post_event(event::TIMER);
+                Tsc::NEVER
+            }
+        }
     };
-    core.timers.set(vcpu.shared.slot, if armed == 0 { Tsc::NEVER } else { Tsc(armed) });
+    core.timers.set(vcpu.shared.slot, at);
     core.rearm();
-    vcpu.shared.publish_armed(armed);
 }
 
 #[cold]
@@ -124,10 +128,13 @@ fn full_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
         && vcpu.guest.devices.lock().interrupt_pending();
     let vector = vcpu.lapic.highest_pending();
     if vector.is_none() && !external {
+        if let Some(class) = vcpu.lapic.held_back_class() {
+            vcpu.state.watch_window(Window::Priority(class));
+        }
         return false;
     }
     if !vcpu.state.ready_for_interrupt() {
-        vcpu.state.watch_window(true);
+        vcpu.state.watch_window(Window::Interrupts);
         return vcpu.state.interrupts_on();
     }
     let vector = if external {
@@ -140,7 +147,7 @@ fn full_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
     inject(vcpu, vector);
     // A second one that outranks the first waits for IF.
     if vcpu.lapic.highest_pending().is_some() {
-        vcpu.state.watch_window(true);
+        vcpu.state.watch_window(Window::Interrupts);
     }
     true
 }
@@ -155,14 +162,14 @@ fn cooperative_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> b
         return blocked;
     }
     if !vcpu.state.ready_for_interrupt() {
-        vcpu.state.watch_window(true);
+        vcpu.state.watch_window(Window::Interrupts);
         return vcpu.state.interrupts_on();
     }
     if let Some(vector) = posted {
         vcpu.shared.take_posted(vector);
         inject(vcpu, vector);
         if upcall || vcpu.shared.highest_posted().is_some() {
-            vcpu.state.watch_window(true);
+            vcpu.state.watch_window(Window::Interrupts);
         }
     } else {
         let vector = vcpu.event_vector;

@@ -2,14 +2,18 @@
 
 use crate::base::error::KillReason;
 use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::time::Tsc;
 use crate::dispatch::channel;
 use crate::dispatch::core::Core;
 use crate::dispatch::device::bus::{PortEffect, Width};
 use crate::dispatch::device::channel::ChannelIndex;
+use crate::dispatch::guest::Guest;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::{Rest, Vcpu};
-use crate::dispatch::vt::{Access, Direction, Exception, Exit, Instruction, PortAccess, Reg, VirtualCpu};
-use crate::dispatch::{hypercall, msr};
+use crate::dispatch::vt::{
+    Access, Direction, Exception, Exit, Instruction, PortAccess, Reg, VirtualCpu, Window,
+};
+use crate::dispatch::{hypercall, msr, walk};
 use crate::policy::publish::attention;
 use crate::policy::trace::{Ending, ExitClass};
 use core::sync::atomic::Ordering::SeqCst;
@@ -18,6 +22,9 @@ use core::sync::atomic::Ordering::SeqCst;
 const MARK_VALUE: u16 = 0xcf4;
 /// … and then its id here.
 const MARK_ID: u16 = 0xcf0;
+
+/// Opcode of HLT.
+const HLT: u8 = 0xf4;
 
 /// The class an exit is counted under.
 #[inline]
@@ -56,10 +63,12 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
         Exit::Pause => pause(vcpu),
         Exit::HostInterrupt => {
             core.take_interrupts();
-            Next::Reschedule
+            // STI; HLT is one step to a kernel. Where the processor forgets the shadow between them (QEMU's TCG), the HLT
+            // is done here, or its wake-up would be delivered before it and lost.
+            if vcpu.state.in_shadow() && next_byte(vcpu) == Some(HLT) { halt(vcpu) } else { Next::Reschedule }
         }
         Exit::Window => {
-            vcpu.state.watch_window(false);
+            vcpu.state.watch_window(Window::Closed);
             vcpu.shared.attention.fetch_or(attention::EVENT, SeqCst);
             Next::Resume
         }
@@ -92,6 +101,14 @@ fn cpuid<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
     vcpu.state.set_reg(Reg::Rdx, u64::from(d));
     vcpu.state.finish(Instruction::Cpuid);
     Next::Resume
+}
+
+/// The byte at RIP, if the guest's own tables lead to it.
+fn next_byte<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<u8> {
+    let at = walk::translate(&vcpu.guest.ram, &vcpu.state.control(), vcpu.state.rip())?;
+    let mut byte = [0];
+    vcpu.guest.ram.read(at, &mut byte).ok()?;
+    Some(byte[0])
 }
 
 fn halt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
@@ -129,6 +146,7 @@ fn port<S: VirtualCpu, H: Hardware, R: GuestRam>(
                 Width::Dword => 0,
             };
             vcpu.state.set_reg(Reg::Rax, kept | value);
+            look_at_devices(vcpu.guest, core, now);
             Next::Resume
         }
         Direction::Out if vcpu.guest.config.mark_port && access.port == MARK_VALUE => {
@@ -153,23 +171,26 @@ fn port<S: VirtualCpu, H: Hardware, R: GuestRam>(
                 PortEffect::PowerOff => Next::End(Ending::Off),
                 PortEffect::Reset => Next::End(Ending::Reboot),
             };
-            let (pending, next_timer) = {
-                let devices = vcpu.guest.devices.lock();
-                (devices.interrupt_pending(), devices.next_timer())
-            };
-            // The devices' interrupts and timers are the bootstrap processor's.
-            if let Some(bootstrap) = vcpu.guest.vcpu(0) {
-                if next_timer < core.timers.get(bootstrap.slot) {
-                    core.timers.set(bootstrap.slot, next_timer);
-                    core.rearm();
-                }
-                if pending {
-                    bootstrap.attention.fetch_or(attention::DEVICE, SeqCst);
-                    core.wake(bootstrap, now);
-                }
-            }
+            look_at_devices(vcpu.guest, core, now);
             next
         }
+    }
+}
+
+/// A port access may have changed the devices' interrupts and timers: both are the bootstrap processor's.
+fn look_at_devices<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, now: Tsc) {
+    let (pending, next_timer) = {
+        let devices = guest.devices.lock();
+        (devices.interrupt_pending(), devices.next_timer())
+    };
+    let Some(bootstrap) = guest.vcpu(0) else { return };
+    if next_timer < core.timers.get(bootstrap.slot) {
+        core.timers.set(bootstrap.slot, next_timer);
+        core.rearm();
+    }
+    if pending {
+        bootstrap.attention.fetch_or(attention::DEVICE, SeqCst);
+        core.wake(bootstrap, now);
     }
 }
 

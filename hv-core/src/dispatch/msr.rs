@@ -110,6 +110,8 @@ fn apic<S: VirtualCpu, H: Hardware, R: GuestRam>(
     value: u64,
 ) -> Result<Next, Gp> {
     let now = core.hardware.now();
+    // CR8 is the guest's without an exit, so the APIC learns of it here.
+    vcpu.lapic.set_task_priority(vcpu.state.cr8() << 4);
     match vcpu.lapic.write_msr(index, value, now)? {
         ApicEffect::None => {
             vcpu.state.set_cr8(vcpu.lapic.task_priority() >> 4);

@@ -19,6 +19,7 @@ use crate::policy::trace::ExitClass;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
+use pv_abi::protocol::flush::Flush;
 
 /// A processor with its vCPUs.
 pub struct Cpu<P: Processor, H, R: GuestRam + 'static> {
@@ -57,13 +58,13 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// Runs until every guest has ended; true when all ended well.
     pub fn run_forever(&mut self) -> bool {
+        let mut now = self.core.hardware.now();
         while self.alive > 0 {
-            let now = self.core.hardware.now();
             self.wake_due(now);
-            match self.core.queue.pick(now) {
+            now = match self.core.queue.pick(now) {
                 Some(slot) => self.run_slot(slot),
                 None => self.idle(),
-            }
+            };
         }
         self.core.write_records();
         self.well
@@ -80,17 +81,19 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         }
     }
 
-    /// Gives the CPU to a vCPU, until it leaves.
-    fn run_slot(&mut self, slot: Slot) {
+    /// Gives the CPU to a vCPU, until it leaves; returns when that was.
+    fn run_slot(&mut self, slot: Slot) -> Tsc {
         self.load(slot);
-        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return self.core.hardware.now() };
         let wanted = self.core.queue.wanted();
-        if vcpu.shared.publish_on(self.core.queue.slice_end().0, wanted) {
+        if vcpu.shared.publish_on(self.core.queue.slice_end().0, wanted) == Flush::Needed {
             self.processor.flush(&mut vcpu.state);
         }
         self.core.rearm();
         let next = turn(&mut self.processor, vcpu, &mut self.core, &mut self.left);
-        self.leave(slot, next);
+        let now = self.core.hardware.now();
+        self.leave(slot, next, now);
+        now
     }
 
     /// Brings a vCPU's FPU state and address-space tag into the processor, unless they are there still.
@@ -111,12 +114,12 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     }
 
     /// Nobody can run: sleeps until something may have changed.
-    fn idle(&mut self) {
+    fn idle(&mut self) -> Tsc {
         self.core.rearm();
-        self.core.poll_input();
         self.core.wait();
         self.core.poll_input();
         self.left.0 = self.core.hardware.now();
+        self.left.0
     }
 }
 

@@ -11,8 +11,9 @@ use crate::policy::publish::VcpuShared;
 use crate::policy::trace::{ExitClass, GuestCounters};
 use alloc::boxed::Box;
 
-/// Exits that a report shows.
-const RECENT: usize = 8;
+/// Bits that an exit's class takes in the record of the last exits.
+const CLASS_BITS: u32 = 4;
+const _: () = assert!(ExitClass::COUNT <= 1 << CLASS_BITS);
 
 /// Whether a vCPU rests, and what ends that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,10 +50,12 @@ pub struct Vcpu<S, R: GuestRam + 'static> {
     pub block_mask: u64,
     /// What a full guest wrote to the upper mark port.
     pub mark_value: u32,
+    /// From when on its statistics are published again.
+    pub publish_after: Tsc,
     /// What it has caused.
     pub counters: GuestCounters,
-    recent: [ExitClass; RECENT],
-    recent_at: usize,
+    /// Classes of the last sixteen exits, the latest in the lowest bits: a shift and an OR on the exit path.
+    recent: u64,
 }
 
 impl<S, R: GuestRam> Vcpu<S, R> {
@@ -76,9 +79,9 @@ impl<S, R: GuestRam> Vcpu<S, R> {
             rest: Rest::Awake,
             block_mask: 0,
             mark_value: 0,
+            publish_after: Tsc(0),
             counters: GuestCounters::default(),
-            recent: [ExitClass::Other; RECENT],
-            recent_at: 0,
+            recent: 0,
         }
     }
 
@@ -92,7 +95,6 @@ impl<S, R: GuestRam> Vcpu<S, R> {
         self.seen_wake = 0;
         self.fired_wake = 0;
         self.rest = Rest::Awake;
-        self.lapic.init();
     }
 
     /// Books a turn in guest mode that ended with an exit of `class`.
@@ -100,8 +102,7 @@ impl<S, R: GuestRam> Vcpu<S, R> {
     pub fn note_exit(&mut self, class: ExitClass, entered: Tsc, left: Tsc) {
         self.counters.guest_ticks += left.0.wrapping_sub(entered.0);
         self.counters.exits[class as usize] += 1;
-        self.recent[self.recent_at] = class;
-        self.recent_at = (self.recent_at + 1) % RECENT;
+        self.recent = self.recent << CLASS_BITS | class as u64;
     }
 
     /// Books time in the hypervisor that an exit of `class` led to.
@@ -112,6 +113,9 @@ impl<S, R: GuestRam> Vcpu<S, R> {
 
     /// The last exits, the latest first.
     pub fn recent_exits(&self) -> impl Iterator<Item = ExitClass> {
-        (1..=RECENT).filter_map(|back| self.recent.get((self.recent_at + RECENT - back) % RECENT).copied())
+        let mask = (1 << CLASS_BITS) - 1;
+        let classes =
+            (0..u64::BITS).step_by(CLASS_BITS as usize).map(move |shift| self.recent >> shift & mask);
+        classes.filter_map(|class| ExitClass::ALL.get(usize::try_from(class).ok()?).copied()).take(8)
     }
 }

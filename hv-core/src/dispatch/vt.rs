@@ -114,6 +114,17 @@ pub enum Instruction {
     CacheFlush,
 }
 
+/// What a vCPU waits for before it can take an interrupt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Window {
+    /// Nothing.
+    Closed,
+    /// IF, and no shadow.
+    Interrupts,
+    /// The same, and CR8 below this class (1 … 15).
+    Priority(u8),
+}
+
 /// An exception that the core raises in a guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exception {
@@ -193,7 +204,9 @@ pub trait VirtualCpu {
     /// Injects an NMI; false when something is injected already.
     fn inject_nmi(&mut self) -> bool;
     /// Asks for [`Exit::Window`] as soon as an interrupt could be taken, or withdraws that.
-    fn watch_window(&mut self, watch: bool);
+    fn watch_window(&mut self, watch: Window);
+    /// Whether an instruction that holds interrupts back for one more (STI, MOV SS) was the last.
+    fn in_shadow(&self) -> bool;
     /// CR8, the task priority's upper four bits.
     fn cr8(&self) -> u8;
     /// Sets CR8.

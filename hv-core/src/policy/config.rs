@@ -18,6 +18,8 @@ pub const MAGIC: [u8; 8] = *b"COMITYB1";
 pub const HEADER_BYTES: usize = 16;
 /// Longest guest name, in bytes: it stands before every console line.
 pub const MAX_NAME_BYTES: usize = 16;
+/// Most memory of a guest, in MiB: the window for shared pages begins at 3 GiB.
+pub const MAX_MEMORY_MIB: u32 = 3072;
 /// Longest command line, in bytes, without its closing zero.
 pub const MAX_COMMAND_LINE_BYTES: usize = 2047;
 
@@ -74,7 +76,7 @@ pub struct GuestConfig {
     pub mode: Mode,
     /// 1 … 64.
     pub vcpus: u8,
-    /// RAM from guest-physical 0, a multiple of 2 MiB, at least 4.
+    /// RAM from guest-physical 0, a multiple of 2 MiB, 4 … [`MAX_MEMORY_MIB`].
     pub memory_mib: u32,
     /// Share of the CPU against the other guests, 1 … 10,000.
     pub weight: u32,

@@ -7,11 +7,14 @@ use crate::base::time::Frequency;
 use crate::policy::sched::Slot;
 use crate::policy::trace::ExitClass;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, fence};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use pv_abi::header::Header;
+use pv_abi::protocol::dispatch::{is_on_cpu, switch_out};
+use pv_abi::protocol::flush::{self, Flush};
+use pv_abi::protocol::{arm, yield_wanted};
 use pv_abi::status::StatusFlags;
 use pv_abi::table::{DEMAND_ROWS, EVENT_LINES, STATUS_HOT, STATUS_STATISTICS};
-use pv_abi::{event, status};
+use pv_abi::{demand, event, status};
 use zerocopy::IntoBytes;
 
 /// Frames that hypervisor and guest share.
@@ -170,23 +173,24 @@ impl VcpuShared {
         self.cookie.store(cookie, Relaxed);
     }
 
-    /// Forgets everything but who it is: after INIT, UNREGISTER, restart and kill.
-    pub fn forget(&self) {
+    /// Cancels timer, events and grants, and ignores the demand row from now on.
+    pub fn unregister(&self) {
         self.attention.store(0, Relaxed);
-        for word in &self.posted {
+        self.set_cookie(NO_COOKIE);
+        for word in self.posted.iter().chain(self.event) {
             word.store(0, Relaxed);
         }
-        self.set_cookie(NO_COOKIE);
-        for row in [self.demand, self.event] {
-            for word in row {
-                word.store(0, Relaxed);
-            }
-        }
-        for (n, word) in self.status.iter().enumerate() {
-            // The sequence goes on, so that nobody takes an old dispatch for a new one.
-            if n != status::word::DISPATCH_SEQ {
-                word.store(0, Relaxed);
-            }
+        self.publish_unarmed();
+        self.status[status::word::FLAGS].fetch_and(!StatusFlags::CRIT_GRANTED.bits(), Relaxed);
+    }
+
+    /// Forgets everything but who it is: after INIT, restart and kill. The dispatch sequence goes on, so that nobody takes
+    /// an old dispatch for a new one.
+    pub fn forget(&self) {
+        self.unregister();
+        let status = self.status.iter().skip(status::word::DISPATCH_SEQ + 1);
+        for word in self.demand.iter().chain(status) {
+            word.store(0, Relaxed);
         }
     }
 
@@ -229,43 +233,59 @@ impl VcpuShared {
     ///
     /// The sequence is odd before the flush request is taken: whoever saw it even has left a request that is seen here.
     #[inline]
-    pub fn publish_on(&self, slice_end_tsc: u64, wanted: bool) -> bool {
-        let seq = self.status[status::word::DISPATCH_SEQ].load(Relaxed);
-        self.status[status::word::SLICE_END].store(slice_end_tsc, Relaxed);
-        self.publish_wanted(wanted);
-        self.status[status::word::DISPATCH_SEQ].store(seq | 1, Release);
-        fence(SeqCst);
-        let flush = &self.event[event::word::FLUSH_REQUEST];
-        flush.load(Relaxed) != 0 && flush.swap(0, SeqCst) != 0
+    pub fn publish_on(&self, slice_end_tsc: u64, wanted: bool) -> Flush {
+        self.publish_slice_end(slice_end_tsc);
+        let flags = &self.status[status::word::FLAGS];
+        let asked = if wanted && self.shows_waiters { StatusFlags::YIELD_PLEASE.bits() } else { 0 };
+        let seq = &self.status[status::word::DISPATCH_SEQ];
+        if is_on_cpu(seq.load(Relaxed)) {
+            // It never left: what it was granted stays.
+            flags.store(flags.load(Relaxed) & !StatusFlags::YIELD_PLEASE.bits() | asked, Relaxed);
+            return Flush::NotNeeded;
+        }
+        flags.store(asked, Relaxed);
+        flush::dispatch(seq, &self.event[event::word::FLUSH_REQUEST])
     }
 
     /// Publishes that the vCPU is off CPU. What is set after this is seen by the recheck that follows it.
     #[inline]
     pub fn publish_off(&self) {
-        let seq = self.status[status::word::DISPATCH_SEQ].load(Relaxed);
-        self.status[status::word::DISPATCH_SEQ].store((seq | 1).wrapping_add(1), Release);
         self.status[status::word::SLICE_END].store(0, Relaxed);
         self.status[status::word::FLAGS].store(0, Relaxed);
-        fence(SeqCst);
+        switch_out(&self.status[status::word::DISPATCH_SEQ]);
     }
 
-    /// Publishes whether somebody waits for this vCPU's CPU.
+    /// Publishes when the slice ends; a vCPU that may not know whether somebody waits always reads zero.
     #[inline]
-    pub fn publish_wanted(&self, wanted: bool) {
-        let flags = if wanted && self.shows_waiters { StatusFlags::YIELD_PLEASE.bits() } else { 0 };
-        self.status[status::word::FLAGS].store(flags, Relaxed);
+    fn publish_slice_end(&self, slice_end_tsc: u64) {
+        let shown = if self.shows_waiters { slice_end_tsc } else { 0 };
+        self.status[status::word::SLICE_END].store(shown, Relaxed);
+    }
+
+    /// Publishes that somebody waits for this vCPU's CPU from now on, if it may know.
+    #[inline]
+    pub fn publish_wanted(&self, slice_end_tsc: u64) {
+        self.publish_slice_end(slice_end_tsc);
+        if self.shows_waiters {
+            yield_wanted::ask(&self.status[status::word::FLAGS]);
+        }
     }
 
     /// Publishes that a critical section got its extension, until `slice_end_tsc`.
     pub fn publish_grant(&self, slice_end_tsc: u64) {
-        self.status[status::word::SLICE_END].store(slice_end_tsc, Relaxed);
+        self.publish_slice_end(slice_end_tsc);
         self.status[status::word::FLAGS].fetch_or(StatusFlags::CRIT_GRANTED.bits(), Release);
     }
 
-    /// Publishes which next_wake is armed.
-    #[inline]
-    pub fn publish_armed(&self, next_wake_tsc: u64) {
-        self.status[status::word::ARMED_UNTIL].store(next_wake_tsc, Release);
+    /// Looks at next_wake, and publishes the promise that follows. `fired` is the value that fired last.
+    pub fn look_at_wake(&self, fired: &mut u64, now_tsc: u64) -> arm::Wake {
+        let next_wake = &self.demand[demand::word::NEXT_WAKE];
+        arm::look(next_wake, &self.status[status::word::ARMED_UNTIL], fired, now_tsc)
+    }
+
+    /// Publishes that no next_wake is honoured.
+    pub fn publish_unarmed(&self) {
+        self.status[status::word::ARMED_UNTIL].store(0, Release);
     }
 
     /// Low half of the dispatch sequence.
@@ -279,6 +299,11 @@ impl VcpuShared {
         for (to, from) in self.statistics[0].iter().zip(words) {
             to.store(*from, Relaxed);
         }
+    }
+
+    /// Critical sections that lost the CPU, as published.
+    pub fn preempted_in_critical(&self) -> u64 {
+        self.statistics[0][7].load(Relaxed)
     }
 
     /// Publishes the exits, by the ABI's classes.

@@ -202,6 +202,18 @@ impl Lapic {
         }
     }
 
+    /// The class of the highest request that nothing but the task priority holds back.
+    pub const fn held_back_class(&self) -> Option<u8> {
+        match self.requested.highest() {
+            Some(vector)
+                if vector >> 4 > self.in_service.highest() >> 4 && vector >> 4 <= self.task_priority >> 4 =>
+            {
+                Some(vector >> 4)
+            }
+            _ => None,
+        }
+    }
+
     /// The processor took `vector`, which [`Lapic::highest_pending`] answered: requested becomes in service.
     #[inline]
     pub const fn acknowledge(&mut self, vector: u8) {

@@ -11,7 +11,7 @@ use crate::dispatch::hypercall::console;
 use crate::dispatch::next::{Next, StartRequest};
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::VirtualCpu;
-use crate::policy::publish::{Life, NO_COOKIE, VcpuShared, attention};
+use crate::policy::publish::{Life, VcpuShared, attention};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use pv_abi::call::{Code, Info, Stat, VcpuState};
 use pv_abi::status::word;
@@ -55,7 +55,7 @@ fn commit_others<S: VirtualCpu, H: Hardware, R: GuestRam>(
             (if placed { Code::OK } else { Code::BAD_ADDRESS }, 0, Next::Resume)
         }
         Request::Unregister => {
-            vcpu.shared.set_cookie(NO_COOKIE);
+            vcpu.shared.unregister();
             vcpu.event_vector = 0;
             entry::look_at_wake(vcpu, core);
             ok(0)
@@ -94,7 +94,10 @@ fn commit_others<S: VirtualCpu, H: Hardware, R: GuestRam>(
             core.wake(target, core.hardware.now());
             ok(0)
         }
-        Request::Stats { item, vcpu: target } => ok(statistic(item, target, core)),
+        Request::Stats { item, vcpu: target } => {
+            vcpu.shared.publish_exits(&vcpu.counters.exits);
+            ok(statistic(item, target, core))
+        }
         Request::ConsoleWrite { at, len } => console::write(vcpu.guest, core, at, len),
         Request::ConsoleRead { at, len } => console::read(vcpu.guest, at, len),
         Request::ConsoleFlush => {
@@ -154,7 +157,7 @@ fn statistic<H: Hardware, R: GuestRam>(item: Stat, vcpu: &VcpuShared, core: &mut
         Stat::STEAL_NS => core.ns(usage.wait.0),
         Stat::SWITCHES => usage.switches,
         Stat::EXITS => vcpu.exits(),
-        Stat::PREEMPTED_IN_CRITICAL => usage.overruns,
+        Stat::PREEMPTED_IN_CRITICAL => vcpu.preempted_in_critical(),
         _ => 0,
     }
 }

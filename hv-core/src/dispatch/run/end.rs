@@ -6,6 +6,9 @@ use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::GuestId;
 use crate::dispatch::core::Core;
 use crate::dispatch::device::bus::PortBus;
+use crate::dispatch::device::channel::{ChannelIndex, Peer};
+use crate::dispatch::guest::Guest;
+use crate::dispatch::hypercall::console;
 use crate::dispatch::vt::{Processor, Reg, Start, VirtualCpu};
 use crate::policy::guest::pvh::{self, LoadError};
 use crate::policy::publish::Life;
@@ -45,15 +48,13 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         *guest.console.lock() = None;
         guest.line.lock().clear();
         guest.input.lock().clear();
-        for end in &guest.channels {
-            end.bound.store(0, Relaxed);
-        }
+        self.connect(guest, Peer::Present);
         for shared in &guest.vcpus {
             shared.forget();
             shared.set_life(Life::Stopped);
             self.reload(shared.slot);
             if let Some(vcpu) = self.vcpus.get_mut(usize::from(shared.slot.0)) {
-                vcpu.lapic.init();
+                vcpu.lapic.power_on();
             }
         }
         let Some(first) = guest.vcpu(0) else { return Ok(()) };
@@ -71,7 +72,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         for vcpu in &guest.vcpus {
             self.stop(vcpu);
         }
+        console::drain(guest, &mut self.core);
         self.core.end_line(guest);
+        self.connect(guest, Peer::Absent);
         let restart = match &ending {
             Ending::Off => false,
             Ending::Reboot => true,
@@ -104,6 +107,21 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         }
     }
 
+    /// Begins or ends a guest's part in its channels. What an earlier life left in the shared pages is gone either way: the
+    /// peer sees zeroes, never a hole and never old words.
+    fn connect(&mut self, guest: &'static Guest<R>, presence: Peer) {
+        for end in &guest.channels {
+            end.bound.store(0, Relaxed);
+            for word in end.frames.words {
+                word.store(0, Relaxed);
+            }
+            let (id, index) = end.peer;
+            if let Some(other) = self.core.guests.get(usize::from(id.0)) {
+                other.devices.lock().set_peer(ChannelIndex(u16::from(index)), presence);
+            }
+        }
+    }
+
     /// Kills a guest that cannot go on, and says where it stood.
     pub(super) fn kill(&mut self, slot: Slot, reason: KillReason) {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return };
@@ -126,11 +144,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 }
 
 /// The header of a guest's tables.
-fn header<H: Hardware, R: GuestRam>(
-    vcpus: u8,
-    guest: &crate::dispatch::guest::Guest<R>,
-    core: &Core<H, R>,
-) -> Header {
+fn header<H: Hardware, R: GuestRam>(vcpus: u8, guest: &Guest<R>, core: &Core<H, R>) -> Header {
     Header {
         magic: pv_abi::header::MAGIC,
         major: pv_abi::VERSION.major,

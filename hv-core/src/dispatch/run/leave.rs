@@ -1,37 +1,39 @@
 //! A vCPU leaves the CPU: what its last exit asked for.
 
 use super::Cpu;
+use crate::base::error::KillReason;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::VcpuIndex;
+use crate::base::time::Tsc;
 use crate::dispatch::next::{Next, StartRequest};
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::{Processor, Start, VirtualCpu};
 use crate::policy::demand;
-use crate::policy::publish::{Life, VcpuShared};
+use crate::policy::publish::{Life, NO_COOKIE, VcpuShared};
 use crate::policy::sched::Slot;
 use crate::policy::trace::{GuestCounters, Record};
 use core::sync::atomic::Ordering::Relaxed;
 
 impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// Does what `next` asks for. The vCPU in `slot` was on the CPU until now.
-    pub(super) fn leave(&mut self, slot: Slot, next: Next) {
+    #[inline]
+    pub(super) fn leave(&mut self, slot: Slot, next: Next, now: Tsc) {
         let Some(shared) = self.core.shared.get(usize::from(slot.0)).copied() else { return };
-        let now = self.core.hardware.now();
         match next {
             Next::Resume => {}
-            Next::Reschedule => self.reschedule(shared),
             Next::Yield => {
-                self.off(slot, shared);
+                self.off(slot, shared, now);
                 let request = demand::request(shared, &self.core.params, self.core.tsc, now);
                 self.core.queue.yield_current(request, now);
             }
+            Next::Block => self.block(slot, shared, now),
+            Next::Reschedule => self.reschedule(shared, now),
             Next::YieldTo { target } => {
                 if let Some(target) = self.peer(shared, target) {
-                    self.off(slot, shared);
+                    self.off(slot, shared, now);
                     let _ = self.core.queue.yield_to(target.slot, now);
                 }
             }
-            Next::Block => self.block(slot, shared),
             Next::Start(index, request) => {
                 if let Some(target) = self.peer(shared, index) {
                     self.start(target, request);
@@ -41,6 +43,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                 if let Some(target) = self.peer(shared, index) {
                     self.stop(target);
                 }
+                self.end_if_stopped(slot);
             }
             Next::Mark { id, value } => self.mark(shared, id, value),
             Next::End(ending) => self.end(shared.id.guest, ending),
@@ -55,9 +58,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// An interrupt came. At the end of a slice a vCPU in a critical section may get one short extension; otherwise the
     /// queue decides.
-    fn reschedule(&mut self, shared: &'static VcpuShared) {
+    fn reschedule(&mut self, shared: &'static VcpuShared, now: Tsc) {
         self.core.poll_input();
-        let now = self.core.hardware.now();
         self.wake_due(now);
         if now < self.core.queue.slice_end() {
             return;
@@ -73,15 +75,17 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         {
             vcpu.counters.preempted_in_critical += 1;
         }
-        self.off(shared.slot, shared);
+        self.off(shared.slot, shared, now);
     }
 
-    /// Publishes that a vCPU is off CPU, with what it got so far.
+    /// Publishes that a vCPU is off CPU, with what it got so far when that was not published a moment ago.
     #[inline]
-    fn off(&mut self, slot: Slot, shared: &'static VcpuShared) {
+    fn off(&mut self, slot: Slot, shared: &'static VcpuShared, now: Tsc) {
         shared.publish_off();
-        let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return };
-        if shared.cookie() != crate::policy::publish::NO_COOKIE {
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
+        if now >= vcpu.publish_after && shared.cookie() != NO_COOKIE {
+            vcpu.publish_after = now + self.core.statistics_period;
+            self.core.queue.charge(now);
             let usage = self.core.queue.usage(slot);
             let steal = self.core.ns(usage.wait.0);
             let lag = if vcpu.guest.shows_waiters() { usage.lag } else { 0 };
@@ -96,10 +100,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// Puts a vCPU to sleep, unless something is pending that would wake it. It is published as off CPU before that is
     /// looked at: whoever posts afterwards sees it off and wakes it.
-    fn block(&mut self, slot: Slot, shared: &'static VcpuShared) {
-        self.off(slot, shared);
+    fn block(&mut self, slot: Slot, shared: &'static VcpuShared, now: Tsc) {
+        self.off(slot, shared, now);
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
-        let now = self.core.hardware.now();
         if vcpu.rest == Rest::Blocked {
             crate::dispatch::entry::look_at_wake(vcpu, &mut self.core);
         }
@@ -138,12 +141,23 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     pub(super) fn stop(&mut self, target: &'static VcpuShared) {
         let now = self.core.hardware.now();
         if self.core.queue.current() == Some(target.slot) {
-            self.off(target.slot, target);
+            target.publish_off();
         }
         self.core.queue.stop(target.slot, now);
-        self.core.timers.set(target.slot, crate::base::time::Tsc::NEVER);
+        self.core.timers.set(target.slot, Tsc::NEVER);
         target.forget();
         target.set_life(Life::Stopped);
+        if let Some(vcpu) = self.vcpus.get_mut(usize::from(target.slot.0)) {
+            vcpu.lapic.init();
+        }
+    }
+
+    /// A guest all of whose vCPUs are stopped will never do anything again.
+    fn end_if_stopped(&mut self, slot: Slot) {
+        let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return };
+        if vcpu.guest.vcpus.iter().all(|vcpu| vcpu.life() == Life::Stopped) {
+            self.kill(slot, KillReason::AllStopped);
+        }
     }
 
     /// Notes a mark with everybody's counters.

@@ -1,6 +1,9 @@
 //! A bundle is somebody's file: every field is checked before it is believed.
 
-use super::{GuestConfig, HEADER_BYTES, MAGIC, MAX_COMMAND_LINE_BYTES, MAX_NAME_BYTES, Manifest, Payload};
+use super::{
+    GuestConfig, HEADER_BYTES, MAGIC, MAX_COMMAND_LINE_BYTES, MAX_MEMORY_MIB, MAX_NAME_BYTES, Manifest,
+    Payload,
+};
 use crate::base::addr::PAGE_BYTES;
 use crate::base::id::{MAX_GUESTS, MAX_VCPUS_PER_GUEST};
 use alloc::string::String;
@@ -19,7 +22,7 @@ pub enum Field {
     Name,
     /// Zero, or more than 64.
     Vcpus,
-    /// Below 4 MiB, or no multiple of 2 MiB.
+    /// Below 4 MiB, above 3 GiB, or no multiple of 2 MiB.
     MemoryMib,
     /// Outside 1 … 10,000.
     Weight,
@@ -127,7 +130,7 @@ fn check_guest(guest: &GuestConfig, number: usize, bundle_bytes: u64) -> Result<
     if !(1..=MAX_VCPUS_PER_GUEST).contains(&usize::from(guest.vcpus)) {
         return bad(Field::Vcpus);
     }
-    if guest.memory_mib < 4 || !guest.memory_mib.is_multiple_of(2) {
+    if !(4..=MAX_MEMORY_MIB).contains(&guest.memory_mib) || !guest.memory_mib.is_multiple_of(2) {
         return bad(Field::MemoryMib);
     }
     if !(1..=10_000).contains(&guest.weight) {

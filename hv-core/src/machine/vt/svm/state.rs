@@ -1,9 +1,9 @@
 //! One vCPU under SVM: its VMCB, its registers, and what the core reads and writes of them.
 
 use super::switch::Saved;
-use super::vmcb::{Instructions, Segment, SvmInstructions, VirtualInterrupt, Vmcb, event};
+use super::vmcb::{FLUSH_ALL, Instructions, Segment, SvmInstructions, VirtualInterrupt, Vmcb, event};
 use crate::base::addr::HostPhys;
-use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu};
+use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
 use alloc::boxed::Box;
 
 /// FXSAVE's image (APM vol 2 §11.5.5).
@@ -94,6 +94,7 @@ impl SvmVcpu {
         control.intercept_instructions.remove(Instructions::VINTR);
         control.event_injection = 0;
         control.interrupt_shadow = 0;
+        control.tlb_control = FLUSH_ALL; // an earlier life's translations
         save.cr2 = 0;
         save.cr3 = 0;
         save.cr4 = 0;
@@ -229,11 +230,22 @@ impl VirtualCpu for SvmVcpu {
     }
 
     #[inline]
-    fn watch_window(&mut self, watch: bool) {
+    fn watch_window(&mut self, watch: Window) {
         let control = &mut self.vmcb.control;
-        let wanted = VirtualInterrupt::PENDING | VirtualInterrupt::PRIORITY_15 | VirtualInterrupt::IGNORE_TPR;
-        control.virtual_interrupt.set(wanted, watch);
-        control.intercept_instructions.set(Instructions::VINTR, watch);
+        let (on, off) =
+            (VirtualInterrupt::PENDING, VirtualInterrupt::PRIORITY | VirtualInterrupt::IGNORE_TPR);
+        let priority = match watch {
+            Window::Closed => VirtualInterrupt::empty(),
+            Window::Interrupts => on | off,
+            Window::Priority(class) => on | VirtualInterrupt::priority(class),
+        };
+        control.virtual_interrupt = control.virtual_interrupt.difference(on | off).union(priority);
+        control.intercept_instructions.set(Instructions::VINTR, watch != Window::Closed);
+    }
+
+    #[inline]
+    fn in_shadow(&self) -> bool {
+        self.vmcb.control.interrupt_shadow & 1 != 0
     }
 
     #[inline]

@@ -7,8 +7,10 @@ use core::mem::offset_of;
 /// Control area and state-save area of one vCPU: one page, known to the processor by its physical address.
 #[repr(C, align(4096))]
 pub struct Vmcb {
+    /// What is intercepted, injected and reported.
     pub control: Control,
     _gap: [u8; 0x400 - size_of::<Control>()],
+    /// The guest's state.
     pub save: Save,
     _tail: [u8; 0x1000 - 0x400 - size_of::<Save>()],
 }
@@ -190,13 +192,20 @@ bitflags! {
     pub struct VirtualInterrupt: u64 {
         /// A virtual interrupt is pending.
         const PENDING = 1 << 8;
-        /// Its priority, highest: the window opens whatever V_TPR says.
-        const PRIORITY_15 = 0xf << 16;
+        /// V_INTR_PRIO, all bits: it opens above V_TPR.
+        const PRIORITY = 0xf << 16;
         /// V_TPR does not hold it back.
         const IGNORE_TPR = 1 << 20;
         /// The guest's IF and CR8 are its own; the host's IF masks physical interrupts.
         const MASKING = 1 << 24;
         const _ = !0;
+    }
+}
+
+impl VirtualInterrupt {
+    /// V_INTR_PRIO for a class of vectors, 0 … 15.
+    pub const fn priority(class: u8) -> Self {
+        Self::from_bits_retain((class as u64 & 0xf) << 16)
     }
 }
 
@@ -220,7 +229,6 @@ pub mod event {
 
 /// Exit codes (APM vol 2, appendix C).
 pub mod code {
-    #![expect(missing_docs, reason = "the names are the manual's")]
     pub const INTR: u64 = 0x60;
     pub const NMI: u64 = 0x61;
     pub const INIT: u64 = 0x63;
