@@ -58,6 +58,7 @@ impl LocalApic {
         };
         let mut apic =
             Self { base: core::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(0)) };
+        mask_8259s();
         apic.write(SPURIOUS, 1 << 8 | u32::from(SPURIOUS_VECTOR));
         apic.write(TASK_PRIORITY, 0);
         apic.write(LVT_LINT0, MASKED);
@@ -93,5 +94,15 @@ impl LocalApic {
     fn read(&self, register: usize) -> u32 {
         // SAFETY: as in `write`; the registers read have no side effects.
         unsafe { self.base.byte_add(register).read_volatile() }
+    }
+}
+
+/// Masks both 8259s, before LINT0: an interrupt that the firmware's 8254 had raised is withdrawn only while LINT0 still
+/// passes it on. Otherwise it stays pending with nobody to name its vector, and QEMU 7.2 delivers vector -1 at the first
+/// STI: #GP with error code 0xfffffffffffffff2.
+fn mask_8259s() {
+    for port in [0x21, 0xa1] {
+        // SAFETY: the data ports of the 8259s, which nothing else uses; all inputs masked.
+        unsafe { Port::<u8>::new(port).write(0xff) };
     }
 }
