@@ -16,13 +16,15 @@ mod hints;
 mod params;
 mod pick;
 mod place;
+mod spans;
 mod tree;
 mod vcpu;
 
 use crate::base::time::{Ticks, Tsc};
 use alloc::vec::Vec;
-use clock::{Clock, Virtual};
+use clock::Clock;
 use entity::Entity;
+use spans::Spans;
 use tree::Tree;
 use vcpu::{State, Vcpu};
 
@@ -92,13 +94,13 @@ pub struct RunQueue {
     /// Sum of the weights of the admitted entities.
     admitted: u32,
     /// When the clock has passed the debt of one that left, so that its weight can go.
-    release_at: Virtual,
+    release_at: u64,
     /// Eligible waiting entities, by deadline.
     eligible: Tree,
     /// Waiting entities ahead of the clock, by start.
     early: Tree,
-    /// The same, by deadline: says whether one of them could preempt at all.
-    early_deadlines: Tree,
+    /// Their requests: says whether one of them could preempt at all.
+    early_spans: Spans,
     /// The vCPU on the CPU.
     runner: u16,
     /// The vCPU on whose account it runs: another one after a directed yield.
@@ -114,7 +116,7 @@ pub struct RunQueue {
     extended_to: Option<Tsc>,
     /// The entity that stands aside, and the clock when it stepped there.
     aside: u16,
-    aside_since: Virtual,
+    aside_since: u64,
     slice_end: Tsc,
     waiting: u32,
 }
@@ -130,10 +132,10 @@ impl RunQueue {
             vcpus: Vec::new(),
             free_slots: Vec::new(),
             admitted: 0,
-            release_at: Virtual(u128::MAX),
+            release_at: u64::MAX,
             eligible: Tree::new(),
             early: Tree::new(),
-            early_deadlines: Tree::new(),
+            early_spans: Spans::new(),
             runner: NONE,
             payer: NONE,
             paying: NONE,
@@ -142,7 +144,7 @@ impl RunQueue {
             lent_until: None,
             extended_to: None,
             aside: NONE,
-            aside_since: Virtual(0),
+            aside_since: 0,
             slice_end: Tsc::NEVER,
             waiting: 0,
         }
@@ -173,7 +175,7 @@ impl RunQueue {
         self.waiting
     }
 
-    /// Makes a vCPU runnable. A vCPU that already is keeps the request it was queued with.
+    /// Makes a vCPU runnable. One that already is keeps the request it was queued with.
     pub fn wake(&mut self, slot: Slot, request: Request, now: Tsc) -> Wake {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return Wake::AlreadyRunnable };
         if vcpu.state != State::Asleep {
@@ -195,11 +197,14 @@ impl RunQueue {
         self.settle_extension(true, now);
         let runner = core::mem::replace(&mut self.runner, NONE);
         self.payer = NONE;
+        self.turn = Turn::Going;
         self.slice_end = Tsc::NEVER;
         let Some(vcpu) = self.vcpus.get_mut(usize::from(runner)) else { return };
         vcpu.state = State::Asleep;
         let entity = vcpu.entity;
         self.sleep_if_done(entity);
-        self.sleep_if_done(self.paying);
+        if self.paying != entity {
+            self.sleep_if_done(self.paying);
+        }
     }
 }

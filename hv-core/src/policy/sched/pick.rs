@@ -1,9 +1,8 @@
 //! Who runs next, and until when.
 
-use super::clock::Virtual;
 use super::entity::Place;
 use super::params::Request;
-use super::tree::{EMPTY, key_of, leaf_of, word};
+use super::tree::{EMPTY, LEAF, is_before, leaf_of, word};
 use super::vcpu::{State, Vcpu};
 use super::{NONE, RunQueue, Slot, Turn};
 use crate::base::time::{Ticks, Tsc};
@@ -13,28 +12,49 @@ impl RunQueue {
     ///
     /// May be called at any time: a turn that is not over goes on.
     pub fn pick(&mut self, now: Tsc) -> Option<Slot> {
-        self.charge(now);
+        self.pass(now);
+        if self.is_unusual() {
+            self.settle(now);
+        }
+        if self.turn == Turn::Going && self.runner != NONE && self.goes_on(now) {
+            self.set_slice_end(now);
+        } else {
+            self.switch(now);
+        }
+        self.current()
+    }
+
+    /// Whether there is something to see to first.
+    #[inline]
+    const fn is_unusual(&self) -> bool {
+        self.aside != NONE || self.extended_to.is_some() || self.clock.now >= self.release_at
+    }
+
+    /// Sees to what is left of earlier turns.
+    #[cold]
+    fn settle(&mut self, now: Tsc) {
         if self.clock.now >= self.release_at {
             self.release_weights();
         }
         self.return_aside();
-        if self.runner != NONE && self.turn == Turn::Going && self.goes_on(now) {
-            self.set_slice_end(now);
-            return self.current();
+        if self.extended_to.is_some_and(|end| now >= end) {
+            self.settle_extension(false, now);
         }
-        self.settle_extension(false, now);
+    }
+
+    /// Takes the CPU from the runner, if there is one, and gives it to the next.
+    fn switch(&mut self, now: Tsc) {
         let previous = self.runner;
-        let yielded = self.turn == Turn::Yielded && previous != NONE;
-        let on_own_account = self.payer == previous;
+        let yielded = self.turn == Turn::Yielded;
+        let donated = self.payer != previous;
         self.put_back(previous, yielded, now);
         let skipped = if yielded { previous } else { NONE };
-        let chosen = self.choose(skipped, on_own_account, now);
+        let chosen = self.choose(skipped, donated, now);
         let slot = self.take_vcpu(chosen, skipped);
         if skipped != NONE && slot != skipped {
             self.enqueue(skipped);
         }
         self.install(chosen, slot, previous, now);
-        self.current()
     }
 
     /// Whether the turn of the runner is not over yet.
@@ -52,9 +72,10 @@ impl RunQueue {
         if now < self.turn_start + self.params.min_turn {
             return true;
         }
-        let deadline = self.clock.key(entity.deadline);
+        let own = word(entity.deadline, self.paying);
+        self.catch_up();
         self.promote();
-        key_of(self.eligible.least()) >= deadline && !self.sibling_is_urgent()
+        !is_before(self.eligible.least(), own) && !self.sibling_is_urgent()
     }
 
     /// Whether a waiting vCPU of the paying guest has a deadline, and none or a later one has the runner.
@@ -62,10 +83,7 @@ impl RunQueue {
         let Some(runner) = self.vcpus.get(usize::from(self.runner)) else { return false };
         let Some(entity) = self.entities.get(usize::from(self.paying)) else { return false };
         let least = entity.waiting.least();
-        self.payer == self.runner
-            && least != EMPTY
-            && Vcpu::key_has_deadline(key_of(least))
-            && key_of(least) < runner.key()
+        Vcpu::has_deadline(least) && is_before(least, runner.word()) && self.payer == self.runner
     }
 
     /// Takes the CPU from the runner. One that yielded is not put into its tree yet: it is skipped once.
@@ -87,26 +105,25 @@ impl RunQueue {
     pub(super) fn enqueue(&mut self, slot: u16) {
         let Some(vcpu) = self.vcpus.get(usize::from(slot)) else { return };
         if let Some(entity) = self.entities.get_mut(usize::from(vcpu.entity)) {
-            entity.waiting.put(word(vcpu.key(), vcpu.leaf));
+            entity.waiting.put(vcpu.word());
         }
     }
 
     /// Chooses the entity: the earliest deadline among the eligible. The one that paid last competes without being put
     /// into a tree first, and wins ties.
     #[inline]
-    fn choose(&mut self, skipped: u16, on_own_account: bool, now: Tsc) -> u16 {
+    fn choose(&mut self, skipped: u16, donated: bool, now: Tsc) -> u16 {
         let lent = self.lent_until.take().is_some();
         let last = self.paying;
         let mut stands = false;
         let mut skip = false;
         if let Some(entity) = self.entities.get(usize::from(last)) {
-            let siblings = entity.waiting.least() != EMPTY;
-            let holds_skipped = self.vcpus.get(usize::from(skipped)).is_some_and(|vcpu| vcpu.entity == last);
-            if !siblings && !holds_skipped {
-                self.fall_asleep(last);
-            } else if holds_skipped && on_own_account {
-                skip = !siblings;
+            let alone = entity.waiting.least() == EMPTY;
+            if skipped != NONE && !donated {
+                skip = alone;
                 self.issue_for(last, skipped);
+            } else if alone {
+                self.leave_or_hold(last, skipped);
             } else if entity.left.0 == 0 {
                 self.issue_next(last);
             } else {
@@ -117,30 +134,25 @@ impl RunQueue {
         let last = core::mem::replace(&mut self.paying, NONE);
         let mut own = EMPTY;
         if let Some(entity) = self.entities.get(usize::from(last)) {
-            if stands || self.clock.key(entity.start) <= self.clock.key(self.clock.now) {
-                own = word(self.clock.key(entity.deadline), last);
+            if stands || self.is_reached(entity.start) {
+                own = word(entity.deadline, last);
             } else {
                 self.join_trees(last);
             }
         }
         let best = self.take_best(if skip { EMPTY } else { own });
-        if !skip || own == EMPTY {
-            return if best == EMPTY { NONE } else { leaf_of(best) };
+        if skip && own != EMPTY {
+            return self.choose_past(own, best, now);
         }
-        self.choose_past(own, best, now)
+        if best == EMPTY { NONE } else { leaf_of(best) }
     }
 
     /// Takes the best eligible entity out of its tree, given one that is in none.
     #[inline]
     fn take_best(&mut self, mut best: u64) -> u64 {
-        let clock = self.clock.key(self.clock.now);
-        loop {
-            let least = self.early.least();
-            if least == EMPTY || key_of(least) > clock {
-                break;
-            }
-            let next = self.take_early(leaf_of(least));
-            if key_of(next) < key_of(best) {
+        while self.is_reached(self.early.least()) {
+            let next = self.take_early(leaf_of(self.early.least()));
+            if is_before(next, best) {
                 self.make_eligible(best);
                 best = next;
             } else {
@@ -148,7 +160,7 @@ impl RunQueue {
             }
         }
         let least = self.eligible.least();
-        if key_of(least) < key_of(best) {
+        if is_before(least, best) {
             self.make_eligible(best);
             best = least;
             self.eligible.clear(leaf_of(least));
@@ -170,13 +182,13 @@ impl RunQueue {
             else {
                 return last;
             };
-            let ahead = entity.rate.service(entity.start.0.saturating_sub(self.clock.now.0));
+            let ahead = entity.rate.service(entity.start.saturating_sub(self.clock.now));
             if ahead.0 > entity.left.0 / 2 {
                 return last;
             }
             self.lent_until = Some(now + Ticks(entity.left.0 - ahead.0));
             chosen = self.take_early(leaf_of(early));
-        } else if key_of(best) <= key_of(own) {
+        } else if !is_before(own, best) {
             self.make_eligible(own);
             return leaf_of(best);
         }
@@ -194,10 +206,10 @@ impl RunQueue {
             return;
         }
         let index = core::mem::replace(&mut self.aside, NONE);
-        let passed = self.clock.now.0.saturating_sub(self.aside_since.0);
+        let passed = self.clock.now.saturating_sub(self.aside_since);
         if let Some(entity) = self.entities.get_mut(usize::from(index)) {
             entity.postponed = entity.postponed.wrapping_add(passed);
-            entity.deadline = Virtual(entity.deadline.0.wrapping_add(passed));
+            entity.deadline = entity.deadline.wrapping_add(passed);
         }
         self.join_trees(index);
     }
@@ -224,7 +236,7 @@ impl RunQueue {
         self.turn_start = now;
         if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) {
             vcpu.state = State::Running;
-            vcpu.wait.0 = vcpu.wait.0.wrapping_add(now.since(vcpu.since).0);
+            vcpu.stop_waiting(now);
             if slot != previous {
                 vcpu.switches = vcpu.switches.wrapping_add(1);
             }
@@ -254,11 +266,11 @@ impl RunQueue {
         if let Some(lent) = self.lent_until {
             end = end.min(lent);
         }
-        let deadline = self.clock.key(entity.deadline);
+        let own = word(entity.deadline, self.paying);
         let preempts_from = (self.turn_start + self.params.min_turn).max(now);
-        if key_of(self.eligible.least()) < deadline || self.sibling_is_urgent() {
+        if is_before(self.eligible.least(), own) || self.sibling_is_urgent() {
             end.min(preempts_from)
-        } else if key_of(self.early_deadlines.least()) < deadline {
+        } else if self.early.least().saturating_add(self.early_spans.shortest()) < own {
             end.min((now + self.until_next_eligible(entity.start)).max(preempts_from))
         } else {
             end
@@ -267,14 +279,14 @@ impl RunQueue {
 
     /// Running time until the clock reaches the least start of those ahead of it. Where nobody waits behind it, the clock
     /// runs with the runner's own start.
-    fn until_next_eligible(&self, runner: Virtual) -> Ticks {
-        let Some(next) = self.entities.get(usize::from(leaf_of(self.early.least()))) else { return Ticks(0) };
-        let mut wait = self.clock.rate.service(next.start.0.saturating_sub(self.clock.now.0));
+    fn until_next_eligible(&self, runner: u64) -> Ticks {
+        let next = self.early.least() & !LEAF;
+        let mut wait = self.clock.rate.service(next.saturating_sub(self.clock.now));
         if self.eligible.least() == EMPTY
             && self.aside == NONE
             && let Some(paying) = self.entities.get(usize::from(self.paying))
         {
-            wait = wait.min(paying.rate.service(next.start.0.saturating_sub(runner.0)));
+            wait = wait.min(paying.rate.service(next.saturating_sub(runner)));
         }
         Ticks(wait.0.saturating_add(1))
     }
@@ -284,11 +296,11 @@ impl RunQueue {
         let length = Self::clamp(&self.params, request.length);
         let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) else { return };
-        vcpu.request = Request { length, deadline: request.deadline };
+        vcpu.ask(request, length);
         vcpu.state = State::Waiting;
         vcpu.since = now;
         vcpu.order = vcpu.order.max(entity.order_floor);
-        let own = word(vcpu.key(), vcpu.leaf);
+        let own = vcpu.word();
         entity.waiting.put(own);
         self.waiting += 1;
         match entity.place {

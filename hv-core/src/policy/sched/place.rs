@@ -1,7 +1,7 @@
 //! Where entities stand: in which tree, or in none.
 
 use super::entity::Place;
-use super::tree::{EMPTY, key_of, leaf_of, word};
+use super::tree::{EMPTY, LEAF, leaf_of, word};
 use super::{NONE, RunQueue};
 use crate::base::time::Ticks;
 
@@ -14,46 +14,48 @@ impl RunQueue {
         }
     }
 
-    /// Puts a runnable entity into the trees it belongs to.
+    /// Whether the clock has reached a start.
+    #[inline]
+    pub(super) const fn is_reached(&self, start: u64) -> bool {
+        start <= self.clock.now | LEAF
+    }
+
+    /// Puts a runnable entity into the tree it belongs to.
     #[inline]
     pub(super) fn join_trees(&mut self, index: u16) {
         let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
-        let start = self.clock.key(entity.start);
-        let deadline = word(self.clock.key(entity.deadline), index);
-        if start <= self.clock.key(self.clock.now) {
+        if entity.start <= self.clock.now | LEAF {
             entity.place = Place::Eligible;
-            self.eligible.put(deadline);
+            self.eligible.put(word(entity.deadline, index));
         } else {
             entity.place = Place::Early;
-            self.early.put(word(start, index));
-            self.early_deadlines.put(deadline);
+            self.early.put(word(entity.start, index));
+            self.early_spans.add(entity.deadline.wrapping_sub(entity.start));
         }
     }
 
-    /// Takes an entity out of the trees; says whether it was in any.
+    /// Takes an entity out of its tree; says whether it was in any.
     #[inline]
     pub(super) fn leave_trees(&mut self, index: u16) -> bool {
-        match self.entities.get(usize::from(index)).map(|entity| entity.place) {
-            Some(Place::Eligible) => self.eligible.clear(index),
-            Some(Place::Early) => {
+        let Some(entity) = self.entities.get(usize::from(index)) else { return false };
+        match entity.place {
+            Place::Eligible => self.eligible.clear(index),
+            Place::Early => {
                 self.early.clear(index);
-                self.early_deadlines.clear(index);
+                self.early_spans.remove(entity.deadline.wrapping_sub(entity.start));
             }
-            Some(Place::Free | Place::Asleep | Place::Paying | Place::Aside | Place::Leaving) | None => {
-                return false;
-            }
+            Place::Free | Place::Asleep | Place::Paying | Place::Aside | Place::Leaving => return false,
         }
         true
     }
 
-    /// Takes an early entity out of its trees; returns its word by deadline.
+    /// Takes an early entity out of its tree; returns its word by deadline.
     #[inline]
     pub(super) fn take_early(&mut self, index: u16) -> u64 {
         self.early.clear(index);
-        self.early_deadlines.clear(index);
-        self.entities
-            .get(usize::from(index))
-            .map_or(EMPTY, |entity| word(self.clock.key(entity.deadline), index))
+        let Some(entity) = self.entities.get(usize::from(index)) else { return EMPTY };
+        self.early_spans.remove(entity.deadline.wrapping_sub(entity.start));
+        word(entity.deadline, index)
     }
 
     /// Puts an entity that is in no tree among the eligible.
@@ -67,23 +69,17 @@ impl RunQueue {
 
     /// Moves those the clock has reached among the eligible.
     pub(super) fn promote(&mut self) {
-        let clock = self.clock.key(self.clock.now);
-        loop {
-            let least = self.early.least();
-            if least == EMPTY || key_of(least) > clock {
-                return;
-            }
-            let deadline = self.take_early(leaf_of(least));
+        while self.is_reached(self.early.least()) {
+            let deadline = self.take_early(leaf_of(self.early.least()));
             self.make_eligible(deadline);
         }
     }
 
-    /// Issues a request of this length for an entity.
+    /// Issues a request of this length, clamped already, for an entity.
     #[inline]
     pub(super) fn issue(&mut self, index: u16, length: Ticks) {
-        let length = Self::clamp(&self.params, length);
         if let Some(entity) = self.entities.get_mut(usize::from(index)) {
-            entity.issue(length, &self.clock);
+            entity.issue(length, self.clock.now);
         }
     }
 
@@ -102,7 +98,7 @@ impl RunQueue {
             if least == EMPTY { None } else { entity.members.get(usize::from(leaf_of(least))).copied() };
         let slot = first.unwrap_or(otherwise);
         let length =
-            self.vcpus.get(usize::from(slot)).map_or(self.params.default_request, |vcpu| vcpu.request.length);
+            self.vcpus.get(usize::from(slot)).map_or(self.params.default_request, |vcpu| vcpu.length);
         self.issue(index, length);
     }
 
@@ -113,6 +109,13 @@ impl RunQueue {
         let waits =
             self.entities.get(usize::from(index)).is_some_and(|entity| entity.waiting.least() != EMPTY);
         if !runs && !waits {
+            self.fall_asleep(index);
+        }
+    }
+
+    /// Puts an entity without a waiting vCPU to sleep, unless one that yielded is held back.
+    pub(super) fn leave_or_hold(&mut self, index: u16, skipped: u16) {
+        if self.vcpus.get(usize::from(skipped)).is_none_or(|vcpu| vcpu.entity != index) {
             self.fall_asleep(index);
         }
     }
