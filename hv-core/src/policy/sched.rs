@@ -12,6 +12,7 @@ mod account;
 mod admit;
 mod clock;
 mod entity;
+mod handover;
 mod hints;
 mod params;
 mod pick;
@@ -22,7 +23,7 @@ mod vcpu;
 
 use crate::base::time::{Ticks, Tsc};
 use alloc::vec::Vec;
-use clock::Clock;
+use clock::{Clock, MOVE_AT};
 use entity::Entity;
 use spans::Spans;
 use tree::Tree;
@@ -93,13 +94,13 @@ pub struct RunQueue {
     free_slots: Vec<u16>,
     /// Sum of the weights of the admitted entities.
     admitted: u32,
-    /// When the clock has passed the debt of one that left, so that its weight can go.
-    release_at: u64,
-    /// Eligible waiting entities, by deadline.
-    eligible: Tree,
-    /// Waiting entities ahead of the clock, by start.
+    /// Where the clock has to be seen to: its base must move, or one that left has no debt any more.
+    attend_at: u64,
+    /// Waiting entities by deadline, but for those known to be ahead of the clock.
+    candidates: Tree,
+    candidate_spans: Spans,
+    /// Waiting entities that the clock has still to reach, by start. One gets here when it would have been chosen.
     early: Tree,
-    /// Their requests: says whether one of them could preempt at all.
     early_spans: Spans,
     /// The vCPU on the CPU.
     runner: u16,
@@ -108,6 +109,8 @@ pub struct RunQueue {
     /// The entity on whose account it runs.
     paying: u16,
     turn: Turn,
+    /// Whether the present turn is not of the usual kind: lent, extended, donated, or with somebody aside.
+    special: bool,
     /// When the present turn began.
     turn_start: Tsc,
     /// Set while the runner has its turn although it is ahead of the clock, because another one yielded: until when.
@@ -132,14 +135,16 @@ impl RunQueue {
             vcpus: Vec::new(),
             free_slots: Vec::new(),
             admitted: 0,
-            release_at: u64::MAX,
-            eligible: Tree::new(),
+            attend_at: MOVE_AT,
+            candidates: Tree::new(),
+            candidate_spans: Spans::new(),
             early: Tree::new(),
             early_spans: Spans::new(),
             runner: NONE,
             payer: NONE,
             paying: NONE,
             turn: Turn::Going,
+            special: false,
             turn_start: Tsc(0),
             lent_until: None,
             extended_to: None,

@@ -3,9 +3,8 @@
 use super::clock::MAX_STEP;
 use super::entity::Place;
 use super::params::Params;
-use super::tree::{EMPTY, LEAF};
 use super::vcpu::State;
-use super::{NONE, RunQueue, Slot, Usage};
+use super::{RunQueue, Slot, Usage};
 use crate::base::time::{Ticks, Tsc};
 
 impl RunQueue {
@@ -44,8 +43,8 @@ impl RunQueue {
                 self.move_order(passed);
             }
         }
-        if let Some(back) = self.clock.move_base() {
-            self.move_back(back);
+        if self.clock.now >= self.attend_at {
+            self.attend();
         }
     }
 
@@ -72,36 +71,24 @@ impl RunQueue {
         }
     }
 
-    /// Moves the clock up to the least start of the runnable: nobody is left to whom it would owe the time between.
-    #[inline]
-    pub(super) fn catch_up(&mut self) {
-        if self.eligible.least() != EMPTY || self.aside != NONE {
-            return;
-        }
-        let paying = self.entities.get(usize::from(self.paying)).map_or(EMPTY, |entity| entity.start);
-        let least = paying.min(self.early.least() & !LEAF);
-        if least > self.clock.now && least <= EMPTY >> 1 {
-            self.clock.now = least;
-        }
-    }
-
-    /// Moves every virtual time with the base of the clock. Once in minutes to hours.
+    /// Moves every virtual time with the base of the clock when that is due, and lets those go who have paid. Once in minutes
+    /// to hours.
     #[cold]
-    fn move_back(&mut self, back: u64) {
-        for index in 0..self.entities.len() {
-            let Ok(id) = u16::try_from(index) else { return };
-            let queued = self.leave_trees(id);
-            if let Some(entity) = self.entities.get_mut(index) {
-                entity.move_back(back);
-            }
-            if queued {
-                self.join_trees(id);
+    fn attend(&mut self) {
+        if let Some(back) = self.clock.move_base() {
+            self.aside_since = self.aside_since.saturating_sub(back);
+            for index in 0..self.entities.len() {
+                let Ok(id) = u16::try_from(index) else { return };
+                let queued = self.leave_trees(id);
+                if let Some(entity) = self.entities.get_mut(index) {
+                    entity.move_back(back);
+                }
+                if queued {
+                    self.join_trees(id);
+                }
             }
         }
-        self.aside_since = self.aside_since.saturating_sub(back);
-        if self.release_at != u64::MAX {
-            self.release_weights();
-        }
+        self.release_weights();
     }
 
     /// Charges hypervisor time to the guest that caused it while another one runs, and takes it off the runner's.

@@ -1,6 +1,6 @@
 //! Who may compete at all: adding and removing guests and vCPUs. The only part that allocates.
 
-use super::clock::Rate;
+use super::clock::{MOVE_AT, Rate};
 use super::entity::{Entity, Place};
 use super::tree::MAX_LEAVES;
 use super::vcpu::{State, Vcpu};
@@ -55,7 +55,7 @@ impl RunQueue {
             Some(free) => *free = entity,
             None => self.entities.push(entity),
         }
-        self.eligible.grow(index + 1);
+        self.candidates.grow(index + 1);
         self.early.grow(index + 1);
         self.recount();
         Ok(EntityId(id))
@@ -169,6 +169,6 @@ impl RunQueue {
         self.admitted = held.map(|entity| entity.rate.weight()).fold(0, u32::saturating_add);
         self.clock.rate = Rate::of(self.admitted);
         let leaving = self.entities.iter().filter(|entity| entity.place == Place::Leaving);
-        self.release_at = leaving.map(|entity| entity.start).min().unwrap_or(u64::MAX);
+        self.attend_at = leaving.map(|entity| entity.start).min().unwrap_or(MOVE_AT).min(MOVE_AT);
     }
 }

@@ -22,7 +22,7 @@ pub const MAX_STEP: u64 = 1 << 38;
 /// Where the clock stands when its base was moved.
 const AFTER_MOVE: u64 = 1 << 58;
 /// Where the base moves.
-const MOVE_AT: u64 = 1 << 61;
+pub const MOVE_AT: u64 = 1 << 61;
 /// Where a start stays when it would go further.
 pub const FARTHEST: u64 = (1 << 62) + (1 << 61);
 

@@ -13,10 +13,10 @@ pub enum Place {
     Free,
     /// None of its vCPUs wants the CPU.
     Asleep,
-    /// It waits, ahead of the clock: in the tree of those by start.
+    /// It waits: a candidate, in the tree by deadline.
+    Candidate,
+    /// It waits and was found ahead of the clock: in the tree by start, until the clock has reached it.
     Early,
-    /// It waits and is eligible: in the tree of those by deadline.
-    Eligible,
     /// It pays for what runs now; in no tree.
     Paying,
     /// It yielded and lets others go first until the next decision; in no tree.
@@ -95,6 +95,12 @@ impl Entity {
                 self.left = rest;
             }
         }
+    }
+
+    /// Length of its request in virtual time, with what its deadline is postponed by.
+    #[inline]
+    pub const fn span(&self) -> u64 {
+        self.deadline.wrapping_sub(self.start)
     }
 
     /// Takes `service`, at most [`MAX_STEP`], off its account.

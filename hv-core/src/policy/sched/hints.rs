@@ -51,6 +51,7 @@ impl RunQueue {
         }
         self.enqueue(donor);
         self.runner = target.0;
+        self.special = true;
         self.turn = Turn::Going;
         true
     }
@@ -70,6 +71,7 @@ impl RunQueue {
         }
         let end = now + self.params.extension;
         self.extended_to = Some(end);
+        self.special = true;
         self.slice_end = end;
         Some(end)
     }

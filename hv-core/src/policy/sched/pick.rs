@@ -2,8 +2,9 @@
 
 use super::entity::Place;
 use super::params::Request;
+use super::place::Front;
 use super::tree::{EMPTY, LEAF, is_before, leaf_of, word};
-use super::vcpu::{State, Vcpu};
+use super::vcpu::{ORDER_LIMIT, State, Vcpu};
 use super::{NONE, RunQueue, Slot, Turn};
 use crate::base::time::{Ticks, Tsc};
 
@@ -12,8 +13,11 @@ impl RunQueue {
     ///
     /// May be called at any time: a turn that is not over goes on.
     pub fn pick(&mut self, now: Tsc) -> Option<Slot> {
+        if self.turn == Turn::Yielded && !self.special && self.hand_over(now) {
+            return self.current();
+        }
         self.pass(now);
-        if self.is_unusual() {
+        if self.special {
             self.settle(now);
         }
         if self.turn == Turn::Going && self.runner != NONE && self.goes_on(now) {
@@ -24,18 +28,9 @@ impl RunQueue {
         self.current()
     }
 
-    /// Whether there is something to see to first.
-    #[inline]
-    const fn is_unusual(&self) -> bool {
-        self.aside != NONE || self.extended_to.is_some() || self.clock.now >= self.release_at
-    }
-
     /// Sees to what is left of earlier turns.
     #[cold]
     fn settle(&mut self, now: Tsc) {
-        if self.clock.now >= self.release_at {
-            self.release_weights();
-        }
         self.return_aside();
         if self.extended_to.is_some_and(|end| now >= end) {
             self.settle_extension(false, now);
@@ -74,8 +69,7 @@ impl RunQueue {
         }
         let own = word(entity.deadline, self.paying);
         self.catch_up();
-        self.promote();
-        !is_before(self.eligible.least(), own) && !self.sibling_is_urgent()
+        !matches!(self.front(own), Front::Eligible(_)) && !self.sibling_is_urgent()
     }
 
     /// Whether a waiting vCPU of the paying guest has a deadline, and none or a later one has the runner.
@@ -140,30 +134,19 @@ impl RunQueue {
                 self.join_trees(last);
             }
         }
-        let best = self.take_best(if skip { EMPTY } else { own });
+        let front = self.front(if skip { EMPTY } else { own });
         if skip && own != EMPTY {
-            return self.choose_past(own, best, now);
+            return self.choose_past(own, front, now);
         }
-        if best == EMPTY { NONE } else { leaf_of(best) }
-    }
-
-    /// Takes the best eligible entity out of its tree, given one that is in none.
-    #[inline]
-    fn take_best(&mut self, mut best: u64) -> u64 {
-        while self.is_reached(self.early.least()) {
-            let next = self.take_early(leaf_of(self.early.least()));
-            if is_before(next, best) {
-                self.make_eligible(best);
-                best = next;
-            } else {
-                self.make_eligible(next);
-            }
-        }
-        let least = self.eligible.least();
-        if is_before(least, best) {
-            self.make_eligible(best);
-            best = least;
-            self.eligible.clear(leaf_of(least));
+        let best = match front {
+            Front::Eligible(best) => best,
+            // Not reached: the clock has caught up with somebody.
+            Front::Ahead(first) if own == EMPTY => leaf_of(first),
+            Front::Ahead(_) | Front::Nobody => return if own == EMPTY { NONE } else { last },
+        };
+        self.leave_trees(best);
+        if own != EMPTY {
+            self.join_trees(last);
         }
         best
     }
@@ -173,29 +156,35 @@ impl RunQueue {
     /// Another eligible one runs. If there is none, the first that will be may run now, as far as this leaves it ahead of
     /// its share by no more than one request of its own: what it gets now it waits for later, and more than that nobody
     /// was promised to bear. Otherwise the yield has no effect.
-    fn choose_past(&mut self, own: u64, best: u64, now: Tsc) -> u16 {
+    fn choose_past(&mut self, own: u64, front: Front, now: Tsc) -> u16 {
         let last = leaf_of(own);
-        let mut chosen = best;
-        if best == EMPTY {
-            let early = self.early.least();
-            let Some(entity) = self.entities.get(usize::from(leaf_of(early))).filter(|_| early != EMPTY)
-            else {
-                return last;
-            };
+        let early = self.early.least();
+        let first = match front {
+            Front::Eligible(best) if !is_before(own, self.candidates.least()) => {
+                self.leave_trees(best);
+                self.join_trees(last);
+                return best;
+            }
+            Front::Eligible(best) => word(0, best),
+            Front::Ahead(first) => first.min(early),
+            Front::Nobody => early,
+        };
+        let chosen = leaf_of(first);
+        let Some(entity) = self.entities.get(usize::from(chosen)).filter(|_| first != EMPTY) else {
+            return last;
+        };
+        if !self.is_reached(entity.start) {
             let ahead = entity.rate.service(entity.start.saturating_sub(self.clock.now));
             if ahead.0 > entity.left.0 / 2 {
                 return last;
             }
             self.lent_until = Some(now + Ticks(entity.left.0 - ahead.0));
-            chosen = self.take_early(leaf_of(early));
-        } else if !is_before(own, best) {
-            self.make_eligible(own);
-            return leaf_of(best);
         }
+        self.leave_trees(chosen);
         self.aside = last;
         self.aside_since = self.clock.now;
         self.set_place(last, Place::Aside);
-        leaf_of(chosen)
+        chosen
     }
 
     /// Brings back the one that stood aside. The clock that passed meanwhile is not held against the others: its
@@ -234,6 +223,7 @@ impl RunQueue {
         self.paying = chosen;
         self.turn = Turn::Going;
         self.turn_start = now;
+        self.special = self.aside != NONE || self.lent_until.is_some();
         if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) {
             vcpu.state = State::Running;
             vcpu.stop_waiting(now);
@@ -246,7 +236,32 @@ impl RunQueue {
                 entity.order_floor = entity.order_floor.max(vcpu.order);
             }
         }
+        if self
+            .entities
+            .get(usize::from(chosen))
+            .is_some_and(|entity| entity.order_floor.0 >= ORDER_LIMIT / 2)
+        {
+            self.lower_orders(chosen);
+        }
         self.set_slice_end(now);
+    }
+
+    /// Lowers the services that order the vCPUs of a guest, before they leave their range. Once in years of running.
+    #[cold]
+    fn lower_orders(&mut self, index: u16) {
+        let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
+        let back = entity.order_floor.0;
+        entity.order_floor = Ticks(0);
+        for slot in &entity.members {
+            let Some(vcpu) = self.vcpus.get_mut(usize::from(*slot)).filter(|vcpu| vcpu.entity == index)
+            else {
+                continue;
+            };
+            vcpu.order.0 = vcpu.order.0.saturating_sub(back);
+            if vcpu.state == State::Waiting {
+                entity.waiting.put(vcpu.word());
+            }
+        }
     }
 
     /// Works out when the runner must be looked at: the end of its request, or when an earlier deadline can preempt it.
@@ -257,7 +272,7 @@ impl RunQueue {
     }
 
     #[inline]
-    fn decision(&self, now: Tsc) -> Tsc {
+    fn decision(&mut self, now: Tsc) -> Tsc {
         if let Some(end) = self.extended_to {
             return end;
         }
@@ -268,25 +283,34 @@ impl RunQueue {
         }
         let own = word(entity.deadline, self.paying);
         let preempts_from = (self.turn_start + self.params.min_turn).max(now);
-        if is_before(self.eligible.least(), own) || self.sibling_is_urgent() {
+        let mut next = self.early.least();
+        match self.front(own) {
+            Front::Eligible(_) => return end.min(preempts_from),
+            Front::Ahead(first) => next = next.min(first),
+            Front::Nobody if next.saturating_add(self.early_spans.shortest()) < own => {}
+            Front::Nobody => next = EMPTY,
+        }
+        if self.sibling_is_urgent() {
             end.min(preempts_from)
-        } else if self.early.least().saturating_add(self.early_spans.shortest()) < own {
-            end.min((now + self.until_next_eligible(entity.start)).max(preempts_from))
+        } else if next != EMPTY {
+            end.min((now + self.until_reached(next & !LEAF)).max(preempts_from))
         } else {
             end
         }
     }
 
-    /// Running time until the clock reaches the least start of those ahead of it. Where nobody waits behind it, the clock
-    /// runs with the runner's own start.
-    fn until_next_eligible(&self, runner: u64) -> Ticks {
-        let next = self.early.least() & !LEAF;
-        let mut wait = self.clock.rate.service(next.saturating_sub(self.clock.now));
-        if self.eligible.least() == EMPTY
-            && self.aside == NONE
+    /// Running time until the clock reaches a start, or earlier. Where nobody is eligible the clock runs with the runner's
+    /// own start.
+    #[cold]
+    fn until_reached(&self, start: u64) -> Ticks {
+        let mut wait = self.clock.rate.service(start.saturating_sub(self.clock.now));
+        let first = self.candidates.least();
+        let eligible = self.entities.get(usize::from(leaf_of(first))).filter(|_| first != EMPTY);
+        if self.aside == NONE
+            && eligible.is_none_or(|entity| !self.is_reached(entity.start))
             && let Some(paying) = self.entities.get(usize::from(self.paying))
         {
-            wait = wait.min(paying.rate.service(next.saturating_sub(runner)));
+            wait = wait.min(paying.rate.service(start.saturating_sub(paying.start)));
         }
         Ticks(wait.0.saturating_add(1))
     }
@@ -310,7 +334,7 @@ impl RunQueue {
                 self.join_trees(index);
             }
             // An urgent vCPU joins a guest that waits: an earlier turn, as long as it is not behind already.
-            Place::Early | Place::Eligible => {
+            Place::Early | Place::Candidate => {
                 let is_first = entity.waiting.least() == own;
                 if is_first && length < entity.left && entity.start >= self.clock.now {
                     self.leave_trees(index);

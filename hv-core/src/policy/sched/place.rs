@@ -1,9 +1,20 @@
 //! Where entities stand: in which tree, or in none.
 
 use super::entity::Place;
-use super::tree::{EMPTY, LEAF, leaf_of, word};
+use super::tree::{EMPTY, LEAF, is_before, leaf_of, word};
 use super::{NONE, RunQueue};
 use crate::base::time::Ticks;
+
+/// Who stands before a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Front {
+    /// No candidate with an earlier deadline.
+    Nobody,
+    /// The eligible one with the earliest deadline.
+    Eligible(u16),
+    /// No eligible one. The first candidate by deadline is also the first by start: its start, and its index as the leaf.
+    Ahead(u64),
+}
 
 impl RunQueue {
     /// Notes where an entity is.
@@ -20,18 +31,13 @@ impl RunQueue {
         start <= self.clock.now | LEAF
     }
 
-    /// Puts a runnable entity into the tree it belongs to.
+    /// Puts an entity among those that wait.
     #[inline]
     pub(super) fn join_trees(&mut self, index: u16) {
         let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
-        if entity.start <= self.clock.now | LEAF {
-            entity.place = Place::Eligible;
-            self.eligible.put(word(entity.deadline, index));
-        } else {
-            entity.place = Place::Early;
-            self.early.put(word(entity.start, index));
-            self.early_spans.add(entity.deadline.wrapping_sub(entity.start));
-        }
+        entity.place = Place::Candidate;
+        self.candidates.put(word(entity.deadline, index));
+        self.candidate_spans.add(entity.span());
     }
 
     /// Takes an entity out of its tree; says whether it was in any.
@@ -39,39 +45,88 @@ impl RunQueue {
     pub(super) fn leave_trees(&mut self, index: u16) -> bool {
         let Some(entity) = self.entities.get(usize::from(index)) else { return false };
         match entity.place {
-            Place::Eligible => self.eligible.clear(index),
+            Place::Candidate => {
+                self.candidates.clear(index);
+                self.candidate_spans.remove(entity.span());
+            }
             Place::Early => {
                 self.early.clear(index);
-                self.early_spans.remove(entity.deadline.wrapping_sub(entity.start));
+                self.early_spans.remove(entity.span());
             }
             Place::Free | Place::Asleep | Place::Paying | Place::Aside | Place::Leaving => return false,
         }
         true
     }
 
-    /// Takes an early entity out of its tree; returns its word by deadline.
-    #[inline]
-    pub(super) fn take_early(&mut self, index: u16) -> u64 {
-        self.early.clear(index);
-        let Some(entity) = self.entities.get(usize::from(index)) else { return EMPTY };
-        self.early_spans.remove(entity.deadline.wrapping_sub(entity.start));
-        word(entity.deadline, index)
+    /// Sets a candidate apart until the clock has reached it.
+    fn set_apart(&mut self, index: u16) {
+        self.leave_trees(index);
+        let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
+        entity.place = Place::Early;
+        self.early.put(word(entity.start, index));
+        self.early_spans.add(entity.span());
     }
 
-    /// Puts an entity that is in no tree among the eligible.
-    #[inline]
-    pub(super) fn make_eligible(&mut self, deadline: u64) {
-        if deadline != EMPTY {
-            self.eligible.put(deadline);
-            self.set_place(leaf_of(deadline), Place::Eligible);
+    /// Brings back those the clock has reached.
+    fn bring_back(&mut self) {
+        while self.is_reached(self.early.least()) {
+            let index = leaf_of(self.early.least());
+            self.leave_trees(index);
+            self.join_trees(index);
         }
     }
 
-    /// Moves those the clock has reached among the eligible.
-    pub(super) fn promote(&mut self) {
-        while self.is_reached(self.early.least()) {
-            let deadline = self.take_early(leaf_of(self.early.least()));
-            self.make_eligible(deadline);
+    /// Moves the clock up to the least start of the runnable: nobody is left to whom it would owe the time between.
+    ///
+    /// The first candidate is mostly eligible, and then there is nothing to do. If not, and none has a longer request, then
+    /// none has an earlier start either.
+    pub(super) fn catch_up(&mut self) {
+        if self.aside != NONE {
+            return;
+        }
+        self.bring_back();
+        let mut least = self.early.least() & !LEAF;
+        while let Some(entity) = self.entities.get(usize::from(leaf_of(self.candidates.least()))) {
+            if self.candidates.least() == EMPTY {
+                break;
+            }
+            if self.is_reached(entity.start) {
+                return;
+            }
+            if self.candidate_spans.longest() <= entity.span() {
+                least = least.min(entity.start);
+                break;
+            }
+            self.set_apart(leaf_of(self.candidates.least()));
+            least = self.early.least() & !LEAF;
+        }
+        if let Some(paying) = self.entities.get(usize::from(self.paying)) {
+            least = least.min(paying.start);
+        }
+        if least > self.clock.now && least <= EMPTY >> 1 {
+            self.clock.now = least;
+            self.bring_back();
+        }
+    }
+
+    /// Who stands before a request that ends at `own`; sets those apart that it finds ahead of the clock while others with
+    /// a longer request may be eligible.
+    #[inline]
+    pub(super) fn front(&mut self, own: u64) -> Front {
+        loop {
+            let first = self.candidates.least();
+            if !is_before(first, own) {
+                return Front::Nobody;
+            }
+            let index = leaf_of(first);
+            let Some(entity) = self.entities.get(usize::from(index)) else { return Front::Nobody };
+            if self.is_reached(entity.start) {
+                return Front::Eligible(index);
+            }
+            if self.candidate_spans.longest() <= entity.span() {
+                return Front::Ahead(word(entity.start, index));
+            }
+            self.set_apart(index);
         }
     }
 

@@ -1,25 +1,33 @@
-//! A lower bound for the requests of the entities that are ahead of the clock.
+//! Bounds for the requests of a set of entities: none is shorter, none is longer.
 //!
-//! None of them can preempt the runner unless its start, and so the least start, plus its request comes before the runner's
-//! deadline. Knowing the shortest request saves the timer in the usual case that none can. Requests are counted in classes by
-//! their highest bit; each class remembers its least since it was empty. Both changes are a few instructions.
+//! Where all guests ask alike, and most do, the order by deadline is the order by start. The bounds tell when that is so. Requests
+//! are counted in classes by their highest bit; each class remembers its extremes since it was empty, which are exact where
+//! all are equal and within a factor of two always.
 
 /// Counts by class.
 #[derive(Clone, Debug)]
 pub struct Spans {
-    count: [u16; 64],
-    least: [u64; 64],
+    classes: [Class; 64],
     /// Bit n: class n is not empty.
     occupied: u64,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Class {
+    count: u64,
+    shortest: u64,
+    longest: u64,
+}
+
+const EMPTY: Class = Class { count: 0, shortest: u64::MAX, longest: 0 };
+
 impl Spans {
     /// No requests.
     pub const fn new() -> Self {
-        Self { count: [0; 64], least: [u64::MAX; 64], occupied: 0 }
+        Self { classes: [EMPTY; 64], occupied: 0 }
     }
 
-    /// The class of a request; the mask keeps the index inside the arrays for any bit position.
+    /// The class of a request; the mask keeps the index inside the array for any bit position.
     #[inline]
     const fn class(span: u64) -> usize {
         (span | 1).ilog2() as usize & 63
@@ -28,29 +36,44 @@ impl Spans {
     /// Counts a request.
     #[inline]
     pub const fn add(&mut self, span: u64) {
-        let class = Self::class(span);
-        self.count[class] = self.count[class].wrapping_add(1);
-        self.occupied |= 1 << class;
-        if span < self.least[class] {
-            self.least[class] = span;
+        let index = Self::class(span);
+        self.occupied |= 1 << index;
+        let class = &mut self.classes[index];
+        class.count = class.count.wrapping_add(1);
+        if span < class.shortest {
+            class.shortest = span;
+        }
+        if span > class.longest {
+            class.longest = span;
         }
     }
 
     /// Forgets a request that was counted.
     #[inline]
     pub const fn remove(&mut self, span: u64) {
-        let class = Self::class(span);
-        self.count[class] = self.count[class].wrapping_sub(1);
-        if self.count[class] == 0 {
-            self.occupied &= !(1 << class);
-            self.least[class] = u64::MAX;
+        let index = Self::class(span);
+        let class = &mut self.classes[index];
+        class.count = class.count.wrapping_sub(1);
+        if class.count == 0 {
+            *class = EMPTY;
+            self.occupied &= !(1 << index);
         }
     }
 
     /// No counted request is shorter; `u64::MAX` when there is none.
     #[inline]
     pub const fn shortest(&self) -> u64 {
-        if self.occupied == 0 { u64::MAX } else { self.least[self.occupied.trailing_zeros() as usize & 63] }
+        if self.occupied == 0 {
+            u64::MAX
+        } else {
+            self.classes[self.occupied.trailing_zeros() as usize & 63].shortest
+        }
+    }
+
+    /// No counted request is longer; 0 when there is none.
+    #[inline]
+    pub const fn longest(&self) -> u64 {
+        if self.occupied == 0 { 0 } else { self.classes[self.occupied.ilog2() as usize & 63].longest }
     }
 }
 
@@ -72,10 +95,12 @@ mod tests {
                 } else {
                     spans.remove(held.swap_remove(which.index(held.len())));
                 }
-                match held.iter().min() {
-                    None => prop_assert_eq!(spans.shortest(), u64::MAX),
-                    Some(least) => prop_assert!(spans.shortest() <= *least && *least <= 2 * spans.shortest() + 1),
-                }
+                let (Some(least), Some(most)) = (held.iter().min(), held.iter().max()) else {
+                    prop_assert_eq!((spans.shortest(), spans.longest()), (u64::MAX, 0));
+                    continue;
+                };
+                prop_assert!(spans.shortest() <= *least && *least <= 2 * spans.shortest() + 1);
+                prop_assert!(*most <= spans.longest() && spans.longest() <= 2 * *most + 1);
             }
         }
     }

@@ -66,6 +66,14 @@ impl Tree {
         self.pairs.first().map_or(EMPTY, |top| top[1])
     }
 
+    /// Takes the smallest word out and returns it.
+    #[inline]
+    pub fn take_least(&mut self) -> u64 {
+        let least = self.least();
+        self.clear(leaf_of(least));
+        least
+    }
+
     /// What a leaf holds.
     fn get(&self, leaf: usize) -> u64 {
         let node = self.pairs.len() + leaf;
