@@ -21,6 +21,9 @@ mod spans;
 mod tree;
 mod vcpu;
 
+#[cfg(test)]
+mod theorem;
+
 use crate::base::time::{Ticks, Tsc};
 use alloc::vec::Vec;
 use clock::{Clock, MOVE_AT};
@@ -82,6 +85,29 @@ enum Turn {
     Yielded,
 }
 
+/// What the theorem rests on. Tests switch one off at a time and see the theorem fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Law {
+    /// A wake keeps debt.
+    KeepDebtAtWake,
+    /// A removed guest takes its debt along.
+    CarryDebt,
+    /// The weight of a removed guest stays admitted until its debt is passed.
+    HoldWeight,
+    /// One that is behind the clock keeps its deadline when it asks for less.
+    KeepDeadlineWhenBehind,
+    /// The clock that passes while one stands aside postpones its deadlines.
+    Postpone,
+    /// Nobody is let further ahead of the clock than one request.
+    BoundLead,
+    /// An earlier deadline preempts.
+    Preempt,
+    /// The clock stops for time debited to others.
+    StopClockForDebit,
+    /// Not a law: the short way of a simple yield, which must make no difference.
+    HandOver,
+}
+
 /// Everything one pCPU knows about who may run on it.
 #[derive(Clone, Debug)]
 pub struct RunQueue {
@@ -122,6 +148,8 @@ pub struct RunQueue {
     aside_since: u64,
     slice_end: Tsc,
     waiting: u32,
+    #[cfg(test)]
+    broken: Option<Law>,
 }
 
 impl RunQueue {
@@ -152,7 +180,23 @@ impl RunQueue {
             aside_since: 0,
             slice_end: Tsc::NEVER,
             waiting: 0,
+            #[cfg(test)]
+            broken: None,
         }
+    }
+
+    /// Whether a law is switched off, which only tests can.
+    #[cfg(test)]
+    fn is_broken(&self, law: Law) -> bool {
+        self.broken == Some(law)
+    }
+
+    /// Whether a law is switched off, which only tests can.
+    #[cfg(not(test))]
+    #[inline(always)]
+    #[expect(clippy::unused_self, reason = "the same call as under test")]
+    const fn is_broken(&self, _law: Law) -> bool {
+        false
     }
 
     /// The constants it was made with.

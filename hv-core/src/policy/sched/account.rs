@@ -4,7 +4,7 @@ use super::clock::MAX_STEP;
 use super::entity::Place;
 use super::params::Params;
 use super::vcpu::State;
-use super::{RunQueue, Slot, Usage};
+use super::{Law, RunQueue, Slot, Usage};
 use crate::base::time::{Ticks, Tsc};
 
 impl RunQueue {
@@ -109,7 +109,7 @@ impl RunQueue {
             runner.wait.0 = runner.wait.0.wrapping_add(cost.0);
         }
         self.charged_to = self.charged_to + cost;
-        if index == self.paying {
+        if index == self.paying || self.is_broken(Law::StopClockForDebit) {
             self.clock.advance(Ticks(cost.0.min(MAX_STEP)));
         } else if self.slice_end != Tsc::NEVER {
             self.slice_end = self.slice_end + cost;

@@ -4,7 +4,7 @@ use super::clock::{MOVE_AT, Rate};
 use super::entity::{Entity, Place};
 use super::tree::MAX_LEAVES;
 use super::vcpu::{State, Vcpu};
-use super::{EntityId, NONE, RunQueue, Slot};
+use super::{EntityId, Law, NONE, RunQueue, Slot};
 use crate::base::time::{Ticks, Tsc};
 use core::fmt;
 
@@ -47,7 +47,9 @@ impl RunQueue {
     pub fn add_entity_with(&mut self, weight: u32, carried: Carried) -> Result<EntityId, Full> {
         self.release_weights();
         let mut entity = Entity::new(weight, self.clock.now);
-        entity.charge_any(carried.debt);
+        if !self.is_broken(Law::CarryDebt) {
+            entity.charge_any(carried.debt);
+        }
         let index = self.entities.iter().position(|entity| entity.place == Place::Free);
         let index = index.unwrap_or(self.entities.len());
         let id = u16::try_from(index).ok().filter(|_| index < MAX_LEAVES - 1).ok_or(Full)?;
@@ -74,12 +76,13 @@ impl RunQueue {
             // Its vCPUs are gone, so a vCPU of another guest runs on what it had left: that one now pays for itself.
             self.stop_paying();
         }
+        let releases = self.is_broken(Law::HoldWeight);
         let Some(entity) = self.entities.get_mut(usize::from(id.0)) else { return Carried::default() };
         if entity.place != Place::Asleep {
             return Carried::default();
         }
         let debt = entity.debt(self.clock.now);
-        entity.place = Place::Leaving;
+        entity.place = if releases { Place::Free } else { Place::Leaving };
         entity.members.clear();
         self.release_weights();
         Carried { debt }

@@ -5,7 +5,7 @@ use super::params::Request;
 use super::place::Front;
 use super::tree::{EMPTY, LEAF, is_before, leaf_of, word};
 use super::vcpu::{ORDER_LIMIT, State, Vcpu};
-use super::{NONE, RunQueue, Slot, Turn};
+use super::{Law, NONE, RunQueue, Slot, Turn};
 use crate::base::time::{Ticks, Tsc};
 
 impl RunQueue {
@@ -13,7 +13,11 @@ impl RunQueue {
     ///
     /// May be called at any time: a turn that is not over goes on.
     pub fn pick(&mut self, now: Tsc) -> Option<Slot> {
-        if self.turn == Turn::Yielded && !self.special && self.hand_over(now) {
+        if self.turn == Turn::Yielded
+            && !self.special
+            && !self.is_broken(Law::HandOver)
+            && self.hand_over(now)
+        {
             return self.current();
         }
         self.pass(now);
@@ -175,10 +179,10 @@ impl RunQueue {
         };
         if !self.is_reached(entity.start) {
             let ahead = entity.rate.service(entity.start.saturating_sub(self.clock.now));
-            if ahead.0 > entity.left.0 / 2 {
+            if ahead.0 > entity.left.0 / 2 && !self.is_broken(Law::BoundLead) {
                 return last;
             }
-            self.lent_until = Some(now + Ticks(entity.left.0 - ahead.0));
+            self.lent_until = Some(now + Ticks(entity.left.0.saturating_sub(ahead.0)));
         }
         self.leave_trees(chosen);
         self.aside = last;
@@ -195,7 +199,8 @@ impl RunQueue {
             return;
         }
         let index = core::mem::replace(&mut self.aside, NONE);
-        let passed = self.clock.now.saturating_sub(self.aside_since);
+        let passed =
+            if self.is_broken(Law::Postpone) { 0 } else { self.clock.now.saturating_sub(self.aside_since) };
         if let Some(entity) = self.entities.get_mut(usize::from(index)) {
             entity.postponed = entity.postponed.wrapping_add(passed);
             entity.deadline = entity.deadline.wrapping_add(passed);
@@ -283,13 +288,15 @@ impl RunQueue {
         }
         let own = word(entity.deadline, self.paying);
         let preempts_from = (self.turn_start + self.params.min_turn).max(now);
-        let mut next = self.early.least();
-        match self.front(own) {
+        let front = self.front(own);
+        let early = self.early.least();
+        let next = match front {
+            _ if self.is_broken(Law::Preempt) => return end,
             Front::Eligible(_) => return end.min(preempts_from),
-            Front::Ahead(first) => next = next.min(first),
-            Front::Nobody if next.saturating_add(self.early_spans.shortest()) < own => {}
-            Front::Nobody => next = EMPTY,
-        }
+            Front::Ahead(first) => early.min(first),
+            Front::Nobody if early.saturating_add(self.early_spans.shortest()) < own => early,
+            Front::Nobody => EMPTY,
+        };
         if self.sibling_is_urgent() {
             end.min(preempts_from)
         } else if next != EMPTY {
@@ -318,6 +325,7 @@ impl RunQueue {
     /// Puts a woken vCPU into the queue.
     pub(super) fn enqueue_woken(&mut self, slot: u16, index: u16, request: Request, now: Tsc) {
         let length = Self::clamp(&self.params, request.length);
+        let forgets = self.is_broken(Law::KeepDebtAtWake);
         let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) else { return };
         vcpu.ask(request, length);
@@ -329,6 +337,9 @@ impl RunQueue {
         self.waiting += 1;
         match entity.place {
             Place::Asleep => {
+                if forgets {
+                    entity.start = 0;
+                }
                 entity.start = entity.start.max(self.clock.now);
                 self.issue(index, length);
                 self.join_trees(index);

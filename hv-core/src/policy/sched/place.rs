@@ -2,7 +2,7 @@
 
 use super::entity::Place;
 use super::tree::{EMPTY, LEAF, is_before, leaf_of, word};
-use super::{NONE, RunQueue};
+use super::{Law, NONE, RunQueue};
 use crate::base::time::Ticks;
 
 /// Who stands before a request.
@@ -76,6 +76,13 @@ impl RunQueue {
         }
     }
 
+    /// The least start of those set apart, `EMPTY` when there are none.
+    fn first_early(&self) -> u64 {
+        let first = self.early.least();
+        let entity = self.entities.get(usize::from(leaf_of(first))).filter(|_| first != EMPTY);
+        entity.map_or(EMPTY, |entity| entity.start)
+    }
+
     /// Moves the clock up to the least start of the runnable: nobody is left to whom it would owe the time between.
     ///
     /// The first candidate is mostly eligible, and then there is nothing to do. If not, and none has a longer request, then
@@ -85,7 +92,7 @@ impl RunQueue {
             return;
         }
         self.bring_back();
-        let mut least = self.early.least() & !LEAF;
+        let mut least = self.first_early();
         while let Some(entity) = self.entities.get(usize::from(leaf_of(self.candidates.least()))) {
             if self.candidates.least() == EMPTY {
                 break;
@@ -98,7 +105,7 @@ impl RunQueue {
                 break;
             }
             self.set_apart(leaf_of(self.candidates.least()));
-            least = self.early.least() & !LEAF;
+            least = self.first_early();
         }
         if let Some(paying) = self.entities.get(usize::from(self.paying)) {
             least = least.min(paying.start);
@@ -133,7 +140,11 @@ impl RunQueue {
     /// Issues a request of this length, clamped already, for an entity.
     #[inline]
     pub(super) fn issue(&mut self, index: u16, length: Ticks) {
+        let shorten = self.is_broken(Law::KeepDeadlineWhenBehind);
         if let Some(entity) = self.entities.get_mut(usize::from(index)) {
+            if shorten {
+                entity.deadline = entity.start;
+            }
             entity.issue(length, self.clock.now);
         }
     }
