@@ -12,17 +12,23 @@ mod account;
 mod admit;
 mod clock;
 mod entity;
+mod handover;
 mod hints;
 mod params;
 mod pick;
 mod place;
+mod spans;
 mod tree;
 mod vcpu;
 
+#[cfg(test)]
+mod theorem;
+
 use crate::base::time::{Ticks, Tsc};
 use alloc::vec::Vec;
-use clock::{Clock, Virtual};
+use clock::{Clock, MOVE_AT};
 use entity::Entity;
+use spans::Spans;
 use tree::Tree;
 use vcpu::{State, Vcpu};
 
@@ -79,6 +85,29 @@ enum Turn {
     Yielded,
 }
 
+/// What the theorem rests on. Tests switch one off at a time and see the theorem fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Law {
+    /// A wake keeps debt.
+    KeepDebtAtWake,
+    /// A removed guest takes its debt along.
+    CarryDebt,
+    /// The weight of a removed guest stays admitted until its debt is passed.
+    HoldWeight,
+    /// One that is behind the clock keeps its deadline when it asks for less.
+    KeepDeadlineWhenBehind,
+    /// The clock that passes while one stands aside postpones its deadlines.
+    Postpone,
+    /// Nobody is let further ahead of the clock than one request.
+    BoundLead,
+    /// An earlier deadline preempts.
+    Preempt,
+    /// The clock stops for time debited to others.
+    StopClockForDebit,
+    /// Not a law: the short way of a simple yield, which must make no difference.
+    HandOver,
+}
+
 /// Everything one pCPU knows about who may run on it.
 #[derive(Clone, Debug)]
 pub struct RunQueue {
@@ -91,14 +120,14 @@ pub struct RunQueue {
     free_slots: Vec<u16>,
     /// Sum of the weights of the admitted entities.
     admitted: u32,
-    /// When the clock has passed the debt of one that left, so that its weight can go.
-    release_at: Virtual,
-    /// Eligible waiting entities, by deadline.
-    eligible: Tree,
-    /// Waiting entities ahead of the clock, by start.
+    /// Where the clock has to be seen to: its base must move, or one that left has no debt any more.
+    attend_at: u64,
+    /// Waiting entities by deadline, but for those known to be ahead of the clock.
+    candidates: Tree,
+    candidate_spans: Spans,
+    /// Waiting entities that the clock has still to reach, by start. One gets here when it would have been chosen.
     early: Tree,
-    /// The same, by deadline: says whether one of them could preempt at all.
-    early_deadlines: Tree,
+    early_spans: Spans,
     /// The vCPU on the CPU.
     runner: u16,
     /// The vCPU on whose account it runs: another one after a directed yield.
@@ -106,6 +135,8 @@ pub struct RunQueue {
     /// The entity on whose account it runs.
     paying: u16,
     turn: Turn,
+    /// Whether the present turn is not of the usual kind: lent, extended, donated, or with somebody aside.
+    special: bool,
     /// When the present turn began.
     turn_start: Tsc,
     /// Set while the runner has its turn although it is ahead of the clock, because another one yielded: until when.
@@ -114,9 +145,11 @@ pub struct RunQueue {
     extended_to: Option<Tsc>,
     /// The entity that stands aside, and the clock when it stepped there.
     aside: u16,
-    aside_since: Virtual,
+    aside_since: u64,
     slice_end: Tsc,
     waiting: u32,
+    #[cfg(test)]
+    broken: Option<Law>,
 }
 
 impl RunQueue {
@@ -130,22 +163,40 @@ impl RunQueue {
             vcpus: Vec::new(),
             free_slots: Vec::new(),
             admitted: 0,
-            release_at: Virtual(u128::MAX),
-            eligible: Tree::new(),
+            attend_at: MOVE_AT,
+            candidates: Tree::new(),
+            candidate_spans: Spans::new(),
             early: Tree::new(),
-            early_deadlines: Tree::new(),
+            early_spans: Spans::new(),
             runner: NONE,
             payer: NONE,
             paying: NONE,
             turn: Turn::Going,
+            special: false,
             turn_start: Tsc(0),
             lent_until: None,
             extended_to: None,
             aside: NONE,
-            aside_since: Virtual(0),
+            aside_since: 0,
             slice_end: Tsc::NEVER,
             waiting: 0,
+            #[cfg(test)]
+            broken: None,
         }
+    }
+
+    /// Whether a law is switched off, which only tests can.
+    #[cfg(test)]
+    fn is_broken(&self, law: Law) -> bool {
+        self.broken == Some(law)
+    }
+
+    /// Whether a law is switched off, which only tests can.
+    #[cfg(not(test))]
+    #[inline(always)]
+    #[expect(clippy::unused_self, reason = "the same call as under test")]
+    const fn is_broken(&self, _law: Law) -> bool {
+        false
     }
 
     /// The constants it was made with.
@@ -173,7 +224,7 @@ impl RunQueue {
         self.waiting
     }
 
-    /// Makes a vCPU runnable. A vCPU that already is keeps the request it was queued with.
+    /// Makes a vCPU runnable. One that already is keeps the request it was queued with.
     pub fn wake(&mut self, slot: Slot, request: Request, now: Tsc) -> Wake {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return Wake::AlreadyRunnable };
         if vcpu.state != State::Asleep {
@@ -195,11 +246,14 @@ impl RunQueue {
         self.settle_extension(true, now);
         let runner = core::mem::replace(&mut self.runner, NONE);
         self.payer = NONE;
+        self.turn = Turn::Going;
         self.slice_end = Tsc::NEVER;
         let Some(vcpu) = self.vcpus.get_mut(usize::from(runner)) else { return };
         vcpu.state = State::Asleep;
         let entity = vcpu.entity;
         self.sleep_if_done(entity);
-        self.sleep_if_done(self.paying);
+        if self.paying != entity {
+            self.sleep_if_done(self.paying);
+        }
     }
 }

@@ -1,72 +1,94 @@
 //! Who pays: exact debit, in ticks.
 
-use super::clock::Virtual;
+use super::clock::MAX_STEP;
 use super::entity::Place;
 use super::params::Params;
-use super::tree::{EMPTY, leaf_of};
 use super::vcpu::State;
-use super::{NONE, RunQueue, Slot, Usage};
+use super::{Law, RunQueue, Slot, Usage};
 use crate::base::time::{Ticks, Tsc};
 
 impl RunQueue {
     /// Charges the runner, or whoever runs it on his account, up to `now`, and lets the virtual clock pass.
     #[inline]
     pub fn charge(&mut self, now: Tsc) {
-        let passed = now.since(self.charged_to);
-        if passed.0 != 0 {
-            self.charged_to = now;
-            self.clock.advance(passed);
-            if let Some(runner) = self.vcpus.get_mut(usize::from(self.runner)) {
-                runner.run.0 = runner.run.0.wrapping_add(passed.0);
-                if let Some(payer) = self.vcpus.get_mut(usize::from(self.payer)) {
-                    payer.order.0 = payer.order.0.wrapping_add(passed.0);
-                }
-                if let Some(entity) = self.entities.get_mut(usize::from(self.paying)) {
-                    entity.charge(passed);
-                }
-            }
-        }
+        self.pass(now);
         self.catch_up();
-        if self.clock.is_due() {
-            self.move_base();
-        }
     }
 
-    /// Moves the clock up to the least start of the runnable: nobody is left to whom it would owe the time between.
+    /// Charges; the clock only goes on.
     #[inline]
-    pub(super) fn catch_up(&mut self) {
-        if self.eligible.least() != EMPTY || self.aside != NONE {
+    pub(super) fn pass(&mut self, now: Tsc) {
+        let passed = now.since(self.charged_to);
+        if passed.0 == 0 {
             return;
         }
-        let mut least = Virtual(u128::MAX);
-        if let Some(entity) = self.entities.get(usize::from(self.paying)) {
-            if entity.start <= self.clock.now {
-                return;
-            }
-            least = entity.start;
-        }
-        let early = self.early.least();
-        if early != EMPTY
-            && let Some(entity) = self.entities.get(usize::from(leaf_of(early)))
-            && entity.start < least
-        {
-            least = entity.start;
-        }
-        if least.0 != u128::MAX && least > self.clock.now {
-            self.clock.now = least;
+        self.charged_to = now;
+        if passed.0 <= MAX_STEP {
+            self.pass_step(passed);
+        } else {
+            self.pass_long(passed);
         }
     }
 
-    /// Moves the base of the keys, and with it every key. Once in minutes to hours.
-    #[cold]
-    fn move_base(&mut self) {
-        self.clock.move_base();
-        for index in 0..self.entities.len() {
-            let Ok(index) = u16::try_from(index) else { return };
-            if self.leave_trees(index) {
-                self.join_trees(index);
+    #[inline]
+    fn pass_step(&mut self, passed: Ticks) {
+        self.clock.advance(passed);
+        if let Some(runner) = self.vcpus.get_mut(usize::from(self.runner)) {
+            runner.run.0 = runner.run.0.wrapping_add(passed.0);
+            runner.order.0 = runner.order.0.wrapping_add(passed.0);
+            if let Some(entity) = self.entities.get_mut(usize::from(self.paying)) {
+                entity.charge(passed);
+            }
+            if self.runner != self.payer {
+                self.move_order(passed);
             }
         }
+        if self.clock.now >= self.attend_at {
+            self.attend();
+        }
+    }
+
+    /// Lets the donor of a directed yield lose its place among its siblings, and not the one who runs.
+    #[cold]
+    fn move_order(&mut self, passed: Ticks) {
+        if let Some(runner) = self.vcpus.get_mut(usize::from(self.runner)) {
+            runner.order.0 = runner.order.0.wrapping_sub(passed.0);
+        }
+        if let Some(payer) = self.vcpus.get_mut(usize::from(self.payer)) {
+            payer.order.0 = payer.order.0.wrapping_add(passed.0);
+        }
+    }
+
+    /// More than a minute without an exit: only a lone vCPU runs that long.
+    #[cold]
+    fn pass_long(&mut self, passed: Ticks) {
+        let mut rest = passed.0;
+        while rest != 0 {
+            let step = rest.min(MAX_STEP);
+            self.pass_step(Ticks(step));
+            self.catch_up();
+            rest -= step;
+        }
+    }
+
+    /// Moves every virtual time with the base of the clock when that is due, and lets those go who have paid. Once in minutes
+    /// to hours.
+    #[cold]
+    fn attend(&mut self) {
+        if let Some(back) = self.clock.move_base() {
+            self.aside_since = self.aside_since.saturating_sub(back);
+            for index in 0..self.entities.len() {
+                let Ok(id) = u16::try_from(index) else { return };
+                let queued = self.leave_trees(id);
+                if let Some(entity) = self.entities.get_mut(index) {
+                    entity.move_back(back);
+                }
+                if queued {
+                    self.join_trees(id);
+                }
+            }
+        }
+        self.release_weights();
     }
 
     /// Charges hypervisor time to the guest that caused it while another one runs, and takes it off the runner's.
@@ -87,8 +109,8 @@ impl RunQueue {
             runner.wait.0 = runner.wait.0.wrapping_add(cost.0);
         }
         self.charged_to = self.charged_to + cost;
-        if index == self.paying {
-            self.clock.advance(cost);
+        if index == self.paying || self.is_broken(Law::StopClockForDebit) {
+            self.clock.advance(Ticks(cost.0.min(MAX_STEP)));
         } else if self.slice_end != Tsc::NEVER {
             self.slice_end = self.slice_end + cost;
             self.turn_start = self.turn_start + cost;
@@ -97,7 +119,7 @@ impl RunQueue {
         }
         let queued = self.leave_trees(index);
         let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
-        entity.charge(cost);
+        entity.charge_any(cost);
         if queued {
             if entity.left.0 == 0 {
                 self.issue_next(index);
@@ -122,13 +144,13 @@ impl RunQueue {
     /// Service an entity is owed, in ticks. One that sleeps is owed nothing, but may owe.
     fn lag(&self, index: u16) -> i64 {
         let Some(entity) = self.entities.get(usize::from(index)) else { return 0 };
-        let owed = entity.rate.service(self.clock.now.0.saturating_sub(entity.start.0));
-        let owes = entity.rate.service(entity.start.0.saturating_sub(self.clock.now.0));
+        let owes = entity.debt(self.clock.now);
         if owes.0 > 0 {
             i64::try_from(owes.0).map_or(i64::MIN, |owes| -owes)
         } else if entity.place == Place::Asleep {
             0
         } else {
+            let owed = entity.rate.service(self.clock.now.saturating_sub(entity.start));
             i64::try_from(owed.0).unwrap_or(i64::MAX)
         }
     }

@@ -1,11 +1,10 @@
 //! Who may compete at all: adding and removing guests and vCPUs. The only part that allocates.
 
-use super::clock::{Rate, Virtual};
+use super::clock::{MOVE_AT, Rate};
 use super::entity::{Entity, Place};
-use super::params::Request;
 use super::tree::MAX_LEAVES;
 use super::vcpu::{State, Vcpu};
-use super::{EntityId, NONE, RunQueue, Slot};
+use super::{EntityId, Law, NONE, RunQueue, Slot};
 use crate::base::time::{Ticks, Tsc};
 use core::fmt;
 
@@ -47,9 +46,10 @@ impl RunQueue {
     /// [`Full`] beyond 1,023 entities.
     pub fn add_entity_with(&mut self, weight: u32, carried: Carried) -> Result<EntityId, Full> {
         self.release_weights();
-        let rate = Rate::of(weight);
-        let start = Virtual(self.clock.now.0.saturating_add(rate.span(carried.debt)));
-        let entity = Entity::new(weight, start);
+        let mut entity = Entity::new(weight, self.clock.now);
+        if !self.is_broken(Law::CarryDebt) {
+            entity.charge_any(carried.debt);
+        }
         let index = self.entities.iter().position(|entity| entity.place == Place::Free);
         let index = index.unwrap_or(self.entities.len());
         let id = u16::try_from(index).ok().filter(|_| index < MAX_LEAVES - 1).ok_or(Full)?;
@@ -57,9 +57,8 @@ impl RunQueue {
             Some(free) => *free = entity,
             None => self.entities.push(entity),
         }
-        for tree in [&mut self.eligible, &mut self.early, &mut self.early_deadlines] {
-            tree.grow(index + 1);
-        }
+        self.candidates.grow(index + 1);
+        self.early.grow(index + 1);
         self.recount();
         Ok(EntityId(id))
     }
@@ -77,13 +76,13 @@ impl RunQueue {
             // Its vCPUs are gone, so a vCPU of another guest runs on what it had left: that one now pays for itself.
             self.stop_paying();
         }
-        let clock = self.clock.now;
+        let releases = self.is_broken(Law::HoldWeight);
         let Some(entity) = self.entities.get_mut(usize::from(id.0)) else { return Carried::default() };
         if entity.place != Place::Asleep {
             return Carried::default();
         }
-        let debt = entity.rate.service(entity.start.0.saturating_sub(clock.0));
-        entity.place = Place::Leaving;
+        let debt = entity.debt(self.clock.now);
+        entity.place = if releases { Place::Free } else { Place::Leaving };
         entity.members.clear();
         self.release_weights();
         Carried { debt }
@@ -97,7 +96,7 @@ impl RunQueue {
     pub fn add_vcpu(&mut self, id: EntityId) -> Result<Slot, Full> {
         let index = self.free_slots.last().copied().map_or(self.vcpus.len(), usize::from);
         let slot = u16::try_from(index).ok().filter(|_| index < MAX_SLOTS).ok_or(Full)?;
-        let request = Request::default_for(&self.params);
+        let length = self.params.default_request;
         let now = self.charged_to;
         let vcpus = &mut self.vcpus;
         let entity = self.entities.get_mut(usize::from(id.0)).ok_or(Full)?;
@@ -117,7 +116,7 @@ impl RunQueue {
             None => entity.members.push(slot),
         }
         entity.waiting.grow(leaf + 1);
-        let vcpu = Vcpu::new(id.0, leaf_id, request, entity.order_floor, now);
+        let vcpu = Vcpu::new(id.0, leaf_id, length, entity.order_floor, now);
         match vcpus.get_mut(index) {
             Some(free) => *free = vcpu,
             None => vcpus.push(vcpu),
@@ -160,7 +159,7 @@ impl RunQueue {
     pub(super) fn release_weights(&mut self) {
         let clock = self.clock.now;
         for entity in &mut self.entities {
-            if entity.place == Place::Leaving && entity.start <= clock {
+            if entity.place == Place::Leaving && entity.start <= clock && entity.beyond.0 == 0 {
                 entity.place = Place::Free;
             }
         }
@@ -173,6 +172,6 @@ impl RunQueue {
         self.admitted = held.map(|entity| entity.rate.weight()).fold(0, u32::saturating_add);
         self.clock.rate = Rate::of(self.admitted);
         let leaving = self.entities.iter().filter(|entity| entity.place == Place::Leaving);
-        self.release_at = leaving.map(|entity| entity.start).min().unwrap_or(Virtual(u128::MAX));
+        self.attend_at = leaving.map(|entity| entity.start).min().unwrap_or(MOVE_AT).min(MOVE_AT);
     }
 }

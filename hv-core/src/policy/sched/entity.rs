@@ -1,21 +1,22 @@
 //! One guest on one CPU: what competes for it.
 
-use super::clock::{Clock, Rate, Virtual};
+use super::clock::{FARTHEST, MAX_STEP, Rate};
 use super::tree::Tree;
 use crate::base::time::Ticks;
 use alloc::vec::Vec;
 
 /// Where an entity is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Place {
     /// The index is free.
     Free,
     /// None of its vCPUs wants the CPU.
     Asleep,
-    /// It waits, ahead of the clock: in the trees by start and by deadline of those that are early.
+    /// It waits: a candidate, in the tree by deadline.
+    Candidate,
+    /// It waits and was found ahead of the clock: in the tree by start, until the clock has reached it.
     Early,
-    /// It waits and is eligible: in the tree by deadline.
-    Eligible,
     /// It pays for what runs now; in no tree.
     Paying,
     /// It yielded and lets others go first until the next decision; in no tree.
@@ -26,20 +27,23 @@ pub enum Place {
 
 /// One entity.
 #[derive(Clone, Debug)]
+#[repr(align(128))]
 pub struct Entity {
     /// Where it is.
     pub place: Place,
     /// Its weight.
     pub rate: Rate,
     /// S while it waits and v while it runs: its service divided by its weight, raised at wake to the clock.
-    pub start: Virtual,
+    pub start: u64,
     /// End of its request in virtual time.
-    pub deadline: Virtual,
+    pub deadline: u64,
     /// How far its deadlines are postponed, because the clock went on while it stood aside.
-    pub postponed: u128,
+    pub postponed: u64,
     /// What is left of its request.
     pub left: Ticks,
-    /// Its waiting vCPUs, by [`super::vcpu::Vcpu::key`].
+    /// Debt that `start` cannot hold.
+    pub beyond: Ticks,
+    /// Its waiting vCPUs, by [`super::vcpu::Vcpu::word`].
     pub waiting: Tree,
     /// Slot of each leaf of `waiting`.
     pub members: Vec<u16>,
@@ -48,15 +52,16 @@ pub struct Entity {
 }
 
 impl Entity {
-    /// An entity without vCPUs.
-    pub fn new(weight: u32, start: Virtual) -> Self {
+    /// An entity without vCPUs that starts at the clock.
+    pub fn new(weight: u32, clock: u64) -> Self {
         Self {
             place: Place::Asleep,
             rate: Rate::of(weight),
-            start,
-            deadline: start,
+            start: clock,
+            deadline: clock,
             postponed: 0,
             left: Ticks(0),
+            beyond: Ticks(0),
             waiting: Tree::new(),
             members: Vec::new(),
             order_floor: Ticks(0),
@@ -64,33 +69,76 @@ impl Entity {
     }
 
     /// Issues a request of `length` from where it stands.
-    ///
-    /// One that is behind the clock may not move its deadline forward by asking again for less: it would be served
-    /// in a burst, before others whose requests the clock has promised since. It keeps the old deadline, and with it
-    /// a request as long as it takes to get there.
     #[inline]
-    pub fn issue(&mut self, length: Ticks, clock: &Clock) {
-        let span = self.rate.span(length);
-        if self.start >= clock.now {
-            self.postponed = 0;
-            self.deadline = Virtual(self.start.0.wrapping_add(span));
-            self.left = length;
-            return;
+    pub const fn issue(&mut self, length: Ticks, clock: u64) {
+        if self.start < clock {
+            return self.issue_behind(length);
         }
-        let from = self.start.0.wrapping_add(self.postponed);
-        let natural = Virtual(from.wrapping_add(span));
+        self.postponed = 0;
+        self.deadline = self.start.wrapping_add(self.rate.span(length));
+        self.left = length;
+    }
+
+    /// Issues a request although it is behind the clock.
+    ///
+    /// It may not move its deadline forward by asking again for less: it would be served in a burst, before others whose
+    /// requests the clock has promised since. It keeps the old deadline, and with it a request as long as it takes to get there.
+    const fn issue_behind(&mut self, length: Ticks) {
+        let from = self.start.wrapping_add(self.postponed);
+        let natural = from.wrapping_add(self.rate.span(length));
+        self.left = length;
         if natural >= self.deadline {
             self.deadline = natural;
-            self.left = length;
         } else {
-            self.left = self.rate.service(self.deadline.0.saturating_sub(from)).max(length);
+            let rest = self.rate.service(self.deadline - from);
+            if rest.0 > length.0 {
+                self.left = rest;
+            }
         }
     }
 
-    /// Takes `service` off its account.
+    /// Length of its request in virtual time, with what its deadline is postponed by.
     #[inline]
-    pub const fn charge(&mut self, service: Ticks) {
-        self.start.0 = self.start.0.wrapping_add(self.rate.span(service));
-        self.left = Ticks(self.left.0.saturating_sub(service.0));
+    pub const fn span(&self) -> u64 {
+        self.deadline.wrapping_sub(self.start)
+    }
+
+    /// Takes `service`, at most [`MAX_STEP`], off its account.
+    #[inline]
+    pub fn charge(&mut self, service: Ticks) {
+        let start = self.start.wrapping_add(self.rate.span(service));
+        if start > FARTHEST {
+            self.beyond.0 = self.beyond.0.saturating_add(service.0);
+        } else {
+            self.start = start;
+        }
+        self.left.0 = self.left.0.saturating_sub(service.0);
+    }
+
+    /// Takes any `service` off its account, in steps.
+    pub fn charge_any(&mut self, service: Ticks) {
+        let step = service.0.min(MAX_STEP);
+        self.charge(Ticks(step));
+        if service.0 > step {
+            self.beyond.0 = self.beyond.0.saturating_add(service.0 - step);
+        }
+    }
+
+    /// Moves with the clock's base, and takes in what was beyond.
+    pub fn move_back(&mut self, back: u64) {
+        self.start = self.start.saturating_sub(back);
+        self.deadline = self.deadline.saturating_sub(back).max(self.start);
+        let beyond = core::mem::take(&mut self.beyond);
+        if beyond.0 != 0 {
+            let left = self.left;
+            self.charge_any(beyond);
+            self.left = left;
+        }
+    }
+
+    /// Service it had ahead of the clock.
+    pub const fn debt(&self, clock: u64) -> Ticks {
+        let held = self.rate.service(self.start.saturating_sub(clock));
+        Ticks(held.0.saturating_add(self.beyond.0))
     }
 }

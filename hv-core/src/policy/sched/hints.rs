@@ -12,12 +12,14 @@ impl RunQueue {
     /// vCPU is skipped once; where its guest has no other vCPU waiting, so is the guest.
     #[inline]
     pub fn yield_current(&mut self, request: Request, now: Tsc) {
-        self.charge(now);
-        self.settle_extension(true, now);
         let length = Self::clamp(&self.params, request.length);
         let Some(vcpu) = self.vcpus.get_mut(usize::from(self.runner)) else { return };
-        vcpu.request = Request { length, deadline: request.deadline };
+        vcpu.ask(request, length);
+        if self.extended_to.is_some() {
+            self.settle_extension(true, now);
+        }
         if self.waiting == 0 {
+            self.charge(now);
             self.issue(self.paying, length);
         } else {
             self.turn = Turn::Yielded;
@@ -37,7 +39,7 @@ impl RunQueue {
         self.settle_extension(true, now);
         if let Some(vcpu) = self.vcpus.get_mut(usize::from(target.0)) {
             vcpu.state = State::Running;
-            vcpu.wait.0 = vcpu.wait.0.wrapping_add(now.since(vcpu.since).0);
+            vcpu.stop_waiting(now);
             vcpu.switches = vcpu.switches.wrapping_add(1);
             if let Some(entity) = self.entities.get_mut(usize::from(vcpu.entity)) {
                 entity.waiting.clear(vcpu.leaf);
@@ -49,6 +51,7 @@ impl RunQueue {
         }
         self.enqueue(donor);
         self.runner = target.0;
+        self.special = true;
         self.turn = Turn::Going;
         true
     }
@@ -68,6 +71,7 @@ impl RunQueue {
         }
         let end = now + self.params.extension;
         self.extended_to = Some(end);
+        self.special = true;
         self.slice_end = end;
         Some(end)
     }

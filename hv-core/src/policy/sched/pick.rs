@@ -1,11 +1,11 @@
 //! Who runs next, and until when.
 
-use super::clock::Virtual;
 use super::entity::Place;
 use super::params::Request;
-use super::tree::{EMPTY, key_of, leaf_of, word};
-use super::vcpu::{State, Vcpu};
-use super::{NONE, RunQueue, Slot, Turn};
+use super::place::Front;
+use super::tree::{EMPTY, LEAF, is_before, leaf_of, word};
+use super::vcpu::{ORDER_LIMIT, State, Vcpu};
+use super::{Law, NONE, RunQueue, Slot, Turn};
 use crate::base::time::{Ticks, Tsc};
 
 impl RunQueue {
@@ -13,28 +13,47 @@ impl RunQueue {
     ///
     /// May be called at any time: a turn that is not over goes on.
     pub fn pick(&mut self, now: Tsc) -> Option<Slot> {
-        self.charge(now);
-        if self.clock.now >= self.release_at {
-            self.release_weights();
-        }
-        self.return_aside();
-        if self.runner != NONE && self.turn == Turn::Going && self.goes_on(now) {
-            self.set_slice_end(now);
+        if self.turn == Turn::Yielded
+            && !self.special
+            && !self.is_broken(Law::HandOver)
+            && self.hand_over(now)
+        {
             return self.current();
         }
-        self.settle_extension(false, now);
+        self.pass(now);
+        if self.special {
+            self.settle(now);
+        }
+        if self.turn == Turn::Going && self.runner != NONE && self.goes_on(now) {
+            self.set_slice_end(now);
+        } else {
+            self.switch(now);
+        }
+        self.current()
+    }
+
+    /// Sees to what is left of earlier turns.
+    #[cold]
+    fn settle(&mut self, now: Tsc) {
+        self.return_aside();
+        if self.extended_to.is_some_and(|end| now >= end) {
+            self.settle_extension(false, now);
+        }
+    }
+
+    /// Takes the CPU from the runner, if there is one, and gives it to the next.
+    fn switch(&mut self, now: Tsc) {
         let previous = self.runner;
-        let yielded = self.turn == Turn::Yielded && previous != NONE;
-        let on_own_account = self.payer == previous;
+        let yielded = self.turn == Turn::Yielded;
+        let donated = self.payer != previous;
         self.put_back(previous, yielded, now);
         let skipped = if yielded { previous } else { NONE };
-        let chosen = self.choose(skipped, on_own_account, now);
+        let chosen = self.choose(skipped, donated, now);
         let slot = self.take_vcpu(chosen, skipped);
         if skipped != NONE && slot != skipped {
             self.enqueue(skipped);
         }
         self.install(chosen, slot, previous, now);
-        self.current()
     }
 
     /// Whether the turn of the runner is not over yet.
@@ -52,9 +71,9 @@ impl RunQueue {
         if now < self.turn_start + self.params.min_turn {
             return true;
         }
-        let deadline = self.clock.key(entity.deadline);
-        self.promote();
-        key_of(self.eligible.least()) >= deadline && !self.sibling_is_urgent()
+        let own = word(entity.deadline, self.paying);
+        self.catch_up();
+        !matches!(self.front(own), Front::Eligible(_)) && !self.sibling_is_urgent()
     }
 
     /// Whether a waiting vCPU of the paying guest has a deadline, and none or a later one has the runner.
@@ -62,10 +81,7 @@ impl RunQueue {
         let Some(runner) = self.vcpus.get(usize::from(self.runner)) else { return false };
         let Some(entity) = self.entities.get(usize::from(self.paying)) else { return false };
         let least = entity.waiting.least();
-        self.payer == self.runner
-            && least != EMPTY
-            && Vcpu::key_has_deadline(key_of(least))
-            && key_of(least) < runner.key()
+        Vcpu::has_deadline(least) && is_before(least, runner.word()) && self.payer == self.runner
     }
 
     /// Takes the CPU from the runner. One that yielded is not put into its tree yet: it is skipped once.
@@ -87,26 +103,25 @@ impl RunQueue {
     pub(super) fn enqueue(&mut self, slot: u16) {
         let Some(vcpu) = self.vcpus.get(usize::from(slot)) else { return };
         if let Some(entity) = self.entities.get_mut(usize::from(vcpu.entity)) {
-            entity.waiting.put(word(vcpu.key(), vcpu.leaf));
+            entity.waiting.put(vcpu.word());
         }
     }
 
     /// Chooses the entity: the earliest deadline among the eligible. The one that paid last competes without being put
     /// into a tree first, and wins ties.
     #[inline]
-    fn choose(&mut self, skipped: u16, on_own_account: bool, now: Tsc) -> u16 {
+    fn choose(&mut self, skipped: u16, donated: bool, now: Tsc) -> u16 {
         let lent = self.lent_until.take().is_some();
         let last = self.paying;
         let mut stands = false;
         let mut skip = false;
         if let Some(entity) = self.entities.get(usize::from(last)) {
-            let siblings = entity.waiting.least() != EMPTY;
-            let holds_skipped = self.vcpus.get(usize::from(skipped)).is_some_and(|vcpu| vcpu.entity == last);
-            if !siblings && !holds_skipped {
-                self.fall_asleep(last);
-            } else if holds_skipped && on_own_account {
-                skip = !siblings;
+            let alone = entity.waiting.least() == EMPTY;
+            if skipped != NONE && !donated {
+                skip = alone;
                 self.issue_for(last, skipped);
+            } else if alone {
+                self.leave_or_hold(last, skipped);
             } else if entity.left.0 == 0 {
                 self.issue_next(last);
             } else {
@@ -117,41 +132,25 @@ impl RunQueue {
         let last = core::mem::replace(&mut self.paying, NONE);
         let mut own = EMPTY;
         if let Some(entity) = self.entities.get(usize::from(last)) {
-            if stands || self.clock.key(entity.start) <= self.clock.key(self.clock.now) {
-                own = word(self.clock.key(entity.deadline), last);
+            if stands || self.is_reached(entity.start) {
+                own = word(entity.deadline, last);
             } else {
                 self.join_trees(last);
             }
         }
-        let best = self.take_best(if skip { EMPTY } else { own });
-        if !skip || own == EMPTY {
-            return if best == EMPTY { NONE } else { leaf_of(best) };
+        let front = self.front(if skip { EMPTY } else { own });
+        if skip && own != EMPTY {
+            return self.choose_past(own, front, now);
         }
-        self.choose_past(own, best, now)
-    }
-
-    /// Takes the best eligible entity out of its tree, given one that is in none.
-    #[inline]
-    fn take_best(&mut self, mut best: u64) -> u64 {
-        let clock = self.clock.key(self.clock.now);
-        loop {
-            let least = self.early.least();
-            if least == EMPTY || key_of(least) > clock {
-                break;
-            }
-            let next = self.take_early(leaf_of(least));
-            if key_of(next) < key_of(best) {
-                self.make_eligible(best);
-                best = next;
-            } else {
-                self.make_eligible(next);
-            }
-        }
-        let least = self.eligible.least();
-        if key_of(least) < key_of(best) {
-            self.make_eligible(best);
-            best = least;
-            self.eligible.clear(leaf_of(least));
+        let best = match front {
+            Front::Eligible(best) => best,
+            // Not reached: the clock has caught up with somebody.
+            Front::Ahead(first) if own == EMPTY => leaf_of(first),
+            Front::Ahead(_) | Front::Nobody => return if own == EMPTY { NONE } else { last },
+        };
+        self.leave_trees(best);
+        if own != EMPTY {
+            self.join_trees(last);
         }
         best
     }
@@ -161,29 +160,35 @@ impl RunQueue {
     /// Another eligible one runs. If there is none, the first that will be may run now, as far as this leaves it ahead of
     /// its share by no more than one request of its own: what it gets now it waits for later, and more than that nobody
     /// was promised to bear. Otherwise the yield has no effect.
-    fn choose_past(&mut self, own: u64, best: u64, now: Tsc) -> u16 {
+    fn choose_past(&mut self, own: u64, front: Front, now: Tsc) -> u16 {
         let last = leaf_of(own);
-        let mut chosen = best;
-        if best == EMPTY {
-            let early = self.early.least();
-            let Some(entity) = self.entities.get(usize::from(leaf_of(early))).filter(|_| early != EMPTY)
-            else {
-                return last;
-            };
-            let ahead = entity.rate.service(entity.start.0.saturating_sub(self.clock.now.0));
-            if ahead.0 > entity.left.0 / 2 {
+        let early = self.early.least();
+        let first = match front {
+            Front::Eligible(best) if !is_before(own, self.candidates.least()) => {
+                self.leave_trees(best);
+                self.join_trees(last);
+                return best;
+            }
+            Front::Eligible(best) => word(0, best),
+            Front::Ahead(first) => first.min(early),
+            Front::Nobody => early,
+        };
+        let chosen = leaf_of(first);
+        let Some(entity) = self.entities.get(usize::from(chosen)).filter(|_| first != EMPTY) else {
+            return last;
+        };
+        if !self.is_reached(entity.start) {
+            let ahead = entity.rate.service(entity.start.saturating_sub(self.clock.now));
+            if ahead.0 > entity.left.0 / 2 && !self.is_broken(Law::BoundLead) {
                 return last;
             }
-            self.lent_until = Some(now + Ticks(entity.left.0 - ahead.0));
-            chosen = self.take_early(leaf_of(early));
-        } else if key_of(best) <= key_of(own) {
-            self.make_eligible(own);
-            return leaf_of(best);
+            self.lent_until = Some(now + Ticks(entity.left.0.saturating_sub(ahead.0)));
         }
+        self.leave_trees(chosen);
         self.aside = last;
         self.aside_since = self.clock.now;
         self.set_place(last, Place::Aside);
-        leaf_of(chosen)
+        chosen
     }
 
     /// Brings back the one that stood aside. The clock that passed meanwhile is not held against the others: its
@@ -194,10 +199,11 @@ impl RunQueue {
             return;
         }
         let index = core::mem::replace(&mut self.aside, NONE);
-        let passed = self.clock.now.0.saturating_sub(self.aside_since.0);
+        let passed =
+            if self.is_broken(Law::Postpone) { 0 } else { self.clock.now.saturating_sub(self.aside_since) };
         if let Some(entity) = self.entities.get_mut(usize::from(index)) {
             entity.postponed = entity.postponed.wrapping_add(passed);
-            entity.deadline = Virtual(entity.deadline.0.wrapping_add(passed));
+            entity.deadline = entity.deadline.wrapping_add(passed);
         }
         self.join_trees(index);
     }
@@ -222,9 +228,10 @@ impl RunQueue {
         self.paying = chosen;
         self.turn = Turn::Going;
         self.turn_start = now;
+        self.special = self.aside != NONE || self.lent_until.is_some();
         if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) {
             vcpu.state = State::Running;
-            vcpu.wait.0 = vcpu.wait.0.wrapping_add(now.since(vcpu.since).0);
+            vcpu.stop_waiting(now);
             if slot != previous {
                 vcpu.switches = vcpu.switches.wrapping_add(1);
             }
@@ -234,7 +241,32 @@ impl RunQueue {
                 entity.order_floor = entity.order_floor.max(vcpu.order);
             }
         }
+        if self
+            .entities
+            .get(usize::from(chosen))
+            .is_some_and(|entity| entity.order_floor.0 >= ORDER_LIMIT / 2)
+        {
+            self.lower_orders(chosen);
+        }
         self.set_slice_end(now);
+    }
+
+    /// Lowers the services that order the vCPUs of a guest, before they leave their range. Once in years of running.
+    #[cold]
+    fn lower_orders(&mut self, index: u16) {
+        let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
+        let back = entity.order_floor.0;
+        entity.order_floor = Ticks(0);
+        for slot in &entity.members {
+            let Some(vcpu) = self.vcpus.get_mut(usize::from(*slot)).filter(|vcpu| vcpu.entity == index)
+            else {
+                continue;
+            };
+            vcpu.order.0 = vcpu.order.0.saturating_sub(back);
+            if vcpu.state == State::Waiting {
+                entity.waiting.put(vcpu.word());
+            }
+        }
     }
 
     /// Works out when the runner must be looked at: the end of its request, or when an earlier deadline can preempt it.
@@ -245,7 +277,7 @@ impl RunQueue {
     }
 
     #[inline]
-    fn decision(&self, now: Tsc) -> Tsc {
+    fn decision(&mut self, now: Tsc) -> Tsc {
         if let Some(end) = self.extended_to {
             return end;
         }
@@ -254,27 +286,38 @@ impl RunQueue {
         if let Some(lent) = self.lent_until {
             end = end.min(lent);
         }
-        let deadline = self.clock.key(entity.deadline);
+        let own = word(entity.deadline, self.paying);
         let preempts_from = (self.turn_start + self.params.min_turn).max(now);
-        if key_of(self.eligible.least()) < deadline || self.sibling_is_urgent() {
+        let front = self.front(own);
+        let early = self.early.least();
+        let next = match front {
+            _ if self.is_broken(Law::Preempt) => return end,
+            Front::Eligible(_) => return end.min(preempts_from),
+            Front::Ahead(first) => early.min(first),
+            Front::Nobody if early.saturating_add(self.early_spans.shortest()) < own => early,
+            Front::Nobody => EMPTY,
+        };
+        if self.sibling_is_urgent() {
             end.min(preempts_from)
-        } else if key_of(self.early_deadlines.least()) < deadline {
-            end.min((now + self.until_next_eligible(entity.start)).max(preempts_from))
+        } else if next != EMPTY {
+            end.min((now + self.until_reached(next & !LEAF)).max(preempts_from))
         } else {
             end
         }
     }
 
-    /// Running time until the clock reaches the least start of those ahead of it. Where nobody waits behind it, the clock
-    /// runs with the runner's own start.
-    fn until_next_eligible(&self, runner: Virtual) -> Ticks {
-        let Some(next) = self.entities.get(usize::from(leaf_of(self.early.least()))) else { return Ticks(0) };
-        let mut wait = self.clock.rate.service(next.start.0.saturating_sub(self.clock.now.0));
-        if self.eligible.least() == EMPTY
-            && self.aside == NONE
+    /// Running time until the clock reaches a start, or earlier. Where nobody is eligible the clock runs with the runner's
+    /// own start.
+    #[cold]
+    fn until_reached(&self, start: u64) -> Ticks {
+        let mut wait = self.clock.rate.service(start.saturating_sub(self.clock.now));
+        let first = self.candidates.least();
+        let eligible = self.entities.get(usize::from(leaf_of(first))).filter(|_| first != EMPTY);
+        if self.aside == NONE
+            && eligible.is_none_or(|entity| !self.is_reached(entity.start))
             && let Some(paying) = self.entities.get(usize::from(self.paying))
         {
-            wait = wait.min(paying.rate.service(next.start.0.saturating_sub(runner.0)));
+            wait = wait.min(paying.rate.service(start.saturating_sub(paying.start)));
         }
         Ticks(wait.0.saturating_add(1))
     }
@@ -282,23 +325,27 @@ impl RunQueue {
     /// Puts a woken vCPU into the queue.
     pub(super) fn enqueue_woken(&mut self, slot: u16, index: u16, request: Request, now: Tsc) {
         let length = Self::clamp(&self.params, request.length);
+        let forgets = self.is_broken(Law::KeepDebtAtWake);
         let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) else { return };
-        vcpu.request = Request { length, deadline: request.deadline };
+        vcpu.ask(request, length);
         vcpu.state = State::Waiting;
         vcpu.since = now;
         vcpu.order = vcpu.order.max(entity.order_floor);
-        let own = word(vcpu.key(), vcpu.leaf);
+        let own = vcpu.word();
         entity.waiting.put(own);
         self.waiting += 1;
         match entity.place {
             Place::Asleep => {
+                if forgets {
+                    entity.start = 0;
+                }
                 entity.start = entity.start.max(self.clock.now);
                 self.issue(index, length);
                 self.join_trees(index);
             }
             // An urgent vCPU joins a guest that waits: an earlier turn, as long as it is not behind already.
-            Place::Early | Place::Eligible => {
+            Place::Early | Place::Candidate => {
                 let is_first = entity.waiting.least() == own;
                 if is_first && length < entity.left && entity.start >= self.clock.now {
                     self.leave_trees(index);

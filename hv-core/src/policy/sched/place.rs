@@ -1,9 +1,20 @@
 //! Where entities stand: in which tree, or in none.
 
 use super::entity::Place;
-use super::tree::{EMPTY, key_of, leaf_of, word};
-use super::{NONE, RunQueue};
+use super::tree::{EMPTY, LEAF, is_before, leaf_of, word};
+use super::{Law, NONE, RunQueue};
 use crate::base::time::Ticks;
+
+/// Who stands before a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Front {
+    /// No candidate with an earlier deadline.
+    Nobody,
+    /// The eligible one with the earliest deadline.
+    Eligible(u16),
+    /// No eligible one. The first candidate by deadline is also the first by start: its start, and its index as the leaf.
+    Ahead(u64),
+}
 
 impl RunQueue {
     /// Notes where an entity is.
@@ -14,76 +25,127 @@ impl RunQueue {
         }
     }
 
-    /// Puts a runnable entity into the trees it belongs to.
+    /// Whether the clock has reached a start.
+    #[inline]
+    pub(super) const fn is_reached(&self, start: u64) -> bool {
+        start <= self.clock.now | LEAF
+    }
+
+    /// Puts an entity among those that wait.
     #[inline]
     pub(super) fn join_trees(&mut self, index: u16) {
         let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
-        let start = self.clock.key(entity.start);
-        let deadline = word(self.clock.key(entity.deadline), index);
-        if start <= self.clock.key(self.clock.now) {
-            entity.place = Place::Eligible;
-            self.eligible.put(deadline);
-        } else {
-            entity.place = Place::Early;
-            self.early.put(word(start, index));
-            self.early_deadlines.put(deadline);
-        }
+        entity.place = Place::Candidate;
+        self.candidates.put(word(entity.deadline, index));
+        self.candidate_spans.add(entity.span());
     }
 
-    /// Takes an entity out of the trees; says whether it was in any.
+    /// Takes an entity out of its tree; says whether it was in any.
     #[inline]
     pub(super) fn leave_trees(&mut self, index: u16) -> bool {
-        match self.entities.get(usize::from(index)).map(|entity| entity.place) {
-            Some(Place::Eligible) => self.eligible.clear(index),
-            Some(Place::Early) => {
+        let Some(entity) = self.entities.get(usize::from(index)) else { return false };
+        match entity.place {
+            Place::Candidate => {
+                self.candidates.clear(index);
+                self.candidate_spans.remove(entity.span());
+            }
+            Place::Early => {
                 self.early.clear(index);
-                self.early_deadlines.clear(index);
+                self.early_spans.remove(entity.span());
             }
-            Some(Place::Free | Place::Asleep | Place::Paying | Place::Aside | Place::Leaving) | None => {
-                return false;
-            }
+            Place::Free | Place::Asleep | Place::Paying | Place::Aside | Place::Leaving => return false,
         }
         true
     }
 
-    /// Takes an early entity out of its trees; returns its word by deadline.
-    #[inline]
-    pub(super) fn take_early(&mut self, index: u16) -> u64 {
-        self.early.clear(index);
-        self.early_deadlines.clear(index);
-        self.entities
-            .get(usize::from(index))
-            .map_or(EMPTY, |entity| word(self.clock.key(entity.deadline), index))
+    /// Sets a candidate apart until the clock has reached it.
+    fn set_apart(&mut self, index: u16) {
+        self.leave_trees(index);
+        let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
+        entity.place = Place::Early;
+        self.early.put(word(entity.start, index));
+        self.early_spans.add(entity.span());
     }
 
-    /// Puts an entity that is in no tree among the eligible.
-    #[inline]
-    pub(super) fn make_eligible(&mut self, deadline: u64) {
-        if deadline != EMPTY {
-            self.eligible.put(deadline);
-            self.set_place(leaf_of(deadline), Place::Eligible);
+    /// Brings back those the clock has reached.
+    fn bring_back(&mut self) {
+        while self.is_reached(self.early.least()) {
+            let index = leaf_of(self.early.least());
+            self.leave_trees(index);
+            self.join_trees(index);
         }
     }
 
-    /// Moves those the clock has reached among the eligible.
-    pub(super) fn promote(&mut self) {
-        let clock = self.clock.key(self.clock.now);
-        loop {
-            let least = self.early.least();
-            if least == EMPTY || key_of(least) > clock {
+    /// The least start of those set apart, `EMPTY` when there are none.
+    fn first_early(&self) -> u64 {
+        let first = self.early.least();
+        let entity = self.entities.get(usize::from(leaf_of(first))).filter(|_| first != EMPTY);
+        entity.map_or(EMPTY, |entity| entity.start)
+    }
+
+    /// Moves the clock up to the least start of the runnable: nobody is left to whom it would owe the time between.
+    ///
+    /// The first candidate is mostly eligible, and then there is nothing to do. If not, and none has a longer request, then
+    /// none has an earlier start either.
+    pub(super) fn catch_up(&mut self) {
+        if self.aside != NONE {
+            return;
+        }
+        self.bring_back();
+        let mut least = self.first_early();
+        while let Some(entity) = self.entities.get(usize::from(leaf_of(self.candidates.least()))) {
+            if self.candidates.least() == EMPTY {
+                break;
+            }
+            if self.is_reached(entity.start) {
                 return;
             }
-            let deadline = self.take_early(leaf_of(least));
-            self.make_eligible(deadline);
+            if self.candidate_spans.longest() <= entity.span() {
+                least = least.min(entity.start);
+                break;
+            }
+            self.set_apart(leaf_of(self.candidates.least()));
+            least = self.first_early();
+        }
+        if let Some(paying) = self.entities.get(usize::from(self.paying)) {
+            least = least.min(paying.start);
+        }
+        if least > self.clock.now && least <= EMPTY >> 1 {
+            self.clock.now = least;
+            self.bring_back();
         }
     }
 
-    /// Issues a request of this length for an entity.
+    /// Who stands before a request that ends at `own`; sets those apart that it finds ahead of the clock while others with
+    /// a longer request may be eligible.
+    #[inline]
+    pub(super) fn front(&mut self, own: u64) -> Front {
+        loop {
+            let first = self.candidates.least();
+            if !is_before(first, own) {
+                return Front::Nobody;
+            }
+            let index = leaf_of(first);
+            let Some(entity) = self.entities.get(usize::from(index)) else { return Front::Nobody };
+            if self.is_reached(entity.start) {
+                return Front::Eligible(index);
+            }
+            if self.candidate_spans.longest() <= entity.span() {
+                return Front::Ahead(word(entity.start, index));
+            }
+            self.set_apart(index);
+        }
+    }
+
+    /// Issues a request of this length, clamped already, for an entity.
     #[inline]
     pub(super) fn issue(&mut self, index: u16, length: Ticks) {
-        let length = Self::clamp(&self.params, length);
+        let shorten = self.is_broken(Law::KeepDeadlineWhenBehind);
         if let Some(entity) = self.entities.get_mut(usize::from(index)) {
-            entity.issue(length, &self.clock);
+            if shorten {
+                entity.deadline = entity.start;
+            }
+            entity.issue(length, self.clock.now);
         }
     }
 
@@ -102,7 +164,7 @@ impl RunQueue {
             if least == EMPTY { None } else { entity.members.get(usize::from(leaf_of(least))).copied() };
         let slot = first.unwrap_or(otherwise);
         let length =
-            self.vcpus.get(usize::from(slot)).map_or(self.params.default_request, |vcpu| vcpu.request.length);
+            self.vcpus.get(usize::from(slot)).map_or(self.params.default_request, |vcpu| vcpu.length);
         self.issue(index, length);
     }
 
@@ -113,6 +175,13 @@ impl RunQueue {
         let waits =
             self.entities.get(usize::from(index)).is_some_and(|entity| entity.waiting.least() != EMPTY);
         if !runs && !waits {
+            self.fall_asleep(index);
+        }
+    }
+
+    /// Puts an entity without a waiting vCPU to sleep, unless one that yielded is held back.
+    pub(super) fn leave_or_hold(&mut self, index: u16, skipped: u16) {
+        if self.vcpus.get(usize::from(skipped)).is_none_or(|vcpu| vcpu.entity != index) {
             self.fall_asleep(index);
         }
     }

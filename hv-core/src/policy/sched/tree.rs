@@ -7,29 +7,30 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Bits of a word that name its leaf.
-const LEAF_BITS: u32 = 10;
-/// Leaves a tree may have.
-pub const MAX_LEAVES: usize = 1 << LEAF_BITS;
-/// Largest key; larger ones are ordered as if equal to it.
-pub const KEY_MAX: u64 = 1 << 53;
+/// Leaves a tree may have; as many values have the low bits of a word that name its leaf.
+pub const MAX_LEAVES: usize = 1 << 10;
+/// The bits of a word that name its leaf.
+pub const LEAF: u64 = MAX_LEAVES as u64 - 1;
 /// What an empty leaf holds; it loses against every word.
 pub const EMPTY: u64 = u64::MAX;
 
-/// A key and the leaf it belongs to, in one word, so that one comparison orders both. Ties go to the lower leaf.
-pub const fn word(key: u64, leaf: u16) -> u64 {
-    (key << LEAF_BITS) | (leaf as u64 & (MAX_LEAVES as u64 - 1))
-}
-
-/// The key of a word.
-pub const fn key_of(word: u64) -> u64 {
-    word >> LEAF_BITS
+/// A time and the leaf it belongs to, in one word, so that one comparison orders both: the lowest ten bits of the time
+/// give way to the leaf. Ties go to the lower leaf.
+#[inline]
+pub const fn word(time: u64, leaf: u16) -> u64 {
+    (time & !LEAF) | (leaf as u64 & LEAF)
 }
 
 /// The leaf of a word.
-#[expect(clippy::cast_possible_truncation, reason = "masked to ten bits")]
+#[inline]
 pub const fn leaf_of(word: u64) -> u16 {
-    (word & (MAX_LEAVES as u64 - 1)) as u16
+    (word & LEAF) as u16
+}
+
+/// Whether `word` is earlier than `other`, leaves apart.
+#[inline]
+pub const fn is_before(word: u64, other: u64) -> bool {
+    word < other & !LEAF
 }
 
 /// The tree. Nodes are stored in pairs of siblings, so that a step reads one pair.
@@ -63,6 +64,14 @@ impl Tree {
     #[inline]
     pub fn least(&self) -> u64 {
         self.pairs.first().map_or(EMPTY, |top| top[1])
+    }
+
+    /// Takes the smallest word out and returns it.
+    #[inline]
+    pub fn take_least(&mut self) -> u64 {
+        let least = self.least();
+        self.clear(leaf_of(least));
+        least
     }
 
     /// What a leaf holds.
@@ -108,6 +117,17 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn words_are_ordered_by_time_and_then_by_leaf() {
+        assert!(word(5 << 10, 9) < word(6 << 10, 0));
+        assert!(word(5 << 10, 8) < word(5 << 10, 9));
+        assert!(!is_before(word(5 << 10, 8), word(5 << 10, 9)));
+        assert!(is_before(word(5 << 10, 9), word(6 << 10, 0)));
+        assert!(is_before(word(u64::MAX >> 1, 3), EMPTY));
+        assert!(!is_before(EMPTY, EMPTY));
+        assert_eq!(leaf_of(word(u64::MAX >> 1, 1_023)), 1_023);
+    }
+
+    #[test]
     fn a_leaf_outside_the_tree_changes_nothing() {
         let mut tree = Tree::new();
         tree.put(word(7, 0));
@@ -118,7 +138,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_least_word_is_that_of_a_plain_search(
-            steps in proptest::collection::vec((0u16..40, proptest::option::of(0u64..50)), 1..200),
+            steps in proptest::collection::vec((0u16..40, proptest::option::of(0u64..50 << 10)), 1..200),
             first in 1usize..40,
         ) {
             let mut tree = Tree::new();

@@ -1,17 +1,21 @@
 //! One vCPU as its run queue sees it, and its order among the vCPUs of its guest.
 
 use super::params::Request;
+use super::tree::word;
 use crate::base::time::{Ticks, Tsc};
 
-/// Times are ordered inside a guest in units of 64 ticks: 2^52 of them are 3 years at 3 GHz.
-const ORDER_SHIFT: u32 = 6;
-/// Set in the key of a vCPU without a deadline: those with one come first.
-const NO_DEADLINE: u64 = 1 << 52;
-/// Most slices a vCPU sits out after overrunning extensions, as a power of two.
+/// Set in the word of a vCPU without a deadline: those with one come first. 2^62 ticks are 48 years at 3 GHz.
+const NO_DEADLINE: u64 = 1 << 62;
+/// Digits a service is shifted left in a word, of which the lowest ten bits are lost: siblings are told apart from 64 ticks on.
+const ORDER_SHIFT: u32 = 4;
+/// Services are ordered up to here: 2.8 years at 3 GHz. The queue keeps them below half of it.
+pub const ORDER_LIMIT: u64 = 1 << 58;
+/// Most extensions a vCPU sits out after letting some run out, as a power of two.
 const MAX_BACK_OFF: u32 = 10;
 
 /// Where a vCPU is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum State {
     /// The slot is free.
     Free,
@@ -25,6 +29,7 @@ pub enum State {
 
 /// One vCPU.
 #[derive(Clone, Debug)]
+#[repr(align(128))]
 pub struct Vcpu {
     /// Where it is.
     pub state: State,
@@ -32,8 +37,10 @@ pub struct Vcpu {
     pub entity: u16,
     /// Its leaf in the entity's tree.
     pub leaf: u16,
-    /// What it asked for last.
-    pub request: Request,
+    /// Length of what it asked for last.
+    pub length: Ticks,
+    /// Deadline of what it asked for last; [`Tsc::NEVER`] is none.
+    pub deadline: Tsc,
     /// Service that orders it among its siblings: what it got, raised at wake to where they are.
     pub order: Ticks,
     /// Ticks charged to it.
@@ -54,12 +61,13 @@ pub struct Vcpu {
 
 impl Vcpu {
     /// A vCPU that never ran.
-    pub const fn new(entity: u16, leaf: u16, request: Request, order: Ticks, now: Tsc) -> Self {
+    pub const fn new(entity: u16, leaf: u16, length: Ticks, order: Ticks, now: Tsc) -> Self {
         Self {
             state: State::Asleep,
             entity,
             leaf,
-            request,
+            length,
+            deadline: Tsc::NEVER,
             order,
             run: Ticks(0),
             wait: Ticks(0),
@@ -71,26 +79,43 @@ impl Vcpu {
         }
     }
 
-    /// Its place among its siblings: those with a deadline first, the earliest first; the others by service.
+    /// Takes over what it asks for; the length is clamped already.
     #[inline]
-    pub fn key(&self) -> u64 {
-        match self.request.deadline {
-            Some(deadline) => (deadline.0 >> ORDER_SHIFT).min(NO_DEADLINE - 1),
-            None => NO_DEADLINE | (self.order.0 >> ORDER_SHIFT).min(NO_DEADLINE - 1),
-        }
+    pub fn ask(&mut self, request: Request, length: Ticks) {
+        self.length = length;
+        self.deadline = request.deadline.unwrap_or(Tsc::NEVER);
     }
 
-    /// Whether a key says that its vCPU has a deadline.
-    pub const fn key_has_deadline(key: u64) -> bool {
-        key < NO_DEADLINE
+    /// Its place among its siblings: those with a deadline first, the earliest first; the others by service.
+    #[inline]
+    pub const fn word(&self) -> u64 {
+        let order = if self.order.0 < ORDER_LIMIT { self.order.0 } else { ORDER_LIMIT - 1 };
+        let time = if self.deadline.0 < NO_DEADLINE {
+            self.deadline.0
+        } else {
+            NO_DEADLINE | (order << ORDER_SHIFT)
+        };
+        word(time, self.leaf)
+    }
+
+    /// Whether a word says that its vCPU has a deadline.
+    #[inline]
+    pub const fn has_deadline(word: u64) -> bool {
+        word < NO_DEADLINE
     }
 
     /// Drops a deadline that has passed: the request it came with is over.
     #[inline]
-    pub fn forget_past_deadline(&mut self, now: Tsc) {
-        if self.request.deadline.is_some_and(|deadline| deadline <= now) {
-            self.request.deadline = None;
+    pub const fn forget_past_deadline(&mut self, now: Tsc) {
+        if self.deadline.0 <= now.0 {
+            self.deadline = Tsc::NEVER;
         }
+    }
+
+    /// Notes that it waits no longer.
+    #[inline]
+    pub const fn stop_waiting(&mut self, now: Tsc) {
+        self.wait.0 = self.wait.0.wrapping_add(now.since(self.since).0);
     }
 
     /// Whether it may have an extension now; each refusal brings the next grant nearer.
