@@ -63,8 +63,9 @@ pub trait Word {
     }
 }
 
-/// Makes the read-modify-write next to it a full barrier where the machine's is less: not on x86-64, where LOCK is one;
-/// in loom's model, which is the C++ one, and on any other host that runs the tests.
+/// Makes the read-modify-write next to it a full barrier where it is none by itself: in loom's model, which is the C++ one,
+/// and on any other host that runs the tests. Not on x86-64, where the C++ model is stricter than the machine: LOCK is a full
+/// barrier, and no compiler moves a load above an acquiring operation.
 #[inline(always)]
 fn barrier<W: Word>() {
     if cfg!(any(loom, not(target_arch = "x86_64"))) {
