@@ -4,9 +4,8 @@
 //! `cargo bench -p ring-buffers`. Each figure is the best and the median of [`RUNS`] runs: on a machine that others use, the
 //! best says what the code does, the distance of the median how far to believe it.
 
-use ring_buffers::{Memory, Region, records, words_for_records};
+use ring_buffers::{records, words_for_records};
 use std::hint::black_box;
-use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
@@ -35,25 +34,20 @@ const fn message(number: u64) -> Message {
     [number, 1, 2, 3]
 }
 
+/// Words of one program, aligned to a line; the accesses are those of a `Region`.
+type Words = &'static [AtomicU64];
+
 /// Our ring, in memory that is never freed.
-fn ours() -> (records::Producer<Region, WORDS>, records::Consumer<Region, WORDS>) {
+fn ours() -> (records::Producer<Words, WORDS>, records::Consumer<Words, WORDS>) {
     #[repr(align(64))]
     struct Lines([AtomicU64; words_for_records(SLOTS, WORDS)]);
     let lines: &'static Lines = Box::leak(Box::new(Lines([const { AtomicU64::new(0) }; _])));
-    let region = || {
-        #[expect(unsafe_code, reason = "the benchmark measures the product's memory access")]
-        // SAFETY: leaked, aligned to a line, and touched through regions only.
-        unsafe {
-            Region::new(NonNull::from(&lines.0).cast(), lines.0.len())
-        }
-    };
-    let (Ok(producer), Ok(consumer)) =
-        (records::Producer::create(region()), records::Consumer::attach(region()))
+    let words: Words = &lines.0;
+    let (Ok(producer), Ok(consumer)) = (records::Producer::create(words), records::Consumer::attach(words))
     else {
         unreachable!("the memory holds a ring of this size");
     };
     assert_eq!(producer.capacity(), SLOTS);
-    assert_eq!(region().words(), words_for_records(SLOTS, WORDS));
     (producer, consumer)
 }
 
@@ -61,8 +55,8 @@ fn ours() -> (records::Producer<Region, WORDS>, records::Consumer<Region, WORDS>
 struct Ours;
 
 impl Ends for Ours {
-    type Sender = records::Producer<Region, WORDS>;
-    type Receiver = records::Consumer<Region, WORDS>;
+    type Sender = records::Producer<Words, WORDS>;
+    type Receiver = records::Consumer<Words, WORDS>;
 
     fn make() -> (Self::Sender, Self::Receiver) {
         ours()
@@ -97,8 +91,8 @@ impl Ends for Ours {
 struct OursQuietly;
 
 impl Ends for OursQuietly {
-    type Sender = records::Producer<Region, WORDS>;
-    type Receiver = records::Consumer<Region, WORDS>;
+    type Sender = records::Producer<Words, WORDS>;
+    type Receiver = records::Consumer<Words, WORDS>;
 
     fn make() -> (Self::Sender, Self::Receiver) {
         ours()
@@ -128,8 +122,8 @@ impl Ends for OursQuietly {
 struct OursBatched;
 
 impl Ends for OursBatched {
-    type Sender = records::Producer<Region, WORDS>;
-    type Receiver = records::Consumer<Region, WORDS>;
+    type Sender = records::Producer<Words, WORDS>;
+    type Receiver = records::Consumer<Words, WORDS>;
 
     fn make() -> (Self::Sender, Self::Receiver) {
         ours()

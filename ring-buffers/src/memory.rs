@@ -72,4 +72,20 @@ impl Memory for &[AtomicU64] {
     fn store_release(&self, index: usize, value: u64) {
         self[index].store(value, Ordering::Release);
     }
+
+    #[inline]
+    fn copy_out(&self, index: usize, to: &mut [u64]) {
+        let from = &self[index..index + to.len()];
+        for (word, atomic) in to.iter_mut().zip(from) {
+            *word = atomic.load(Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn copy_in(&self, index: usize, from: &[u64]) {
+        let to = &self[index..index + from.len()];
+        for (atomic, word) in to.iter().zip(from) {
+            atomic.store(*word, Ordering::Relaxed);
+        }
+    }
 }
