@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything a developer or a user types. Each command is a module of its own.
 
+mod bench;
 mod build;
 mod compiler;
 mod doctor;
@@ -30,6 +31,8 @@ enum Command {
     Build(build::Arguments),
     /// Boots a scenario, or one kernel, and shows what its guests say.
     Run(run::Arguments),
+    /// Measures the bench guest bare, full and cooperative, and writes target/bench/report.*.
+    Bench(bench::Arguments),
     /// Says what this machine can do, and what to type for what it cannot.
     Doctor,
     /// Runs every check and every test, in stages.
@@ -44,6 +47,7 @@ fn run(command: &Command) -> Outcome<()> {
     match command {
         Command::Build(arguments) => build::run(arguments),
         Command::Run(arguments) => run::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Doctor => doctor::run(),
         Command::Test(arguments) => test::run(arguments),
         Command::Lint => lint::run(),

@@ -1,0 +1,142 @@
+//! One machine to boot for figures: a scenario in one mode.
+
+use super::figure::{Figure, Mode};
+use super::read::{Evidence, Reader};
+use super::says::Said;
+use crate::failure::{Failure, Outcome};
+use ::tests::machine::{Ended, Machine};
+use ::tests::scenario::Scenario;
+use hv_core::policy::config;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long windows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// A fifth of it.
+    Quick,
+    /// As the scenarios say.
+    Whole,
+}
+
+/// Words of a guest's command line that say how long a window is, or how long to run beside one.
+const LENGTHS: [&str; 2] = ["window_ms", "run_ms"];
+/// Milliseconds of `run_ms` that are no window: until everybody is up, and some to spare.
+const RUN_SPARE_MS: u64 = 500;
+/// What `--quick` divides by.
+const QUICK: u64 = 5;
+/// Lines of the console shown for a machine that failed.
+const LAST_LINES: usize = 12;
+
+/// A machine to boot.
+pub struct Job {
+    /// The scenario and the mode, for people.
+    pub name: String,
+    prefix: &'static str,
+    mode: Mode,
+    guests: Vec<String>,
+    machine: Machine,
+    read: Reader,
+}
+
+impl Job {
+    /// Makes a machine of the scenario in `file`, all its guests in one mode. Bare, the first guest's kernel runs alone.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the scenario.
+    pub fn new(file: &Path, prefix: &'static str, mode: Mode, length: Length, read: Reader) -> Outcome<Self> {
+        let refused = |refusal: ::tests::refusal::Refusal| Failure::new(refusal.to_string());
+        let mut scenario = Scenario::load(file).map_err(refused)?;
+        scenario.machine.icount = true;
+        for guest in &mut scenario.guests {
+            guest.mode = if mode == Mode::Full { config::Mode::Full } else { config::Mode::Cooperative };
+            guest.mark_port = mode == Mode::Full;
+            // A full guest is told by no firmware table how many processors it has.
+            let cpus = if mode == Mode::Bare { 1 } else { guest.vcpus };
+            guest.command_line = format!("{} cpus={cpus}", shortened(&guest.command_line, length));
+        }
+        let machine = match (mode, scenario.guests.first()) {
+            (Mode::Full | Mode::Cooperative, _) => Machine::of_scenario(&scenario).map_err(refused)?,
+            (Mode::Bare, Some(guest)) => Machine::bare(guest.kernel.clone())
+                .command_line(&guest.command_line)
+                .memory_mib(guest.memory_mib.max(64))
+                .icount(),
+            (Mode::Bare, None) => return Err(Failure::new(format!("{}: no guest in it", file.display()))),
+        };
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        Ok(Self {
+            name: format!("{stem} {}", mode.name()),
+            prefix,
+            mode,
+            guests: scenario.guests.into_iter().map(|guest| guest.name).collect(),
+            machine: machine.timeout(Some(Duration::from_secs(420))),
+            read,
+        })
+    }
+
+    /// Boots it and reads its figures.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, with the machine's last lines.
+    pub fn run(&self) -> Result<Vec<Figure>, String> {
+        let outcome = self.machine.run().map_err(|error| error.to_string())?;
+        let last = || {
+            let lines: Vec<String> = outcome.console.iter().map(ToString::to_string).collect();
+            lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ")
+        };
+        let fails = |why: String| Err(format!("{}: {why}\n  {}", self.name, last()));
+        match outcome.ended {
+            Ended::Well => {}
+            Ended::PoweredOff if self.mode == Mode::Bare => {}
+            other => return fails(format!("{other} after {:.0?}", outcome.wall)),
+        }
+        let said: Vec<Said> = if self.mode == Mode::Bare {
+            vec![Said::read(outcome.console.iter().map(|line| line.text.as_str()))]
+        } else {
+            self.guests.iter().map(|guest| Said::read(outcome.lines_of(guest))).collect()
+        };
+        for (said, guest) in said.iter().zip(&self.guests) {
+            if let Some(bad) = &said.bad {
+                return fails(format!("guest {guest} says: {bad}"));
+            }
+            if !said.done {
+                return fails(format!("guest {guest} did not come to its end"));
+            }
+        }
+        let evidence =
+            Evidence { prefix: self.prefix, mode: self.mode, said: &said, records: outcome.records() };
+        (self.read)(&evidence).or_else(fails)
+    }
+}
+
+/// A command line with its lengths as wanted.
+fn shortened(line: &str, length: Length) -> String {
+    let word = |word: &str| {
+        let (key, value) = word.split_once('=')?;
+        let value: u64 = value.parse().ok().filter(|_| LENGTHS.contains(&key))?;
+        let spare = if key == "run_ms" { RUN_SPARE_MS.min(value) } else { 0 };
+        Some(format!("{key}={}", (value - spare) / QUICK + spare))
+    };
+    match length {
+        Length::Whole => line.to_owned(),
+        Length::Quick => {
+            let words =
+                line.split_ascii_whitespace().map(|text| word(text).unwrap_or_else(|| text.to_owned()));
+            words.collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quick_run_shortens_windows_and_nothing_else() {
+        let line = "bench=server window_ms=1000 load=22 run_ms=1500";
+        assert_eq!(shortened(line, Length::Whole), line);
+        assert_eq!(shortened(line, Length::Quick), "bench=server window_ms=200 load=22 run_ms=700");
+    }
+}

@@ -1,0 +1,48 @@
+//! What is booted, in the order of the table.
+
+use super::figure::Mode;
+use super::job::{Job, Length};
+use super::read::{self, Reader};
+use crate::failure::Outcome;
+use crate::workspace;
+
+/// A scenario of `tests/scenarios/bench` and what is read from it.
+struct Plan {
+    /// Its file.
+    file: &'static str,
+    /// What its figures' names begin with.
+    prefix: &'static str,
+    modes: &'static [Mode],
+    read: Reader,
+}
+
+const HYPERVISED: &[Mode] = &[Mode::Full, Mode::Cooperative];
+const COOPERATIVE: &[Mode] = &[Mode::Cooperative];
+
+const fn micro(file: &'static str, modes: &'static [Mode]) -> Plan {
+    Plan { file, prefix: "micro", modes, read: read::micro::read }
+}
+
+const PLANS: &[Plan] = &[
+    micro("micro", &Mode::ALL),
+    micro("micro_ring", HYPERVISED),
+    micro("micro_16", COOPERATIVE),
+    micro("micro_256", COOPERATIVE),
+];
+
+/// Returns the machines of the scenarios that are wanted.
+///
+/// # Errors
+///
+/// The first scenario that cannot be made a machine.
+pub fn jobs(length: Length, wanted: impl Fn(&str) -> bool) -> Outcome<Vec<Job>> {
+    let folder = workspace::root().join("tests/scenarios/bench");
+    let mut jobs = Vec::new();
+    for plan in PLANS.iter().filter(|plan| wanted(plan.file)) {
+        let file = folder.join(plan.file).with_extension("toml");
+        for mode in plan.modes {
+            jobs.push(Job::new(&file, plan.prefix, *mode, length, plan.read)?);
+        }
+    }
+    Ok(jobs)
+}

@@ -1,0 +1,39 @@
+//! Figures from what a machine left: the guests' lines and the marks' counters.
+
+pub mod micro;
+
+use super::figure::{Figure, Mode};
+use super::says::Said;
+use hv_core::policy::trace::Record;
+
+/// What a machine left.
+pub struct Evidence<'a> {
+    /// What the figures' names begin with.
+    pub prefix: &'a str,
+    /// How its guests ran.
+    pub mode: Mode,
+    /// What each guest said, by id.
+    pub said: &'a [Said],
+    /// COM2; empty for a bare machine.
+    pub records: &'a [Record],
+}
+
+/// Reads one machine's figures, or says what is missing.
+pub type Reader = fn(&Evidence<'_>) -> Result<Vec<Figure>, String>;
+
+impl Evidence<'_> {
+    /// What the guest that measures said: the first one.
+    pub fn first(&self) -> Result<&Said, String> {
+        self.said.first().ok_or_else(|| "no guest".to_owned())
+    }
+
+    /// A figure's whole name.
+    pub fn name(&self, what: &str) -> String {
+        format!("{}.{what}", self.prefix)
+    }
+
+    /// A figure of one value.
+    pub fn single(&self, what: &str, unit: &str, value: f64) -> Figure {
+        Figure::single(self.name(what), self.mode, unit, value)
+    }
+}

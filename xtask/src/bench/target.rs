@@ -1,0 +1,120 @@
+//! What the design promises of the figures, and whether it is kept.
+
+use super::figure::{Figure, Mode, readable, value};
+use super::table::ratio;
+
+/// A bound on one number.
+enum Bound {
+    /// The cooperative value is at most this.
+    AtMost(f64),
+    /// The cooperative value is at least this.
+    AtLeast(f64),
+    /// Full / cooperative is at least this.
+    Saves(f64),
+    /// The cooperative value is not above the full one.
+    NoWorse,
+}
+
+use Bound::{AtLeast, AtMost, NoWorse, Saves};
+
+/// Names and bounds, as the issue that built the benchmark gives them.
+const TARGETS: &[(&str, Bound)] = &[
+    ("micro.null_call", AtMost(150.0)),
+    ("micro.cpuid", AtMost(200.0)),
+    ("micro.yield_switch_2", AtMost(500.0)),
+    ("micro.yield_switch_256", AtMost(750.0)),
+    ("server_5.exits_per_request", Saves(2.0)),
+    ("server_15.exits_per_request", Saves(2.0)),
+    ("server_22.exits_per_request", Saves(2.0)),
+    ("server_80.exits_per_request", Saves(5.0)),
+    ("server_5.hv_instructions_per_request", Saves(1.5)),
+    ("server_15.hv_instructions_per_request", Saves(1.5)),
+    ("server_22.hv_instructions_per_request", Saves(1.5)),
+    ("server_80.hv_instructions_per_request", Saves(3.0)),
+    ("server_5.p99_us", NoWorse),
+    ("server_15.p99_us", NoWorse),
+    ("server_22.p99_us", NoWorse),
+    ("server_80.p99_us", NoWorse),
+    ("idle.exits_per_second", AtMost(0.0)),
+    ("lone_busy.exits_per_second", AtMost(0.0)),
+    ("locks_2.ideal_percent", AtLeast(99.0)),
+    ("locks_20.ideal_percent", AtLeast(99.0)),
+    ("locks_200.ideal_percent", AtLeast(99.0)),
+    ("locks_2.holders_preempted", AtMost(0.0)),
+    ("locks_20.holders_preempted", AtMost(0.0)),
+    ("locks_200.holders_preempted", AtMost(0.0)),
+];
+
+/// A target and how the figures stand to it.
+pub struct Verdict {
+    /// The figure.
+    pub name: &'static str,
+    /// What is promised.
+    pub promise: String,
+    /// What is so.
+    pub found: String,
+    /// Whether it is kept.
+    pub met: bool,
+}
+
+/// Judges every target whose figures are there.
+pub fn judge(figures: &[Figure]) -> Vec<Verdict> {
+    TARGETS.iter().filter_map(|(name, bound)| judge_one(figures, name, bound)).collect()
+}
+
+fn judge_one(figures: &[Figure], name: &'static str, bound: &Bound) -> Option<Verdict> {
+    let cooperative = value(figures, name, Mode::Cooperative)?;
+    let (promise, found, met) = match bound {
+        AtMost(most) => (format!("at most {}", readable(*most)), readable(cooperative), cooperative <= *most),
+        AtLeast(least) => {
+            (format!("at least {}", readable(*least)), readable(cooperative), cooperative >= *least)
+        }
+        Saves(times) => {
+            let full = value(figures, name, Mode::Full)?;
+            let ratio = ratio(figures, name);
+            let found = ratio.map_or("no end".into(), |ratio| format!("{ratio:.2} times"));
+            (format!("at least {times} times fewer than full"), found, full >= cooperative * times)
+        }
+        NoWorse => {
+            let full = value(figures, name, Mode::Full)?;
+            let found = format!("{} against {}", readable(cooperative), readable(full));
+            ("no more than full".into(), found, cooperative <= full)
+        }
+    };
+    Some(Verdict { name, promise, found, met })
+}
+
+/// A line a target.
+pub fn render(figures: &[Figure]) -> String {
+    let verdicts = judge(figures);
+    let met = verdicts.iter().filter(|verdict| verdict.met).count();
+    let mut text = format!("targets: {met} of {} met\n", verdicts.len());
+    for Verdict { name, promise, found, met } in &verdicts {
+        let word = if *met { "met   " } else { "MISSED" };
+        text.push_str(&format!("{word} {name}: {promise}; {found}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bound_is_judged_on_its_edge() {
+        let judge = |bound: Bound, full: f64, cooperative: f64| {
+            let figures = [(Mode::Full, full), (Mode::Cooperative, cooperative)]
+                .map(|(mode, value)| Figure::single("x".into(), mode, "u", value));
+            judge_one(&figures, "x", &bound).map(|verdict| verdict.met)
+        };
+        assert_eq!(judge(AtMost(150.0), 0.0, 150.0), Some(true));
+        assert_eq!(judge(AtMost(150.0), 0.0, 151.0), Some(false));
+        assert_eq!(judge(AtLeast(99.0), 0.0, 98.9), Some(false));
+        assert_eq!(judge(Saves(2.0), 10.0, 5.0), Some(true));
+        assert_eq!(judge(Saves(2.0), 10.0, 5.1), Some(false));
+        assert_eq!(judge(Saves(2.0), 10.0, 0.0), Some(true), "nothing at all is fewer");
+        assert_eq!(judge(NoWorse, 10.0, 10.0), Some(true));
+        assert_eq!(judge(NoWorse, 10.0, 11.0), Some(false));
+        assert!(judge_one(&[], "x", &AtMost(1.0)).is_none(), "what was not measured is not judged");
+    }
+}
