@@ -16,7 +16,9 @@ struct Plan {
     read: Reader,
 }
 
-const HYPERVISED: &[Mode] = &[Mode::Full, Mode::Cooperative];
+// The first mode of a plan gives the order of its figures: a cooperative guest has them all.
+const ALL: &[Mode] = &[Mode::Cooperative, Mode::Full, Mode::Bare];
+const HYPERVISED: &[Mode] = &[Mode::Cooperative, Mode::Full];
 const COOPERATIVE: &[Mode] = &[Mode::Cooperative];
 
 const fn micro(file: &'static str, modes: &'static [Mode]) -> Plan {
@@ -24,7 +26,7 @@ const fn micro(file: &'static str, modes: &'static [Mode]) -> Plan {
 }
 
 const PLANS: &[Plan] = &[
-    micro("micro", &Mode::ALL),
+    micro("micro", ALL),
     micro("micro_ring", HYPERVISED),
     micro("micro_16", COOPERATIVE),
     micro("micro_256", COOPERATIVE),
