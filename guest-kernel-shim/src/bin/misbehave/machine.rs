@@ -7,8 +7,22 @@ use guest_kernel_shim::println;
 use guest_kernel_shim::probe::{self, Fault, Privileged, Width};
 
 /// Ports that end or reset the machine as they should, or that this guest talks through.
+const SPARED: [core::ops::RangeInclusive<u16>; 9] = [
+    0x64..=0x64,
+    0x92..=0x92,
+    0xb2..=0xb3,
+    0xf4..=0xf7,
+    0x3f8..=0x3ff,
+    0x600..=0x607,
+    0xcf8..=0xcff,
+    0x8900..=0x8900,
+    0xc100..=0xc4ff,
+];
+
+/// Whether an access of four bytes touches one of those.
 fn is_spared(port: u16) -> bool {
-    matches!(port, 0x3f8..=0x3ff | 0x604..=0x607 | 0x64 | 0x92 | 0xcf8..=0xcff | 0xf4..=0xf7 | 0x8900 | 0xb2)
+    let last = port.saturating_add(3);
+    SPARED.iter().any(|spared| port <= *spared.end() && last >= *spared.start())
 }
 
 /// Every port below 4096 and some above, read in all widths and written with odd values.
