@@ -63,8 +63,8 @@ pub fn kick(vcpu: usize) -> Code {
 
 /// Makes the hypervisor read this vCPU's next wake now; answers until when it will watch.
 #[inline]
-pub fn arm() -> Code {
-    harmless(Harmless::ARM, 0, 0, 0).0
+pub fn arm() -> Result<u64, Refused> {
+    checked(harmless(Harmless::ARM, 0, 0, 0))
 }
 
 /// Rings the doorbell of a channel.

@@ -84,6 +84,11 @@ pub fn read(bytes: &mut [u8]) -> usize {
     }
 }
 
+/// Makes the console's ring anew, after it was spoilt.
+pub fn start_over() {
+    interrupt::without(start);
+}
+
 /// Before a last message: what a processor that will not go on held, it holds no more.
 pub(crate) fn break_locks() {
     interrupt::disable();

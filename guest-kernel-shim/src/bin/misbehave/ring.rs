@@ -6,7 +6,7 @@ use guest_kernel_shim::call::{self, Code, Info};
 use guest_kernel_shim::pv_abi::PAGE_BYTES;
 use guest_kernel_shim::pv_abi::call::{Call, ConsoleOp};
 use guest_kernel_shim::pv_abi::table::{self, Table};
-use guest_kernel_shim::{clock, interrupt, platform, timer};
+use guest_kernel_shim::{clock, console, interrupt, platform, timer};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 /// Pages from the end of the window where tables are placed for this.
@@ -23,12 +23,14 @@ pub fn corruption(check: &mut Check) {
     let base = call::info(Info::WINDOW_BASE).unwrap_or(0);
     let pages = call::info(Info::WINDOW_PAGES).unwrap_or(0);
     let room = base + pages.saturating_sub(ROOM_PAGES) * PAGE;
+    console::flush();
     garbage(check, Table::CONSOLE, room, table::CONSOLE_PAGES as u64);
     for channel in 0..u8::try_from(call::info(Info::CHANNELS).unwrap_or(0)).unwrap_or(0) {
         if let Ok((pages, _)) = call::query(channel) {
             garbage(check, Table::channel(channel), room + 2 * PAGE, u64::from(pages));
         }
     }
+    console::start_over();
     check.holds(format_args!("the guest is still answered"), call::info(Info::VERSION).is_ok());
 }
 
