@@ -21,67 +21,67 @@ fn done((code, _): (Code, u64)) -> Result<(), Refused> {
 /// An item about the hypervisor or this guest.
 #[inline(always)]
 pub fn info(item: Info) -> Result<u64, Refused> {
-    checked(harmless(Harmless::INFO, item.0, 0, 0))
+    checked(harmless(Harmless::INFO, [item.0]))
 }
 
 /// Registers this vCPU's rows for this version of the ABI; answers the cookie.
 pub fn register(event_vector: u8) -> Result<u16, Refused> {
     let minor = u64::from(pv_abi::VERSION.minor);
-    let cookie = checked(harmless(Harmless::REGISTER, minor, u64::from(event_vector), 0))?;
+    let cookie = checked(harmless(Harmless::REGISTER, [minor, u64::from(event_vector)]))?;
     u16::try_from(cookie).map_err(|_| Code::BAD_ARGUMENT)
 }
 
 /// Takes the registration back.
 pub fn unregister() -> Result<(), Refused> {
-    done(harmless(Harmless::UNREGISTER, 0, 0, 0))
+    done(harmless(Harmless::UNREGISTER, []))
 }
 
 /// Sleeps until an event of `mask` is pending, an interrupt or NMI waits, or the next wake is past. Interrupts are off
 /// before and after.
 #[inline(always)]
 pub fn block(mask: u64) -> Code {
-    harmless(Harmless::BLOCK, mask, 0, 0).0
+    harmless(Harmless::BLOCK, [mask]).0
 }
 
 /// Gives the CPU to whoever waits.
 #[inline(always)]
 pub fn yield_now() -> Code {
-    harmless(Harmless::YIELD, 0, 0, 0).0
+    harmless(Harmless::YIELD, []).0
 }
 
 /// Gives the CPU to a vCPU of this guest that was seen off CPU at `seq`.
 #[inline]
 pub fn yield_to(vcpu: usize, seq: u64) -> Code {
-    harmless(Harmless::YIELD_TO, vcpu as u64, seq, 0).0
+    harmless(Harmless::YIELD_TO, [vcpu as u64, seq]).0
 }
 
 /// Makes a vCPU look at its events.
 #[inline]
 pub fn kick(vcpu: usize) -> Code {
-    harmless(Harmless::KICK, vcpu as u64, 0, 0).0
+    harmless(Harmless::KICK, [vcpu as u64]).0
 }
 
 /// Makes the hypervisor read this vCPU's next wake now; answers until when it will watch.
 #[inline]
 pub fn arm() -> Result<u64, Refused> {
-    checked(harmless(Harmless::ARM, 0, 0, 0))
+    checked(harmless(Harmless::ARM, []))
 }
 
 /// Rings the doorbell of a channel.
 #[inline]
 pub fn ring(channel: u8) -> Code {
-    harmless(Harmless::EVENT, EventOp::RING.0, u64::from(channel), 0).0
+    harmless(Harmless::EVENT, [EventOp::RING.0, u64::from(channel)]).0
 }
 
 /// Says which event of which vCPU the peer's doorbell sets.
 pub fn bind(channel: u8, vcpu: u8, event: u8) -> Result<(), Refused> {
     let target = u64::from(vcpu) | u64::from(event) << 8;
-    done(harmless(Harmless::EVENT, EventOp::BIND.0, u64::from(channel), target))
+    done(harmless(Harmless::EVENT, [EventOp::BIND.0, u64::from(channel), target]))
 }
 
 /// Pages of a channel, and whether the peer has bound its end.
 pub fn query(channel: u8) -> Result<(u16, bool), Refused> {
-    let answer = checked(harmless(Harmless::EVENT, EventOp::QUERY.0, u64::from(channel), 0))?;
+    let answer = checked(harmless(Harmless::EVENT, [EventOp::QUERY.0, u64::from(channel)]))?;
     #[expect(clippy::cast_possible_truncation, reason = "the pages are bits 15:0")]
     let pages = answer as u16;
     Ok((pages, answer & 1 << 16 != 0))
@@ -89,41 +89,41 @@ pub fn query(channel: u8) -> Result<(u16, bool), Refused> {
 
 /// Sends an interrupt (vector 32 … 255) to a vCPU.
 pub fn ipi(vcpu: usize, vector: u8) -> Result<(), Refused> {
-    done(harmless(Harmless::IPI, vcpu as u64, u64::from(vector), 0))
+    done(harmless(Harmless::IPI, [vcpu as u64, u64::from(vector)]))
 }
 
 /// Sends an NMI to a vCPU.
 pub fn nmi(vcpu: usize) -> Result<(), Refused> {
-    done(harmless(Harmless::IPI, vcpu as u64, pv_abi::call::IPI_NMI, 0))
+    done(harmless(Harmless::IPI, [vcpu as u64, pv_abi::call::IPI_NMI]))
 }
 
 /// A statistic of a vCPU, as of now.
 pub fn stats(item: Stat, vcpu: usize) -> Result<u64, Refused> {
-    checked(harmless(Harmless::STATS, item.0, vcpu as u64, 0))
+    checked(harmless(Harmless::STATS, [item.0, vcpu as u64]))
 }
 
 /// Stops a vCPU.
 pub fn vcpu_stop(vcpu: usize) -> Result<(), Refused> {
-    done(harmless(Harmless::VCPU_STOP, vcpu as u64, 0, 0))
+    done(harmless(Harmless::VCPU_STOP, [vcpu as u64]))
 }
 
 /// What a vCPU is doing.
 pub fn vcpu_state(vcpu: usize) -> Result<VcpuState, Refused> {
-    checked(harmless(Harmless::VCPU_STATE, vcpu as u64, 0, 0)).map(VcpuState)
+    checked(harmless(Harmless::VCPU_STATE, [vcpu as u64])).map(VcpuState)
 }
 
 /// Makes the hypervisor show what waits in the console's ring.
 pub fn console_flush() -> Code {
-    harmless(Harmless::CONSOLE, ConsoleOp::FLUSH.0, 0, 0).0
+    harmless(Harmless::CONSOLE, [ConsoleOp::FLUSH.0]).0
 }
 
 /// Ends the whole guest; comes back only when it was refused.
 pub fn shutdown(kind: Shutdown) -> Code {
-    harmless(Harmless::SHUTDOWN, kind.0, 0, 0).0
+    harmless(Harmless::SHUTDOWN, [kind.0]).0
 }
 
 /// Notes a value in the telemetry, beside everybody's counters.
 #[inline]
 pub fn mark(id: u32, value: u32) -> Code {
-    harmless(Harmless::MARK, u64::from(id), u64::from(value), 0).0
+    harmless(Harmless::MARK, [u64::from(id), u64::from(value)]).0
 }

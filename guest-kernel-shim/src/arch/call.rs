@@ -23,18 +23,28 @@ pub(crate) fn choose(instruction: CallInstruction) {
 ///
 /// What the call does to memory or to this processor breaks nothing that Rust relies on.
 #[inline(always)]
-pub(crate) unsafe fn call(call: Call, [rdi, rsi, rdx, r10]: [u64; 4]) -> (Code, u64) {
-    let (code, value);
-    if HOW.load(Ordering::Relaxed) == AMD {
+pub(crate) unsafe fn call<const N: usize>(call: Call, arguments: [u64; N]) -> (Code, u64) {
+    let how = HOW.load(Ordering::Relaxed);
+    if how == AMD {
+        let (code, value);
+        // As few registers as the call reads: each one that is set is an instruction on the path of a call.
+        let argument = |n: usize| arguments.get(n).copied().unwrap_or(0);
         // SAFETY: Comity is there; RAX and RDX change, nothing else: that is the ABI. The caller answers for the rest.
         unsafe {
-            asm!("vmmcall", inlateout("rax") call.0 => code, inlateout("rdx") rdx => value,
-                in("rdi") rdi, in("rsi") rsi, in("r10") r10, options(nostack));
+            match N {
+                0 => asm!("vmmcall", inlateout("rax") call.0 => code, out("rdx") value, options(nostack)),
+                1 => asm!("vmmcall", inlateout("rax") call.0 => code, lateout("rdx") value,
+                    in("rdi") argument(0), options(nostack)),
+                2 => asm!("vmmcall", inlateout("rax") call.0 => code, lateout("rdx") value,
+                    in("rdi") argument(0), in("rsi") argument(1), options(nostack)),
+                _ => asm!("vmmcall", inlateout("rax") call.0 => code, inlateout("rdx") argument(2) => value,
+                    in("rdi") argument(0), in("rsi") argument(1), in("r10") argument(3), options(nostack)),
+            }
         }
         (Code(code), value)
     } else {
         // SAFETY: the caller's promise.
-        unsafe { call_otherwise(call, [rdi, rsi, rdx, r10]) }
+        unsafe { call_otherwise(call, core::array::from_fn(|n| arguments.get(n).copied().unwrap_or(0))) }
     }
 }
 
@@ -59,9 +69,9 @@ unsafe fn call_otherwise(call: Call, [rdi, rsi, rdx, r10]: [u64; 4]) -> (Code, u
 
 /// Calls that cannot break memory whatever the arguments: the answer is the only effect that Rust sees.
 #[inline(always)]
-pub(crate) fn harmless(number: Harmless, rdi: u64, rsi: u64, rdx: u64) -> (Code, u64) {
+pub(crate) fn harmless<const N: usize>(number: Harmless, arguments: [u64; N]) -> (Code, u64) {
     // SAFETY: none of the calls in `Harmless` writes to memory that Rust knows of.
-    unsafe { call(number.0, [rdi, rsi, rdx, 0]) }
+    unsafe { call(number.0, arguments) }
 }
 
 /// A call that, with the arguments that [`crate::call`] gives it, writes to no memory of this guest.
