@@ -12,6 +12,8 @@ pub struct Handover {
     pub frames: Frames,
     /// The bundle, or nothing.
     pub bundle: &'static [u8],
+    /// The hypervisor's own command line.
+    pub command_line: &'static str,
 }
 
 pub use init::main;

@@ -86,6 +86,10 @@ pub fn main(handover: Handover) -> ! {
         memory.free_bytes() >> 20,
         manifest.guests.len()
     ));
+    let input = handover.command_line.split_whitespace().find_map(|word| word.strip_prefix("input="));
+    if let Some(n) = manifest.guests.iter().position(|guest| Some(guest.name.as_str()) == input) {
+        core.input_guest = GuestId(u16::try_from(n).unwrap_or(0));
+    }
     core.record(Record::Boot {
         version: env!("CARGO_PKG_VERSION").into(),
         tsc_khz: clocks.tsc.khz(),

@@ -92,6 +92,8 @@ unsafe extern "C" {
 
 const MAGIC: u32 = 0x336e_c578;
 const TYPE_RAM: u32 = 1;
+/// Longest command line of ours, in bytes.
+const MAX_COMMAND_LINE: usize = 1024;
 /// Entries of the memory map that are looked at.
 const MAX_ENTRIES: u32 = 128;
 
@@ -137,12 +139,28 @@ fn pointer<T>(at: u64) -> *const T {
     core::ptr::with_exposed_provenance(usize::try_from(at).unwrap_or(0))
 }
 
+/// A zero-terminated string of the loader's below 1 MiB or in the image's reach; empty when it is none, or too long.
+fn text(at: u64) -> &'static str {
+    let mut len = 0;
+    while at != 0 && len < MAX_COMMAND_LINE {
+        // SAFETY: the string lies below 4 GiB, which is mapped, and is read up to its zero.
+        if unsafe { pointer::<u8>(at + len as u64).read_volatile() } == 0 {
+            // SAFETY: the bytes were just read, and the caller takes them out of the free frames.
+            let bytes = unsafe { core::slice::from_raw_parts(pointer::<u8>(at), len) };
+            return core::str::from_utf8(bytes).unwrap_or_default();
+        }
+        len += 1;
+    }
+    ""
+}
+
 /// First Rust code: takes from the start info what the rest needs.
 extern "sysv64" fn pvh_main(start_info: u64) -> ! {
     // SAFETY: PVH says that EBX points to the start info, which lies below 4 GiB and so is mapped.
     let info = unsafe { pointer::<StartInfo>(start_info).read_unaligned() };
     let mut frames = Frames::default();
     let mut bundle: &'static [u8] = &[];
+    let mut command_line = "";
     if info.magic == MAGIC {
         for n in 0..u64::from(info.memory_map_entries.min(MAX_ENTRIES)) {
             // SAFETY: the loader's map has that many entries, below 4 GiB.
@@ -152,6 +170,8 @@ extern "sysv64" fn pvh_main(start_info: u64) -> ! {
                 frames.add(start, end.saturating_sub(entry.start));
             }
         }
+        command_line = text(info.command_line);
+        frames.reserve(HostPhys::new_truncate(info.command_line), command_line.len() as u64);
         if info.modules > 0 {
             // SAFETY: the module list has that many entries, below 4 GiB.
             let module = unsafe { pointer::<Module>(info.module_list).read_unaligned() };
@@ -167,5 +187,5 @@ extern "sysv64" fn pvh_main(start_info: u64) -> ! {
     frames.reserve(HostPhys::ZERO, 1 << 20);
     let (start, end) = (&raw const image_start as u64, &raw const image_end as u64);
     frames.reserve(HostPhys::new_truncate(start), end - start);
-    super::main(Handover { frames, bundle })
+    super::main(Handover { frames, bundle, command_line })
 }

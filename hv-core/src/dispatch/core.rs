@@ -16,6 +16,8 @@ use core::sync::atomic::Ordering::SeqCst;
 const STATISTICS_PERIOD_NS: u64 = 50_000;
 /// Records kept until they are written.
 const MAX_RECORDS: usize = 8192;
+/// Guests' counters kept in marks until they are written: a mark holds a set for each guest, and guests make marks at will.
+const MAX_MARKED: usize = 1 << 16;
 
 /// Everything of a processor but its vCPUs' private state.
 pub struct Core<H, R: GuestRam + 'static> {
@@ -44,6 +46,8 @@ pub struct Core<H, R: GuestRam + 'static> {
     /// Telemetry that is not written yet.
     records: Vec<Record>,
     lost_records: u64,
+    /// Sets of guests' counters in `records`.
+    marked: usize,
     /// When the timer is set to interrupt; [`Tsc::NEVER`] = not.
     armed: Tsc,
     /// The last cookie given out.
@@ -70,6 +74,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
             counters: CpuCounters::default(),
             records: Vec::with_capacity(MAX_RECORDS),
             lost_records: 0,
+            marked: 0,
             armed: Tsc::NEVER,
             last_cookie: 0,
             input_guest: GuestId(0),
@@ -144,6 +149,17 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
     pub fn new_cookie(&mut self) -> u16 {
         self.last_cookie = self.last_cookie.checked_add(1).unwrap_or(1);
         self.last_cookie
+    }
+
+    /// Whether there is room for one more mark; when not, it is counted as lost.
+    pub fn has_room_for_mark(&mut self) -> bool {
+        let room = self.marked + self.guests.len() <= MAX_MARKED;
+        if room {
+            self.marked += self.guests.len();
+        } else {
+            self.lost_records += 1;
+        }
+        room
     }
 
     /// Keeps a record until [`Self::write_records`].

@@ -7,6 +7,7 @@ use crate::dispatch::guest::{Guest, Words};
 use crate::dispatch::next::Next;
 use pv_abi::call::{CONSOLE_MAX_BYTES, Code};
 use pv_abi::table::CONSOLE_RING_BYTES;
+use ring_buffers::RingError;
 use ring_buffers::bytes::Consumer;
 
 const MAX: usize = CONSOLE_MAX_BYTES as usize;
@@ -43,7 +44,8 @@ pub fn drain<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>) 
                 core.console(guest, buffer.get(..popped.value).unwrap_or_default())
             }
             Ok(_) => return,
-            Err(_) => {
+            Err(RingError::Empty) => return,
+            Err(RingError::Full | RingError::Corrupt(_)) => {
                 *ring_end = None;
                 return;
             }

@@ -96,11 +96,17 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         self.core.record(Record::Ended { guest: id, ending, tsc, counters });
         if restart {
             guest.generation.fetch_add(1, Relaxed);
+            let begun = self.core.hardware.now();
             if let Err(error) = self.boot_guest(id) {
                 self.core
                     .say(format_args!("guest: not restarted name={} error={error:?}", guest.config.name));
                 self.well = false;
                 self.alive -= 1;
+            }
+            // Whoever reboots in a loop pays for it.
+            let cost = self.core.hardware.now().since(begun);
+            if let Some(first) = guest.vcpu(0) {
+                self.core.queue.debit(first.slot, cost);
             }
         } else {
             self.alive -= 1;

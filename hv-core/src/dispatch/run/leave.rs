@@ -162,6 +162,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// Notes a mark with everybody's counters.
     fn mark(&mut self, shared: &VcpuShared, id: u64, value: u64) {
+        if !self.core.has_room_for_mark() {
+            return;
+        }
         let guests = self.core.guests.iter().map(|guest| self.counters(guest.id)).collect();
         let cpu = self.core.counters.clone();
         let tsc = self.core.hardware.now().0;
