@@ -1,4 +1,5 @@
 //! Makes the guests of a manifest: memory, tables, channels, vCPUs. Everything that will ever be allocated for them.
+#![expect(unsafe_code, reason = "VMCBs and permission maps in frames that were just taken")]
 
 use super::*;
 use core::fmt;

@@ -1,4 +1,5 @@
 //! Finding SVM and turning it on (§15.4).
+#![expect(unsafe_code, reason = "EFER and the host save area by MSR")]
 
 use core::arch::x86_64::__cpuid;
 use core::fmt;

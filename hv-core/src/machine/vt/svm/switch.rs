@@ -1,4 +1,5 @@
 //! The world switch.
+#![expect(unsafe_code, reason = "VMRUN in a naked function")]
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
