@@ -36,7 +36,7 @@ impl RunQueue {
         let entity = self.entities.get(usize::from(self.paying))?;
         let clock = self.clock.now.wrapping_add(self.clock.rate.span(passed));
         let start = entity.start.wrapping_add(entity.rate.span(passed));
-        if passed.0 > MAX_STEP || clock >= self.attend_at || start > FARTHEST {
+        if passed.0 > MAX_STEP || clock >= self.attend_at || start > FARTHEST || start < clock {
             return None;
         }
         // Whose request its guest issues: that of a sibling that waits, or its own.
@@ -54,12 +54,9 @@ impl RunQueue {
             return None;
         }
         if first == EMPTY {
-            // Its guest is alone, and the clock runs with it, or ahead when the guest is owed service.
-            decided.clock = start.max(clock);
+            // Its guest is alone, and the clock runs with it.
+            decided.clock = start;
             return (sibling != EMPTY && entity.order_floor.0 < ORDER_LIMIT / 2).then_some(decided);
-        }
-        if start < clock {
-            return None;
         }
         decided.next = leaf_of(first);
         let next = self.entities.get(usize::from(decided.next))?;
