@@ -18,8 +18,6 @@ pub const KICK_VECTOR: u8 = 0x22;
 /// Spurious interrupts; its low four bits are ones, as the oldest APICs want.
 pub const SPURIOUS_VECTOR: u8 = 0x2f;
 
-/// Interrupt mask registers of the two 8259A.
-const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
 const IA32_APIC_BASE: u32 = 0x1b;
 const ENABLE: u64 = 1 << 11;
 const TASK_PRIORITY: usize = 0x80;
@@ -41,14 +39,6 @@ impl LocalApic {
     ///
     /// Runs at CPL 0 with the APIC's page mapped at its physical address, and nothing else drives this APIC.
     pub unsafe fn enable() -> Self {
-        // The 8259 pair first, while LINT0 still passes it on: an interrupt it has raised would otherwise wait for ever for
-        // an acknowledge, and QEMU turns the first STI into #GP.
-        // SAFETY: the pair's mask registers; nothing here takes interrupts from it.
-        unsafe {
-            for port in PIC_MASKS {
-                Port::<u8>::new(port).write(0xff);
-            }
-        }
         let mut msr = Msr::new(IA32_APIC_BASE);
         // SAFETY: every x86-64 processor has this MSR; the enable bit changes nothing but the APIC.
         let address = unsafe {
