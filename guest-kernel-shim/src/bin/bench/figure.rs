@@ -11,12 +11,13 @@ const WARM_UP: usize = 8;
 pub struct Samples {
     values: [u64; RUNS],
     len: usize,
+    operations: u64,
 }
 
 impl Samples {
     /// No samples.
     pub const fn new() -> Self {
-        Self { values: [0; RUNS], len: 0 }
+        Self { values: [0; RUNS], len: 0, operations: 0 }
     }
 
     /// Adds a sample; those past [`RUNS`] are dropped.
@@ -36,6 +37,7 @@ impl Samples {
             let begin = clock::ticks();
             action();
             let end = clock::ticks();
+            samples.did(1);
             if run >= WARM_UP {
                 samples.add((end - begin).saturating_sub(empty));
             }
@@ -43,9 +45,15 @@ impl Samples {
         samples
     }
 
+    /// Counts operations that ran between the figure's marks, measured or not.
+    pub fn did(&mut self, operations: u64) {
+        self.operations += operations;
+    }
+
     /// Makes of round trips what one way costs.
     pub fn halve(&mut self) {
         self.values.iter_mut().for_each(|value| *value /= 2);
+        self.operations *= 2;
     }
 
     /// Prints the figure; nothing at all when there is no sample.
@@ -53,7 +61,10 @@ impl Samples {
         let Some(used) = self.values.get_mut(..self.len) else { return };
         used.sort_unstable();
         if let (Some(min), Some(median)) = (used.first(), used.get(used.len() / 2)) {
-            println!("#figure {name} unit=instructions min={min} median={median} runs={}", used.len());
+            let (runs, operations) = (used.len(), self.operations);
+            println!(
+                "#figure {name} unit=instructions min={min} median={median} runs={runs} operations={operations}"
+            );
         } else {
             println!("#skip {name} no sample");
         }

@@ -1,8 +1,8 @@
 //! The guest that is measured, the same image bare, full and cooperative. The command line says what to do:
 //! `bench=WORKLOAD` and the workload's own words.
 //!
-//! Output for programs is in lines that begin with `#`: `#figure NAME unit=U min=M median=D runs=N`, `#skip NAME WHY`,
-//! and `#done WORKLOAD` at the end.
+//! Output for programs is in lines that begin with `#`: `#figure NAME unit=U min=M median=D runs=N operations=N` (the last:
+//! how many ran between the figure's marks, measured or not), `#skip NAME WHY`, and `#done WORKLOAD` at the end.
 #![no_std]
 #![no_main]
 

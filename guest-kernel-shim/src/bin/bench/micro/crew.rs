@@ -1,6 +1,7 @@
 //! The other vCPUs of this guest, which do what the first one orders.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use guest_kernel_shim::platform::{Mode, mode};
 use guest_kernel_shim::pv_abi::MAX_VCPUS;
 use guest_kernel_shim::{call, clock, idle, ipi, smp};
 
@@ -90,7 +91,10 @@ fn serve(_: u64) {
             mine.store(mine.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
         while is(Order::Spin) {
-            core::hint::black_box(());
+            // An emulator that runs its processors in turn goes on to the next at a PAUSE; a guest only computes.
+            if mode() == Mode::Bare {
+                ipi::relax();
+            }
         }
         let is_pinged = || PINGED_TSC.load(Ordering::SeqCst) != 0 && !ANSWERED.load(Ordering::SeqCst);
         idle::wait_until(|| is_pinged() || !is(Order::Idle));

@@ -34,6 +34,8 @@ fn pings(order: Order, value: impl Fn(u64, u64, u64) -> u64) -> Result<Samples, 
     let mut samples = Samples::new();
     for run in 0..RUNS + WARM_UP {
         let (begin, taken, end) = crew::ping();
+        // There and back.
+        samples.did(2);
         if run >= WARM_UP {
             samples.add(value(begin, taken, end));
         }
@@ -61,6 +63,7 @@ pub fn yield_switch(boot: &'static Boot) -> Result<Samples, &'static str> {
         let end = clock::ticks();
         // Every vCPU that came back was switched to, and this one too; other guests do as this one does.
         let switches = (crew::switches() - before + 1).saturating_mul(guests);
+        samples.did(switches);
         if run >= WARM_UP && (switches > guests || smp::count() == 1) {
             samples.add((end - begin).saturating_sub(empty) / switches);
         }
