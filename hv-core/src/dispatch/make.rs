@@ -53,7 +53,8 @@ pub fn guest<H: Hardware, R: GuestRam>(
     for index in (0..config.vcpus).map(VcpuIndex) {
         let slot = core.queue.add_vcpu(entity)?;
         core.timers.add_slot();
-        let shared = VcpuShared::new(VcpuId { guest: id, index }, slot, &tables, shows_waiters).ok_or(Full)?;
+        let shared =
+            VcpuShared::new(VcpuId { guest: id, index }, slot, &tables, shows_waiters).ok_or(Full)?;
         vcpus.push(&*Box::leak(Box::new(shared)));
     }
     // Replaced when the guest boots, by devices that know the time.
@@ -129,9 +130,8 @@ mod tests {
     fn both_ends_of_a_channel_name_each_other() {
         let channel = |a, b| ChannelConfig { ends: [a, b], pages: 1 };
         let channels = [channel(0, 1), channel(2, 2), channel(1, 0), channel(1, 2)];
-        let frames: Vec<_> = (0..4)
-            .map(|n| SharedFrames { start: HostPhys::new_truncate(n << 12), words: &[] })
-            .collect();
+        let frames: Vec<_> =
+            (0..4).map(|n| SharedFrames { start: HostPhys::new_truncate(n << 12), words: &[] }).collect();
         let all: Vec<_> = (0..3).map(|guest| channel_ends(&channels, &frames, GuestId(guest))).collect();
         assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [2, 3, 3]);
         for (guest, ends) in (0_u16..).zip(&all) {

@@ -89,7 +89,10 @@ fn make_tables(memory: &mut Memory) -> Option<Tables> {
 }
 
 /// Each channel's pages.
-fn channel_pages<'a>(memory: &mut Memory, manifest: &'a Manifest) -> Result<Vec<SharedFrames>, MakeError<'a>> {
+fn channel_pages<'a>(
+    memory: &mut Memory,
+    manifest: &'a Manifest,
+) -> Result<Vec<SharedFrames>, MakeError<'a>> {
     let mut frames = |channel: &ChannelConfig| {
         let (start, words) = memory.shared_words(u64::from(channel.pages))?;
         Some(SharedFrames { start, words })
