@@ -11,6 +11,7 @@ pub mod entry;
 pub mod exit;
 pub mod guest;
 pub mod hypercall;
+pub mod make;
 pub mod msr;
 pub mod next;
 pub mod run;

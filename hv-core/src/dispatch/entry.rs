@@ -112,7 +112,7 @@ pub fn queue_timer<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mu
 /// A full guest's interrupts come from its APIC, which takes what others posted; the bootstrap processor's also from the
 /// 8259A. Returns whether an interrupt is there that would end HLT.
 fn full_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
-    for (base, word) in (0_u8..).step_by(64).zip(&vcpu.shared.posted) {
+    for (base, word) in [0, 64, 128, 192_u8].into_iter().zip(&vcpu.shared.posted) {
         let mut bits = word.load(Relaxed);
         if bits != 0 {
             bits = word.swap(0, SeqCst);

@@ -60,14 +60,35 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     pub fn run_forever(&mut self) -> bool {
         let mut now = self.core.hardware.now();
         while self.alive > 0 {
-            self.wake_due(now);
-            now = match self.core.queue.pick(now) {
-                Some(slot) => self.run_slot(slot),
-                None => self.idle(),
-            };
+            now = self.round(now);
         }
         self.core.write_records();
         self.well
+    }
+
+    /// One turn, or one sleep; returns when it ended.
+    #[inline]
+    fn round(&mut self, now: Tsc) -> Tsc {
+        self.wake_due(now);
+        match self.core.queue.pick(now) {
+            Some(slot) => self.run_slot(slot),
+            None => self.idle(),
+        }
+    }
+
+    /// One turn or one sleep, for tests. False when every guest has ended, and nothing happens any more.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn step(&mut self) -> bool {
+        if self.alive > 0 {
+            self.round(self.core.hardware.now());
+        }
+        self.alive > 0
+    }
+
+    /// A vCPU, for tests that write scripts and look at what became of them.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn vcpu_mut(&mut self, slot: Slot) -> Option<&mut Vcpu<P::Vcpu, R>> {
+        self.vcpus.get_mut(usize::from(slot.0)).map(Box::as_mut)
     }
 
     /// Whoever's moment has come is looked at before it runs again.

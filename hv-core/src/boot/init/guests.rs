@@ -4,10 +4,11 @@
 use super::*;
 use core::fmt;
 use hv_core::base::addr::{GuestPhys, HostPhys, PAGE_BYTES};
-use hv_core::dispatch::device::bus::{self, PortBus};
-use hv_core::dispatch::guest::{ChannelEnd, WINDOW_BASE};
+use hv_core::dispatch::guest::WINDOW_BASE;
+use hv_core::dispatch::make::{self, Parts};
 use hv_core::dispatch::msr::UNTOUCHED;
 use hv_core::machine::vt::svm::Vmcb;
+use hv_core::policy::config::ChannelConfig;
 use hv_core::policy::mm::nested::Npt;
 use hv_core::policy::publish::{SharedFrames, Tables};
 use pv_abi::table::{CONSOLE_PAGES, DEMAND_PAGES, EVENT_PAGES, STATUS_PAGES};
@@ -43,54 +44,21 @@ pub fn make<'a>(
     let facts = cpuid::Facts { machine: machine_cpuid, tsc: core.tsc, apic_bus: apic_bus() };
     let usable_tsc = manifest.tsc == TscTrust::Trusted || has_invariant_tsc();
     let mut vcpus = Vcpus::new();
-    let channels = make_channels(memory, manifest)?;
+    let channels = channel_pages(memory, manifest)?;
     let maps = permission_maps(memory).ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))?;
     for (config, id) in manifest.guests.iter().zip((0_u16..).map(GuestId)) {
         let made = make_ram(memory, config.memory_mib).zip(make_tables(memory));
         let ((root, ram), tables) = made.ok_or_else(|| out_of_memory(memory, config))?;
-        let entity =
-            core.queue.add_entity(config.weight).map_err(|_| MakeError::TooManyVcpus(&config.name))?;
-        let mut shared = Vec::new();
-        for index in (0..config.vcpus).map(VcpuIndex) {
-            let slot = core.queue.add_vcpu(entity).map_err(|_| MakeError::TooManyVcpus(&config.name))?;
-            core.timers.add_slot();
-            let shows = config.visibility != hv_core::policy::config::Visibility::None;
-            let vcpu = VcpuShared::new(VcpuId { guest: id, index }, slot, &tables, shows);
-            shared.push(&*Box::leak(Box::new(vcpu.ok_or(MakeError::TooManyVcpus(&config.name))?)));
-        }
-        let setup = bus::Setup { tsc: core.tsc, now: Tsc(0), unix_s: 0, memory_mib: 0, channels: Vec::new() };
-        let guest: &'static Guest<Ram> = Box::leak(Box::new(Guest {
-            id,
-            config: config.clone(),
-            ram,
-            tables,
-            vcpus: shared.into_boxed_slice(),
-            channels: ends_of(&channels, id),
-            devices: spin::Mutex::new(PortBus::new(&setup)),
-            line: spin::Mutex::new(heapless::Vec::new()),
-            console: spin::Mutex::new(None),
-            input: spin::Mutex::new(heapless::Deque::new()),
-            generation: core::sync::atomic::AtomicU64::new(0),
-            usable_tsc,
-        }));
+        let channels = make::channel_ends(&manifest.channels, &channels, id);
+        let parts = Parts { config: config.clone(), ram, tables, channels, usable_tsc };
+        let guest = make::guest(core, parts).map_err(|_| MakeError::TooManyVcpus(&config.name))?;
         for shared in &guest.vcpus {
-            core.shared.push(shared);
             // SAFETY: a VMCB is integers only, so all-zero is one.
             let page = unsafe { memory.zeroed_page::<Vmcb>() };
             let (vmcb_phys, vmcb) = page.ok_or_else(|| out_of_memory(memory, config))?;
             let state = SvmVcpu::new(vmcb, vmcb_phys, maps, root, u64::from(shared.slot.0) + 1);
-            let role = if shared.index().0 == 0 { Role::Bootstrap } else { Role::Application };
-            let lapic = Lapic::new(&lapic::Setup {
-                id: u32::from(shared.index().0),
-                role,
-                physical_bits: 40,
-                tsc: core.tsc,
-                bus: apic_bus(),
-            });
-            let table = cpuid::table(&facts, guest, shared.index().0);
-            vcpus.push(Box::new(Vcpu::new(state, *shared, guest, table, lapic)));
+            vcpus.push(make::vcpu(state, shared, guest, &facts));
         }
-        core.guests.push(guest);
     }
     Ok(vcpus)
 }
@@ -120,39 +88,17 @@ fn make_tables(memory: &mut Memory) -> Option<Tables> {
     })
 }
 
-/// Each channel's pages, with its two ends: guest and index among the guest's channels.
-type Channel = (SharedFrames, [(GuestId, u8); 2]);
-
-fn make_channels<'a>(memory: &mut Memory, manifest: &'a Manifest) -> Result<Vec<Channel>, MakeError<'a>> {
-    let mut counts = alloc::vec![0_u8; manifest.guests.len()];
-    let mut channels = Vec::new();
-    for channel in &manifest.channels {
-        let words = memory.shared_words(u64::from(channel.pages));
-        let (start, words) = words.ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))?;
-        let ends = channel.ends.map(|guest| {
-            let count = counts.get_mut(usize::from(guest));
-            let index = count.map_or(0, |count| {
-                let index = *count;
-                *count = count.saturating_add(1);
-                index
-            });
-            (GuestId(guest), index)
-        });
-        channels.push((SharedFrames { start, words }, ends));
-    }
-    Ok(channels)
-}
-
-fn ends_of(channels: &[Channel], id: GuestId) -> Vec<ChannelEnd> {
-    let both = channels.iter().flat_map(|(frames, [a, b])| [(frames, a, b), (frames, b, a)]);
-    let mut mine: Vec<_> = both.filter(|(_, own, _)| own.0 == id).collect();
-    mine.sort_by_key(|(_, own, _)| own.1);
-    let end = |(frames, _, peer): (&SharedFrames, &(GuestId, u8), &(GuestId, u8))| ChannelEnd {
-        frames: *frames,
-        peer: *peer,
-        bound: core::sync::atomic::AtomicU32::new(0),
+/// Each channel's pages.
+fn channel_pages<'a>(
+    memory: &mut Memory,
+    manifest: &'a Manifest,
+) -> Result<Vec<SharedFrames>, MakeError<'a>> {
+    let mut frames = |channel: &ChannelConfig| {
+        let (start, words) = memory.shared_words(u64::from(channel.pages))?;
+        Some(SharedFrames { start, words })
     };
-    mine.into_iter().map(end).collect()
+    let channels: Option<Vec<_>> = manifest.channels.iter().map(&mut frames).collect();
+    channels.ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))
 }
 
 /// I/O: everything is intercepted. MSRs: everything but what VMLOAD and VMSAVE switch (APM vol 2 §15.10, §15.11).

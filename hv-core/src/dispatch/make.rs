@@ -1,0 +1,146 @@
+//! Making a guest: what is the same on every machine. Memory and the vendor's vCPU state come from the caller.
+
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::id::{GuestId, VcpuId, VcpuIndex};
+use crate::base::time::Tsc;
+use crate::dispatch::core::Core;
+use crate::dispatch::cpuid;
+use crate::dispatch::device::bus::{self, PortBus};
+use crate::dispatch::device::lapic::{self, Lapic, Role};
+use crate::dispatch::guest::{ChannelEnd, Guest};
+use crate::dispatch::vcpu::Vcpu;
+use crate::dispatch::vt::VirtualCpu;
+use crate::policy::config::{ChannelConfig, GuestConfig, Visibility};
+use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
+use crate::policy::sched::Full;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64};
+use spin::Mutex;
+
+/// Width of guest-physical addresses, as the emulated APIC's base register checks it.
+const PHYSICAL_BITS: u8 = 40;
+
+/// What a guest is made from.
+pub struct Parts<R> {
+    /// What the owner of the machine grants it.
+    pub config: GuestConfig,
+    /// Its memory.
+    pub ram: R,
+    /// What it shares with the hypervisor.
+    pub tables: Tables,
+    /// Its ends of channels.
+    pub channels: Vec<ChannelEnd>,
+    /// Whether the time-stamp counter may be trusted for deadlines.
+    pub usable_tsc: bool,
+}
+
+/// Makes the next guest of a processor, with its place in the queue. Its vCPUs are to be made by [`vcpu`], in the order of
+/// [`Guest::vcpus`]; nothing runs yet.
+///
+/// # Errors
+///
+/// [`Full`] when the run queue or the tables hold no more.
+pub fn guest<H: Hardware, R: GuestRam>(
+    core: &mut Core<H, R>,
+    parts: Parts<R>,
+) -> Result<&'static Guest<R>, Full> {
+    let Parts { config, ram, tables, channels, usable_tsc } = parts;
+    let id = GuestId(u16::try_from(core.guests.len()).map_err(|_| Full)?);
+    let entity = core.queue.add_entity(config.weight)?;
+    let shows_waiters = config.visibility != Visibility::None;
+    let mut vcpus = Vec::with_capacity(usize::from(config.vcpus));
+    for index in (0..config.vcpus).map(VcpuIndex) {
+        let slot = core.queue.add_vcpu(entity)?;
+        core.timers.add_slot();
+        let shared =
+            VcpuShared::new(VcpuId { guest: id, index }, slot, &tables, shows_waiters).ok_or(Full)?;
+        vcpus.push(&*Box::leak(Box::new(shared)));
+    }
+    // Replaced when the guest boots, by devices that know the time.
+    let setup = bus::Setup { tsc: core.tsc, now: Tsc(0), unix_s: 0, memory_mib: 0, channels: Vec::new() };
+    let guest: &'static Guest<R> = Box::leak(Box::new(Guest {
+        id,
+        config,
+        ram,
+        tables,
+        vcpus: vcpus.into_boxed_slice(),
+        channels,
+        devices: Mutex::new(PortBus::new(&setup)),
+        line: Mutex::new(heapless::Vec::new()),
+        console: Mutex::new(None),
+        input: Mutex::new(heapless::Deque::new()),
+        generation: AtomicU64::new(0),
+        usable_tsc,
+    }));
+    core.shared.extend(guest.vcpus.iter());
+    core.guests.push(guest);
+    Ok(guest)
+}
+
+/// Makes a vCPU of `guest` around the vendor's state.
+pub fn vcpu<S: VirtualCpu, R: GuestRam>(
+    state: S,
+    shared: &'static VcpuShared,
+    guest: &'static Guest<R>,
+    facts: &cpuid::Facts,
+) -> Box<Vcpu<S, R>> {
+    let index = shared.index().0;
+    let lapic = Lapic::new(&lapic::Setup {
+        id: u32::from(index),
+        role: if index == 0 { Role::Bootstrap } else { Role::Application },
+        physical_bits: PHYSICAL_BITS,
+        tsc: facts.tsc,
+        bus: facts.apic_bus,
+    });
+    Box::new(Vcpu::new(state, shared, guest, cpuid::table(facts, guest, index), lapic))
+}
+
+/// A guest's ends of the machine's channels, in the order of the configuration; `frames` are the channels' pages.
+pub fn channel_ends(channels: &[ChannelConfig], frames: &[SharedFrames], guest: GuestId) -> Vec<ChannelEnd> {
+    let ends = |before: &[ChannelConfig], of: u16| {
+        before.iter().flat_map(|channel| channel.ends).filter(|end| *end == of).count()
+    };
+    let mut mine = Vec::new();
+    for ((n, channel), frames) in channels.iter().enumerate().zip(frames) {
+        let [a, b] = channel.ends;
+        let before = channels.get(..n).unwrap_or_default();
+        let index = |of, more| u8::try_from(ends(before, of) + more).unwrap_or(u8::MAX);
+        // A channel from a guest to itself has both its ends there, one after the other.
+        let numbers = [index(a, 0), index(b, usize::from(a == b))];
+        for (own, peer, number) in [(a, b, numbers[1]), (b, a, numbers[0])] {
+            if own == guest.0 {
+                mine.push(ChannelEnd {
+                    frames: *frames,
+                    peer: (GuestId(peer), number),
+                    bound: AtomicU32::new(0),
+                });
+            }
+        }
+    }
+    mine
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::addr::HostPhys;
+
+    #[test]
+    fn both_ends_of_a_channel_name_each_other() {
+        let channel = |a, b| ChannelConfig { ends: [a, b], pages: 1 };
+        let channels = [channel(0, 1), channel(2, 2), channel(1, 0), channel(1, 2)];
+        let frames: Vec<_> =
+            (0..4).map(|n| SharedFrames { start: HostPhys::new_truncate(n << 12), words: &[] }).collect();
+        let all: Vec<_> = (0..3).map(|guest| channel_ends(&channels, &frames, GuestId(guest))).collect();
+        assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [2, 3, 3]);
+        for (guest, ends) in (0_u16..).zip(&all) {
+            for (number, end) in (0_u8..).zip(ends) {
+                let (peer, theirs) = end.peer;
+                let other = &all[usize::from(peer.0)][usize::from(theirs)];
+                assert_eq!(other.peer, (GuestId(guest), number));
+                assert_eq!(other.frames.start, end.frames.start);
+            }
+        }
+    }
+}

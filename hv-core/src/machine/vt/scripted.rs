@@ -1,0 +1,91 @@
+//! The third backend: a processor whose vCPUs follow a script, and a machine around it that host tests look into.
+//!
+//! Nothing here executes anything. A vCPU takes its [`Step`]s one by one: it lets the clock pass, changes what a guest may
+//! change, or exits. The clock stands still otherwise, so that a test knows every moment to the tick.
+
+mod hardware;
+mod kernel;
+mod machine;
+mod ram;
+mod vcpu;
+mod world;
+
+pub use hardware::ScriptedHardware;
+pub use machine::{Machine, Spec, at, call_steps, write_msr_steps};
+pub use ram::TestRam;
+pub use vcpu::{ScriptedVcpu, Seen, Step};
+pub use world::{Stuck, World};
+
+use crate::dispatch::vt::{Exit, Processor};
+use alloc::rc::Rc;
+use core::ops::ControlFlow;
+
+/// A processor that runs scripts.
+pub struct Scripted {
+    world: Rc<World>,
+}
+
+impl Scripted {
+    /// A processor in this world.
+    pub const fn new(world: Rc<World>) -> Self {
+        Self { world }
+    }
+}
+
+impl Processor for Scripted {
+    type Vcpu = ScriptedVcpu;
+
+    fn run(&mut self, vcpu: &mut ScriptedVcpu) -> Exit {
+        self.world.count_entry();
+        vcpu.enter(self.world.now());
+        loop {
+            match self.step(vcpu) {
+                ControlFlow::Break(exit) => return exit,
+                ControlFlow::Continue(()) => {}
+            }
+        }
+    }
+
+    fn switch_in(&mut self, vcpu: &mut ScriptedVcpu) {
+        vcpu.loaded = true;
+    }
+
+    fn flush(&mut self, vcpu: &mut ScriptedVcpu) {
+        vcpu.note(self.world.now(), Seen::Flush);
+    }
+
+    fn switch_out(&mut self, vcpu: &mut ScriptedVcpu) {
+        vcpu.loaded = false;
+    }
+}
+
+impl Scripted {
+    fn step(&mut self, vcpu: &mut ScriptedVcpu) -> ControlFlow<Exit> {
+        if vcpu.window_is_open() {
+            return ControlFlow::Break(Exit::Window);
+        }
+        if self.world.interrupt_waits() {
+            return ControlFlow::Break(Exit::HostInterrupt);
+        }
+        match vcpu.script.pop_front() {
+            Some(Step::Run(ticks)) => {
+                vcpu.shadow = false;
+                let left = self.world.pass(ticks);
+                if left > 0 {
+                    vcpu.script.push_front(Step::Run(left));
+                }
+                ControlFlow::Continue(())
+            }
+            Some(Step::Do(act)) => {
+                act(vcpu);
+                ControlFlow::Continue(())
+            }
+            Some(Step::Exit(exit)) => ControlFlow::Break(exit),
+            // A vCPU whose script is over spins until an interrupt comes.
+            None => {
+                self.world.spin(vcpu.slot);
+                ControlFlow::Break(Exit::HostInterrupt)
+            }
+        }
+    }
+}

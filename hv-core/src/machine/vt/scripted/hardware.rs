@@ -1,0 +1,48 @@
+//! The surroundings of a scripted processor: a clock that tests set, and lines that they read.
+
+use super::World;
+use crate::base::hardware::Hardware;
+use crate::base::time::Tsc;
+use alloc::rc::Rc;
+
+/// Clock, timer and lines.
+pub struct ScriptedHardware {
+    world: Rc<World>,
+}
+
+impl ScriptedHardware {
+    /// The surroundings in this world.
+    pub const fn new(world: Rc<World>) -> Self {
+        Self { world }
+    }
+}
+
+impl Hardware for ScriptedHardware {
+    fn now(&self) -> Tsc {
+        self.world.look()
+    }
+
+    fn arm_timer(&mut self, at: Tsc) {
+        self.world.arm(at);
+    }
+
+    fn take_interrupts(&mut self) {
+        self.world.take_interrupts();
+    }
+
+    fn wait(&mut self) {
+        self.world.wait();
+    }
+
+    fn console_write(&mut self, text: &[u8]) {
+        self.world.console.borrow_mut().extend_from_slice(text);
+    }
+
+    fn console_read(&mut self) -> Option<u8> {
+        self.world.input.borrow_mut().pop_front()
+    }
+
+    fn telemetry_write(&mut self, bytes: &[u8]) {
+        self.world.telemetry.borrow_mut().extend_from_slice(bytes);
+    }
+}
