@@ -129,3 +129,32 @@ pub(crate) fn begin(cookie: u16) {
         slot.store(shadow.load(Ordering::Relaxed), Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The only test that publishes on the host's one processor.
+    #[test]
+    fn a_word_is_stored_when_it_changes_and_left_alone_when_it_does_not() {
+        let row = |word: usize| percpu::this().demand().0[word].load(Ordering::Relaxed);
+        begin(0x1234);
+        assert_eq!(State::unpack(row(word::STATE)).cookie, 0x1234);
+        set_runnable(70_000);
+        set_slack(5, 7);
+        assert_eq!(State::unpack(row(word::STATE)).runnable, u16::MAX);
+        assert_eq!(row(word::SLACK), 5 | 7 << 32);
+        // A store would show: somebody else's value would be gone.
+        store_raw(word::SLACK, 99);
+        set_slack(5, 7);
+        assert_eq!(row(word::SLACK), 99);
+        set_slack(5, 8);
+        assert_eq!(row(word::SLACK), 5 | 8 << 32);
+        set_idle(true);
+        let idle = State::unpack(row(word::STATE));
+        assert_eq!((idle.runnable, idle.flags, idle.cookie), (0, DemandFlags::IDLE, 0x1234));
+        set_idle(false);
+        let busy = State::unpack(row(word::STATE));
+        assert_eq!((busy.runnable, busy.flags, busy.cookie), (1, DemandFlags::empty(), 0x1234));
+    }
+}

@@ -6,7 +6,7 @@
 
 use crate::arch::percpu;
 use crate::critical::{self, Critical};
-use crate::{call, demand, ipi, platform, smp};
+use crate::{call, demand, ipi, platform};
 use core::sync::atomic::{AtomicU32, Ordering};
 use pv_abi::call::Code;
 use pv_abi::demand::{Reason, WaitFor};
@@ -48,7 +48,8 @@ impl RawLock {
     pub(crate) fn try_acquire(&self) -> Option<Critical> {
         // Before the lock is taken, so that there is no moment in which a holder is not in a critical section.
         let critical = critical::enter();
-        let me = u32::try_from(smp::this()).unwrap_or(0) + 1;
+        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_VCPUS")]
+        let me = critical.processor() as u32 + 1;
         self.holder.compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed).ok()?;
         Some(critical)
     }
@@ -91,5 +92,21 @@ fn wait_for(holder_plus_one: u32) {
         for _ in 0..BACK_OFF {
             ipi::relax();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_held_is_refused_until_it_is_free() {
+        let lock = Lock::new(1);
+        let mut held = lock.lock();
+        *held += 1;
+        assert!(lock.try_lock().is_none());
+        drop(held);
+        assert_eq!(lock.try_lock().map(|held| *held), Some(2));
+        assert!(lock.try_lock().is_some());
     }
 }

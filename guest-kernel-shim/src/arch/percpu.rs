@@ -5,7 +5,7 @@ use super::line::Line;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use pv_abi::MAX_VCPUS;
 
-/// One processor. Where Comity is not announced, the lines are private: what is published there nobody reads, and what
+/// One processor. `index` never changes. Where Comity is not announced, the lines are private: what is published there nobody reads, and what
 /// is read there is zero, which is always safe.
 #[repr(C, align(64))]
 pub(crate) struct PerCpu {
@@ -17,27 +17,39 @@ pub(crate) struct PerCpu {
     event: AtomicPtr<Line>,
     /// What was last stored to the demand row.
     pub shadow: [AtomicU64; 8],
-    private_demand: Line,
-    private_status: Line,
-    private_event: Line,
 }
 
-static PER_CPU: [PerCpu; MAX_VCPUS] = [const { PerCpu::new() }; MAX_VCPUS];
+/// What a processor uses until [`PerCpu::share`].
+struct Private {
+    demand: Line,
+    status: Line,
+    event: Line,
+}
+
+static PRIVATE: [Private; MAX_VCPUS] =
+    [const { Private { demand: Line::zero(), status: Line::zero(), event: Line::zero() } }; MAX_VCPUS];
+static PER_CPU: [PerCpu; MAX_VCPUS] = {
+    let mut blocks = [const { PerCpu::at(0) }; MAX_VCPUS];
+    let mut index = 1;
+    while index < MAX_VCPUS {
+        blocks[index] = PerCpu::at(index);
+        index += 1;
+    }
+    blocks
+};
 
 const GS_BASE: u32 = 0xc000_0101;
 
 impl PerCpu {
-    const fn new() -> Self {
+    const fn at(index: usize) -> Self {
+        let private = &PRIVATE[index];
         Self {
             own: AtomicUsize::new(0),
-            index: AtomicUsize::new(0),
-            demand: AtomicPtr::new(core::ptr::null_mut()),
-            status: AtomicPtr::new(core::ptr::null_mut()),
-            event: AtomicPtr::new(core::ptr::null_mut()),
+            index: AtomicUsize::new(index),
+            demand: AtomicPtr::new((&raw const private.demand).cast_mut()),
+            status: AtomicPtr::new((&raw const private.status).cast_mut()),
+            event: AtomicPtr::new((&raw const private.event).cast_mut()),
             shadow: [const { AtomicU64::new(0) }; 8],
-            private_demand: Line::zero(),
-            private_status: Line::zero(),
-            private_event: Line::zero(),
         }
     }
 
@@ -50,19 +62,19 @@ impl PerCpu {
     /// The demand row.
     #[inline]
     pub(crate) fn demand(&'static self) -> &'static Line {
-        shared(&self.demand, &self.private_demand)
+        line(&self.demand)
     }
 
     /// The hot line of the status table.
     #[inline]
     pub(crate) fn status(&'static self) -> &'static Line {
-        shared(&self.status, &self.private_status)
+        line(&self.status)
     }
 
     /// The event line.
     #[inline]
     pub(crate) fn event(&'static self) -> &'static Line {
-        shared(&self.event, &self.private_event)
+        line(&self.event)
     }
 
     /// From now on uses lines that the hypervisor shares.
@@ -74,9 +86,9 @@ impl PerCpu {
 }
 
 #[inline]
-fn shared(slot: &AtomicPtr<Line>, private: &'static Line) -> &'static Line {
-    // SAFETY: the pointer is null or was made from a `&'static Line` in `share`.
-    unsafe { slot.load(Ordering::Relaxed).as_ref() }.unwrap_or(private)
+fn line(slot: &AtomicPtr<Line>) -> &'static Line {
+    // SAFETY: the pointer is that of a line of `PRIVATE`, or was made from a `&'static Line` in `share`. Never null.
+    unsafe { &*slot.load(Ordering::Relaxed) }
 }
 
 /// Makes `index` the number of the processor that runs this. Numbers past the last share the last block.
@@ -84,7 +96,6 @@ pub(crate) fn install(index: usize) {
     let block = of(index).unwrap_or(&PER_CPU[MAX_VCPUS - 1]);
     let address = core::ptr::from_ref(block).expose_provenance();
     block.own.store(address, Ordering::Relaxed);
-    block.index.store(index.min(MAX_VCPUS - 1), Ordering::Relaxed);
     // SAFETY: every long-mode processor has the register, and nothing but `this` uses GS.
     unsafe { super::cpu::wrmsr(GS_BASE, address as u64) };
 }
