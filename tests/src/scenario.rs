@@ -72,7 +72,7 @@ pub struct Guest {
     pub mode: Mode,
     /// 1 … 64.
     pub vcpus: u8,
-    /// A multiple of 2, at least 4.
+    /// A multiple of 2 from 4 to 3,072.
     pub memory_mib: u32,
     /// 1 … 10,000.
     pub weight: u32,

@@ -163,8 +163,18 @@ fn a_bad_guest_is_refused_by_name_line_and_key() {
         ("vcpus = 65", "x.toml:4: guest 'a': key 'vcpus': 65, expected 1 to 64"),
         ("vcpus = 0", "x.toml:4: guest 'a': key 'vcpus': 0, expected 1 to 64"),
         ("vcpus = \"two\"", "x.toml:4: key 'vcpus': invalid type"),
-        ("memory_mib = 5", "x.toml:4: guest 'a': key 'memory_mib': 5, expected a multiple of 2, at least 4"),
-        ("memory_mib = 0", "x.toml:4: guest 'a': key 'memory_mib': 0, expected a multiple of 2, at least 4"),
+        (
+            "memory_mib = 5",
+            "x.toml:4: guest 'a': key 'memory_mib': 5, expected a multiple of 2 from 4 to 3072",
+        ),
+        (
+            "memory_mib = 0",
+            "x.toml:4: guest 'a': key 'memory_mib': 0, expected a multiple of 2 from 4 to 3072",
+        ),
+        (
+            "memory_mib = 3074",
+            "x.toml:4: guest 'a': key 'memory_mib': 3074, expected a multiple of 2 from 4 to 3072",
+        ),
         ("weight = 0", "x.toml:4: guest 'a': key 'weight': 0, expected 1 to 10000"),
         ("mode = \"kvm\"", "x.toml:4: key 'mode': 'kvm' is not in this version"),
         ("mode = \"fast\"", "x.toml:4: key 'mode': 'fast', expected 'full' or 'cooperative'"),

@@ -4,7 +4,7 @@ mod stage;
 mod tally;
 
 use crate::failure::{Failure, Outcome};
-use crate::{build, lint, workspace};
+use crate::{bench, build, lint, workspace};
 use stage::Stage;
 use std::time::{Duration, Instant};
 use tally::Tally;
@@ -42,10 +42,21 @@ enum Name {
     Build,
     /// Machines in QEMU.
     Boot,
+    /// The micro figures against the committed ones.
+    Figures,
 }
 
-const ALL: [Name; 8] =
-    [Name::Format, Name::Lint, Name::Clippy, Name::Doc, Name::Host, Name::Loom, Name::Build, Name::Boot];
+const ALL: [Name; 9] = [
+    Name::Format,
+    Name::Lint,
+    Name::Clippy,
+    Name::Doc,
+    Name::Host,
+    Name::Loom,
+    Name::Build,
+    Name::Boot,
+    Name::Figures,
+];
 
 impl Name {
     fn text(self) -> &'static str {
@@ -58,6 +69,7 @@ impl Name {
             Self::Loom => "loom",
             Self::Build => "build",
             Self::Boot => "boot tests",
+            Self::Figures => "figures",
         }
     }
 
@@ -84,6 +96,7 @@ impl Name {
             Self::Loom => loom().tests(verbose),
             Self::Build => own(build::all().map(|_| ())),
             Self::Boot => boot(verbose),
+            Self::Figures => own(bench::run(&bench::Arguments::check())),
         }
     }
 }

@@ -5,7 +5,9 @@ use super::{Guest, HYPERVISOR_MIB, MachineConfig, Scenario, Source};
 use crate::images;
 use crate::refusal::Refusal;
 use hv_core::base::id::{MAX_GUESTS, MAX_VCPUS_PER_GUEST};
-use hv_core::policy::config::{ChannelConfig, MAX_COMMAND_LINE_BYTES, MAX_NAME_BYTES, Mode, Visibility};
+use hv_core::policy::config::{
+    ChannelConfig, MAX_COMMAND_LINE_BYTES, MAX_MEMORY_MIB, MAX_NAME_BYTES, Mode, Visibility,
+};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

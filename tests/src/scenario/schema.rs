@@ -67,7 +67,7 @@ pub struct GuestTable {
     /// 1 … 64.
     #[serde(default = "one")]
     pub vcpus: u8,
-    /// A multiple of 2, at least 4.
+    /// A multiple of 2 from 4 to 3,072.
     #[serde(default = "small")]
     pub memory_mib: u32,
     /// 1 … 10,000.
