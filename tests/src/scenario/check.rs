@@ -157,11 +157,10 @@ impl Scenario {
         if !(1..=MAX_VCPUS_PER_GUEST).contains(&usize::from(guest.vcpus)) {
             return refuse("vcpus", format!("{}, expected 1 to {MAX_VCPUS_PER_GUEST}", guest.vcpus));
         }
-        if guest.memory_mib < 4 || !guest.memory_mib.is_multiple_of(2) {
-            return refuse(
-                "memory_mib",
-                format!("{}, expected a multiple of 2, at least 4", guest.memory_mib),
-            );
+        if !(4..=MAX_MEMORY_MIB).contains(&guest.memory_mib) || !guest.memory_mib.is_multiple_of(2) {
+            let message =
+                format!("{}, expected a multiple of 2 from 4 to {MAX_MEMORY_MIB}", guest.memory_mib);
+            return refuse("memory_mib", message);
         }
         if !(1..=10_000).contains(&guest.weight) {
             return refuse("weight", format!("{}, expected 1 to 10000", guest.weight));
