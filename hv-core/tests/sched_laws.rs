@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, whose arguments are constants")]
 
 use hv_core::base::time::{Frequency, Ticks, Tsc};
-use hv_core::policy::sched::{Carried, EntityId, Params, Request, RunQueue, Slot, Wake};
+use hv_core::policy::sched::{EntityId, Params, Request, RunQueue, Slot, Wake};
 
 const US: u64 = 2_000;
 const MS: u64 = 1_000 * US;
@@ -130,14 +130,13 @@ fn debt_survives_removal_and_an_empty_account_carries_none() {
     let _ = queue.wake(slots[0], request(2_000), Tsc(0));
     let _ = queue.wake(slots[1], request(2_000), Tsc(0));
     assert_eq!(queue.pick(Tsc(0)), Some(slots[0]));
-    queue.charge(at(2_000));
-    let carried = queue.remove_entity(ids[0]);
-    assert_eq!(carried, Carried { debt: Ticks(1_000 * US) });
+    let carried = queue.remove_entity(ids[0], at(2_000));
+    assert_eq!(carried.debt, Ticks(1_000 * US));
     assert_eq!(queue.pick(at(2_000)), Some(slots[1]));
     let back = queue.add_entity_with(1, carried).unwrap();
     let slot = queue.add_vcpu(back).unwrap();
     assert_eq!(queue.usage(slot).lag, -(1_000 * US as i64));
-    assert_eq!(queue.remove_entity(ids[1]), Carried::default());
+    assert_eq!(queue.remove_entity(ids[1], at(2_000)).debt, Ticks(0));
     assert_eq!(queue.pick(at(2_000)), None);
 }
 
@@ -363,12 +362,12 @@ fn unknown_slots_and_guests_are_ignored() {
     queue.pick(at(0));
     let before = format!("{queue:?}");
     for raw in [2, 77, u16::MAX] {
-        assert_eq!(queue.wake(Slot(raw), request(1), at(1)), Wake::AlreadyRunnable);
+        assert_eq!(queue.wake(Slot(raw), request(1), at(0)), Wake::AlreadyRunnable);
         queue.debit(Slot(raw), Ticks(5));
-        queue.remove_vcpu(Slot(raw));
-        queue.stop(Slot(raw), at(1));
+        queue.remove_vcpu(Slot(raw), at(0));
+        queue.stop(Slot(raw), at(0));
         assert!(queue.add_vcpu(EntityId(raw)).is_err());
-        let _ = queue.remove_entity(EntityId(raw));
+        let _ = queue.remove_entity(EntityId(raw), at(0));
     }
     assert_eq!(format!("{queue:?}"), before);
 }

@@ -120,6 +120,8 @@ pub struct RunQueue {
     free_slots: Vec<u16>,
     /// Sum of the weights of the admitted entities.
     admitted: u32,
+    /// How many entities were removed.
+    removals: u64,
     /// Where the clock has to be seen to: its base must move, or one that left has no debt any more.
     attend_at: u64,
     /// Waiting entities by deadline, but for those known to be ahead of the clock.
@@ -163,6 +165,7 @@ impl RunQueue {
             vcpus: Vec::new(),
             free_slots: Vec::new(),
             admitted: 0,
+            removals: 0,
             attend_at: MOVE_AT,
             candidates: Tree::new(),
             candidate_spans: Spans::new(),

@@ -27,6 +27,8 @@ impl fmt::Display for Full {
 pub struct Carried {
     /// Service owed, in ticks.
     pub debt: Ticks,
+    /// Where it left its weight behind, and which removal that was; 0 is none.
+    left_at: (u16, u64),
 }
 
 impl RunQueue {
@@ -47,8 +49,21 @@ impl RunQueue {
     pub fn add_entity_with(&mut self, weight: u32, carried: Carried) -> Result<EntityId, Full> {
         self.release_weights();
         let mut entity = Entity::new(weight, self.clock.now);
-        if !self.is_broken(Law::CarryDebt) {
+        let (left_at, removal) = carried.left_at;
+        if let Some(left) = self.entities.get_mut(usize::from(left_at))
+            && left.place == Place::Leaving
+            && left.removal == removal
+        {
+            // It comes back before its weight was let go: the clock has passed a part of its debt, and the weight is not
+            // admitted twice.
+            entity.start = left.start.max(entity.start);
+            entity.beyond = left.beyond;
+            left.place = Place::Free;
+        } else {
             entity.charge_any(carried.debt);
+        }
+        if self.is_broken(Law::CarryDebt) {
+            entity.start = self.clock.now;
         }
         let index = self.entities.iter().position(|entity| entity.place == Place::Free);
         let index = index.unwrap_or(self.entities.len());
@@ -65,11 +80,12 @@ impl RunQueue {
 
     /// Removes a guest with all its vCPUs. Its weight stays admitted until the clock has passed its debt: those who stay
     /// are owed that debt, and a faster clock would promise it to newcomers.
-    pub fn remove_entity(&mut self, id: EntityId) -> Carried {
+    pub fn remove_entity(&mut self, id: EntityId, now: Tsc) -> Carried {
+        self.charge(now);
         for index in 0..self.vcpus.len() {
             let Ok(slot) = u16::try_from(index) else { break };
             if self.vcpus.get(usize::from(slot)).is_some_and(|vcpu| vcpu.entity == id.0) {
-                self.remove_vcpu(Slot(slot));
+                self.remove_vcpu(Slot(slot), now);
             }
         }
         if self.paying == id.0 {
@@ -83,9 +99,11 @@ impl RunQueue {
         }
         let debt = entity.debt(self.clock.now);
         entity.place = if releases { Place::Free } else { Place::Leaving };
-        entity.members.clear();
+        self.removals += 1;
+        entity.removal = self.removals;
+        let left_at = (id.0, entity.removal);
         self.release_weights();
-        Carried { debt }
+        Carried { debt, left_at }
     }
 
     /// Adds a vCPU, asleep, to a guest.
@@ -128,8 +146,8 @@ impl RunQueue {
 
     /// Removes a vCPU, whatever it does. When it was the runner, [`Self::pick`] must follow. What its guest owes stays
     /// with the guest.
-    pub fn remove_vcpu(&mut self, slot: Slot) {
-        self.stop(slot, self.charged_to);
+    pub fn remove_vcpu(&mut self, slot: Slot, now: Tsc) {
+        self.stop(slot, now);
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
         if vcpu.state != State::Free {
             vcpu.state = State::Free;

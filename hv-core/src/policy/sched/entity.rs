@@ -49,6 +49,8 @@ pub struct Entity {
     pub members: Vec<u16>,
     /// Service of the sibling picked last: where a vCPU that wakes joins.
     pub order_floor: Ticks,
+    /// Which removal made it leave.
+    pub removal: u64,
 }
 
 impl Entity {
@@ -65,6 +67,7 @@ impl Entity {
             waiting: Tree::new(),
             members: Vec::new(),
             order_floor: Ticks(0),
+            removal: 0,
         }
     }
 

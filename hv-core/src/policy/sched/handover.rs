@@ -17,6 +17,7 @@ struct Decided {
     start: u64,
     deadline: u64,
     length: Ticks,
+    postponed: u64,
     /// The entity whose vCPU runs next.
     next: u16,
 }
@@ -36,7 +37,7 @@ impl RunQueue {
         let entity = self.entities.get(usize::from(self.paying))?;
         let clock = self.clock.now.wrapping_add(self.clock.rate.span(passed));
         let start = entity.start.wrapping_add(entity.rate.span(passed));
-        if passed.0 > MAX_STEP || clock >= self.attend_at || start > FARTHEST || start < clock {
+        if passed.0 > MAX_STEP || clock >= self.attend_at || start > FARTHEST {
             return None;
         }
         // Whose request its guest issues: that of a sibling that waits, or its own.
@@ -47,15 +48,20 @@ impl RunQueue {
             *entity.members.get(usize::from(leaf_of(sibling)))?
         };
         let length = self.vcpus.get(usize::from(issuer))?.length;
-        let deadline = start.wrapping_add(entity.rate.span(length));
-        let mut decided = Decided { passed, clock, start, deadline, length, next: self.paying };
+        // One that is behind the clock keeps what its deadlines are postponed by, and may not move one forward.
+        let postponed = if start < clock { entity.postponed } else { 0 };
+        let deadline = start.wrapping_add(postponed).wrapping_add(entity.rate.span(length));
+        if start < clock && deadline < entity.deadline {
+            return None;
+        }
+        let mut decided = Decided { passed, clock, start, deadline, length, postponed, next: self.paying };
         let first = self.candidates.least();
         if self.early.least() != EMPTY {
             return None;
         }
         if first == EMPTY {
-            // Its guest is alone, and the clock runs with it.
-            decided.clock = start;
+            // Its guest is alone, and the clock runs with it, or ahead when the guest is owed service.
+            decided.clock = start.max(clock);
             return (sibling != EMPTY && entity.order_floor.0 < ORDER_LIMIT / 2).then_some(decided);
         }
         decided.next = leaf_of(first);
@@ -97,7 +103,7 @@ impl RunQueue {
         entity.start = decided.start;
         entity.deadline = decided.deadline;
         entity.left = decided.length;
-        entity.postponed = 0;
+        entity.postponed = decided.postponed;
         let mut taken = EMPTY;
         if next == last {
             taken = entity.waiting.take_least();

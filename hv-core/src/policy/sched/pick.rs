@@ -178,11 +178,13 @@ impl RunQueue {
             return last;
         };
         if !self.is_reached(entity.start) {
-            let ahead = entity.rate.service(entity.start.saturating_sub(self.clock.now));
-            if ahead.0 > entity.left.0 / 2 && !self.is_broken(Law::BoundLead) {
+            let bounded = !self.is_broken(Law::BoundLead);
+            let ahead = entity.rate.service(entity.start.saturating_sub(self.clock.now)).0;
+            let ahead = if bounded { ahead } else { 0 };
+            if ahead > entity.left.0 / 2 {
                 return last;
             }
-            self.lent_until = Some(now + Ticks(entity.left.0.saturating_sub(ahead.0)));
+            self.lent_until = Some(now + Ticks(entity.left.0 - ahead));
         }
         self.leave_trees(chosen);
         self.aside = last;
