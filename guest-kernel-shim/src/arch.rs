@@ -1,6 +1,7 @@
 //! Everything that only the processor can do, and the only place with `unsafe` in it. What it offers to the rest of the
 //! crate is safe unless its arguments can break memory.
 
+mod adopt;
 pub(crate) mod call;
 pub(crate) mod cpu;
 pub(crate) mod descriptor;
@@ -19,4 +20,5 @@ pub(crate) mod thread;
 pub(crate) mod trampoline;
 pub(crate) mod trap;
 
+pub use adopt::adopt;
 pub(crate) use force::force_unlock;

@@ -1,7 +1,8 @@
 //! What a guest kernel links to run bare, as a full guest, or as a cooperative guest of Comity, from one image.
 //!
-//! Begin with [`entry!`] and `src/bin/hello.rs`. A kernel that has its own entry, tables and drivers takes what it needs:
-//! [`call`] alone talks to the hypervisor, [`demand`], [`event`], [`timer`], [`critical`] and [`lock`] each stand on it.
+//! Begin with [`entry!`] and `src/bin/hello.rs`. A kernel that has its own entry, tables and drivers calls [`adopt`] on each
+//! processor and takes what it needs: [`call`] alone talks to the hypervisor, [`demand`], [`event`], [`timer`], [`critical`]
+//! and [`lock`] each stand on it.
 //!
 //! Each module does its work in the natural way of the mode that [`platform`] found; the kernel above does not ask.
 //! What is published where Comity is not announced goes to a private line that nobody reads.
@@ -35,6 +36,7 @@ pub mod smp;
 pub mod thread;
 pub mod timer;
 
+pub use arch::adopt;
 pub use boot::Boot;
 pub use pv_abi;
 
@@ -45,7 +47,7 @@ fn start(boot: &'static Boot, main: impl FnOnce(&'static Boot)) -> ! {
     cooperative::start();
     console::start();
     clock::start();
-    smp::find(boot);
+    smp::find(boot.number("cpus"));
     timer::start();
     interrupt::enable();
     main(boot);

@@ -2,7 +2,7 @@
 
 use crate::arch::{call as raw, lapic, percpu, trampoline};
 use crate::call::{self, Code, Info};
-use crate::{Boot, clock, cooperative, idle, interrupt, ipi, platform, timer};
+use crate::{clock, cooperative, idle, interrupt, ipi, platform, timer};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use pv_abi::MAX_VCPUS;
 use spin::Mutex;
@@ -44,8 +44,8 @@ pub fn count() -> usize {
     COUNT.load(Ordering::Relaxed)
 }
 
-pub(crate) fn find(boot: &Boot) {
-    let told = call::info(Info::VCPUS).ok().or_else(|| boot.number("cpus")).unwrap_or(1);
+pub(crate) fn find(command_line: Option<u64>) {
+    let told = call::info(Info::VCPUS).ok().or(command_line).unwrap_or(1);
     COUNT.store(usize::try_from(told).unwrap_or(1).clamp(1, MAX_VCPUS), Ordering::Relaxed);
 }
 
