@@ -1,13 +1,18 @@
 //! The smallest kernel that shows the shim: one image, three ways to run.
 //!
-//! It says where it is, sleeps on a timer three times, does a critical section, and powers the machine off.
+//! It says where it is, sleeps on a timer three times, does a critical section, and powers the machine off. With `echo` on
+//! its command line it first repeats what is typed, up to a `q`.
 #![no_std]
 #![no_main]
 
-use guest_kernel_shim::{Boot, clock, critical, entry, lock::Lock, platform, println, smp, timer};
+use core::sync::atomic::{AtomicBool, Ordering};
+use guest_kernel_shim::{
+    Boot, clock, console, critical, entry, idle, lock::Lock, platform, println, smp, timer,
+};
 
 entry!(main);
 
+static QUIT: AtomicBool = AtomicBool::new(false);
 static SLEEPS: Lock<u32> = Lock::new(0);
 
 const SLEEP_NS: u64 = 1_000_000;
@@ -17,6 +22,10 @@ fn main(boot: &'static Boot) {
     println!("hello: memory={} KiB tsc={} kHz", boot.ram_bytes() / 1024, clock::tsc_khz());
     println!("hello: command line \"{}\"", boot.command_line());
 
+    if boot.has("echo") {
+        console::on_input(repeat);
+        idle::wait_until(|| QUIT.load(Ordering::Relaxed));
+    }
     for _ in 0..3 {
         let begin_ns = clock::now_ns();
         timer::sleep_ns(SLEEP_NS);
@@ -31,4 +40,17 @@ fn main(boot: &'static Boot) {
     }
     println!("hello: critical section ticks={}", clock::ticks() - begin);
     println!("hello: sleeps={}, powering off", *SLEEPS.lock());
+}
+
+/// Takes what was typed; called by its interrupt or event.
+fn repeat() {
+    let mut typed = [0; 64];
+    loop {
+        let count = console::read(&mut typed);
+        let Some(typed) = typed.get(..count).filter(|typed| !typed.is_empty()) else { return };
+        println!("hello: typed {:?}", core::str::from_utf8(typed).unwrap_or("?"));
+        if typed.contains(&b'q') {
+            QUIT.store(true, Ordering::Relaxed);
+        }
+    }
 }

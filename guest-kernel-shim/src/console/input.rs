@@ -23,6 +23,8 @@ static HANDLER: Mutex<Option<Handler>> = Mutex::new(None);
 pub fn on_input(handler: Handler) {
     if platform::is_cooperative() {
         event::handle(pv_abi::event::CONSOLE, handler);
+        // What was typed before had its event already.
+        interrupt::without(handler);
         return;
     }
     interrupt::without(|| *HANDLER.lock() = Some(handler));
