@@ -382,3 +382,46 @@ fn any_request_length_is_clamped() {
     assert_eq!(queue.pick(at(2)), Some(slots[0]));
     assert_eq!(queue.slice_end(), at(102));
 }
+
+#[test]
+fn a_lone_guest_runs_up_no_debt() {
+    let (mut queue, slots) = awake(&[1, 3]);
+    assert_eq!(queue.pick(at(0)), Some(slots[1]));
+    queue.block_current(at(0));
+    assert_eq!(queue.pick(at(0)), Some(slots[0]));
+    queue.block_current(at(1_000_000));
+    assert_eq!(queue.usage(slots[0]).lag, 0);
+    assert_eq!(queue.pick(at(1_000_000)), None);
+}
+
+#[test]
+fn hours_alone_change_nothing_for_those_who_wake_later() {
+    let (mut queue, slots) = awake(&[1, 2]);
+    assert_eq!(queue.pick(at(0)), Some(slots[1]));
+    queue.block_current(at(1_000));
+    assert_eq!(queue.pick(at(1_000)), Some(slots[0]));
+    // Ten hours without an exit: the base of virtual time moves many times.
+    let later = at(36_000_000_000);
+    let _ = queue.wake(slots[1], request(2_000), later);
+    let before = (queue.usage(slots[0]).run.0, queue.usage(slots[1]).run.0);
+    run(&mut queue, later, at(36_000_300_000));
+    let got = (queue.usage(slots[0]).run.0 - before.0, queue.usage(slots[1]).run.0 - before.1);
+    assert!(got.0.abs_diff(100 * MS) <= 2 * MS && got.1.abs_diff(200 * MS) <= 2 * MS, "{got:?}");
+}
+
+#[test]
+fn debt_of_any_size_is_kept() {
+    let (mut queue, slots) = awake(&[1, 1]);
+    queue.pick(at(0));
+    // An hour of interrupts for a guest of the smallest weight: more than a start can hold.
+    let hour = Ticks(3_600_000 * MS);
+    queue.debit(slots[1], hour);
+    assert_eq!(queue.usage(slots[1]).lag, -i64::try_from(hour.0).unwrap());
+    let mut now = Tsc(0) + hour;
+    for _ in 0..10 {
+        assert_eq!(queue.pick(now), Some(slots[0]));
+        now = queue.slice_end();
+    }
+    let carried = queue.remove_entity(EntityId(1), now);
+    assert!(carried.debt.0 > hour.0 - 100 * MS, "{carried:?}");
+}

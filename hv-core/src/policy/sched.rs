@@ -245,8 +245,14 @@ impl RunQueue {
 
     /// The runner goes to sleep; [`Self::pick`] must follow. Nothing happens when nobody runs.
     pub fn block_current(&mut self, now: Tsc) {
-        self.charge(now);
-        self.settle_extension(true, now);
+        self.pass(now);
+        if self.waiting == 0 {
+            // The clock went with the runner; the next decision would not know.
+            self.catch_up();
+        }
+        if self.extended_to.is_some() {
+            self.settle_extension(true, now);
+        }
         let runner = core::mem::replace(&mut self.runner, NONE);
         self.payer = NONE;
         self.turn = Turn::Going;

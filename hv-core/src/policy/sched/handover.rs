@@ -104,26 +104,24 @@ impl RunQueue {
         entity.deadline = decided.deadline;
         entity.left = decided.length;
         entity.postponed = decided.postponed;
-        let mut taken = EMPTY;
-        if next == last {
-            taken = entity.waiting.take_least();
-            entity.waiting.put(yielder);
-        } else {
+        let span = entity.span();
+        if next != last {
             entity.waiting.put(yielder);
             entity.place = Place::Candidate;
-            let span = entity.span();
             self.candidates.put(word(decided.deadline, last));
             self.candidates.clear(next);
-            let Some(chosen) = self.entities.get_mut(usize::from(next)) else { return };
+        }
+        let Some(chosen) = self.entities.get_mut(usize::from(next)) else { return };
+        let taken = chosen.waiting.take_least();
+        if next == last {
+            chosen.waiting.put(yielder);
+        } else {
+            chosen.place = Place::Paying;
             if chosen.span() != span {
                 self.candidate_spans.add(span);
                 self.candidate_spans.remove(chosen.span());
             }
-            taken = taken.min(chosen.waiting.take_least());
-            chosen.place = Place::Paying;
         }
-
-        let Some(chosen) = self.entities.get_mut(usize::from(next)) else { return };
         let Some(slot) = chosen.members.get(usize::from(leaf_of(taken))).copied() else { return };
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) else { return };
         vcpu.state = State::Running;

@@ -36,14 +36,16 @@ pub const fn is_before(word: u64, other: u64) -> bool {
 /// The tree. Nodes are stored in pairs of siblings, so that a step reads one pair.
 #[derive(Clone, Debug)]
 pub struct Tree {
-    /// Node `n` is `pairs[n / 2][n % 2]`; as many pairs as leaves.
+    /// Node `n` is `pairs[n / 2][n % 2]`, but for the root; as many pairs as leaves.
     pairs: Vec<[u64; 2]>,
+    /// Node 1.
+    root: u64,
 }
 
 impl Tree {
     /// A tree of one empty leaf.
     pub fn new() -> Self {
-        Self { pairs: vec![[EMPTY; 2]; 1] }
+        Self { pairs: vec![[EMPTY; 2]; 1], root: EMPTY }
     }
 
     /// Makes room for leaves `0 … count - 1`, keeping what is there. Allocates.
@@ -55,6 +57,7 @@ impl Tree {
         }
         let kept: Vec<u64> = (0..old).map(|leaf| self.get(leaf)).collect();
         self.pairs = vec![[EMPTY; 2]; leaves];
+        self.root = EMPTY;
         for (leaf, held) in kept.into_iter().enumerate() {
             self.set_at(leaf, held);
         }
@@ -62,8 +65,8 @@ impl Tree {
 
     /// The smallest word, [`EMPTY`] when all leaves are.
     #[inline]
-    pub fn least(&self) -> u64 {
-        self.pairs.first().map_or(EMPTY, |top| top[1])
+    pub const fn least(&self) -> u64 {
+        self.root
     }
 
     /// Takes the smallest word out and returns it.
@@ -77,7 +80,7 @@ impl Tree {
     /// What a leaf holds.
     fn get(&self, leaf: usize) -> u64 {
         let node = self.pairs.len() + leaf;
-        self.pairs.get(node >> 1).map_or(EMPTY, |pair| pair[node & 1])
+        if node == 1 { self.root } else { self.pairs.get(node >> 1).map_or(EMPTY, |pair| pair[node & 1]) }
     }
 
     /// Puts `word` into its leaf.
@@ -96,18 +99,17 @@ impl Tree {
     #[inline]
     fn set_at(&mut self, leaf: usize, mut word: u64) {
         let mut node = self.pairs.len() + leaf;
-        while let Some(pair) = self.pairs.get_mut(node >> 1) {
-            let place = &mut pair[node & 1];
-            if *place == word {
-                return;
-            }
-            *place = word;
+        while node != 1 {
+            let side = node & 1;
             node >>= 1;
-            if node == 0 {
+            let Some(pair) = self.pairs.get_mut(node) else { return };
+            if pair[side] == word {
                 return;
             }
-            word = if pair[0] < pair[1] { pair[0] } else { pair[1] };
+            pair[side] = word;
+            word = pair[0].min(pair[1]);
         }
+        self.root = word;
     }
 }
 
