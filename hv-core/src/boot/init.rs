@@ -14,6 +14,7 @@ use hv_core::dispatch::run::Cpu;
 use hv_core::dispatch::vcpu::Vcpu;
 use hv_core::machine::arch::apic::LocalApic;
 use hv_core::machine::arch::exit::{Verdict, power_off};
+use hv_core::machine::arch::ioapic;
 use hv_core::machine::arch::serial::Serial;
 use hv_core::machine::arch::{calibrate, descriptors, interrupts, time};
 use hv_core::machine::memory::{HypervisorHeap, Memory, Ram};
@@ -73,6 +74,8 @@ pub fn main(handover: Handover) -> ! {
     let wall_ns =
         (time::wall_clock_seconds() * 1_000_000_000).wrapping_sub(clocks.tsc.ns(time::now().since(Tsc(0))));
     com1.interrupt_on_receive();
+    // SAFETY: the page lies below the 4 GiB that are mapped, every PC has an I/O APIC there, and only this code drives it.
+    unsafe { ioapic::route_com1() };
     let platform = Platform::new(apic, clocks, com1, com2);
     let mut core = Core::new(platform, clocks.tsc, wall_ns);
     core.say(format_args!(

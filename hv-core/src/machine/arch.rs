@@ -5,5 +5,6 @@ pub mod calibrate;
 pub mod descriptors;
 pub mod exit;
 pub mod interrupts;
+pub mod ioapic;
 pub mod serial;
 pub mod time;
