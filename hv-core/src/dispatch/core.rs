@@ -85,7 +85,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "centuries of nanoseconds fit")]
     pub const fn ns(&self, ticks: u64) -> u64 {
-        (ticks as u128 * self.ns_per_tick as u128 >> 32) as u64
+        ((ticks as u128 * self.ns_per_tick as u128) >> 32) as u64
     }
 
     /// The vCPU that runs.

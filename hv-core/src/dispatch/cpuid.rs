@@ -105,8 +105,8 @@ pub fn table<R: GuestRam>(facts: &Facts, guest: &Guest<R>, index: u8) -> Box<Tab
     extended[0] = [0x8000_0008, vendor[1], vendor[2], vendor[3]];
     let more = (facts.machine)(0x8000_0001, 0);
     extended[1] = [more[0], 0, more[2] & EXTENDED_ECX, more[3] & EXTENDED_EDX];
-    for n in 2..=4 {
-        extended[n] = (facts.machine)(0x8000_0000 + n as u32, 0); // the brand string
+    for (to, leaf) in extended.iter_mut().skip(2).zip(0x8000_0002..=0x8000_0004) {
+        *to = (facts.machine)(leaf, 0); // the brand string
     }
     extended[7] = [0, 0, 0, if guest.usable_tsc { INVARIANT_TSC } else { 0 }];
     extended[8] = [(facts.machine)(0x8000_0008, 0)[0] & 0xffff, 0, 0, 0];

@@ -40,9 +40,12 @@ pub fn class<S: VirtualCpu>(exit: &Exit, state: &S) -> ExitClass {
         Exit::HostInterrupt => ExitClass::Interrupt,
         Exit::Window => ExitClass::Window,
         Exit::MemoryFault { .. } => ExitClass::Memory,
-        Exit::Undefined | Exit::CacheFlush | Exit::Shutdown | Exit::BadState | Exit::Unknown { .. } => {
-            ExitClass::Other
-        }
+        Exit::DebugRegister
+        | Exit::Undefined
+        | Exit::CacheFlush
+        | Exit::Shutdown
+        | Exit::BadState
+        | Exit::Unknown { .. } => ExitClass::Other,
     }
 }
 
@@ -77,6 +80,10 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
         }
         Exit::Undefined => {
             vcpu.state.inject_exception(Exception::InvalidOpcode);
+            Next::Resume
+        }
+        Exit::DebugRegister => {
+            vcpu.state.load_debug_registers();
             Next::Resume
         }
         Exit::CacheFlush => {

@@ -162,9 +162,9 @@ fn turn<P: Processor, H: Hardware, R: GuestRam>(
         since = core.hardware.now();
         class = exit::class(&exit, &vcpu.state);
         vcpu.note_exit(class, entered, since);
-        match exit::dispatch(exit, vcpu, core) {
-            Next::Resume => {}
-            other => break other,
+        let next = exit::dispatch(exit, vcpu, core);
+        if !matches!(next, Next::Resume) {
+            break next;
         }
     };
     *left = (since, class);

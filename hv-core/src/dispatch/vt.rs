@@ -38,6 +38,8 @@ pub enum Exit {
     Undefined,
     /// WBINVD or INVD: caches are coherent, nothing is owed.
     CacheFlush,
+    /// A debug register that is not switched with every entry: it is loaded, and the instruction runs again.
+    DebugRegister,
     /// A triple fault.
     Shutdown,
     /// The processor refused the vCPU's state.
@@ -219,6 +221,8 @@ pub trait VirtualCpu {
     fn pat(&self) -> u64;
     /// Sets PAT.
     fn set_pat(&mut self, value: u64);
+    /// Gives the vCPU its own debug registers until it is switched out.
+    fn load_debug_registers(&mut self);
     /// Puts the vCPU into its state at `start`.
     fn reset(&mut self, start: Start);
     /// Its control state, to start another with.

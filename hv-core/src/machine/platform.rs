@@ -37,7 +37,7 @@ impl Hardware for Platform {
             self.apic.set_timer(0);
             return;
         }
-        let count = u128::from(at.since(self.now()).0) * u128::from(self.apic_per_tsc) >> 32;
+        let count = (u128::from(at.since(self.now()).0) * u128::from(self.apic_per_tsc)) >> 32;
         // A zero count would stop the timer; a wait beyond its range ends early, and whoever asked looks again.
         self.apic.set_timer(u32::try_from(count.max(1)).unwrap_or(u32::MAX));
     }

@@ -27,7 +27,8 @@ pub fn check(tree: &Tree) -> Outcome<Vec<Finding>> {
         let mut named = BTreeSet::new();
         dependencies(&manifest, &mut named);
         // A package that names itself turns its own features on for its tests; cargo lets nothing else name itself.
-        let foreign = |other: &&&str| **other != package && named.contains(**other) && !allowed.contains(other);
+        let foreign =
+            |other: &&&str| **other != package && named.contains(**other) && !allowed.contains(other);
         for other in PACKAGES.iter().filter(foreign) {
             let line =
                 text.lines().position(|line| line.trim_start().starts_with(other)).map_or(0, |line| line + 1);

@@ -29,12 +29,14 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
     vcpu: &mut Vcpu<S, R>,
     core: &mut Core<H, R>,
 ) -> Answer {
-    match call {
-        Request::Info(Info::VERSION) => ok(u64::from(pv_abi::VERSION.packed())),
-        Request::Yield if core.queue.wanted() => (Code::OK, 0, Next::Yield),
-        Request::Yield => ok(0),
-        other => commit_others(other, vcpu, core),
+    // The two that guests make most, before the jump table.
+    if let Request::Info(Info::VERSION) = call {
+        return ok(u64::from(pv_abi::VERSION.packed()));
     }
+    if let Request::Yield = call {
+        return (Code::OK, 0, if core.queue.wanted() { Next::Yield } else { Next::Resume });
+    }
+    commit_others(call, vcpu, core)
 }
 
 fn commit_others<S: VirtualCpu, H: Hardware, R: GuestRam>(

@@ -12,6 +12,7 @@ use crate::policy::demand;
 use crate::policy::publish::{Life, NO_COOKIE, VcpuShared};
 use crate::policy::sched::Slot;
 use crate::policy::trace::{GuestCounters, Record};
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
@@ -64,6 +65,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         if now < self.core.queue.slice_end() {
             return;
         }
+        // One that never sleeps nor yields says here how long its next turns should be.
+        self.core.queue.ask(demand::request(shared, &self.core.params, self.core.tsc, now));
         if demand::is_critical(shared)
             && let Some(until) = self.core.queue.extend(now)
         {
@@ -165,8 +168,10 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         if !self.core.has_room_for_mark() {
             return;
         }
-        let guests = self.core.guests.iter().map(|guest| self.counters(guest.id)).collect();
-        let cpu = self.core.counters.clone();
+        let guests: Vec<_> = self.core.guests.iter().map(|guest| self.counters(guest.id)).collect();
+        let mut cpu = self.core.counters.clone();
+        // Each exit ended one VMRUN: counting both would cost the exit path an instruction for nothing.
+        cpu.world_switches = guests.iter().flat_map(|guest| guest.exits).sum();
         let tsc = self.core.hardware.now().0;
         self.core.record(Record::Mark {
             guest: shared.id.guest,

@@ -116,7 +116,8 @@ unsafe extern "C" fn ignore() {
     naked_asm!("iretq")
 }
 
-/// Ends in the panic handler's epitaph: an exception in the hypervisor is a bug of ours.
+/// Ends in the panic handler's epitaph.
+#[expect(clippy::panic, reason = "an exception in the hypervisor is a bug of ours")]
 extern "sysv64" fn exception(frame: &Frame) -> ! {
     panic!("exception {} error {:#x} at {:#x} rsp {:#x}", frame.vector, frame.error, frame.rip, frame.rsp)
 }

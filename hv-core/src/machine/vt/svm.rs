@@ -2,6 +2,7 @@
 //! Owns the VMCB and the world switch. Knows nothing of guests or scheduling.
 #![expect(unsafe_code, reason = "the world switch, FXSAVE and SVM's MSRs; every block carries SAFETY")]
 
+mod debug;
 mod decode;
 mod enable;
 mod state;
@@ -75,6 +76,7 @@ impl Processor for Svm {
 
     #[inline]
     fn switch_out(&mut self, vcpu: &mut SvmVcpu) {
+        vcpu.unload_debug_registers();
         // SAFETY: `fpu` is 512 bytes and 16-byte aligned; the hypervisor is soft-float, so the registers are the guest's.
         unsafe {
             asm!("fxsave64 [{}]", in(reg) &raw mut *vcpu.fpu, options(nostack, preserves_flags));

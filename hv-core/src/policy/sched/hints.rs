@@ -26,6 +26,14 @@ impl RunQueue {
         }
     }
 
+    /// The runner says what it will ask for when its present request is used up.
+    pub fn ask(&mut self, request: Request) {
+        let length = Self::clamp(&self.params, request.length);
+        if let Some(vcpu) = self.vcpus.get_mut(usize::from(self.runner)) {
+            vcpu.ask(request, length);
+        }
+    }
+
     /// Runs `target` in place of the runner, on its request, deadline, slice end and account. No lag moves: what the target
     /// runs until the next decision is charged to the guest that gave the CPU. Returns false, and changes nothing, when the
     /// target does not wait for this CPU.

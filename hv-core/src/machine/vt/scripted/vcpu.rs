@@ -250,6 +250,8 @@ impl VirtualCpu for ScriptedVcpu {
         self.control.pat = value;
     }
 
+    fn load_debug_registers(&mut self) {}
+
     fn reset(&mut self, start: Start) {
         let Self { script, seen, slot, loaded, .. } = core::mem::replace(self, Self::new(self.slot));
         *self = Self { script, seen, slot, loaded, ..Self::new(slot) };

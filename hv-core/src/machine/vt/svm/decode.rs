@@ -31,6 +31,7 @@ fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
     match exit_code {
         code::INTR | code::NMI | code::INIT => Exit::HostInterrupt,
         code::NPF => memory(vcpu.vmcb.control.exit_info_1, vcpu.vmcb.control.exit_info_2),
+        code::READ_DR0..=code::WRITE_DR15 => Exit::DebugRegister,
         code::SHUTDOWN => Exit::Shutdown,
         code::WBINVD | code::INVD => Exit::CacheFlush,
         undefined if code::UNDEFINED.contains(&undefined) => Exit::Undefined,

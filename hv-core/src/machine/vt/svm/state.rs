@@ -1,7 +1,10 @@
 //! One vCPU under SVM: its VMCB, its registers, and what the core reads and writes of them.
 
+use super::debug;
 use super::switch::Saved;
-use super::vmcb::{FLUSH_ALL, Instructions, Segment, SvmInstructions, VirtualInterrupt, Vmcb, event};
+use super::vmcb::{
+    ALL_DEBUG_REGISTERS, FLUSH_ALL, Instructions, Segment, SvmInstructions, VirtualInterrupt, Vmcb, event,
+};
 use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
 use alloc::boxed::Box;
@@ -27,6 +30,8 @@ pub struct SvmVcpu {
     pub(super) vmcb_phys: HostPhys,
     pub(super) saved: Saved,
     pub(super) fpu: Box<Fpu>,
+    /// DR0 … DR3 while they are not in the processor; VMRUN switches DR6 and DR7 only (§15.5.1).
+    debug: [u64; 4],
     /// Unique among vCPUs, from 1: chooses the address-space identifier.
     pub(super) tag: u64,
 }
@@ -83,14 +88,16 @@ impl SvmVcpu {
         control.nested_paging = 1;
         control.nested_cr3 = nested_root.raw();
         control.asid = 1;
-        Self { vmcb, vmcb_phys, saved: Saved::default(), fpu: Box::new(Fpu::reset()), tag }
+        Self { vmcb, vmcb_phys, saved: Saved::default(), fpu: Box::new(Fpu::reset()), debug: [0; 4], tag }
     }
 
     fn reset_common(&mut self) {
         self.saved = Saved::default();
         *self.fpu = Fpu::reset();
+        self.debug = [0; 4];
         let (control, save) = (&mut self.vmcb.control, &mut self.vmcb.save);
         control.virtual_interrupt = VirtualInterrupt::MASKING;
+        control.intercept_dr = ALL_DEBUG_REGISTERS;
         control.intercept_instructions.remove(Instructions::VINTR);
         control.event_injection = 0;
         control.interrupt_shadow = 0;
@@ -120,6 +127,15 @@ impl SvmVcpu {
         save.sysenter_eip = 0;
     }
 
+    /// Takes the debug registers out of the processor if they are this vCPU's; the next vCPU finds none of its values.
+    #[inline]
+    pub(super) fn unload_debug_registers(&mut self) {
+        if self.vmcb.control.intercept_dr != ALL_DEBUG_REGISTERS {
+            self.vmcb.control.intercept_dr = ALL_DEBUG_REGISTERS;
+            self.debug = debug::swap([0; 4]);
+        }
+    }
+
     fn set_data_segments(&mut self, segment: Segment) {
         let save = &mut self.vmcb.save;
         save.ds = segment;
@@ -130,7 +146,6 @@ impl SvmVcpu {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "CR8 and limits are low bits of wider words")]
 impl VirtualCpu for SvmVcpu {
     #[inline]
     fn reg(&self, reg: Reg) -> u64 {
@@ -256,6 +271,11 @@ impl VirtualCpu for SvmVcpu {
     fn set_cr8(&mut self, value: u8) {
         let bits = self.vmcb.control.virtual_interrupt.bits() & !0xf | u64::from(value & 0xf);
         self.vmcb.control.virtual_interrupt = VirtualInterrupt::from_bits_retain(bits);
+    }
+
+    fn load_debug_registers(&mut self) {
+        debug::swap(self.debug);
+        self.vmcb.control.intercept_dr = 0;
     }
 
     fn efer(&self) -> u64 {

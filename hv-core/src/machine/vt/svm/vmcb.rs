@@ -229,6 +229,8 @@ pub mod event {
 
 /// Exit codes (APM vol 2, appendix C).
 pub mod code {
+    pub const READ_DR0: u64 = 0x20;
+    pub const WRITE_DR15: u64 = 0x3f;
     pub const INTR: u64 = 0x60;
     pub const NMI: u64 = 0x61;
     pub const INIT: u64 = 0x63;
@@ -246,6 +248,9 @@ pub mod code {
     pub const WBINVD: u64 = 0x89;
     pub const INVD: u64 = 0x76;
 }
+
+/// `intercept_dr`: every read (bits 15:0) and write (bits 31:16) of a debug register.
+pub const ALL_DEBUG_REGISTERS: u32 = !0;
 
 /// TLB_CONTROL: flush everything (the only value QEMU's TCG acts on; APM vol 2 §15.16.1).
 pub const FLUSH_ALL: u32 = 1;
