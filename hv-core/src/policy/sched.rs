@@ -14,11 +14,13 @@ mod clock;
 mod entity;
 mod handover;
 mod hints;
+mod line;
 mod params;
 mod pick;
 mod place;
 mod spans;
 mod tree;
+mod until;
 mod vcpu;
 
 #[cfg(test)]

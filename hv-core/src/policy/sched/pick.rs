@@ -1,9 +1,8 @@
 //! Who runs next, and until when.
 
 use super::entity::Place;
-use super::params::Request;
 use super::place::Front;
-use super::tree::{EMPTY, LEAF, is_before, leaf_of, word};
+use super::tree::{EMPTY, is_before, leaf_of, word};
 use super::vcpu::{ORDER_LIMIT, State, Vcpu};
 use super::{Law, NONE, RunQueue, Slot, Turn};
 use crate::base::time::{Ticks, Tsc};
@@ -77,7 +76,7 @@ impl RunQueue {
     }
 
     /// Whether a waiting vCPU of the paying guest has a deadline, and none or a later one has the runner.
-    fn sibling_is_urgent(&self) -> bool {
+    pub(super) fn sibling_is_urgent(&self) -> bool {
         let Some(runner) = self.vcpus.get(usize::from(self.runner)) else { return false };
         let Some(entity) = self.entities.get(usize::from(self.paying)) else { return false };
         let least = entity.waiting.least();
@@ -95,15 +94,6 @@ impl RunQueue {
         if !yielded {
             vcpu.forget_past_deadline(now);
             self.enqueue(previous);
-        }
-    }
-
-    /// Puts a waiting vCPU into its guest's tree.
-    #[inline]
-    pub(super) fn enqueue(&mut self, slot: u16) {
-        let Some(vcpu) = self.vcpus.get(usize::from(slot)) else { return };
-        if let Some(entity) = self.entities.get_mut(usize::from(vcpu.entity)) {
-            entity.waiting.put(vcpu.word());
         }
     }
 
@@ -251,124 +241,5 @@ impl RunQueue {
             self.lower_orders(chosen);
         }
         self.set_slice_end(now);
-    }
-
-    /// Lowers the services that order the vCPUs of a guest, before they leave their range. Once in years of running.
-    #[cold]
-    fn lower_orders(&mut self, index: u16) {
-        let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
-        let back = entity.order_floor.0;
-        entity.order_floor = Ticks(0);
-        for slot in &entity.members {
-            let Some(vcpu) = self.vcpus.get_mut(usize::from(*slot)).filter(|vcpu| vcpu.entity == index)
-            else {
-                continue;
-            };
-            vcpu.order.0 = vcpu.order.0.saturating_sub(back);
-            if vcpu.state == State::Waiting {
-                entity.waiting.put(vcpu.word());
-            }
-        }
-    }
-
-    /// Works out when the runner must be looked at: the end of its request, or when an earlier deadline can preempt it.
-    #[inline]
-    pub(super) fn set_slice_end(&mut self, now: Tsc) {
-        self.slice_end =
-            if self.runner == NONE || self.waiting == 0 { Tsc::NEVER } else { self.decision(now) };
-    }
-
-    #[inline]
-    fn decision(&mut self, now: Tsc) -> Tsc {
-        if let Some(end) = self.extended_to {
-            return end;
-        }
-        let Some(entity) = self.entities.get(usize::from(self.paying)) else { return now };
-        let mut end = now + entity.left;
-        if let Some(lent) = self.lent_until {
-            end = end.min(lent);
-        }
-        let own = word(entity.deadline, self.paying);
-        let preempts_from = (self.turn_start + self.params.min_turn).max(now);
-        let front = self.front(own);
-        let early = self.early.least();
-        let next = match front {
-            _ if self.is_broken(Law::Preempt) => return end,
-            Front::Eligible(_) => return end.min(preempts_from),
-            Front::Ahead(first) => early.min(first),
-            Front::Nobody if early.saturating_add(self.early_spans.shortest()) < own => early,
-            Front::Nobody => EMPTY,
-        };
-        if self.sibling_is_urgent() {
-            end.min(preempts_from)
-        } else if next != EMPTY {
-            end.min((now + self.until_reached(next & !LEAF)).max(preempts_from))
-        } else {
-            end
-        }
-    }
-
-    /// Running time until the clock reaches a start, or earlier. Where nobody is eligible the clock runs with the runner's
-    /// own start.
-    #[cold]
-    fn until_reached(&self, start: u64) -> Ticks {
-        let mut wait = self.clock.rate.service(start.saturating_sub(self.clock.now));
-        let first = self.candidates.least();
-        let eligible = self.entities.get(usize::from(leaf_of(first))).filter(|_| first != EMPTY);
-        if self.aside == NONE
-            && eligible.is_none_or(|entity| !self.is_reached(entity.start))
-            && let Some(paying) = self.entities.get(usize::from(self.paying))
-        {
-            wait = wait.min(paying.rate.service(start.saturating_sub(paying.start)));
-        }
-        Ticks(wait.0.saturating_add(1))
-    }
-
-    /// Puts a woken vCPU into the queue.
-    pub(super) fn enqueue_woken(&mut self, slot: u16, index: u16, request: Request, now: Tsc) {
-        let length = Self::clamp(&self.params, request.length);
-        let forgets = self.is_broken(Law::KeepDebtAtWake);
-        let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
-        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) else { return };
-        vcpu.ask(request, length);
-        vcpu.state = State::Waiting;
-        vcpu.since = now;
-        vcpu.order = vcpu.order.max(entity.order_floor);
-        let own = vcpu.word();
-        entity.waiting.put(own);
-        self.waiting += 1;
-        match entity.place {
-            Place::Asleep => {
-                if forgets {
-                    entity.start = 0;
-                }
-                entity.start = entity.start.max(self.clock.now);
-                self.issue(index, length);
-                self.join_trees(index);
-            }
-            // An urgent vCPU joins a guest that waits: an earlier turn, as long as it is not behind already.
-            Place::Early | Place::Candidate => {
-                let is_first = entity.waiting.least() == own;
-                if is_first && length < entity.left && entity.start >= self.clock.now {
-                    self.leave_trees(index);
-                    self.issue(index, length);
-                    self.join_trees(index);
-                }
-            }
-            Place::Paying | Place::Aside | Place::Free | Place::Leaving => {}
-        }
-    }
-
-    /// Takes a waiting vCPU out of the queue.
-    pub(super) fn dequeue(&mut self, slot: u16, now: Tsc) {
-        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) else { return };
-        vcpu.state = State::Asleep;
-        vcpu.wait.0 = vcpu.wait.0.wrapping_add(now.since(vcpu.since).0);
-        let (index, leaf) = (vcpu.entity, vcpu.leaf);
-        self.waiting = self.waiting.saturating_sub(1);
-        if let Some(entity) = self.entities.get_mut(usize::from(index)) {
-            entity.waiting.clear(leaf);
-        }
-        self.sleep_if_done(index);
     }
 }
