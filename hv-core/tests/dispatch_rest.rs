@@ -86,11 +86,12 @@ fn block_ends_at_next_wake_to_the_tick() {
 #[test]
 fn block_does_not_sleep_past_a_next_wake_that_has_passed() {
     let mut machine = alone();
-    machine.set_demand(A, word::NEXT_WAKE, machine.world.now().0 - 1);
+    let (shared, past) = (machine.shared(A), machine.world.now().0 - 1);
+    machine.script(A, [Step::act(move |_| shared.demand[word::NEXT_WAKE].store(past, SeqCst))]);
     block(&mut machine, 0);
     assert!(!is_asleep(&machine));
     assert_eq!(take_events(&machine), TIMER);
-    block(&mut machine, 0);
+    block(&mut machine, TIMER);
     assert!(is_asleep(&machine), "the same value does not fire twice");
 }
 
