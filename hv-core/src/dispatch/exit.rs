@@ -68,7 +68,12 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
             core.take_interrupts();
             // STI; HLT is one step to a kernel. Where the processor forgets the shadow between them (QEMU's TCG), the HLT
             // is done here, or its wake-up would be delivered before it and lost.
-            if vcpu.state.in_shadow() && next_byte(vcpu) == Some(HLT) { halt(vcpu) } else { Next::Reschedule }
+            if vcpu.state.in_shadow() && next_byte(vcpu) == Some(HLT) {
+                core.poll_input(); // its interrupt is taken, and will not come again
+                halt(vcpu)
+            } else {
+                Next::Reschedule
+            }
         }
         Exit::Window => {
             vcpu.state.watch_window(Window::Closed);
@@ -121,6 +126,11 @@ fn next_byte<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<u8> {
 fn halt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
     vcpu.state.finish(Instruction::Halt);
     vcpu.rest = Rest::Halted;
+    // What came while IF was clear, and waits for its window, ends this HLT: here is the window.
+    if vcpu.state.interrupts_on() && vcpu.state.watches_window() {
+        vcpu.state.watch_window(Window::Closed);
+        vcpu.shared.attention.fetch_or(attention::EVENT, SeqCst);
+    }
     Next::Block
 }
 

@@ -6,7 +6,7 @@ use crate::dispatch::device::Gp;
 use crate::dispatch::device::lapic::{ApicEffect, Delivery, Ipi};
 use crate::dispatch::entry;
 use crate::dispatch::exit::low;
-use crate::dispatch::next::{Next, StartRequest};
+use crate::dispatch::next::{Next, StartRequest, VcpuSet};
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Exception, Instruction, Reg, VirtualCpu};
 use crate::policy::publish::{Life, attention};
@@ -135,7 +135,7 @@ fn apic<S: VirtualCpu, H: Hardware, R: GuestRam>(
 fn send<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, ipi: Ipi) -> Next {
     let now = core.hardware.now();
     let mut receivers = ipi.to.receivers(vcpu.lapic.id(), u32::from(vcpu.guest.vcpu_count()));
-    let mut next = Next::Resume;
+    let mut lives = VcpuSet::default();
     while receivers != 0 {
         let Some(target) = vcpu.guest.vcpu(u64::from(receivers.trailing_zeros())) else { break };
         receivers &= receivers - 1;
@@ -150,18 +150,28 @@ fn send<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R
             }
             Delivery::Init => {
                 if target.index() != vcpu.shared.index() {
-                    next = Next::Stop(target.index());
+                    lives = lives.and(VcpuSet::one(target.index()));
                 }
                 continue;
             }
-            Delivery::StartUp(page) => {
+            Delivery::StartUp(_) => {
                 if target.life() == Life::Stopped {
-                    next = Next::Start(target.index(), StartRequest::Real(page));
+                    lives = lives.and(VcpuSet::one(target.index()));
                 }
                 continue;
             }
         }
         core.wake(target, now);
     }
-    next
+    match ipi.delivery {
+        Delivery::Init if lives != VcpuSet::default() => Next::Stop(lives),
+        Delivery::StartUp(page) if lives != VcpuSet::default() => {
+            Next::Start(lives, StartRequest::Real(page))
+        }
+        Delivery::Fixed(_)
+        | Delivery::LowestPriority(_)
+        | Delivery::Nmi
+        | Delivery::Init
+        | Delivery::StartUp(_) => Next::Resume,
+    }
 }

@@ -22,10 +22,10 @@ pub enum Next {
     },
     /// It sleeps until something is pending.
     Block,
-    /// Another vCPU of its guest starts.
-    Start(VcpuIndex, StartRequest),
-    /// A vCPU of its guest stops, maybe itself.
-    Stop(VcpuIndex),
+    /// Other vCPUs of its guest start.
+    Start(VcpuSet, StartRequest),
+    /// vCPUs of its guest stop, maybe itself.
+    Stop(VcpuSet),
     /// Its counters, and everybody's, are noted.
     Mark {
         /// The guest's name for the mark.
@@ -37,6 +37,32 @@ pub enum Next {
     End(Ending),
     /// Its guest cannot go on.
     Kill(KillReason),
+}
+
+/// vCPUs of one guest: bit `n` is vCPU `n`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VcpuSet(u64);
+
+impl VcpuSet {
+    /// One of them.
+    pub const fn one(index: VcpuIndex) -> Self {
+        Self(1 << (index.0 & 63))
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl Iterator for VcpuSet {
+    type Item = VcpuIndex;
+    fn next(&mut self) -> Option<VcpuIndex> {
+        let index = u8::try_from(self.0.trailing_zeros()).ok().filter(|_| self.0 != 0)?;
+        self.0 &= self.0 - 1;
+        Some(VcpuIndex(index))
+    }
 }
 
 /// How another vCPU starts.

@@ -207,6 +207,8 @@ pub trait VirtualCpu {
     fn inject_nmi(&mut self) -> bool;
     /// Asks for [`Exit::Window`] as soon as an interrupt could be taken, or withdraws that.
     fn watch_window(&mut self, watch: Window);
+    /// Whether it waits for an [`Exit::Window`].
+    fn watches_window(&self) -> bool;
     /// Whether an instruction that holds interrupts back for one more (STI, MOV SS) was the last.
     fn in_shadow(&self) -> bool;
     /// CR8, the task priority's upper four bits.

@@ -173,6 +173,14 @@ impl VcpuShared {
         self.cookie.store(cookie, Relaxed);
     }
 
+    /// Drops interrupts, NMIs and everything else that waits for a look.
+    pub fn drop_interrupts(&self) {
+        self.attention.store(0, Relaxed);
+        for word in &self.posted {
+            word.store(0, Relaxed);
+        }
+    }
+
     /// Cancels timer, events and grants, and ignores the demand row from now on.
     pub fn unregister(&self) {
         self.attention.store(0, Relaxed);

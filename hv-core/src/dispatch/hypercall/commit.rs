@@ -8,7 +8,7 @@ use crate::dispatch::core::Core;
 use crate::dispatch::entry;
 use crate::dispatch::guest::{WINDOW_BASE, WINDOW_PAGES};
 use crate::dispatch::hypercall::console;
-use crate::dispatch::next::{Next, StartRequest};
+use crate::dispatch::next::{Next, StartRequest, VcpuSet};
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::VirtualCpu;
 use crate::policy::publish::{Life, VcpuShared, attention};
@@ -112,9 +112,9 @@ fn commit_others<S: VirtualCpu, H: Hardware, R: GuestRam>(
             }
             let control = vcpu.state.control();
             let start = StartRequest::Copy { control, entry, stack, argument };
-            (Code::OK, 0, Next::Start(target.index(), start))
+            (Code::OK, 0, Next::Start(VcpuSet::one(target.index()), start))
         }
-        Request::Stop(target) => (Code::OK, 0, Next::Stop(target.index())),
+        Request::Stop(target) => (Code::OK, 0, Next::Stop(VcpuSet::one(target.index()))),
         Request::State(target) => ok(match target.life() {
             Life::Stopped => VcpuState::STOPPED.0,
             Life::Runnable => VcpuState::RUNNABLE.0,

@@ -5,6 +5,7 @@ use crate::base::error::KillReason;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::VcpuIndex;
 use crate::base::time::Tsc;
+use crate::dispatch::entry;
 use crate::dispatch::next::{Next, StartRequest};
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::{Processor, Start, VirtualCpu};
@@ -35,14 +36,18 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                     let _ = self.core.queue.yield_to(target.slot, now);
                 }
             }
-            Next::Start(index, request) => {
-                if let Some(target) = self.peer(shared, index) {
-                    self.start(target, request);
+            Next::Start(set, request) => {
+                for index in set {
+                    if let Some(target) = self.peer(shared, index) {
+                        self.start(target, request);
+                    }
                 }
             }
-            Next::Stop(index) => {
-                if let Some(target) = self.peer(shared, index) {
-                    self.stop(target);
+            Next::Stop(set) => {
+                for index in set {
+                    if let Some(target) = self.peer(shared, index) {
+                        self.stop(target);
+                    }
                 }
                 self.end_if_stopped(slot);
             }
@@ -106,8 +111,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     fn block(&mut self, slot: Slot, shared: &'static VcpuShared, now: Tsc) {
         self.off(slot, shared, now);
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
-        if vcpu.rest == Rest::Blocked {
-            crate::dispatch::entry::look_at_wake(vcpu, &mut self.core);
+        if vcpu.rest == Rest::Blocked || demand::next_wake(shared) != vcpu.seen_wake {
+            entry::look_at_wake(vcpu, &mut self.core);
         }
         if must_wake(vcpu) {
             return;
@@ -128,6 +133,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             }
             StartRequest::Real(vector) => Start::Real { vector },
         });
+        // What came while it was stopped was not for this life.
+        target.drop_interrupts();
         self.reload(target.slot);
         target.set_life(Life::Runnable);
         self.core.enqueue(target, self.core.hardware.now());
@@ -201,7 +208,9 @@ fn must_wake<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
         Rest::Awake => true,
         Rest::Halted => attention,
         Rest::Blocked => {
-            let wake = attention || vcpu.shared.pending_events() & vcpu.block_mask != 0;
+            let wake = attention
+                || vcpu.shared.pending_events() & vcpu.block_mask != 0
+                || vcpu.shared.highest_posted().is_some(); // came while IF was clear
             if wake && !attention {
                 vcpu.rest = Rest::Awake;
             }

@@ -218,6 +218,10 @@ impl VirtualCpu for ScriptedVcpu {
         self.window = watch;
     }
 
+    fn watches_window(&self) -> bool {
+        self.window != Window::Closed
+    }
+
     fn in_shadow(&self) -> bool {
         self.shadow
     }

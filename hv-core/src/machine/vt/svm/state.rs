@@ -258,6 +258,10 @@ impl VirtualCpu for SvmVcpu {
         control.intercept_instructions.set(Instructions::VINTR, watch != Window::Closed);
     }
 
+    fn watches_window(&self) -> bool {
+        self.vmcb.control.intercept_instructions.contains(Instructions::VINTR)
+    }
+
     #[inline]
     fn in_shadow(&self) -> bool {
         self.vmcb.control.interrupt_shadow & 1 != 0

@@ -1,0 +1,198 @@
+//! Lives of vCPUs and guests: started, stopped, ended, killed, started over.
+
+mod common;
+
+use common::{A, A1, B, MS};
+use hv_core::base::addr::GuestPhys;
+use hv_core::base::hardware::GuestRam;
+use hv_core::base::time::Tsc;
+use hv_core::dispatch::guest::WINDOW_BASE;
+use hv_core::dispatch::vt::{Access, Control, Direction, Exit, PortAccess, Start, VirtualCpu};
+use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, call_steps};
+use hv_core::policy::publish::{Life, NO_COOKIE};
+use hv_core::policy::trace::{Ending, ExitClass, Record};
+use pv_abi::call::{Call, Code, IPI_NMI, Info, Shutdown};
+use pv_abi::demand::word;
+use pv_abi::status;
+use pv_abi::table::Table;
+use std::sync::atomic::Ordering::SeqCst;
+
+fn endings(machine: &mut Machine) -> Vec<(u16, Ending)> {
+    let records = machine.records().into_iter();
+    let ended = records.filter_map(|record| match record {
+        Record::Ended { guest, ending, .. } => Some((guest.0, ending)),
+        Record::Boot { .. } | Record::Mark { .. } | Record::Lost { .. } => None,
+    });
+    ended.collect()
+}
+
+#[test]
+fn vcpu_start_copies_the_callers_control_state() {
+    let mut machine = Machine::boot([Spec::cooperative("one").vcpus(2)]);
+    let control = Control {
+        cr: [0x8000_0011, 0x5000, 0x20],
+        efer: 0xd00,
+        pat: 0x0007_0406_0007_0406,
+        tables: [(0x1000, 0x3f), (0x2000, 0xfff)],
+        segments: [(8, 0xa9b), (16, 0xc93)],
+    };
+    machine.state(A).control = control;
+    let (entry, stack, argument) = (0xffff_ffff_8010_0000, 0x7fff_ffff_f000, u64::MAX);
+    assert_eq!(machine.call(A, Call::VCPU_START, &[1, entry, stack, argument]), (Code::OK, 0));
+    machine.compute(A1, 1);
+    let start = Start::Copy { control, entry, stack, argument };
+    assert_eq!(machine.state(A1).seen, [(Tsc(0), Seen::Start(start))]);
+    assert_eq!(machine.call(A, Call::VCPU_START, &[1, 0, 0, 0]), (Code::BAD_STATE, 0), "it runs");
+    assert_eq!(machine.state(A1).seen.len(), 1);
+}
+
+#[test]
+fn a_stopped_vcpu_is_forgotten_and_starts_afresh() {
+    let mut machine = Machine::boot([Spec::cooperative("one").vcpus(2)]);
+    let _ = machine.call(A, Call::VCPU_START, &[1, 0, 0, 0]);
+    machine.register(A1, 0x40);
+    machine.set_demand(A1, word::NEXT_WAKE, machine.world.now().0 + MS);
+    let _ = machine.call(A1, Call::ARM, &[]);
+    machine.set_events(A1, 7);
+    let seq = machine.shared(A1).dispatch_seq();
+    assert_eq!(machine.call(A, Call::VCPU_STOP, &[1]), (Code::OK, 0));
+    let shared = machine.shared(A1);
+    assert_eq!((shared.life(), shared.cookie(), shared.pending_events()), (Life::Stopped, NO_COOKIE, 0));
+    assert!(shared.demand.iter().all(|word| word.load(SeqCst) == 0));
+    assert_eq!(machine.status(A1, status::word::ARMED_UNTIL), 0);
+    assert_eq!(machine.cpu.core.timers.get(shared.slot), Tsc::NEVER);
+    assert!(shared.dispatch_seq() >= seq && shared.dispatch_seq() % 2 == 0, "the sequence goes on");
+    // What reaches a stopped vCPU is lost, as it is for a processor that waits for its start-up.
+    let _ = machine.call(A, Call::IPI, &[1, 0x77]);
+    let _ = machine.call(A, Call::IPI, &[1, IPI_NMI]);
+    let _ = machine.call(A, Call::KICK, &[1]);
+    assert_eq!(shared.life(), Life::Stopped);
+    let _ = machine.call(A, Call::VCPU_START, &[1, 0, 0, 0]);
+    machine.run(A1, [Step::act(|vcpu| vcpu.interrupts = true), Step::Run(5 * MS)]);
+    assert_eq!(machine.state(A1).vectors(), []);
+    assert_eq!(machine.state(A1).count(Seen::Nmi), 0);
+}
+
+#[test]
+fn a_vcpu_may_stop_itself_and_the_others_go_on() {
+    let mut machine = Machine::boot([Spec::cooperative("one").vcpus(2)]);
+    let _ = machine.call(A, Call::VCPU_START, &[1, 0, 0, 0]);
+    machine.run(A, call_steps(Call::VCPU_STOP, &[0]));
+    assert_eq!(machine.shared(A).life(), Life::Stopped);
+    assert_eq!(machine.call(A1, Call::VCPU_START, &[0, 0x1234, 0, 0]), (Code::OK, 0));
+    machine.compute(A, 1);
+    assert_eq!(machine.state(A).rip(), 0x1234);
+}
+
+#[test]
+fn a_guest_that_stops_its_last_vcpu_is_killed() {
+    let mut machine = Machine::boot([Spec::cooperative("one"), Spec::full("two")]);
+    machine.run(A, call_steps(Call::VCPU_STOP, &[0]));
+    assert_eq!(endings(&mut machine), [(0, Ending::Killed("AllStopped".into()))]);
+    machine.compute(B, MS);
+}
+
+#[test]
+fn each_way_to_fail_kills_its_guest_with_its_reason_and_no_other() {
+    let at = GuestPhys::new_truncate(0xfee0_0300);
+    let port = PortAccess { port: 0x3f8, size_bytes: 1, direction: Direction::Out };
+    for (exit, reason) in [
+        (Exit::MemoryFault { at, access: Access::Read }, "BadAccess { at: gpa:0xfee00300, write: false }"),
+        (Exit::MemoryFault { at, access: Access::Write }, "BadAccess { at: gpa:0xfee00300, write: true }"),
+        (Exit::MemoryFault { at, access: Access::Execute }, "BadAccess { at: gpa:0xfee00300, write: false }"),
+        (Exit::StringPort(port), "StringPort(1016)"),
+        (Exit::Shutdown, "TripleFault"),
+        (Exit::BadState, "BadState"),
+        (Exit::Unknown { code: 0x7b }, "UnknownExit(123)"),
+    ] {
+        let mut machine = Machine::boot([Spec::full("one").vcpus(2), Spec::cooperative("two")]);
+        machine.state(A).rip = 0x1234;
+        machine.state(A).rsp = 0x5678;
+        machine.exit(A, exit);
+        assert_eq!(machine.shared(A).life(), Life::Stopped, "{exit:?}");
+        assert_eq!(endings(&mut machine), [(0, Ending::Killed(reason.into()))]);
+        let console = machine.world.console();
+        assert!(console.contains(&format!("guest: killed name=one vcpu=0 reason={reason}\n")), "{console}");
+        assert!(console.contains("rip=0x1234 rsp=0x5678"), "{console}");
+        assert!(console.contains("guest: last exits name=one latest first ["), "{console}");
+        assert_eq!(machine.call(B, Call::INFO, &[Info::VCPUS.0]), (Code::OK, 1), "the other goes on");
+        machine.run(B, call_steps(Call::SHUTDOWN, &[Shutdown::OFF.0]));
+        assert!(!machine.cpu.run_forever(), "a guest that was killed has not ended well");
+    }
+}
+
+#[test]
+fn a_killed_guest_starts_over_as_often_as_it_may() {
+    let mut machine = Machine::boot([Spec::cooperative("one").restarts(2)]);
+    for life in 0..3 {
+        assert_eq!(machine.call(A, Call::INFO, &[Info::GENERATION.0]), (Code::OK, life));
+        machine.exit(A, Exit::Shutdown);
+    }
+    assert!(!machine.cpu.step());
+    assert!(!machine.cpu.run_forever());
+    let killed = Ending::Killed("TripleFault".into());
+    assert_eq!(endings(&mut machine), [(0, killed.clone()), (0, killed.clone()), (0, killed)]);
+}
+
+#[test]
+fn a_crash_counts_as_a_restart_and_a_reboot_does_not() {
+    let mut machine = Machine::boot([Spec::cooperative("one").restarts(1)]);
+    for _ in 0..5 {
+        machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
+    }
+    machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::CRASH.0]));
+    assert_eq!(machine.call(A, Call::INFO, &[Info::GENERATION.0]), (Code::OK, 6));
+    machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::OFF.0]));
+    assert!(machine.cpu.run_forever(), "it ended well after all");
+}
+
+#[test]
+fn a_new_life_remembers_nothing_of_the_old_one() {
+    let mut machine = Machine::boot([Spec::cooperative("one").vcpus(2)]);
+    machine.register(A, 0x40);
+    let _ = machine.call(A, Call::VCPU_START, &[1, 0, 0, 0]);
+    machine.register(A1, 0x40);
+    let _ = machine.call(A, Call::MAP, &[Table::DEMAND.0, WINDOW_BASE]);
+    let guest = machine.guest(0);
+    guest.ram.write(GuestPhys::new_truncate(0x20_0000), b"secret").unwrap();
+    for id in [A, A1] {
+        machine.set_demand(id, word::NEXT_WAKE, machine.world.now().0 + 3 * MS);
+        let _ = machine.call(id, Call::ARM, &[]);
+        machine.set_events(id, 1 << 9);
+    }
+    machine.type_in(b"old");
+    machine.compute(A, 1);
+    let _ = machine.call(A, Call::IPI, &[0, 0x77]);
+    machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
+    let mut bytes = [1; 6];
+    guest.ram.read(GuestPhys::new_truncate(0x20_0000), &mut bytes).unwrap();
+    assert_eq!(bytes, [0; 6]);
+    assert_eq!(guest.ram.window().len(), 0);
+    assert_eq!(guest.input.lock().len(), 0);
+    assert_eq!(machine.shared(A1).life(), Life::Stopped);
+    for id in [A, A1] {
+        let shared = machine.shared(id);
+        assert_eq!((shared.cookie(), shared.pending_events()), (NO_COOKIE, 0));
+        assert!(shared.demand.iter().all(|word| word.load(SeqCst) == 0));
+    }
+    machine.run(A, [Step::act(|vcpu| vcpu.interrupts = true), Step::Run(20 * MS)]);
+    assert_eq!(machine.state(A).vectors(), [], "neither its timer nor its interrupts");
+    assert_eq!(machine.shared(A).pending_events(), 0);
+    assert_eq!(guest.tables.status.words[4].load(SeqCst), 1, "the header tells the generation");
+}
+
+#[test]
+fn counters_of_a_guest_count_what_it_did() {
+    let mut machine = Machine::boot([Spec::cooperative("one")]);
+    for _ in 0..3 {
+        let _ = machine.cpuid(A, 0, 0);
+    }
+    for _ in 0..5 {
+        let _ = machine.call(A, Call::INFO, &[0]);
+    }
+    machine.compute(A, 7 * MS);
+    let counters = machine.vcpu(A).counters.clone();
+    assert_eq!(counters.exits[ExitClass::Cpuid as usize], 3);
+    assert_eq!(counters.exits[ExitClass::Call as usize], 5);
+    assert_eq!(counters.guest_ticks, 7 * MS);
+}
