@@ -223,19 +223,13 @@ impl Scan {
 
 /// An attribute at the beginning: its brackets, whether it is an inner one, and its length in tokens.
 fn attribute(tokens: &[TokenTree]) -> Option<(&Group, bool, usize)> {
-    let brackets = |token: Option<&TokenTree>| match token {
-        Some(TokenTree::Group(_)) => true,
-        Some(TokenTree::Ident(_) | TokenTree::Punct(_) | TokenTree::Literal(_)) | None => false,
-    };
     if !is_punct(tokens.first()?, '#') {
         return None;
     }
     let inner = is_punct(tokens.get(1)?, '!');
     let at = if inner { 2 } else { 1 };
     match tokens.get(at) {
-        Some(TokenTree::Group(group))
-            if brackets(tokens.get(at)) && group.delimiter() == Delimiter::Bracket =>
-        {
+        Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Bracket => {
             Some((group, inner, at + 1))
         }
         _ => None,
