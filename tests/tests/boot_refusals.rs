@@ -81,7 +81,7 @@ fn a_kernel_that_is_no_kernel_is_refused_by_guest() {
 
 #[test]
 fn a_guest_that_wants_more_than_the_machine_has_is_refused() {
-    let greedy = GuestConfig { memory_mib: 4096, ..config() };
+    let greedy = GuestConfig { memory_mib: 2048, ..config() };
     refused(&Machine::of_bundle(bundle_of(hello(), greedy)), &["memory"]);
 }
 

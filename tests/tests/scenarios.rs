@@ -1,6 +1,8 @@
 //! Scenarios: what is in the repository is sound, and every mistake gets one line with file, line and key.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail the test")]
 
+mod common;
+
 use hv_core::policy::config::{Bundle, Mode, TscTrust, Visibility};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,36 +10,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tests::scenario::{MachineConfig, Scenario};
 
-/// The smallest kernel that is one: headers, a PVH note, and a segment that holds the file, loaded at 1 MiB.
+/// A kernel that is one, and does nothing.
 fn kernel() -> Vec<u8> {
-    let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
-    elf.resize(16, 0);
-    let half = |elf: &mut Vec<u8>, value: u16| elf.extend(value.to_le_bytes());
-    let word = |elf: &mut Vec<u8>, value: u32| elf.extend(value.to_le_bytes());
-    let long = |elf: &mut Vec<u8>, value: u64| elf.extend(value.to_le_bytes());
-    half(&mut elf, 2); // an executable
-    half(&mut elf, 62); // for x86-64
-    word(&mut elf, 1);
-    for value in [0x10_0000, 64, 0] {
-        long(&mut elf, value); // entry, program headers, section headers
-    }
-    word(&mut elf, 0);
-    for value in [64, 56, 2, 64, 0, 0] {
-        half(&mut elf, value); // header sizes and counts
-    }
-    for (kind, offset, length) in [(1, 0, 196), (4, 176, 20)] {
-        word(&mut elf, kind); // PT_LOAD, PT_NOTE
-        word(&mut elf, 5);
-        for value in [offset, 0x10_0000 + offset, 0x10_0000 + offset, length, length, 4] {
-            long(&mut elf, value);
-        }
-    }
-    for value in [4, 4, 18] {
-        word(&mut elf, value);
-    }
-    elf.extend(b"Xen\0");
-    word(&mut elf, 0x10_0000);
-    elf
+    common::kernel(&[])
 }
 
 /// A folder with a kernel in it, and what a scenario there answers.

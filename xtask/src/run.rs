@@ -204,9 +204,6 @@ fn boot(machine: &Machine, bare: bool) -> Outcome<()> {
     }
     let outcome = running.finish();
     eprint!("{}", outcome.emulator_says);
-    if let Some(registers) = &outcome.fault_registers {
-        screen.show_fault(registers);
-    }
     if outcome.telemetry.broken_frames > 0 {
         eprintln!("warning: {} frames on COM2 did not decode", outcome.telemetry.broken_frames);
     }

@@ -36,17 +36,6 @@ impl Screen {
         let _ = writeln!(io::stdout().lock(), "{text}");
     }
 
-    /// Shows where the machine was when it reset itself, from QEMU's list of registers.
-    pub fn show_fault(&self, registers: &str) {
-        let rip = registers
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("RIP=").or(word.strip_prefix("EIP=")));
-        let Some(rip) = rip else { return };
-        let name = u64::from_str_radix(rip, 16).ok().zip(self.symbols.as_ref());
-        let name = name.and_then(|(rip, symbols)| symbols.name(rip)).unwrap_or_default();
-        eprintln!("triple fault at 0x{rip} {name}");
-    }
-
     fn render(&mut self, line: &Line) -> String {
         let colour = match &line.speaker {
             Speaker::Unnamed => None,

@@ -161,8 +161,8 @@ impl Running {
             self.keep(line);
         }
         let resets = String::from_utf8_lossy(&whole(&mut self.resets)).into_owned();
-        let fault = resets.find(TRIPLE_FAULT).and_then(|at| resets.get(at..));
-        let ended = if self.timed_out { Ended::TimedOut } else { Ended::of_exit(exit_code, fault.is_some()) };
+        let fault = resets.contains(TRIPLE_FAULT);
+        let ended = if self.timed_out { Ended::TimedOut } else { Ended::of_exit(exit_code, fault) };
         Outcome {
             image: self.image.clone(),
             ended,
@@ -172,7 +172,6 @@ impl Running {
             telemetry: telemetry::decode(&whole(&mut self.com2)),
             wall: self.started.elapsed(),
             emulator_says: self.emulator_says.take().and_then(|says| says.join().ok()).unwrap_or_default(),
-            fault_registers: fault.map(str::to_owned),
         }
     }
 

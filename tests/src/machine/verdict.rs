@@ -52,7 +52,7 @@ impl fmt::Display for Ended {
             Self::Refused => write!(f, "the hypervisor refused to start"),
             Self::Panicked => write!(f, "the hypervisor panicked"),
             Self::PoweredOff => write!(f, "the machine was switched off or reset"),
-            Self::TripleFault => write!(f, "triple fault: the machine was reset"),
+            Self::TripleFault => write!(f, "triple fault: the machine was reset (--gdb shows where)"),
             Self::TimedOut => write!(f, "stopped: out of time"),
             Self::Emulator(Some(code)) => write!(f, "QEMU failed with code {code}"),
             Self::Emulator(None) => write!(f, "QEMU was killed"),
@@ -79,8 +79,6 @@ pub struct Outcome {
     pub wall: Duration,
     /// What QEMU itself had to say.
     pub emulator_says: String,
-    /// The processors' registers at a triple fault, as QEMU prints them.
-    pub fault_registers: Option<String>,
 }
 
 impl Outcome {
@@ -118,9 +116,7 @@ impl Outcome {
         if self.console_lost_lines > 0 {
             text.push_str(&format!("--- and {} lines more\n", self.console_lost_lines));
         }
-        for part in [Some(&self.emulator_says), self.fault_registers.as_ref()].into_iter().flatten() {
-            text.push_str(part);
-        }
+        text.push_str(&self.emulator_says);
         text
     }
 }

@@ -1,0 +1,101 @@
+//! A machine in QEMU's words.
+
+use super::running::{bundle, com2, reset_log};
+use super::{Accelerator, Boot, Machine};
+use std::ffi::OsString;
+use std::path::Path;
+
+impl Machine {
+    /// QEMU's arguments; its own files lie in `folder`, and COM1 is its standard input and output.
+    pub(super) fn arguments(&self, folder: &Path) -> Vec<OsString> {
+        let mut all: Vec<OsString> = Vec::new();
+        let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
+        let accelerator = match self.accelerator {
+            Accelerator::Tcg => "tcg",
+            Accelerator::Kvm => "kvm",
+        };
+        let model = match (&self.cpu_model, self.accelerator) {
+            (Some(model), _) => model,
+            (None, Accelerator::Tcg) => "max,+svm,+npt",
+            (None, Accelerator::Kvm) => "host",
+        };
+        add(&["-machine", "pc", "-accel", accelerator, "-cpu", model]);
+        add(&["-m", &self.memory_mib.to_string(), "-smp", &self.cpus.to_string()]);
+        add(&["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"]);
+        add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        add(&["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]);
+        if self.icount {
+            add(&["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
+        }
+        if let Some(port) = self.gdb_port {
+            add(&["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
+        }
+        if !self.command_line.is_empty() {
+            add(&["-append", &self.command_line]);
+        }
+        all.push("-serial".into());
+        all.push(prefixed("file:", &com2(folder)));
+        // Tells a triple fault from a power-off.
+        add_path(&mut all, &["-d", "cpu_reset", "-D"], &reset_log(folder));
+        match &self.boot {
+            Boot::Hypervisor { image, .. } => {
+                add_path(&mut all, &["-kernel"], image);
+                add_path(&mut all, &["-initrd"], &bundle(folder));
+            }
+            Boot::Bare { kernel, initrd } => {
+                add_path(&mut all, &["-kernel"], kernel);
+                if let Some(initrd) = initrd {
+                    add_path(&mut all, &["-initrd"], initrd);
+                }
+            }
+        }
+        all
+    }
+}
+
+fn add_path(all: &mut Vec<OsString>, words: &[&str], path: &Path) {
+    all.extend(words.iter().map(OsString::from));
+    all.push(path.into());
+}
+
+fn prefixed(prefix: &str, path: &Path) -> OsString {
+    let mut whole = OsString::from(prefix);
+    whole.push(path);
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spelled(machine: &Machine) -> String {
+        let arguments = machine.arguments(Path::new("/run"));
+        arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_counted_machine_keeps_its_clock_in_instructions() {
+        let machine = Machine::bare("/k.elf").command_line("a").command_line("b=1");
+        let plain = spelled(&machine);
+        assert!(plain.contains("-append a b=1 ") && plain.contains("-kernel /k.elf"), "{plain}");
+        assert!(
+            !plain.contains("icount") && !plain.contains("-initrd") && !plain.contains("-gdb"),
+            "{plain}"
+        );
+        let counted = spelled(&machine.icount().gdb(1234));
+        assert!(
+            counted.contains("-icount shift=0,sleep=off -rtc base=2026-01-01T00:00:00,clock=vm"),
+            "{counted}"
+        );
+        assert!(counted.contains("-S -gdb tcp:127.0.0.1:1234"), "{counted}");
+    }
+
+    #[test]
+    fn the_hypervisor_gets_the_bundle_as_its_module() {
+        let machine = Machine::of_bundle(vec![1]).hypervisor("/hv".into()).cpu_model("qemu64,-svm");
+        let words = spelled(&machine);
+        assert!(words.contains("-kernel /hv -initrd /run/bundle"), "{words}");
+        assert!(words.contains("-accel tcg -cpu qemu64,-svm"), "{words}");
+        assert!(spelled(&machine.accelerator(Accelerator::Kvm)).contains("-accel kvm"));
+    }
+}
