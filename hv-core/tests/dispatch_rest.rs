@@ -84,6 +84,17 @@ fn block_ends_at_next_wake_to_the_tick() {
 }
 
 #[test]
+fn the_block_after_one_that_a_timer_ended_sleeps() {
+    let mut machine = alone();
+    machine.set_demand(A, word::NEXT_WAKE, machine.world.now().0 + 3 * MS);
+    block(&mut machine, TIMER);
+    let pending = &machine.shared(A).event[event::word::PENDING];
+    machine.script(A, [Step::act(move |_| assert_eq!(pending.swap(0, SeqCst), TIMER))]);
+    block(&mut machine, TIMER);
+    assert!(is_asleep(&machine), "nothing new came");
+}
+
+#[test]
 fn block_does_not_sleep_past_a_next_wake_that_has_passed() {
     let mut machine = alone();
     let (shared, past) = (machine.shared(A), machine.world.now().0 - 1);

@@ -61,22 +61,17 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
     vcpu: &mut Vcpu<S, R>,
     core: &mut Core<H, R>,
 ) -> Readiness {
+    // Timers first: what they post is taken with the rest, and does not disturb the next BLOCK.
+    if vcpu.shared.attention.load(Relaxed) & attention::TIMER != 0 {
+        if vcpu.guest.is_cooperative() { look_at_wake(vcpu, core) } else { expire_timers(vcpu, core) }
+    }
     let bits = vcpu.shared.attention.swap(0, SeqCst);
     if bits & attention::NMI != 0 && !vcpu.state.inject_nmi() {
         vcpu.shared.attention.fetch_or(attention::NMI, SeqCst);
     }
     let woken_by_nmi = bits & attention::NMI != 0;
-    let waiting = if vcpu.guest.is_cooperative() {
-        if bits & attention::TIMER != 0 {
-            look_at_wake(vcpu, core);
-        }
-        cooperative_interrupt(vcpu)
-    } else {
-        if bits & attention::TIMER != 0 {
-            expire_timers(vcpu, core);
-        }
-        full_interrupt(vcpu)
-    };
+    let waiting =
+        if vcpu.guest.is_cooperative() { cooperative_interrupt(vcpu) } else { full_interrupt(vcpu) };
     match vcpu.rest {
         Rest::Halted if !waiting && !woken_by_nmi => Readiness::Sleep,
         Rest::Halted | Rest::Blocked | Rest::Awake => {

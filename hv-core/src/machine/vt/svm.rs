@@ -64,6 +64,7 @@ impl Processor for Svm {
             vcpu.vmcb.control.tlb_control = vmcb::FLUSH_ALL;
         }
         vcpu.vmcb.control.asid = u32::try_from(asid).unwrap_or(1);
+        vcpu.arm_breakpoints();
         // SAFETY: `fpu` is 512 bytes, 16-byte aligned, and holds what FXSAVE stored or the state after reset.
         unsafe {
             asm!("fxrstor64 [{}]", in(reg) &raw const *vcpu.fpu, options(nostack, preserves_flags));

@@ -50,6 +50,8 @@ const EFER_SVME: u64 = 1 << 12;
 const EFER_GUEST: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
 const EFER_LMA: u64 = 1 << 10;
 const EFER_LME: u64 = 1 << 8;
+/// L0 … G3 of DR7.
+const DR7_ENABLES: u64 = 0xff;
 const CR0_PG: u64 = 1 << 31;
 const RFLAGS_IF: u64 = 1 << 9;
 /// Power-on PAT (§7.8.2).
@@ -133,6 +135,14 @@ impl SvmVcpu {
         if self.vmcb.control.intercept_dr != ALL_DEBUG_REGISTERS {
             self.vmcb.control.intercept_dr = ALL_DEBUG_REGISTERS;
             self.debug = debug::swap([0; 4]);
+        }
+    }
+
+    /// A vCPU whose DR7 enables a breakpoint needs their addresses at once: they fire without an access to intercept.
+    #[inline]
+    pub(super) fn arm_breakpoints(&mut self) {
+        if self.vmcb.save.dr7 & DR7_ENABLES != 0 {
+            self.load_debug_registers();
         }
     }
 
