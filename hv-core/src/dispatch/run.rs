@@ -113,7 +113,11 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         self.core.rearm();
         let next = turn(&mut self.processor, vcpu, &mut self.core, &mut self.left);
         let now = self.core.hardware.now();
-        self.leave(slot, next, now);
+        if let Next::Yield = next {
+            leave::yield_cpu(vcpu, &mut self.core, now);
+        } else {
+            self.leave(slot, next, now);
+        }
         now
     }
 
@@ -125,6 +129,10 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         }
         if let Some(before) = self.loaded.and_then(|before| self.vcpus.get_mut(usize::from(before.0))) {
             self.processor.switch_out(&mut before.state);
+            // The way to here is the leaver's, the rest the comer's.
+            let now = self.core.hardware.now();
+            before.note_hypervisor(self.left.1, self.left.0, now);
+            self.left.0 = now;
         }
         if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) {
             self.processor.switch_in(&mut vcpu.state);

@@ -5,6 +5,7 @@ use crate::base::error::KillReason;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::VcpuIndex;
 use crate::base::time::Tsc;
+use crate::dispatch::core::Core;
 use crate::dispatch::entry;
 use crate::dispatch::next::{Next, StartRequest};
 use crate::dispatch::vcpu::{Rest, Vcpu};
@@ -24,15 +25,17 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         match next {
             Next::Resume => {}
             Next::Yield => {
-                self.off(slot, shared, now);
-                let request = demand::request(shared, &self.core.params, self.core.tsc, now);
-                self.core.queue.yield_current(request, now);
+                if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) {
+                    yield_cpu(vcpu, &mut self.core, now);
+                }
             }
             Next::Block => self.block(slot, shared, now),
             Next::Reschedule => self.reschedule(shared, now),
             Next::YieldTo { target } => {
-                if let Some(target) = self.peer(shared, target) {
-                    self.off(slot, shared, now);
+                if let Some((target, vcpu)) =
+                    self.peer(shared, target).zip(self.vcpus.get_mut(usize::from(slot.0)))
+                {
+                    off(vcpu, &mut self.core, now);
                     let _ = self.core.queue.yield_to(target.slot, now);
                 }
             }
@@ -78,39 +81,16 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             shared.publish_grant(until.0);
             return;
         }
-        if demand::is_critical(shared)
-            && let Some(vcpu) = self.vcpus.get_mut(usize::from(shared.slot.0))
-        {
-            vcpu.counters.preempted_in_critical += 1;
-        }
-        self.off(shared.slot, shared, now);
-    }
-
-    /// Publishes that a vCPU is off CPU, with what it got so far when that was not published a moment ago.
-    #[inline]
-    fn off(&mut self, slot: Slot, shared: &'static VcpuShared, now: Tsc) {
-        shared.publish_off();
-        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
-        if now >= vcpu.publish_after && shared.cookie() != NO_COOKIE {
-            vcpu.publish_after = now + self.core.statistics_period;
-            self.core.queue.charge(now);
-            let usage = self.core.queue.usage(slot);
-            let steal = self.core.ns(usage.wait.0);
-            let lag = if vcpu.guest.shows_waiters() { usage.lag } else { 0 };
-            let lag_ns = self.core.ns(lag.unsigned_abs()).cast_signed() * lag.signum();
-            let lost = vcpu.counters.preempted_in_critical;
-            let run = self.core.ns(usage.run.0);
-            let peers = if vcpu.guest.shows_waiters() { steal } else { 0 };
-            shared.publish_statistics(&[run, steal, peers, 0, 0, 0, lag_ns.cast_unsigned(), lost]);
-            shared.publish_exits(&vcpu.counters.exits);
-        }
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(shared.slot.0)) else { return };
+        vcpu.counters.preempted_in_critical += u64::from(demand::is_critical(shared));
+        off(vcpu, &mut self.core, now);
     }
 
     /// Puts a vCPU to sleep, unless something is pending that would wake it. It is published as off CPU before that is
     /// looked at: whoever posts afterwards sees it off and wakes it.
     fn block(&mut self, slot: Slot, shared: &'static VcpuShared, now: Tsc) {
-        self.off(slot, shared, now);
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
+        off(vcpu, &mut self.core, now);
         if vcpu.rest == Rest::Blocked || demand::next_wake(shared) != vcpu.seen_wake {
             entry::look_at_wake(vcpu, &mut self.core);
         }
@@ -199,6 +179,36 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         }
         sum
     }
+}
+
+/// The vCPU gives the CPU to whoever waits.
+#[inline]
+pub(super) fn yield_cpu<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+    off(vcpu, core, now);
+    let request = demand::request(vcpu.shared, &core.params, core.tsc, now);
+    core.queue.yield_current(request, now);
+}
+
+/// Publishes that a vCPU is off CPU, with what it got so far when that was not published a moment ago.
+#[inline]
+fn off<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+    vcpu.shared.publish_off();
+    if now >= vcpu.publish_after && vcpu.shared.cookie() != NO_COOKIE {
+        publish_statistics(vcpu, core, now);
+    }
+}
+
+#[cold]
+fn publish_statistics<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+    vcpu.publish_after = now + core.statistics_period;
+    core.queue.charge(now);
+    let usage = core.queue.usage(vcpu.shared.slot);
+    let steal = core.ns(usage.wait.0);
+    let (peers, lag) = if vcpu.guest.shows_waiters() { (steal, usage.lag) } else { (0, 0) };
+    let lag_ns = core.ns(lag.unsigned_abs()).cast_signed() * lag.signum();
+    let (run, lost) = (core.ns(usage.run.0), vcpu.counters.preempted_in_critical);
+    vcpu.shared.publish_statistics(&[run, steal, peers, 0, 0, 0, lag_ns.cast_unsigned(), lost]);
+    vcpu.shared.publish_exits(&vcpu.counters.exits);
 }
 
 /// Whether something is pending that ends a vCPU's rest at once.
