@@ -71,7 +71,7 @@ fn every_refusal_names_its_reason_and_changes_nothing() {
         (Call::MAP, &[Table::DEMAND.0, outside], Code::BAD_ADDRESS),
         (Call::MAP, &[Table::DEMAND.0, end - 4096], Code::BAD_ADDRESS),
         (Call::MAP, &[Table::DEMAND.0, end], Code::BAD_ADDRESS),
-        (Call::MAP, &[Table::DEMAND.0, u64::MAX & !4095], Code::BAD_ADDRESS),
+        (Call::MAP, &[Table::DEMAND.0, !4095], Code::BAD_ADDRESS),
         (Call::YIELD_TO, &[2, 0], Code::NO_SUCH_VCPU),
         (Call::YIELD_TO, &[u64::MAX, 0], Code::NO_SUCH_VCPU),
         (Call::YIELD_TO, &[0, 1], Code::STALE),
@@ -200,7 +200,7 @@ fn tables_begin_with_a_header_and_are_zero_otherwise() {
     for (frames, pages) in [(tables.demand, 2), (tables.status, 4), (tables.event, 2)] {
         let words: Vec<_> = frames.words.iter().map(|word| word.load(SeqCst)).collect();
         assert_eq!(words[0] & 0xffff_ffff, u64::from(header::MAGIC));
-        assert_eq!(words[1], pages * 4096 | 2 << 32, "size and rows");
+        assert_eq!(words[1], (pages * 4096) | (2 << 32), "size and rows");
         assert_eq!(words[2], 64, "row size");
     }
     assert!(tables.demand.words[8..].iter().all(|word| word.load(SeqCst) == 0));

@@ -1,4 +1,5 @@
 //! What people and programs read: consoles, marks.
+#![expect(clippy::unwrap_used, reason = "helpers of tests, whose arguments are constants")]
 
 mod common;
 
@@ -15,7 +16,7 @@ use pv_abi::table::CONSOLE_RING_BYTES;
 use ring_buffers::bytes::Producer;
 use std::sync::atomic::Ordering::SeqCst;
 
-/// Lets guest `id` write by CONSOLE, as many calls as it takes.
+/// Lets the first guest write by CONSOLE, as many calls as it takes.
 fn write(machine: &mut Machine, text: &[u8]) {
     for piece in text.chunks(256) {
         machine.guest(0).ram.write(GuestPhys::new_truncate(0x3000), piece).unwrap();

@@ -19,6 +19,7 @@ use crate::policy::trace::ExitClass;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
+use pv_abi::protocol::dispatch::is_on_cpu;
 use pv_abi::protocol::flush::Flush;
 
 /// A processor with its vCPUs.
@@ -131,6 +132,11 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             self.processor.switch_out(&mut before.state);
             // The way to here is the leaver's, the rest the comer's.
             let now = self.core.hardware.now();
+            // The queue may take the CPU from one that did not leave it: a moment before its slice's end, or for one that
+            // it started itself.
+            if is_on_cpu(before.shared.dispatch_seq()) {
+                leave::preempt(before, &mut self.core, now);
+            }
             before.note_hypervisor(self.left.1, self.left.0, now);
             self.left.0 = now;
         }

@@ -82,8 +82,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             return;
         }
         let Some(vcpu) = self.vcpus.get_mut(usize::from(shared.slot.0)) else { return };
-        vcpu.counters.preempted_in_critical += u64::from(demand::is_critical(shared));
-        off(vcpu, &mut self.core, now);
+        preempt(vcpu, &mut self.core, now);
     }
 
     /// Puts a vCPU to sleep, unless something is pending that would wake it. It is published as off CPU before that is
@@ -187,6 +186,13 @@ pub(super) fn yield_cpu<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core
     off(vcpu, core, now);
     let request = demand::request(vcpu.shared, &core.params, core.tsc, now);
     core.queue.yield_current(request, now);
+}
+
+/// A vCPU loses the CPU although it would go on.
+#[cold]
+pub(super) fn preempt<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+    vcpu.counters.preempted_in_critical += u64::from(demand::is_critical(vcpu.shared));
+    off(vcpu, core, now);
 }
 
 /// Publishes that a vCPU is off CPU, with what it got so far when that was not published a moment ago.

@@ -178,11 +178,12 @@ impl VirtualCpu for ScriptedVcpu {
     }
 
     fn finish(&mut self, instruction: Instruction) {
-        self.rip += match instruction {
+        let length = match instruction {
             Instruction::Call => 3,
             Instruction::Cpuid | Instruction::Msr | Instruction::Pause | Instruction::CacheFlush => 2,
             Instruction::Halt | Instruction::Port => 1,
         };
+        self.rip = self.rip.wrapping_add(length);
         self.shadow = false;
     }
 

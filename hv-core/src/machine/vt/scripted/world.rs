@@ -10,6 +10,9 @@ use core::cell::{Cell, RefCell};
 /// Entries into guest mode after which a test has run away.
 const MAX_ENTRIES: u64 = 1_000_000;
 
+/// Looks at the clock after which it is the hypervisor that has.
+const MAX_LOOKS: u64 = 50_000_000;
+
 /// Why nothing will ever happen again by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stuck {
@@ -30,6 +33,7 @@ pub struct World {
     interrupt: Cell<bool>,
     arms: RefCell<Vec<Tsc>>,
     entries: Cell<u64>,
+    looks: Cell<u64>,
     /// The vCPU whose script a test waits for the end of.
     pub(super) awaited: Cell<Option<Slot>>,
     stuck: Cell<Option<Stuck>>,
@@ -50,7 +54,12 @@ impl World {
     }
 
     /// The time, as the hypervisor looks at it.
+    #[expect(clippy::panic, reason = "a hypervisor that has run away is to fail its test")]
     pub(super) fn look(&self) -> Tsc {
+        self.looks.set(self.looks.get() + 1);
+        if self.looks.get() > MAX_LOOKS {
+            panic!("more than {MAX_LOOKS} looks at the clock");
+        }
         self.advance(self.look_ticks.get());
         self.now()
     }
