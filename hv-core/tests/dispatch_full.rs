@@ -120,6 +120,7 @@ fn init_and_start_up_begin_a_processor_in_real_mode() {
     machine.write_msr(A, ICR, 1 << 32 | 0xc500);
     machine.write_msr(A, ICR, 1 << 32 | 0x8500);
     assert_eq!(machine.shared(A1).life(), Life::Stopped);
+    machine.write_msr(A, ICR, 1 << 32 | 0x4400); // an NMI: it takes none now
     machine.write_msr(A, ICR, 1 << 32 | 0x069a);
     machine.write_msr(A, ICR, 1 << 32 | 0x069b);
     machine.compute(A1, 1);

@@ -63,15 +63,24 @@ fn a_stopped_vcpu_is_forgotten_and_starts_afresh() {
     assert_eq!(machine.status(A1, status::word::ARMED_UNTIL), 0);
     assert_eq!(machine.cpu.core.timers.get(shared.slot), Tsc::NEVER);
     assert!(shared.dispatch_seq() >= seq && !is_on_cpu(shared.dispatch_seq()), "the sequence goes on");
-    // What reaches a stopped vCPU is lost, as it is for a processor that waits for its start-up.
-    let _ = machine.call(A, Call::IPI, &[1, 0x77]);
-    let _ = machine.call(A, Call::IPI, &[1, IPI_NMI]);
-    let _ = machine.call(A, Call::KICK, &[1]);
-    assert_eq!(shared.life(), Life::Stopped);
     let _ = machine.call(A, Call::VCPU_START, &[1, 0, 0, 0]);
     machine.run(A1, [Step::act(|vcpu| vcpu.interrupts = true), Step::Run(5 * MS)]);
-    assert_eq!(machine.state(A1).vectors(), []);
-    assert_eq!(machine.state(A1).count(Seen::Nmi), 0);
+    assert_eq!(machine.state(A1).vectors(), [], "neither timer nor events of the life before");
+    assert_eq!(shared.pending_events(), 0);
+}
+
+#[test]
+fn what_is_sent_to_a_stopped_vcpu_is_kept_until_it_is_started() {
+    let mut machine = Machine::boot([Spec::cooperative("one").vcpus(2)]);
+    for vector in [0x77, IPI_NMI] {
+        assert_eq!(machine.call(A, Call::IPI, &[1, vector]).0, Code::OK);
+    }
+    assert_eq!(machine.call(A, Call::KICK, &[1]).0, Code::OK);
+    assert_eq!(machine.shared(A1).life(), Life::Stopped, "none of them starts it");
+    let _ = machine.call(A, Call::VCPU_START, &[1, 0, 0, 0]);
+    machine.run(A1, [Step::act(|vcpu| vcpu.interrupts = true), Step::Run(MS)]);
+    assert_eq!(machine.state(A1).vectors(), [0x77]);
+    assert_eq!(machine.state(A1).count(Seen::Nmi), 1);
 }
 
 #[test]

@@ -112,8 +112,10 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             }
             StartRequest::Real(vector) => Start::Real { vector },
         });
-        // What came while it was stopped was not for this life.
-        target.drop_interrupts();
+        // A processor that waits for its start-up takes nothing in; VCPU_START keeps what was sent (docs/src/abi.md, IPI).
+        if let StartRequest::Real(_) = request {
+            target.drop_interrupts();
+        }
         self.reload(target.slot);
         target.set_life(Life::Runnable);
         self.core.enqueue(target, self.core.hardware.now());
