@@ -136,13 +136,15 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         self.counters.timer_interrupts += 1;
     }
 
-    /// Sleeps until an interrupt.
-    pub fn wait(&mut self) {
+    /// Sleeps until an interrupt; returns when that was.
+    pub fn wait(&mut self) -> Tsc {
         let from = self.hardware.now();
         self.hardware.wait();
         self.armed = Tsc::NEVER;
         self.counters.timer_interrupts += 1;
-        self.counters.idle_ticks += self.hardware.now().since(from).0;
+        let now = self.hardware.now();
+        self.counters.idle_ticks += now.since(from).0;
+        now
     }
 
     /// A cookie that no vCPU has had for a long time; never 0, so that a zeroed row matches none.

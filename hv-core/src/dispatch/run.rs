@@ -151,10 +151,13 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// Nobody can run: sleeps until something may have changed.
     fn idle(&mut self) -> Tsc {
         self.core.rearm();
-        self.core.wait();
+        // The way to sleep is the leaver's; the sleep is nobody's, and the way back is whoever's wakes.
+        if let Some(before) = self.loaded.and_then(|before| self.vcpus.get_mut(usize::from(before.0))) {
+            before.note_hypervisor(self.left.1, self.left.0, self.core.hardware.now());
+        }
+        self.left.0 = self.core.wait();
         self.core.poll_input();
-        self.left.0 = self.core.hardware.now();
-        self.left.0
+        self.core.hardware.now()
     }
 }
 
