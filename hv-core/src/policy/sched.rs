@@ -31,7 +31,7 @@ use alloc::vec::Vec;
 use clock::{Clock, MOVE_AT};
 use entity::Entity;
 use spans::Spans;
-use tree::Tree;
+use tree::{MAX_LEAVES, Tree};
 use vcpu::{State, Vcpu};
 
 pub use admit::{Carried, Full};
@@ -127,10 +127,10 @@ pub struct RunQueue {
     /// Where the clock has to be seen to: its base must move, or one that left has no debt any more.
     attend_at: u64,
     /// Waiting entities by deadline, but for those known to be ahead of the clock.
-    candidates: Tree,
+    candidates: Tree<{ 2 * MAX_LEAVES }>,
     candidate_spans: Spans,
     /// Waiting entities that the clock has still to reach, by start. One gets here when it would have been chosen.
-    early: Tree,
+    early: Tree<{ 2 * MAX_LEAVES }>,
     early_spans: Spans,
     /// The vCPU on the CPU.
     runner: u16,

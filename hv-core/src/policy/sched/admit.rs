@@ -110,7 +110,7 @@ impl RunQueue {
     ///
     /// # Errors
     ///
-    /// [`Full`] when the guest or the queue has no room, or there is no such guest.
+    /// [`Full`] when the guest has 64 or the queue has no room, or there is no such guest.
     pub fn add_vcpu(&mut self, id: EntityId) -> Result<Slot, Full> {
         let index = self.free_slots.last().copied().map_or(self.vcpus.len(), usize::from);
         let slot = u16::try_from(index).ok().filter(|_| index < MAX_SLOTS).ok_or(Full)?;
@@ -126,12 +126,10 @@ impl RunQueue {
                 .get(usize::from(*slot))
                 .is_some_and(|vcpu| vcpu.entity == id.0 && usize::from(vcpu.leaf) == leaf)
         };
-        let leaf = entity.members.iter().enumerate().position(|member| !is_held(member));
-        let leaf = leaf.unwrap_or(entity.members.len());
-        let leaf_id = u16::try_from(leaf).ok().filter(|_| leaf < MAX_LEAVES).ok_or(Full)?;
-        match entity.members.get_mut(leaf) {
-            Some(member) => *member = slot,
-            None => entity.members.push(slot),
+        let leaf = entity.members.iter().enumerate().position(|member| !is_held(member)).ok_or(Full)?;
+        let leaf_id = u16::try_from(leaf).map_err(|_| Full)?;
+        if let Some(member) = entity.members.get_mut(leaf) {
+            *member = slot;
         }
         entity.waiting.grow(leaf + 1);
         let vcpu = Vcpu::new(id.0, leaf_id, length, entity.order_floor, now);

@@ -1,9 +1,12 @@
 //! One guest on one CPU: what competes for it.
 
+use super::NONE;
 use super::clock::{FARTHEST, MAX_STEP, Rate};
-use super::tree::Tree;
+use super::tree::{Tree, leaf_of};
 use crate::base::time::Ticks;
-use alloc::vec::Vec;
+
+/// Most vCPUs of one guest on one CPU; a power of two.
+pub const MAX_MEMBERS: usize = pv_abi::MAX_VCPUS;
 
 /// Where an entity is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,9 +47,9 @@ pub struct Entity {
     /// Debt that `start` cannot hold.
     pub beyond: Ticks,
     /// Its waiting vCPUs, by [`super::vcpu::Vcpu::word`].
-    pub waiting: Tree,
-    /// Slot of each leaf of `waiting`.
-    pub members: Vec<u16>,
+    pub waiting: Tree<{ 2 * MAX_MEMBERS }>,
+    /// Slot of each leaf of `waiting`, [`NONE`] where there never was one.
+    pub members: [u16; MAX_MEMBERS],
     /// Service of the sibling picked last: where a vCPU that wakes joins.
     pub order_floor: Ticks,
     /// Which removal made it leave.
@@ -65,10 +68,16 @@ impl Entity {
             left: Ticks(0),
             beyond: Ticks(0),
             waiting: Tree::new(),
-            members: Vec::new(),
+            members: [NONE; MAX_MEMBERS],
             order_floor: Ticks(0),
             removal: 0,
         }
+    }
+
+    /// The slot of the vCPU that a word of `waiting` stands for.
+    #[inline]
+    pub const fn member(&self, word: u64) -> u16 {
+        self.members[leaf_of(word) as usize & (MAX_MEMBERS - 1)]
     }
 
     /// Issues a request of `length` from where it stands.

@@ -3,50 +3,44 @@
 //! Does what [`RunQueue::pick`] does in general, in a third of the instructions, or nothing. `theorem.rs` runs both side by side.
 
 use super::clock::{FARTHEST, MAX_STEP};
-use super::entity::Place;
+use super::entity::{Entity, Place};
 use super::tree::{EMPTY, LEAF, is_before, leaf_of, word};
 use super::vcpu::{ORDER_LIMIT, State, Vcpu};
-use super::{RunQueue, Turn};
+use super::{RunQueue, Slot, Turn};
 use crate::base::time::{Ticks, Tsc};
 
-/// A hand-over that is decided and not yet done.
-struct Decided {
+/// A turn that ends with a yield: where the yielder's entity stands then, with its new request, and where the clock does.
+struct Ended {
     passed: Ticks,
     clock: u64,
-    /// The yielder's entity: its start, and its new request.
     start: u64,
     deadline: u64,
     length: Ticks,
     postponed: u64,
-    /// The entity whose vCPU runs next.
-    next: u16,
+}
+
+/// Whose turn is next.
+enum Next {
+    /// Another vCPU's of the same guest.
+    Sibling,
+    /// Another guest's.
+    Other(u16),
 }
 
 impl RunQueue {
-    /// Gives the CPU of a runner that yielded to the next one; returns false, having done nothing, when that is not simple.
+    /// Gives the CPU of a runner that yielded to the next one; returns `None`, having done nothing, when that is not simple.
     #[inline]
-    pub(super) fn hand_over(&mut self, now: Tsc) -> bool {
-        let Some(decided) = self.decide(now) else { return false };
-        self.carry_out(&decided, now);
-        true
-    }
-
-    #[inline(always)]
-    fn decide(&self, now: Tsc) -> Option<Decided> {
+    pub(super) fn hand_over(&mut self, now: Tsc) -> Option<Slot> {
         let passed = Ticks(now.0.wrapping_sub(self.charged_to.0));
         let entity = self.entities.get(usize::from(self.paying))?;
         let clock = self.clock.now.wrapping_add(self.clock.rate.span(passed));
         let start = entity.start.wrapping_add(entity.rate.span(passed));
-        if passed.0 > MAX_STEP || clock >= self.attend_at || start > FARTHEST {
+        if passed.0 >= MAX_STEP || clock >= self.attend_at || start >= FARTHEST {
             return None;
         }
         // Whose request its guest issues: that of a sibling that waits, or its own.
         let sibling = entity.waiting.least();
-        let issuer = if sibling == EMPTY {
-            self.runner
-        } else {
-            *entity.members.get(usize::from(leaf_of(sibling)))?
-        };
+        let issuer = if sibling == EMPTY { self.runner } else { entity.member(sibling) };
         let length = self.vcpus.get(usize::from(issuer))?.length;
         // One that is behind the clock keeps what its deadlines are postponed by, and may not move one forward.
         let postponed = if start < clock { entity.postponed } else { 0 };
@@ -54,89 +48,142 @@ impl RunQueue {
         if start < clock && deadline < entity.deadline {
             return None;
         }
-        let mut decided = Decided { passed, clock, start, deadline, length, postponed, next: self.paying };
-        let first = self.candidates.least();
+        let mut ended = Ended { passed, clock, start, deadline, length, postponed };
+        match self.next_after(&mut ended, sibling)? {
+            Next::Sibling => self.to_sibling(&ended, issuer, now),
+            Next::Other(next) => self.to_other(&ended, next, now),
+        }
+    }
+
+    /// Whose turn is next, if there is no question; lets the clock catch up with him.
+    #[inline(always)]
+    fn next_after(&self, ended: &mut Ended, sibling: u64) -> Option<Next> {
         if self.early.least() != EMPTY {
             return None;
         }
+        let first = self.candidates.least();
         if first == EMPTY {
             // Its guest is alone, and the clock runs with it, or ahead when the guest is owed service.
-            decided.clock = start.max(clock);
-            return (sibling != EMPTY && entity.order_floor.0 < ORDER_LIMIT / 2).then_some(decided);
+            ended.clock = ended.start.max(ended.clock);
+            return (sibling != EMPTY).then_some(Next::Sibling);
         }
-        decided.next = leaf_of(first);
-        let next = self.entities.get(usize::from(decided.next))?;
-        if next.start > clock | LEAF {
+        let next = self.entities.get(usize::from(leaf_of(first)))?;
+        if next.start > ended.clock | LEAF {
             // The first candidate is ahead of the clock. If it is the least of all, the clock catches up.
-            if self.candidate_spans.longest() > next.span() || start < next.start {
+            if self.candidate_spans.longest() > next.span() || ended.start < next.start {
                 return None;
             }
-            decided.clock = next.start;
+            ended.clock = next.start;
         }
-        let own = word(deadline, self.paying);
-        if start <= decided.clock | LEAF {
+        if ended.start <= ended.clock | LEAF {
             // It is eligible itself: a sibling may run, but it may not have to stand aside.
+            let own = word(ended.deadline, self.paying);
             if sibling == EMPTY && is_before(own, first) {
                 return None;
             }
             if sibling != EMPTY && !is_before(first, own) {
-                decided.next = self.paying;
-                return (entity.order_floor.0 < ORDER_LIMIT / 2).then_some(decided);
+                return Some(Next::Sibling);
             }
         }
-        (next.waiting.least() != EMPTY && next.order_floor.0 < ORDER_LIMIT / 2).then_some(decided)
+        Some(Next::Other(leaf_of(first)))
+    }
+
+    /// The turn of the vCPU `slot`, the first of the yielder's siblings.
+    #[inline(always)]
+    fn to_sibling(&mut self, ended: &Ended, slot: u16, now: Tsc) -> Option<Slot> {
+        let paying = self.paying;
+        let entity = self.entities.get_mut(usize::from(paying))?;
+        let [yielder, vcpu] =
+            self.vcpus.get_disjoint_mut([usize::from(self.runner), usize::from(slot)]).ok()?;
+        if entity.order_floor.0 >= ORDER_LIMIT / 2 {
+            return None;
+        }
+        entity.end_turn(ended);
+        entity.waiting.replace_least(yielder.end_turn(ended.passed, now));
+        entity.order_floor = entity.order_floor.max(vcpu.order);
+        vcpu.begin_turn(now);
+        let is_urgent = Vcpu::has_deadline(entity.waiting.least());
+        self.slice_end = now + ended.length;
+        self.begin_turn(
+            ended,
+            slot,
+            is_urgent || is_before(self.candidates.least(), word(ended.deadline, paying)),
+            now,
+        )
+    }
+
+    /// The turn of another entity, the first candidate.
+    #[inline(always)]
+    fn to_other(&mut self, ended: &Ended, next: u16, now: Tsc) -> Option<Slot> {
+        let last = self.paying;
+        let [entity, chosen] = self.entities.get_disjoint_mut([usize::from(last), usize::from(next)]).ok()?;
+        let first = chosen.waiting.least();
+        let slot = chosen.member(first);
+        let [yielder, vcpu] =
+            self.vcpus.get_disjoint_mut([usize::from(self.runner), usize::from(slot)]).ok()?;
+        if first == EMPTY || chosen.order_floor.0 >= ORDER_LIMIT / 2 {
+            return None;
+        }
+        entity.end_turn(ended);
+        entity.waiting.put(yielder.end_turn(ended.passed, now));
+        entity.place = Place::Candidate;
+        self.candidates.replace_least(word(ended.deadline, last));
+        chosen.waiting.take_least();
+        chosen.place = Place::Paying;
+        if chosen.span() != entity.span() {
+            self.candidate_spans.add(entity.span());
+            self.candidate_spans.remove(chosen.span());
+        }
+        chosen.order_floor = chosen.order_floor.max(vcpu.order);
+        vcpu.begin_turn(now);
+        self.paying = next;
+        self.slice_end = now + chosen.left;
+        let is_urgent = Vcpu::has_deadline(chosen.waiting.least())
+            || is_before(self.candidates.least(), word(chosen.deadline, next));
+        self.begin_turn(ended, slot, is_urgent, now)
+    }
+
+    /// The turn begins. `slice_end` is right already, unless somebody may preempt.
+    #[inline(always)]
+    fn begin_turn(&mut self, ended: &Ended, slot: u16, may_be_preempted: bool, now: Tsc) -> Option<Slot> {
+        self.clock.now = ended.clock;
+        self.charged_to = now;
+        self.runner = slot;
+        self.payer = slot;
+        self.turn = Turn::Going;
+        self.turn_start = now;
+        if may_be_preempted {
+            self.set_slice_end(now);
+        }
+        Some(Slot(slot))
+    }
+}
+
+impl Entity {
+    #[inline(always)]
+    const fn end_turn(&mut self, ended: &Ended) {
+        self.start = ended.start;
+        self.deadline = ended.deadline;
+        self.left = ended.length;
+        self.postponed = ended.postponed;
+    }
+}
+
+impl Vcpu {
+    /// Waits again; its word.
+    #[inline(always)]
+    const fn end_turn(&mut self, passed: Ticks, now: Tsc) -> u64 {
+        self.run.0 = self.run.0.wrapping_add(passed.0);
+        self.order.0 = self.order.0.wrapping_add(passed.0);
+        self.state = State::Waiting;
+        self.since = now;
+        self.word()
     }
 
     #[inline(always)]
-    fn carry_out(&mut self, decided: &Decided, now: Tsc) {
-        let (previous, last, next) = (self.runner, self.paying, decided.next);
-        self.clock.now = decided.clock;
-        self.charged_to = now;
-        let Some(vcpu) = self.vcpus.get_mut(usize::from(previous)) else { return };
-        vcpu.run.0 = vcpu.run.0.wrapping_add(decided.passed.0);
-        vcpu.order.0 = vcpu.order.0.wrapping_add(decided.passed.0);
-        vcpu.state = State::Waiting;
-        vcpu.since = now;
-        let yielder = vcpu.word();
-
-        let Some(entity) = self.entities.get_mut(usize::from(last)) else { return };
-        entity.start = decided.start;
-        entity.deadline = decided.deadline;
-        entity.left = decided.length;
-        entity.postponed = decided.postponed;
-        let span = entity.span();
-        if next != last {
-            entity.waiting.put(yielder);
-            entity.place = Place::Candidate;
-            self.candidates.put(word(decided.deadline, last));
-            self.candidates.clear(next);
-        }
-        let Some(chosen) = self.entities.get_mut(usize::from(next)) else { return };
-        let taken = chosen.waiting.take_least();
-        if next == last {
-            chosen.waiting.put(yielder);
-        } else {
-            chosen.place = Place::Paying;
-            if chosen.span() != span {
-                self.candidate_spans.add(span);
-                self.candidate_spans.remove(chosen.span());
-            }
-        }
-        let Some(slot) = chosen.members.get(usize::from(leaf_of(taken))).copied() else { return };
-        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) else { return };
-        vcpu.state = State::Running;
-        vcpu.stop_waiting(now);
-        vcpu.switches = vcpu.switches.wrapping_add(1);
-        chosen.order_floor = chosen.order_floor.max(vcpu.order);
-        self.runner = slot;
-        self.payer = slot;
-        self.paying = next;
-        self.turn = Turn::Going;
-        self.turn_start = now;
-        self.slice_end = now + chosen.left;
-        let own = word(chosen.deadline, next);
-        if is_before(self.candidates.least(), own) || Vcpu::has_deadline(chosen.waiting.least()) {
-            self.set_slice_end(now);
-        }
+    const fn begin_turn(&mut self, now: Tsc) {
+        self.state = State::Running;
+        self.stop_waiting(now);
+        self.switches = self.switches.wrapping_add(1);
     }
 }

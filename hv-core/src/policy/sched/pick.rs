@@ -15,9 +15,9 @@ impl RunQueue {
         if self.turn == Turn::Yielded
             && !self.special
             && !self.is_broken(Law::HandOver)
-            && self.hand_over(now)
+            && let Some(slot) = self.hand_over(now)
         {
-            return self.current();
+            return Some(slot);
         }
         self.pass(now);
         if self.special {
@@ -208,8 +208,8 @@ impl RunQueue {
         if least == EMPTY {
             return skipped;
         }
-        entity.waiting.clear(leaf_of(least));
-        entity.members.get(usize::from(leaf_of(least))).copied().unwrap_or(NONE)
+        entity.waiting.take_least();
+        entity.member(least)
     }
 
     /// Gives the CPU to a vCPU that is in no tree, on its own account.

@@ -160,9 +160,7 @@ impl RunQueue {
     pub(super) fn issue_for(&mut self, index: u16, otherwise: u16) {
         let Some(entity) = self.entities.get(usize::from(index)) else { return };
         let least = entity.waiting.least();
-        let first =
-            if least == EMPTY { None } else { entity.members.get(usize::from(leaf_of(least))).copied() };
-        let slot = first.unwrap_or(otherwise);
+        let slot = if least == EMPTY { otherwise } else { entity.member(least) };
         let length =
             self.vcpus.get(usize::from(slot)).map_or(self.params.default_request, |vcpu| vcpu.length);
         self.issue(index, length);

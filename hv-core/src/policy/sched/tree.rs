@@ -3,7 +3,10 @@
 //! Flat, without pointers and without a map from item to position: leaf `i` is node `leaves + i`, node `n` has the
 //! children `2n` and `2n + 1`, the root is node 1. A change walks from its leaf towards the root, one comparison a
 //! level, and stops where nothing changes: at most log2(leaves) steps, one or two when a late word is put in.
+//!
+//! The array has room for every leaf there may be, and an index is masked to it: no step checks its bounds.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -33,30 +36,35 @@ pub const fn is_before(word: u64, other: u64) -> bool {
     word < other & !LEAF
 }
 
-/// The tree. Nodes are stored in pairs of siblings, so that a step reads one pair.
+/// The tree. `NODES` is a power of two, twice the most leaves it may have.
 #[derive(Clone, Debug)]
-pub struct Tree {
-    /// Node `n` is `pairs[n / 2][n % 2]`, but for the root; as many pairs as leaves.
-    pairs: Vec<[u64; 2]>,
+pub struct Tree<const NODES: usize> {
+    /// By node, but for the root.
+    nodes: Box<[u64; NODES]>,
+    /// Leaves there are, a power of two.
+    leaves: usize,
     /// Node 1.
     root: u64,
 }
 
-impl Tree {
+impl<const NODES: usize> Tree<NODES> {
     /// A tree of one empty leaf.
     pub fn new() -> Self {
-        Self { pairs: vec![[EMPTY; 2]; 1], root: EMPTY }
+        const { assert!(NODES.is_power_of_two() && NODES >= 2 && NODES <= 2 * MAX_LEAVES) };
+        // By way of a vector, so that the array is never on the stack.
+        let nodes = vec![EMPTY; NODES].into_boxed_slice().try_into();
+        Self { nodes: nodes.unwrap_or_else(|_| Box::new([EMPTY; NODES])), leaves: 1, root: EMPTY }
     }
 
-    /// Makes room for leaves `0 … count - 1`, keeping what is there. Allocates.
+    /// Makes room for leaves `0 … count - 1`, keeping what is there.
     pub fn grow(&mut self, count: usize) {
-        let leaves = count.clamp(1, MAX_LEAVES).next_power_of_two();
-        let old = self.pairs.len();
-        if leaves <= old {
+        let leaves = count.clamp(1, NODES / 2).next_power_of_two();
+        if leaves <= self.leaves {
             return;
         }
-        let kept: Vec<u64> = (0..old).map(|leaf| self.get(leaf)).collect();
-        self.pairs = vec![[EMPTY; 2]; leaves];
+        let kept: Vec<u64> = (0..self.leaves).map(|leaf| self.get(leaf)).collect();
+        self.nodes.fill(EMPTY);
+        self.leaves = leaves;
         self.root = EMPTY;
         for (leaf, held) in kept.into_iter().enumerate() {
             self.set_at(leaf, held);
@@ -69,18 +77,10 @@ impl Tree {
         self.root
     }
 
-    /// Takes the smallest word out and returns it.
-    #[inline]
-    pub fn take_least(&mut self) -> u64 {
-        let least = self.least();
-        self.clear(leaf_of(least));
-        least
-    }
-
     /// What a leaf holds.
     fn get(&self, leaf: usize) -> u64 {
-        let node = self.pairs.len() + leaf;
-        if node == 1 { self.root } else { self.pairs.get(node >> 1).map_or(EMPTY, |pair| pair[node & 1]) }
+        let node = self.leaves + leaf;
+        if node == 1 { self.root } else { self.nodes[node & (NODES - 1)] }
     }
 
     /// Puts `word` into its leaf.
@@ -98,18 +98,53 @@ impl Tree {
     /// Changes one leaf; one that does not exist is ignored.
     #[inline]
     fn set_at(&mut self, leaf: usize, mut word: u64) {
-        let mut node = self.pairs.len() + leaf;
-        while node != 1 {
-            let side = node & 1;
-            node >>= 1;
-            let Some(pair) = self.pairs.get_mut(node) else { return };
-            if pair[side] == word {
+        if leaf >= self.leaves {
+            return;
+        }
+        let mut node = self.node(leaf);
+        while node > 1 {
+            let held = &mut self.nodes[node & (NODES - 1)];
+            if *held == word {
                 return;
             }
-            pair[side] = word;
-            word = pair[0].min(pair[1]);
+            *held = word;
+            word = word.min(self.nodes[(node ^ 1) & (NODES - 1)]);
+            node >>= 1;
         }
         self.root = word;
+    }
+
+    /// The node of a leaf. The mask, which changes nothing, shows the compiler that no step leaves the array.
+    #[inline]
+    const fn node(&self, leaf: usize) -> usize {
+        (self.leaves + leaf) & (NODES - 1)
+    }
+
+    /// Takes the smallest word out; there is one.
+    #[inline]
+    pub fn take_least(&mut self) {
+        let mut node = self.node(usize::from(leaf_of(self.root)));
+        let mut word = EMPTY;
+        // The smallest word is in every node on its way, so that each of them changes.
+        while node > 1 {
+            self.nodes[node & (NODES - 1)] = word;
+            word = word.min(self.nodes[(node ^ 1) & (NODES - 1)]);
+            node >>= 1;
+        }
+        self.root = word;
+    }
+
+    /// Takes the smallest word out, there is one, and puts `word` into its leaf, which is another.
+    #[inline]
+    pub fn replace_least(&mut self, word: u64) {
+        if (word ^ self.root) & LEAF == 1 {
+            // Siblings: one walk does both.
+            self.nodes[self.node(usize::from(leaf_of(word)))] = word;
+            self.take_least();
+        } else {
+            self.take_least();
+            self.put(word);
+        }
     }
 }
 
@@ -131,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_leaf_outside_the_tree_changes_nothing() {
-        let mut tree = Tree::new();
+        let mut tree = Tree::<8>::new();
         tree.put(word(7, 0));
         tree.put(word(3, 5));
         assert_eq!(tree.least(), word(7, 0));
@@ -143,17 +178,46 @@ mod tests {
             steps in proptest::collection::vec((0u16..40, proptest::option::of(0u64..50 << 10)), 1..200),
             first in 1usize..40,
         ) {
-            let mut tree = Tree::new();
+            let mut tree = Tree::<128>::new();
             tree.grow(first);
             let mut model = vec![EMPTY; 40];
             for (leaf, key) in steps {
-                if usize::from(leaf) >= tree.pairs.len() {
+                if usize::from(leaf) >= tree.leaves {
                     tree.grow(usize::from(leaf) + 1);
                 }
                 let held = key.map_or(EMPTY, |key| word(key, leaf));
                 if held == EMPTY { tree.clear(leaf) } else { tree.put(held) }
                 model[usize::from(leaf)] = held;
                 prop_assert_eq!(tree.least(), model.iter().copied().min().unwrap());
+            }
+        }
+
+        #[test]
+        fn the_least_word_is_taken_and_replaced_as_if_one_after_the_other(
+            held in proptest::collection::vec(0u64..50, 2..40),
+            steps in proptest::collection::vec((0u16..40, 0u64..50), 1..100),
+        ) {
+            let mut tree = Tree::<128>::new();
+            tree.grow(held.len());
+            for (leaf, key) in (0..).zip(&held) {
+                tree.put(word(key << 10, leaf));
+            }
+            let mut plain = tree.clone();
+            for (leaf, key) in steps {
+                let least = tree.least();
+                if least == EMPTY {
+                    break;
+                }
+                let put = word(key << 10, leaf);
+                plain.clear(leaf_of(least));
+                if leaf == leaf_of(least) || usize::from(leaf) >= held.len() {
+                    tree.take_least();
+                } else {
+                    tree.replace_least(put);
+                    plain.put(put);
+                }
+                prop_assert_eq!(tree.least(), plain.least());
+                prop_assert_eq!(&tree.nodes, &plain.nodes);
             }
         }
     }
