@@ -31,6 +31,7 @@ impl RunQueue {
     /// Gives the CPU of a runner that yielded to the next one; returns `None`, having done nothing, when that is not simple.
     #[inline]
     pub(super) fn hand_over(&mut self, now: Tsc) -> Option<Slot> {
+        let runner = self.runner;
         let passed = Ticks(now.0.wrapping_sub(self.charged_to.0));
         let entity = self.entities.get(usize::from(self.paying))?;
         let clock = self.clock.now.wrapping_add(self.clock.rate.span(passed));
@@ -40,7 +41,7 @@ impl RunQueue {
         }
         // Whose request its guest issues: that of a sibling that waits, or its own.
         let sibling = entity.waiting.least();
-        let issuer = if sibling == EMPTY { self.runner } else { entity.member(sibling) };
+        let issuer = if sibling == EMPTY { runner } else { entity.member(sibling) };
         let length = self.vcpus.get(usize::from(issuer))?.length;
         // One that is behind the clock keeps what its deadlines are postponed by, and may not move one forward.
         let postponed = if start < clock { entity.postponed } else { 0 };
@@ -50,8 +51,8 @@ impl RunQueue {
         }
         let mut ended = Ended { passed, clock, start, deadline, length, postponed };
         match self.next_after(&mut ended, sibling)? {
-            Next::Sibling => self.to_sibling(&ended, issuer, now),
-            Next::Other(next) => self.to_other(&ended, next, now),
+            Next::Sibling => self.run_sibling(&ended, issuer, now),
+            Next::Other(next) => self.run_other(&ended, next, now),
         }
     }
 
@@ -90,16 +91,17 @@ impl RunQueue {
 
     /// The turn of the vCPU `slot`, the first of the yielder's siblings.
     #[inline(always)]
-    fn to_sibling(&mut self, ended: &Ended, slot: u16, now: Tsc) -> Option<Slot> {
+    fn run_sibling(&mut self, ended: &Ended, slot: u16, now: Tsc) -> Option<Slot> {
         let paying = self.paying;
         let entity = self.entities.get_mut(usize::from(paying))?;
-        let [yielder, vcpu] =
-            self.vcpus.get_disjoint_mut([usize::from(self.runner), usize::from(slot)]).ok()?;
+        let vcpus = self.vcpus.as_mut_slice();
+        let yielder = vcpus.get_mut(usize::from(self.runner))?;
         if entity.order_floor.0 >= ORDER_LIMIT / 2 {
             return None;
         }
         entity.end_turn(ended);
         entity.waiting.replace_least(yielder.end_turn(ended.passed, now));
+        let vcpu = vcpus.get_mut(usize::from(slot))?;
         entity.order_floor = entity.order_floor.max(vcpu.order);
         vcpu.begin_turn(now);
         let is_urgent = Vcpu::has_deadline(entity.waiting.least());
@@ -114,7 +116,7 @@ impl RunQueue {
 
     /// The turn of another entity, the first candidate.
     #[inline(always)]
-    fn to_other(&mut self, ended: &Ended, next: u16, now: Tsc) -> Option<Slot> {
+    fn run_other(&mut self, ended: &Ended, next: u16, now: Tsc) -> Option<Slot> {
         let last = self.paying;
         let [entity, chosen] = self.entities.get_disjoint_mut([usize::from(last), usize::from(next)]).ok()?;
         let first = chosen.waiting.least();

@@ -1,8 +1,8 @@
 //! A winner tree: the smallest word of a fixed set of leaves, kept while leaves change one at a time.
 //!
 //! Flat, without pointers and without a map from item to position: leaf `i` is node `leaves + i`, node `n` has the
-//! children `2n` and `2n + 1`, the root is node 1. A change walks from its leaf towards the root, one comparison a
-//! level, and stops where nothing changes: at most log2(leaves) steps, one or two when a late word is put in.
+//! children `4n … 4n + 3`, the root is node 1. A change walks from its leaf towards the root, three comparisons a
+//! level, and stops where nothing changes: at most log4(leaves) steps, mostly one when a late word is put in.
 //!
 //! The array has room for every leaf there may be, and an index is masked to it: no step checks its bounds.
 
@@ -36,12 +36,12 @@ pub const fn is_before(word: u64, other: u64) -> bool {
     word < other & !LEAF
 }
 
-/// The tree. `NODES` is a power of two, twice the most leaves it may have.
+/// The tree. `NODES` is twice the most leaves it may have, a power of four.
 #[derive(Clone, Debug)]
 pub struct Tree<const NODES: usize> {
     /// By node, but for the root.
     nodes: Box<[u64; NODES]>,
-    /// Leaves there are, a power of two.
+    /// Leaves there are, a power of four.
     leaves: usize,
     /// Node 1.
     root: u64,
@@ -50,7 +50,7 @@ pub struct Tree<const NODES: usize> {
 impl<const NODES: usize> Tree<NODES> {
     /// A tree of one empty leaf.
     pub fn new() -> Self {
-        const { assert!(NODES.is_power_of_two() && NODES >= 2 && NODES <= 2 * MAX_LEAVES) };
+        const { assert!(NODES.is_power_of_two() && NODES.ilog2() % 2 == 1 && NODES <= 2 * MAX_LEAVES) };
         // By way of a vector, so that the array is never on the stack.
         let nodes = vec![EMPTY; NODES].into_boxed_slice().try_into();
         Self { nodes: nodes.unwrap_or_else(|_| Box::new([EMPTY; NODES])), leaves: 1, root: EMPTY }
@@ -58,7 +58,8 @@ impl<const NODES: usize> Tree<NODES> {
 
     /// Makes room for leaves `0 … count - 1`, keeping what is there.
     pub fn grow(&mut self, count: usize) {
-        let leaves = count.clamp(1, NODES / 2).next_power_of_two();
+        let levels = count.clamp(1, NODES / 2).next_power_of_two().ilog2().div_ceil(2);
+        let leaves = 1 << (2 * levels);
         if leaves <= self.leaves {
             return;
         }
@@ -108,8 +109,8 @@ impl<const NODES: usize> Tree<NODES> {
                 return;
             }
             *held = word;
-            word = word.min(self.nodes[(node ^ 1) & (NODES - 1)]);
-            node >>= 1;
+            word = self.least_beside(node);
+            node >>= 2;
         }
         self.root = word;
     }
@@ -120,24 +121,32 @@ impl<const NODES: usize> Tree<NODES> {
         (self.leaves + leaf) & (NODES - 1)
     }
 
+    /// The least of a node and its siblings.
+    #[inline(always)]
+    fn least_beside(&self, node: usize) -> u64 {
+        let first = node & (NODES - 1) & !3;
+        let [a, b, c, d] = [0, 1, 2, 3].map(|child| self.nodes[first | child]);
+        a.min(b).min(c).min(d)
+    }
+
     /// Takes the smallest word out; there is one.
-    #[inline]
+    #[inline(always)]
     pub fn take_least(&mut self) {
         let mut node = self.node(usize::from(leaf_of(self.root)));
         let mut word = EMPTY;
         // The smallest word is in every node on its way, so that each of them changes.
         while node > 1 {
             self.nodes[node & (NODES - 1)] = word;
-            word = word.min(self.nodes[(node ^ 1) & (NODES - 1)]);
-            node >>= 1;
+            word = self.least_beside(node);
+            node >>= 2;
         }
         self.root = word;
     }
 
     /// Takes the smallest word out, there is one, and puts `word` into its leaf, which is another.
-    #[inline]
+    #[inline(always)]
     pub fn replace_least(&mut self, word: u64) {
-        if (word ^ self.root) & LEAF == 1 {
+        if (word ^ self.root) & LEAF < 4 {
             // Siblings: one walk does both.
             self.nodes[self.node(usize::from(leaf_of(word)))] = word;
             self.take_least();
