@@ -16,7 +16,6 @@ struct Ended {
     start: u64,
     deadline: u64,
     length: Ticks,
-    postponed: u64,
 }
 
 /// Whose turn is next.
@@ -49,7 +48,7 @@ impl RunQueue {
         if start < clock && deadline < entity.deadline {
             return None;
         }
-        let mut ended = Ended { passed, clock, start, deadline, length, postponed };
+        let mut ended = Ended { passed, clock, start, deadline, length };
         match self.next_after(&mut ended, sibling)? {
             Next::Sibling => self.run_sibling(&ended, issuer, now),
             Next::Other(next) => self.run_other(&ended, next, now),
@@ -104,14 +103,10 @@ impl RunQueue {
         let vcpu = vcpus.get_mut(usize::from(slot))?;
         entity.order_floor = entity.order_floor.max(vcpu.order);
         vcpu.begin_turn(now);
+        self.slice_end = Tsc(now.0.wrapping_add(ended.length.0));
+        // No candidate has an earlier deadline, or it would be its turn.
         let is_urgent = Vcpu::has_deadline(entity.waiting.least());
-        self.slice_end = now + ended.length;
-        self.begin_turn(
-            ended,
-            slot,
-            is_urgent || is_before(self.candidates.least(), word(ended.deadline, paying)),
-            now,
-        )
+        self.begin_turn(ended, slot, is_urgent, now)
     }
 
     /// The turn of another entity, the first candidate.
@@ -139,7 +134,7 @@ impl RunQueue {
         chosen.order_floor = chosen.order_floor.max(vcpu.order);
         vcpu.begin_turn(now);
         self.paying = next;
-        self.slice_end = now + chosen.left;
+        self.slice_end = Tsc(now.0.wrapping_add(chosen.left.0));
         let is_urgent = Vcpu::has_deadline(chosen.waiting.least())
             || is_before(self.candidates.least(), word(chosen.deadline, next));
         self.begin_turn(ended, slot, is_urgent, now)
@@ -167,7 +162,10 @@ impl Entity {
         self.start = ended.start;
         self.deadline = ended.deadline;
         self.left = ended.length;
-        self.postponed = ended.postponed;
+        // The clock only caught up with somebody if this one is not behind.
+        if self.start >= ended.clock {
+            self.postponed = 0;
+        }
     }
 }
 
@@ -182,10 +180,11 @@ impl Vcpu {
         self.word()
     }
 
+    /// Runs. It waits since a moment that was charged for, so not since one after `now`.
     #[inline(always)]
     const fn begin_turn(&mut self, now: Tsc) {
         self.state = State::Running;
-        self.stop_waiting(now);
+        self.wait.0 = self.wait.0.wrapping_add(now.0.wrapping_sub(self.since.0));
         self.switches = self.switches.wrapping_add(1);
     }
 }

@@ -124,8 +124,8 @@ impl<const NODES: usize> Tree<NODES> {
     /// The least of a node and its siblings.
     #[inline(always)]
     fn least_beside(&self, node: usize) -> u64 {
-        let first = node & (NODES - 1) & !3;
-        let [a, b, c, d] = [0, 1, 2, 3].map(|child| self.nodes[first | child]);
+        let (groups, _) = self.nodes.as_chunks::<4>();
+        let [a, b, c, d] = groups[(node & (NODES - 1)) >> 2];
         a.min(b).min(c).min(d)
     }
 
