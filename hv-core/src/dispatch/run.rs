@@ -144,7 +144,6 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             self.processor.switch_in(&mut vcpu.state);
             vcpu.counters.switches += 1;
         }
-        self.core.counters.fpu_switches += 1;
         self.loaded = Some(slot);
     }
 

@@ -18,11 +18,16 @@ pub use enable::{Missing, SvmOn};
 pub use state::{Maps, SvmVcpu};
 pub use vmcb::Vmcb;
 
+/// As many identifiers as are told apart.
+const MAX_ASIDS: u32 = 4096;
+
 /// One processor with SVM on.
 pub struct Svm {
     _on: SvmOn,
     /// VMLOAD and VMSAVE keep the host's TR, LDTR, FS, GS and system-call MSRs here.
     host_vmcb: HostPhys,
+    /// Identifiers that vCPUs share.
+    shared_asids: u32,
     /// Which vCPU last ran under each address-space identifier: another one must flush.
     asid_owners: Box<[u64]>,
 }
@@ -34,8 +39,9 @@ impl Svm {
         unsafe {
             asm!("vmsave rax", in("rax") host_vmcb.raw(), options(nostack, preserves_flags));
         }
-        let asids = usize::try_from(on.asids()).unwrap_or(2).clamp(2, 4096);
-        Self { _on: on, host_vmcb, asid_owners: alloc::vec![0; asids].into_boxed_slice() }
+        let asids = on.asids().clamp(2, MAX_ASIDS);
+        let asid_owners = alloc::vec![0; asids as usize].into_boxed_slice();
+        Self { _on: on, host_vmcb, shared_asids: asids - 1, asid_owners }
     }
 }
 
@@ -54,20 +60,18 @@ impl Processor for Svm {
 
     #[inline]
     fn switch_in(&mut self, vcpu: &mut SvmVcpu) {
-        // Identifier 0 is the host's. A shared identifier is flushed when its owner changes.
-        let count = self.asid_owners.len() as u64 - 1;
-        let asid = 1 + vcpu.tag % count.max(1);
-        if let Some(owner) = usize::try_from(asid).ok().and_then(|asid| self.asid_owners.get_mut(asid))
+        // Identifier 0 is the host's. One that several vCPUs share is flushed when its owner changes.
+        let asid = vcpu.asid(self.shared_asids);
+        if let Some(owner) = self.asid_owners.get_mut(asid as usize)
             && *owner != vcpu.tag
         {
             *owner = vcpu.tag;
             vcpu.vmcb.control.tlb_control = vmcb::FLUSH_ALL;
         }
-        vcpu.vmcb.control.asid = u32::try_from(asid).unwrap_or(1);
         vcpu.arm_breakpoints();
         // SAFETY: `fpu` is 512 bytes, 16-byte aligned, and holds what FXSAVE stored or the state after reset.
         unsafe {
-            asm!("fxrstor64 [{}]", in(reg) &raw const *vcpu.fpu, options(nostack, preserves_flags));
+            asm!("fxrstor64 [{}]", in(reg) &raw const vcpu.fpu, options(nostack, preserves_flags));
         }
     }
 
@@ -80,7 +84,7 @@ impl Processor for Svm {
         vcpu.unload_debug_registers();
         // SAFETY: `fpu` is 512 bytes and 16-byte aligned; the hypervisor is soft-float, so the registers are the guest's.
         unsafe {
-            asm!("fxsave64 [{}]", in(reg) &raw mut *vcpu.fpu, options(nostack, preserves_flags));
+            asm!("fxsave64 [{}]", in(reg) &raw mut vcpu.fpu, options(nostack, preserves_flags));
         }
     }
 }

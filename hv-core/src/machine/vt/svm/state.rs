@@ -7,7 +7,6 @@ use super::vmcb::{
 };
 use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
-use alloc::boxed::Box;
 
 /// FXSAVE's image (APM vol 2 §11.5.5).
 #[derive(Clone)]
@@ -29,7 +28,7 @@ pub struct SvmVcpu {
     pub(super) vmcb: &'static mut Vmcb,
     pub(super) vmcb_phys: HostPhys,
     pub(super) saved: Saved,
-    pub(super) fpu: Box<Fpu>,
+    pub(super) fpu: Fpu,
     /// DR0 … DR3 while they are not in the processor; VMRUN switches DR6 and DR7 only (§15.5.1).
     debug: [u64; 4],
     /// Unique among vCPUs, from 1: chooses the address-space identifier.
@@ -89,13 +88,12 @@ impl SvmVcpu {
         control.virtual_interrupt = VirtualInterrupt::MASKING;
         control.nested_paging = 1;
         control.nested_cr3 = nested_root.raw();
-        control.asid = 1;
-        Self { vmcb, vmcb_phys, saved: Saved::default(), fpu: Box::new(Fpu::reset()), debug: [0; 4], tag }
+        Self { vmcb, vmcb_phys, saved: Saved::default(), fpu: Fpu::reset(), debug: [0; 4], tag }
     }
 
     fn reset_common(&mut self) {
         self.saved = Saved::default();
-        *self.fpu = Fpu::reset();
+        self.fpu = Fpu::reset();
         self.debug = [0; 4];
         let (control, save) = (&mut self.vmcb.control, &mut self.vmcb.save);
         control.virtual_interrupt = VirtualInterrupt::MASKING;
@@ -136,6 +134,16 @@ impl SvmVcpu {
             self.vmcb.control.intercept_dr = ALL_DEBUG_REGISTERS;
             self.debug = debug::swap([0; 4]);
         }
+    }
+
+    /// The vCPU's address-space identifier, among `shared` that start at 1; chosen once.
+    #[inline]
+    pub(super) fn asid(&mut self, shared: u32) -> u32 {
+        let control = &mut self.vmcb.control;
+        if control.asid == 0 {
+            control.asid = 1 + u32::try_from(self.tag % u64::from(shared)).unwrap_or(0);
+        }
+        control.asid
     }
 
     /// A vCPU whose DR7 enables a breakpoint needs their addresses at once: they fire without an access to intercept.
