@@ -5,7 +5,7 @@
 //! the earliest deadline runs. The vCPUs of a guest are ordered inside its entity by what they publish. docs/src/scheduler.md
 //! explains the algorithm and its theorem.
 //!
-//! After `add_*` nothing allocates. `wake`, `pick` and `block_current` walk trees of log2(n) levels; that a request becomes
+//! After `add_*` nothing allocates. `wake`, `pick` and `block_current` walk trees of log4(n) levels; that a request becomes
 //! eligible costs one more walk, once a request.
 
 mod account;
