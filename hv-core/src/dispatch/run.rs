@@ -22,6 +22,9 @@ use core::sync::atomic::Ordering::SeqCst;
 use pv_abi::protocol::dispatch::is_on_cpu;
 use pv_abi::protocol::flush::Flush;
 
+/// No vCPU's slot: run queues give out fewer.
+const NOBODY: Slot = Slot(u16::MAX);
+
 /// A processor with its vCPUs.
 pub struct Cpu<P: Processor, H, R: GuestRam + 'static> {
     processor: P,
@@ -33,8 +36,8 @@ pub struct Cpu<P: Processor, H, R: GuestRam + 'static> {
     images: Vec<Image>,
     /// Restarts that each guest has left, by id.
     restarts: Vec<u32>,
-    /// Whose FPU state is in the processor.
-    loaded: Option<Slot>,
+    /// Whose FPU state is in the processor; [`NOBODY`] when it is no vCPU's.
+    loaded: Slot,
     /// Guests that have not ended.
     alive: usize,
     /// No guest ended badly so far.
@@ -54,7 +57,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         let restarts = core.guests.iter().map(|guest| guest.config.restarts).collect();
         let alive = core.guests.len();
         let left = (core.hardware.now(), ExitClass::Other);
-        Self { processor, core, vcpus, images, restarts, loaded: None, alive, well: true, left }
+        Self { processor, core, vcpus, images, restarts, loaded: NOBODY, alive, well: true, left }
     }
 
     /// Runs until every guest has ended; true when all ended well.
@@ -72,7 +75,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     fn round(&mut self, now: Tsc) -> Tsc {
         self.wake_due(now);
         match self.core.queue.pick(now) {
-            Some(slot) => self.run_slot(slot),
+            Some(slot) => self.run_slot(slot, now),
             None => self.idle(),
         }
     }
@@ -104,8 +107,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     }
 
     /// Gives the CPU to a vCPU, until it leaves; returns when that was.
-    fn run_slot(&mut self, slot: Slot) -> Tsc {
-        self.load(slot);
+    fn run_slot(&mut self, slot: Slot, now: Tsc) -> Tsc {
+        self.load(slot, now);
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return self.core.hardware.now() };
         let wanted = self.core.queue.wanted();
         if vcpu.shared.publish_on(self.core.queue.slice_end().0, wanted) == Flush::Needed {
@@ -124,34 +127,32 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// Brings a vCPU's FPU state and address-space tag into the processor, unless they are there still.
     #[inline]
-    fn load(&mut self, slot: Slot) {
-        if self.loaded == Some(slot) {
+    fn load(&mut self, slot: Slot, now: Tsc) {
+        if self.loaded == slot {
             return;
         }
-        if let Some(before) = self.loaded.and_then(|before| self.vcpus.get_mut(usize::from(before.0))) {
+        if let Some(before) = self.vcpus.get_mut(usize::from(self.loaded.0)) {
             self.processor.switch_out(&mut before.state);
-            // The way to here is the leaver's, the rest the comer's.
-            let now = self.core.hardware.now();
             // The queue may take the CPU from one that did not leave it: a moment before its slice's end, or for one that
             // it started itself.
             if is_on_cpu(before.shared.dispatch_seq()) {
                 leave::preempt(before, &mut self.core, now);
             }
+            // The way to the decision is the leaver's; the decision itself, and the way in, the comer's.
             before.note_hypervisor(self.left.1, self.left.0, now);
             self.left.0 = now;
         }
         if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) {
             self.processor.switch_in(&mut vcpu.state);
-            vcpu.counters.switches += 1;
         }
-        self.loaded = Some(slot);
+        self.loaded = slot;
     }
 
     /// Nobody can run: sleeps until something may have changed.
     fn idle(&mut self) -> Tsc {
         self.core.rearm();
         // The way to sleep is the leaver's; the sleep is nobody's, and the way back is whoever's wakes.
-        if let Some(before) = self.loaded.and_then(|before| self.vcpus.get_mut(usize::from(before.0))) {
+        if let Some(before) = self.vcpus.get_mut(usize::from(self.loaded.0)) {
             before.note_hypervisor(self.left.1, self.left.0, self.core.hardware.now());
         }
         self.left.0 = self.core.wait();

@@ -1,7 +1,7 @@
 //! What guests say, taken once and clamped; for guests that say nothing, what their behaviour says.
 
 use crate::base::time::{Frequency, Tsc};
-use crate::policy::publish::{NO_COOKIE, VcpuShared};
+use crate::policy::publish::VcpuShared;
 use crate::policy::sched::{Params, Request};
 use core::sync::atomic::Ordering::Relaxed;
 use pv_abi::demand::{self, State, word};
@@ -14,16 +14,14 @@ const HORIZON_NS: u64 = 1_000_000_000;
 #[inline]
 pub fn request(vcpu: &VcpuShared, params: &Params, tsc: Frequency, now: Tsc) -> Request {
     let default = Request::default_for(params);
-    if vcpu.cookie() == NO_COOKIE {
-        return default;
-    }
     let state = State::unpack(vcpu.demand[word::STATE].load(Relaxed));
+    // Without a registration the cookie is one that no row can carry.
     if u32::from(state.cookie) != vcpu.cookie() {
         return default;
     }
     let wish = demand::Request::unpack(vcpu.demand[word::REQUEST].load(Relaxed));
     let deadline = vcpu.demand[word::DEADLINE].load(Relaxed);
-    if wish.budget_ns == 0 && deadline == 0 && state.latency_class == 0 {
+    if u64::from(wish.budget_ns) | u64::from(state.latency_class) | deadline == 0 {
         return default;
     }
     clamp(params, tsc, wish.budget_ns, state.latency_class, deadline, now)

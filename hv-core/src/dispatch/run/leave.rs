@@ -1,6 +1,6 @@
 //! A vCPU leaves the CPU: what its last exit asked for.
 
-use super::Cpu;
+use super::{Cpu, NOBODY};
 use crate::base::error::KillReason;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::VcpuIndex;
@@ -123,8 +123,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// A vCPU's FPU state in memory changed: what the processor holds of it is stale.
     pub(super) fn reload(&mut self, slot: Slot) {
-        if self.loaded == Some(slot) {
-            self.loaded = None;
+        if self.loaded == slot {
+            self.loaded = NOBODY;
         }
     }
 
@@ -178,6 +178,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         let mut sum = GuestCounters::default();
         for vcpu in self.vcpus.iter().filter(|vcpu| vcpu.guest.id == guest) {
             sum.add(&vcpu.counters);
+            sum.switches += self.core.queue.usage(vcpu.shared.slot).switches;
         }
         sum
     }
