@@ -10,7 +10,7 @@ use crate::dispatch::core::Core;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Exception, Instruction, Reg, VirtualCpu};
-use pv_abi::call::Code;
+use pv_abi::call::{Call, Code, Info};
 
 /// Handles the call instruction. A full guest has no such instruction, and neither has user mode.
 #[inline]
@@ -20,11 +20,35 @@ pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, co
         return Next::Resume;
     }
     vcpu.state.finish(Instruction::Call);
+    match Call(vcpu.state.reg(Reg::Rax)) {
+        // The two that guests make most have nothing to decode.
+        Call::YIELD => {
+            answer(vcpu, Code::OK, 0);
+            if core.queue.wanted() { Next::Yield } else { Next::Resume }
+        }
+        Call::INFO if Info(vcpu.state.reg(Reg::Rdi)) == Info::VERSION => {
+            answer(vcpu, Code::OK, u64::from(pv_abi::VERSION.packed()));
+            Next::Resume
+        }
+        _ => decode_and_commit(vcpu, core),
+    }
+}
+
+#[inline(never)]
+fn decode_and_commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    vcpu: &mut Vcpu<S, R>,
+    core: &mut Core<H, R>,
+) -> Next {
     let (code, value, next) = match decode::decode(&vcpu.state, vcpu.guest) {
         Ok(call) => commit::commit(call, vcpu, core),
         Err(refusal) => (Code::from(refusal), 0, Next::Resume),
     };
+    answer(vcpu, code, value);
+    next
+}
+
+#[inline]
+fn answer<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, code: Code, value: u64) {
     vcpu.state.set_reg(Reg::Rax, code.0);
     vcpu.state.set_reg(Reg::Rdx, value);
-    next
 }

@@ -242,10 +242,15 @@ impl VcpuShared {
     /// The sequence is odd before the flush request is taken: whoever saw it even has left a request that is seen here.
     #[inline]
     pub fn publish_on(&self, slice_end_tsc: u64, wanted: bool) -> Flush {
-        self.publish_slice_end(slice_end_tsc);
-        let flags = &self.status[status::word::FLAGS];
-        let asked = if wanted && self.shows_waiters { StatusFlags::YIELD_PLEASE.bits() } else { 0 };
-        let seq = &self.status[status::word::DISPATCH_SEQ];
+        let row = self.status;
+        let (asked, slice_end_tsc) = match (self.shows_waiters, wanted) {
+            (true, true) => (StatusFlags::YIELD_PLEASE.bits(), slice_end_tsc),
+            (true, false) => (0, slice_end_tsc),
+            (false, _) => (0, 0),
+        };
+        row[status::word::SLICE_END].store(slice_end_tsc, Relaxed);
+        let flags = &row[status::word::FLAGS];
+        let seq = &row[status::word::DISPATCH_SEQ];
         if is_on_cpu(seq.load(Relaxed)) {
             // It never left: what it was granted stays.
             flags.store(flags.load(Relaxed) & !StatusFlags::YIELD_PLEASE.bits() | asked, Relaxed);
@@ -258,9 +263,10 @@ impl VcpuShared {
     /// Publishes that the vCPU is off CPU. What is set after this is seen by the recheck that follows it.
     #[inline]
     pub fn publish_off(&self) {
-        self.status[status::word::SLICE_END].store(0, Relaxed);
-        self.status[status::word::FLAGS].store(0, Relaxed);
-        switch_out(&self.status[status::word::DISPATCH_SEQ]);
+        let row = self.status;
+        row[status::word::SLICE_END].store(0, Relaxed);
+        row[status::word::FLAGS].store(0, Relaxed);
+        switch_out(&row[status::word::DISPATCH_SEQ]);
     }
 
     /// Publishes when the slice ends; a vCPU that may not know whether somebody waits always reads zero.

@@ -29,21 +29,6 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
     vcpu: &mut Vcpu<S, R>,
     core: &mut Core<H, R>,
 ) -> Answer {
-    // The two that guests make most, before the jump table.
-    if let Request::Info(Info::VERSION) = call {
-        return ok(u64::from(pv_abi::VERSION.packed()));
-    }
-    if let Request::Yield = call {
-        return (Code::OK, 0, if core.queue.wanted() { Next::Yield } else { Next::Resume });
-    }
-    commit_others(call, vcpu, core)
-}
-
-fn commit_others<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    call: Request,
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
-) -> Answer {
     match call {
         Request::Info(item) => info(item, vcpu, core),
         Request::Register { event_vector } => {
@@ -67,7 +52,7 @@ fn commit_others<S: VirtualCpu, H: Hardware, R: GuestRam>(
             vcpu.block_mask = mask;
             (Code::OK, 0, Next::Block)
         }
-        Request::Yield => ok(0),
+        Request::Yield => (Code::OK, 0, if core.queue.wanted() { Next::Yield } else { Next::Resume }),
         Request::YieldTo { target, seq } => yield_to(vcpu, target, seq),
         Request::Kick(target) => {
             target.attention.fetch_or(attention::EVENT, SeqCst);

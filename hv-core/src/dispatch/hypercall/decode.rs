@@ -80,20 +80,10 @@ const LOWEST_VECTOR: u64 = 32;
 #[inline]
 pub fn decode<S: VirtualCpu, R: GuestRam>(state: &S, guest: &'static Guest<R>) -> Result<Request, Refusal> {
     let number = state.reg(Reg::Rax);
-    if number == Call::INFO.0 {
-        return Ok(Request::Info(Info(state.reg(Reg::Rdi))));
-    }
-    decode_others(number, state, guest)
-}
-
-fn decode_others<S: VirtualCpu, R: GuestRam>(
-    number: u64,
-    state: &S,
-    guest: &'static Guest<R>,
-) -> Result<Request, Refusal> {
     let (rdi, rsi, rdx) = (state.reg(Reg::Rdi), state.reg(Reg::Rsi), state.reg(Reg::Rdx));
     let vcpu = |index| guest.vcpu(index).ok_or(Refusal::NoSuchVcpu(index));
     Ok(match Call(number) {
+        Call::INFO => Request::Info(Info(rdi)),
         Call::REGISTER => {
             let vector = u8::try_from(rsi).ok().filter(|_| rsi == 0 || rsi >= LOWEST_VECTOR);
             if rdi > u64::from(pv_abi::VERSION.minor) {
