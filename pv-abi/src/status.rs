@@ -46,7 +46,7 @@ bitflags! {
     }
 }
 
-/// What a vCPU got and lost since it was made. Written at switch-out, not more often than every 50 µs; times in ns.
+/// What a vCPU got and lost since it was made. Written at switch-out, not more often than every ms; times in ns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Statistics {

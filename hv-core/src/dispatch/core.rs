@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 
 /// Publishing statistics costs as much as a third of a switch, so a vCPU that switches all the time does it less often.
-const STATISTICS_PERIOD_NS: u64 = 50_000;
+const STATISTICS_PERIOD_NS: u64 = 1_000_000;
 /// Records kept until they are written.
 const MAX_RECORDS: usize = 8192;
 /// Guests' counters kept in marks until they are written: a mark holds a set for each guest, and guests make marks at will.
@@ -35,7 +35,7 @@ pub struct Core<H, R: GuestRam + 'static> {
     pub params: Params,
     /// The time-stamp counter's frequency.
     pub tsc: Frequency,
-    /// How old a vCPU's published statistics may be when it leaves the CPU: 50 µs.
+    /// How old a vCPU's published statistics may be when it leaves the CPU: 1 ms.
     pub statistics_period: Ticks,
     /// Nanoseconds a tick, 32 bits behind the point.
     pub ns_per_tick: u64,
