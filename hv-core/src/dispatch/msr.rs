@@ -166,7 +166,8 @@ fn send<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R
     match ipi.delivery {
         Delivery::Init if lives != VcpuSet::default() => Next::Stop(lives),
         Delivery::StartUp(page) if lives != VcpuSet::default() => {
-            Next::Start(lives, StartRequest::Real(page))
+            vcpu.start_request = Some(StartRequest::Real(page));
+            Next::Start(lives)
         }
         Delivery::Fixed(_)
         | Delivery::LowestPriority(_)

@@ -22,8 +22,8 @@ pub enum Next {
     },
     /// It sleeps until something is pending.
     Block,
-    /// Other vCPUs of its guest start.
-    Start(VcpuSet, StartRequest),
+    /// Other vCPUs of its guest start, as its `start_request` says: that is too large to be carried on every way out.
+    Start(VcpuSet),
     /// vCPUs of its guest stop, maybe itself.
     Stop(VcpuSet),
     /// Its counters, and everybody's, are noted.

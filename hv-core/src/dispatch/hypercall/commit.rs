@@ -97,7 +97,8 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
             }
             let control = vcpu.state.control();
             let start = StartRequest::Copy { control, entry, stack, argument };
-            (Code::OK, 0, Next::Start(VcpuSet::one(target.index()), start))
+            vcpu.start_request = Some(start);
+            (Code::OK, 0, Next::Start(VcpuSet::one(target.index())))
         }
         Request::Stop(target) => (Code::OK, 0, Next::Stop(VcpuSet::one(target.index()))),
         Request::State(target) => ok(match target.life() {

@@ -39,7 +39,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                     let _ = self.core.queue.yield_to(target.slot, now);
                 }
             }
-            Next::Start(set, request) => {
+            Next::Start(set) => {
+                let starter = self.vcpus.get_mut(usize::from(slot.0));
+                let Some(request) = starter.and_then(|starter| starter.start_request.take()) else { return };
                 for index in set {
                     if let Some(target) = self.peer(shared, index) {
                         self.start(target, request);
