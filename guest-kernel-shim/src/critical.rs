@@ -2,14 +2,9 @@
 //!
 //! Entering costs one INC, leaving one DEC and one load. Where Comity is not announced both act on a private line.
 
-<<<<<<< HEAD
 use crate::arch::percpu::{self, PerCpu};
-use crate::call;
-=======
-use crate::arch::percpu;
 use crate::{call, clock};
 use core::sync::atomic::Ordering;
->>>>>>> 30b150e (guest-kernel-shim: add the benchmark's workloads)
 use pv_abi::protocol::critical::{self, Leave};
 use pv_abi::protocol::yield_wanted;
 use pv_abi::{demand, status};

@@ -38,6 +38,7 @@ const PLANS: &[Plan] = &[
     workload("server_15", ALL, read::server::read),
     workload("server_22", ALL, read::server::read),
     workload("server_80", ALL, read::server::read),
+    workload("server_22_urgent", COOPERATIVE, read::server::read),
     workload("batch", HYPERVISED, read::batch::read),
     workload("locks_2", HYPERVISED, read::locks::read),
     workload("locks_20", HYPERVISED, read::locks::read),

@@ -11,6 +11,7 @@ pub fn read(evidence: &Evidence<'_>) -> Result<Vec<Figure>, String> {
         evidence.single("exits_per_second", "exits/s", real(window.exits()) / window.seconds()),
         cost::share(evidence, &window),
     ];
+    figures.extend(cost::by_reason(evidence, &window, "exits_per_second", "exits/s", window.seconds()));
     figures.extend(cost::jain(evidence, &window.guests));
     Ok(figures)
 }

@@ -18,13 +18,16 @@ pub fn per_unit(evidence: &Evidence<'_>, window: &Window, unit: &str, count: u64
         ),
         share(evidence, window),
     ];
-    for (class, exits) in ExitClass::ALL.into_iter().zip(window.exits_by_class()) {
-        if exits > 0 {
-            let what = format!("exits_per_{unit}.{}", name(class));
-            figures.push(evidence.single(&what, "exits", each(exits)));
-        }
-    }
+    figures.extend(by_reason(evidence, window, &format!("exits_per_{unit}"), "exits", real(count.max(1))));
     figures
+}
+
+/// Exits by reason, each divided by `per`, named after the `whole` that they add up to.
+pub fn by_reason(evidence: &Evidence<'_>, window: &Window, whole: &str, unit: &str, per: f64) -> Vec<Figure> {
+    let classes = ExitClass::ALL.into_iter().zip(window.exits_by_class()).filter(|(_, exits)| *exits > 0);
+    let figure =
+        |(class, exits)| evidence.single(&format!("{whole}.{}", name(class)), unit, real(exits) / per);
+    classes.map(figure).collect()
 }
 
 /// The hypervisor's share of the window, which holds no cost of exits in hardware.

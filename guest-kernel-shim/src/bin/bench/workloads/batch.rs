@@ -1,4 +1,5 @@
-//! Batch work: computes. With `window_ms` it measures a window of itself; with `run_ms` it is there for others.
+//! Batch work: computes. With `window_ms` it measures a window of itself; with `run_ms` it is there for others. With
+//! `turn_us` it asks for turns of that length.
 
 use super::{BEGIN, END, spin, warm_up, window_ticks};
 use guest_kernel_shim::pv_abi::demand::Request;
@@ -6,12 +7,13 @@ use guest_kernel_shim::{Boot, clock, demand, mark, println};
 
 /// A piece of work between two looks at the clock, in ns.
 const PIECE_NS: u64 = 100_000;
-/// Turns that batch work asks for, in ns: the longest there are.
-const TURN_NS: u32 = 10_000_000;
 
 /// Computes for as long as the command line says.
 pub fn run(boot: &'static Boot) {
-    demand::set_request(Request { budget_ns: TURN_NS, period_us: 0 });
+    if let Some(turn_us) = boot.number("turn_us") {
+        let budget_ns = u32::try_from(turn_us.saturating_mul(1000)).unwrap_or(u32::MAX);
+        demand::set_request(Request { budget_ns, period_us: 0 });
+    }
     let rounds = spin::rounds_in_ns(PIECE_NS);
     if let Some(ms) = boot.number("run_ms") {
         compute(clock::ticks_from_ns(ms.saturating_mul(1_000_000)), rounds);

@@ -14,7 +14,8 @@ impl Chance {
         Self(seed ^ 0x9e37_79b9_7f4a_7c15)
     }
 
-    fn next(&mut self) -> u32 {
+    /// Any number, each as likely.
+    pub fn next(&mut self) -> u32 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

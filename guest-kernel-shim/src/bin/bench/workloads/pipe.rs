@@ -2,7 +2,7 @@
 
 use super::{BEGIN, END, warm_up};
 use guest_kernel_shim::channel::{Channel, Endpoint, Side};
-use guest_kernel_shim::{Boot, mark, println};
+use guest_kernel_shim::{Boot, mark, println, timer};
 
 /// Words in a record.
 const WORDS: usize = 4;
@@ -10,6 +10,8 @@ const WORDS: usize = 4;
 const LAST: u64 = u64::MAX;
 /// How long the peer may take to come up, in ns.
 const PATIENCE_NS: u64 = 2_000_000_000;
+/// How long the answering side lives on after its last answer, in ns.
+const PARTING_NS: u64 = 20_000_000;
 
 /// Sends and answers.
 pub fn run(boot: &'static Boot) {
@@ -27,10 +29,12 @@ fn converse(boot: &'static Boot) -> Result<(), &'static str> {
     if side == Side::Second {
         loop {
             let record = peer.receive().map_err(failed)?;
+            peer.send(&record).map_err(failed)?;
             if record[0] == LAST {
+                // A guest that ends takes its pages along: the answer is read first.
+                timer::sleep_ns(PARTING_NS);
                 return Ok(());
             }
-            peer.send(&record).map_err(failed)?;
         }
     }
     let round_trips = boot.number("round_trips").unwrap_or(1000);
@@ -44,6 +48,7 @@ fn converse(boot: &'static Boot) -> Result<(), &'static str> {
     }
     mark::mark(END, 0);
     peer.send(&[LAST; WORDS]).map_err(failed)?;
+    peer.receive().map_err(failed)?;
     println!("#value round_trips={round_trips}");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A server: requests arrive by a timer of its own, as a Poisson process, and take a fixed time each.
 //!
-//! `load=P` percent of a processor, `service_ns=N`, `window_ms`, `warm_ms`. The latency is from a request's arrival to
+//! `load=P` percent of a processor, `service_ns=N`, `class=N` the latency class it asks for, `window_ms`, `warm_ms`. The
+//! latency is from a request's arrival to
 //! its end, waiting included. All arrivals are drawn before the window and are the same in every mode.
 
 use super::chance::Chance;
@@ -22,8 +23,8 @@ pub fn run(boot: &'static Boot) {
     let mean_ns = service_ns * 100 / boot.number("load").unwrap_or(10).max(1);
     let count = draw(clock::ticks_from_ns(mean_ns), window_ticks(boot));
     let rounds = spin::rounds_in_ns(service_ns);
-    // Whoever serves wants short turns and early ones.
-    demand::set_latency_class(3);
+    demand::set_latency_class(boot.number("class").and_then(|class| u8::try_from(class).ok()).unwrap_or(0));
+    timer::take_when_idle(true);
     warm_up(boot);
     mark::mark(BEGIN, 0);
     START_TSC.store(clock::ticks(), Ordering::Relaxed);
