@@ -1,7 +1,7 @@
 //! Waiting without using the CPU.
 
 use crate::arch::{cpu, percpu};
-use crate::{call, console, demand, event, interrupt, platform};
+use crate::{call, console, demand, event, interrupt, platform, timer};
 use pv_abi::protocol::yield_wanted;
 use pv_abi::status;
 
@@ -10,6 +10,7 @@ use pv_abi::status;
 pub fn wait_until(mut ready: impl FnMut() -> bool) {
     loop {
         interrupt::disable();
+        timer::before_idling();
         if ready() {
             interrupt::enable();
             return;

@@ -49,6 +49,24 @@ pub fn rearm(id: Id, at_tsc: u64) -> bool {
     })
 }
 
+/// Whether this processor looks at its timers whenever it is about to idle, and no other moment matters: a kernel that
+/// works off a queue, say. A cooperative guest then publishes its earliest deadline by a store and never calls for an
+/// earlier look; the hypervisor still wakes it from [`idle`](crate::idle). Elsewhere nothing changes: without a
+/// hypervisor that reads the store, the hardware must be told.
+pub fn take_when_idle(does: bool) {
+    hardware::look_when_idle(does);
+}
+
+/// Runs what is due, if this processor takes timers when it idles. Called with interrupts off.
+#[inline]
+pub(crate) fn before_idling() {
+    if hardware::is_looking_when_idle()
+        && queue().lock().earliest_tsc().is_some_and(|at_tsc| at_tsc <= clock::ticks())
+    {
+        expire();
+    }
+}
+
 /// Waits, idle, until the TSC has passed `at_tsc`. When the queue is full, polls.
 pub fn sleep_until(at_tsc: u64) {
     let timer = at(at_tsc, |_| (), 0);

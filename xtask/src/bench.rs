@@ -4,7 +4,9 @@ mod baseline;
 mod compare;
 mod figure;
 mod job;
+mod page;
 mod plan;
+mod plot;
 mod read;
 mod report;
 mod says;
@@ -20,6 +22,7 @@ use job::Length;
 use report::Report;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use table::Parts;
 
 /// Arguments of the command.
 #[derive(clap::Args)]
@@ -27,7 +30,7 @@ pub struct Arguments {
     /// Shorter windows: figures of workloads come from fewer requests.
     #[arg(long, conflicts_with = "all")]
     quick: bool,
-    /// Rows that take long as well.
+    /// Exits by reason, too, in the table.
     #[arg(long)]
     all: bool,
     /// Only scenarios whose name begins with one of these.
@@ -85,7 +88,8 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     }
     let (figures, troubles) = together::run(&jobs);
     let figures = figure::sorted(figures);
-    print!("{}", table::render(&figures));
+    let parts = if arguments.all { Parts::Shown } else { Parts::Hidden };
+    print!("{}", table::render(&figures, parts));
     for trouble in &troubles {
         eprintln!("error: {trouble}");
     }

@@ -16,6 +16,20 @@ static STEPS_A_TICK: AtomicU64 = AtomicU64::new(0);
 /// What each processor's APIC timer is set to; 0 = nothing. A cooperative guest's is in its demand row.
 static ARMED: [AtomicU64; MAX_VCPUS] = [const { AtomicU64::new(0) }; MAX_VCPUS];
 
+/// Processors of a cooperative guest that look at their timers by themselves before they idle.
+static LOOKING: [AtomicBool; MAX_VCPUS] = [const { AtomicBool::new(false) }; MAX_VCPUS];
+
+/// See [`super::take_when_idle`].
+pub(super) fn look_when_idle(does: bool) {
+    LOOKING[percpu::this().index()].store(does && platform::is_cooperative(), Ordering::Relaxed);
+}
+
+/// Whether this processor does.
+#[inline]
+pub(super) fn is_looking_when_idle() -> bool {
+    LOOKING[percpu::this().index()].load(Ordering::Relaxed)
+}
+
 /// Makes the timer's interrupts arrive.
 pub(super) fn start() {
     if platform::is_cooperative() {
@@ -55,6 +69,7 @@ pub(super) fn fired(earliest_tsc: Option<u64>) {
 fn arm_by_store(at_tsc: u64) {
     match demand::arm(at_tsc) {
         Arm::Promised => {}
+        Arm::Call if is_looking_when_idle() => {}
         Arm::Call => {
             // It cannot be refused; were it, the next look of the hypervisor would still find the value.
             let _ = call::arm();

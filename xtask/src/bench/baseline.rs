@@ -3,8 +3,8 @@
 use super::figure::{Figure, Mode};
 use serde::{Deserialize, Serialize};
 
-/// A figure has failed when it is this much of the committed one.
-const TOO_MUCH: f64 = 1.10;
+/// A figure has failed when it is this much of the committed one, in percent.
+const TOO_MUCH_PERCENT: f64 = 110.0;
 
 /// A committed figure: the least sample, which the instruction clock repeats.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub fn judge(committed: &[Committed], figures: &[Figure]) -> Vec<String> {
         let place = format!("{} {}", old.name, old.mode.name());
         match figures.iter().find(|figure| figure.name == old.name && figure.mode == old.mode) {
             None => Some(format!("{place}: committed as {}, not measured now", old.min)),
-            Some(new) if new.min >= old.min * TOO_MUCH && new.min > old.min => {
+            Some(new) if new.min * 100.0 >= old.min * TOO_MUCH_PERCENT && new.min > old.min => {
                 Some(format!("{place}: {} now, {} committed", new.min, old.min))
             }
             Some(_) => None,

@@ -19,12 +19,10 @@ pub enum Length {
     Whole,
 }
 
-/// Words of a guest's command line that say how long a window is, or how long to run beside one.
-const LENGTHS: [&str; 2] = ["window_ms", "run_ms"];
-/// Milliseconds of `run_ms` that are no window: until everybody is up, and some to spare.
-const RUN_SPARE_MS: u64 = 500;
-/// What `--quick` divides by.
-const QUICK: u64 = 5;
+/// Milliseconds of a whole window, in every scenario.
+const WINDOW_MS: u64 = 1000;
+/// Milliseconds of a quick one.
+const QUICK_WINDOW_MS: u64 = 200;
 /// Lines of the console shown for a machine that failed.
 const LAST_LINES: usize = 12;
 
@@ -87,10 +85,9 @@ impl Job {
             lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ")
         };
         let fails = |why: String| Err(format!("{}: {why}\n  {}", self.name, last()));
-        match outcome.ended {
-            Ended::Well => {}
-            Ended::PoweredOff if self.mode == Mode::Bare => {}
-            other => return fails(format!("{other} after {:.0?}", outcome.wall)),
+        let powered_off = self.mode == Mode::Bare && outcome.ended == Ended::PoweredOff;
+        if outcome.ended != Ended::Well && !powered_off {
+            return fails(format!("{} after {:.0?}", outcome.ended, outcome.wall));
         }
         let said: Vec<Said> = if self.mode == Mode::Bare {
             vec![Said::read(outcome.console.iter().map(|line| line.text.as_str()))]
@@ -111,19 +108,19 @@ impl Job {
     }
 }
 
-/// A command line with its lengths as wanted.
+/// A command line with its lengths as wanted: `window_ms`, and `run_ms` of those who are there beside a window.
 fn shortened(line: &str, length: Length) -> String {
-    let word = |word: &str| {
+    let shorten = |word: &str| {
         let (key, value) = word.split_once('=')?;
-        let value: u64 = value.parse().ok().filter(|_| LENGTHS.contains(&key))?;
-        let spare = if key == "run_ms" { RUN_SPARE_MS.min(value) } else { 0 };
-        Some(format!("{key}={}", (value - spare) / QUICK + spare))
+        let value: u64 = value.parse().ok().filter(|_| ["window_ms", "run_ms"].contains(&key))?;
+        let beside = value.saturating_sub(WINDOW_MS);
+        Some(format!("{key}={}", QUICK_WINDOW_MS + beside))
     };
     match length {
         Length::Whole => line.to_owned(),
         Length::Quick => {
             let words =
-                line.split_ascii_whitespace().map(|text| word(text).unwrap_or_else(|| text.to_owned()));
+                line.split_ascii_whitespace().map(|word| shorten(word).unwrap_or_else(|| word.to_owned()));
             words.collect::<Vec<_>>().join(" ")
         }
     }

@@ -25,11 +25,28 @@ const fn micro(file: &'static str, modes: &'static [Mode]) -> Plan {
     Plan { file, prefix: "micro", modes, read: read::micro::read }
 }
 
+const fn workload(name: &'static str, modes: &'static [Mode], read: Reader) -> Plan {
+    Plan { file: name, prefix: name, modes, read }
+}
+
 const PLANS: &[Plan] = &[
     micro("micro", ALL),
     micro("micro_ring", HYPERVISED),
     micro("micro_16", COOPERATIVE),
     micro("micro_256", COOPERATIVE),
+    workload("server_5", ALL, read::server::read),
+    workload("server_15", ALL, read::server::read),
+    workload("server_22", ALL, read::server::read),
+    workload("server_80", ALL, read::server::read),
+    workload("server_22_urgent", COOPERATIVE, read::server::read),
+    workload("batch", HYPERVISED, read::batch::read),
+    workload("locks_2", HYPERVISED, read::locks::read),
+    workload("locks_20", HYPERVISED, read::locks::read),
+    workload("locks_200", HYPERVISED, read::locks::read),
+    workload("idle", HYPERVISED, read::idle::read),
+    workload("lone_busy", HYPERVISED, read::batch::read),
+    workload("tick", ALL, read::tick::read),
+    workload("pipe", HYPERVISED, read::pipe::read),
 ];
 
 /// Returns the machines of the scenarios that are wanted.

@@ -1,9 +1,17 @@
 //! Figures from what a machine left: the guests' lines and the marks' counters.
 
+pub mod batch;
+mod cost;
+pub mod idle;
+pub mod locks;
 pub mod micro;
+pub mod pipe;
+pub mod server;
+pub mod tick;
 
 use super::figure::{Figure, Mode};
 use super::says::Said;
+use super::window::{BEGIN, END, Window};
 use hv_core::policy::trace::Record;
 
 /// What a machine left.
@@ -30,6 +38,26 @@ impl Evidence<'_> {
     /// A figure's whole name.
     pub fn name(&self, what: &str) -> String {
         format!("{}.{what}", self.prefix)
+    }
+
+    /// The window of a workload, which the first guest marked; none on a bare machine. The others must have been there to
+    /// its end.
+    pub fn window(&self) -> Result<Option<Window>, String> {
+        if self.mode == Mode::Bare {
+            return Ok(None);
+        }
+        let window =
+            Window::find(self.records, 0, (BEGIN, None), (END, None)).ok_or("no marks in the telemetry")?;
+        let gone = self.records.iter().any(|record| match record {
+            Record::Ended { tsc, .. } => *tsc < window.end_tsc,
+            Record::Lost { .. } => true,
+            Record::Boot { .. } | Record::Mark { .. } => false,
+        });
+        if gone {
+            Err("a guest ended inside the window, or telemetry was lost".into())
+        } else {
+            Ok(Some(window))
+        }
     }
 
     /// A figure of one value.

@@ -1,7 +1,8 @@
-//! The report for other programs: report.json and report.csv.
+//! The report as files: report.json and report.csv for other programs, report.html for people.
 
 use super::figure::Figure;
 use super::job::Length;
+use super::page;
 use crate::failure::{Attempt, Outcome};
 use crate::workspace;
 use ::tests::machine::QEMU;
@@ -68,7 +69,11 @@ impl Report {
     pub fn write(&self, folder: &Path) -> Outcome<Vec<PathBuf>> {
         fs::create_dir_all(folder).attempt(folder.display())?;
         let json = serde_json::to_string_pretty(self).attempt("report.json")?;
-        let forms = [("report.json", json + "\n"), ("report.csv", csv(&self.figures))];
+        let forms = [
+            ("report.json", json + "\n"),
+            ("report.csv", csv(&self.figures)),
+            ("report.html", page::render(self)),
+        ];
         let mut files = Vec::new();
         for (name, text) in forms {
             let file = folder.join(name);

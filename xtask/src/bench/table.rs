@@ -4,8 +4,25 @@ use super::figure::{Figure, Mode, readable, value};
 
 const COLUMN: usize = 13;
 
+/// Whether exits by reason have lines of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// They have.
+    Shown,
+    /// Only their sum has.
+    Hidden,
+}
+
+/// Whether a figure is a part of another by reason, `SCENARIO.WHAT.REASON`.
+pub fn is_part(name: &str) -> bool {
+    name.matches('.').count() > 1
+}
+
 /// Draws the table; `ratio` is full / cooperative.
-pub fn render(figures: &[Figure]) -> String {
+pub fn render(figures: &[Figure], parts: Parts) -> String {
+    let shown: Vec<Figure> =
+        figures.iter().filter(|figure| parts == Parts::Shown || !is_part(&figure.name)).cloned().collect();
+    let figures = &shown[..];
     let wide = figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0).max("figure".len());
     let mut text = format!("{:wide$}", "figure");
     for heading in ["bare", "full", "cooperative", "ratio"] {
@@ -50,15 +67,19 @@ mod tests {
     #[test]
     fn a_line_has_every_mode_and_the_ratio() {
         let figure = |name: &str, mode, value| Figure::single(name.into(), mode, "instructions", value);
-        let table = render(&[
+        let figures = [
             figure("micro.cpuid", Mode::Bare, 2.0),
             figure("micro.cpuid", Mode::Full, 300.0),
             figure("micro.cpuid", Mode::Cooperative, 150.0),
             figure("idle.exits_per_second", Mode::Cooperative, 0.0),
-        ]);
+            figure("idle.exits_per_second.halt", Mode::Cooperative, 0.0),
+        ];
+        let table = render(&figures, Parts::Hidden);
         let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[1], ["micro.cpuid", "2", "300", "150", "2.00", "instructions"]);
         assert!(lines[2].is_empty(), "sections stand apart");
+        assert_eq!(lines.len(), 4, "parts are hidden");
+        assert_eq!(render(&figures, Parts::Shown).lines().count(), 5);
         assert_eq!(lines[3], ["idle.exits_per_second", "-", "-", "0", "-", "instructions"]);
     }
 }

@@ -63,20 +63,30 @@ pub fn judge(figures: &[Figure]) -> Vec<Verdict> {
 }
 
 fn judge_one(figures: &[Figure], name: &'static str, bound: &Bound) -> Option<Verdict> {
-    let cooperative = value(figures, name, Mode::Cooperative)?;
+    let scenario = name.split('.').next().unwrap_or(name);
+    let was_booted = figures.iter().any(|figure| figure.name.split('.').next() == Some(scenario));
+    let missing = || Verdict {
+        name,
+        promise: "to be measured".into(),
+        found: "not measured in both modes".into(),
+        met: false,
+    };
+    let Some(cooperative) = value(figures, name, Mode::Cooperative) else {
+        return was_booted.then(missing);
+    };
     let (promise, found, met) = match bound {
         AtMost(most) => (format!("at most {}", readable(*most)), readable(cooperative), cooperative <= *most),
         AtLeast(least) => {
             (format!("at least {}", readable(*least)), readable(cooperative), cooperative >= *least)
         }
         Saves(times) => {
-            let full = value(figures, name, Mode::Full)?;
+            let Some(full) = value(figures, name, Mode::Full) else { return Some(missing()) };
             let ratio = ratio(figures, name);
             let found = ratio.map_or("no end".into(), |ratio| format!("{ratio:.2} times"));
             (format!("at least {times} times fewer than full"), found, full >= cooperative * times)
         }
         NoWorse => {
-            let full = value(figures, name, Mode::Full)?;
+            let Some(full) = value(figures, name, Mode::Full) else { return Some(missing()) };
             let found = format!("{} against {}", readable(cooperative), readable(full));
             ("no more than full".into(), found, cooperative <= full)
         }
@@ -115,6 +125,12 @@ mod tests {
         assert_eq!(judge(Saves(2.0), 10.0, 0.0), Some(true), "nothing at all is fewer");
         assert_eq!(judge(NoWorse, 10.0, 10.0), Some(true));
         assert_eq!(judge(NoWorse, 10.0, 11.0), Some(false));
-        assert!(judge_one(&[], "x", &AtMost(1.0)).is_none(), "what was not measured is not judged");
+        assert!(
+            judge_one(&[], "x", &AtMost(1.0)).is_none(),
+            "a scenario that was not asked for is not judged"
+        );
+        let half = [Figure::single("x.y".into(), Mode::Full, "u", 1.0)];
+        let verdict = judge_one(&half, "x.y", &Saves(2.0)).unwrap();
+        assert!(!verdict.met, "a machine that failed does not hide its target");
     }
 }

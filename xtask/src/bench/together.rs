@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Machines that run at once.
 const AT_ONCE: usize = 2;
@@ -23,7 +23,18 @@ pub fn run(jobs: &[Job]) -> (Vec<Figure>, Vec<String>) {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(at) else { break };
             show(&bar, &running, |names| names.push(&job.name));
+            let started = Instant::now();
             let result = job.run();
+            if bar.is_hidden() {
+                // No terminal: a line instead of a bar.
+                eprintln!(
+                    "{} of {} {}: {:.0} s",
+                    at + 1,
+                    jobs.len(),
+                    job.name,
+                    started.elapsed().as_secs_f64()
+                );
+            }
             show(&bar, &running, |names| names.retain(|name| *name != job.name));
             results.lock().unwrap_or_else(PoisonError::into_inner).insert(at, result);
             bar.inc(1);

@@ -12,6 +12,8 @@ pub const END: u64 = 2;
 pub struct Window {
     /// From one mark to the other, in ticks: instructions, and nanoseconds.
     pub ticks: u64,
+    /// When it ended.
+    pub end_tsc: u64,
     /// What the processor did.
     pub cpu: CpuCounters,
     /// What each guest did, by id; the second mark's own exits are taken off.
@@ -40,6 +42,7 @@ impl Window {
         let pairs = last.guests.iter().zip(first.guests);
         let mut window = Self {
             ticks: last.tsc.checked_sub(first.tsc)?,
+            end_tsc: last.tsc,
             cpu: cpu_less(last.cpu, first.cpu),
             guests: pairs.map(|(last, first)| guest_less(last, first)).collect(),
             value: last.value.saturating_sub(first.value),
