@@ -2,6 +2,7 @@
 
 mod arguments;
 mod console;
+mod evidence;
 mod running;
 mod verdict;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use console::{Line, Speaker};
+pub use evidence::Mark;
 pub use running::Running;
 pub use verdict::{Ended, Outcome};
 

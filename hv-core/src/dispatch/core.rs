@@ -18,6 +18,8 @@ const STATISTICS_PERIOD_NS: u64 = 1_000_000;
 const MAX_RECORDS: usize = 8192;
 /// Guests' counters kept in marks until they are written: a mark holds a set for each guest, and guests make marks at will.
 const MAX_MARKED: usize = 1 << 16;
+/// Of a guest's share of the records, what its marks leave to its endings.
+const ENDINGS: usize = 16;
 
 /// Everything of a processor but its vCPUs' private state.
 pub struct Core<H, R: GuestRam + 'static> {
@@ -46,8 +48,8 @@ pub struct Core<H, R: GuestRam + 'static> {
     /// Telemetry that is not written yet.
     records: Vec<Record>,
     lost_records: u64,
-    /// Sets of guests' counters in `records`.
-    marked: usize,
+    /// Records of each guest, by id: one that makes marks without end crowds out its own only.
+    kept: Vec<usize>,
     /// When the timer is set to interrupt; [`Tsc::NEVER`] = not.
     armed: Tsc,
     /// The last cookie given out.
@@ -74,7 +76,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
             counters: CpuCounters::default(),
             records: Vec::with_capacity(MAX_RECORDS),
             lost_records: 0,
-            marked: 0,
+            kept: Vec::new(),
             armed: Tsc::NEVER,
             last_cookie: 0,
             input_guest: GuestId(0),
@@ -153,14 +155,25 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         self.last_cookie
     }
 
-    /// Whether there is room for one more mark; when not, it is counted as lost.
-    pub fn has_room_for_mark(&mut self) -> bool {
-        let room = self.marked + self.guests.len() <= MAX_MARKED;
-        if room {
-            self.marked += self.guests.len();
-        } else {
-            self.lost_records += 1;
+    /// Whether there is room for one more mark of a guest's; when not, it is counted as lost.
+    pub fn has_room_for_mark(&mut self, of: GuestId) -> bool {
+        let guests = self.guests.len().max(1);
+        let most = (MAX_RECORDS / guests).saturating_sub(ENDINGS).min(MAX_MARKED / (guests * guests));
+        self.has_room(of, most)
+    }
+
+    /// Whether there is room for one more ending of a guest's; when not, it is counted as lost.
+    pub fn has_room_for_ending(&mut self, of: GuestId) -> bool {
+        self.has_room(of, MAX_RECORDS / self.guests.len().max(1))
+    }
+
+    fn has_room(&mut self, of: GuestId, most: usize) -> bool {
+        let of = usize::from(of.0);
+        if self.kept.len() <= of {
+            self.kept.resize(of + 1, 0);
         }
+        let room = self.kept.get_mut(of).filter(|kept| **kept < most).map(|kept| *kept += 1).is_some();
+        self.lost_records += u64::from(!room);
         room
     }
 

@@ -3,7 +3,7 @@
 use crate::raw;
 use guest_kernel_shim::call::{self, Info};
 use guest_kernel_shim::pv_abi::PAGE_BYTES;
-use guest_kernel_shim::{console, interrupt, platform, println, probe};
+use guest_kernel_shim::{Boot, console, interrupt, platform, println, probe};
 
 /// Above the RAM of any small guest, below the window and the devices.
 const HOLE: u64 = 0xb000_0000;
@@ -50,4 +50,34 @@ pub fn write_a_read_only_table() {
 #[expect(clippy::panic, reason = "what a kernel that lost its way does")]
 pub fn panic() {
     panic!("on purpose");
+}
+
+/// Stops every vCPU, itself last.
+pub fn stop_all() {
+    if !platform::is_cooperative() {
+        println!("stopped: no such call in this mode");
+        return;
+    }
+    println!("stopped: the last processor goes");
+    console::flush();
+    println!("stopped: got {:?}", call::vcpu_stop(0));
+}
+
+/// Reads at `at=` (decimal), or writes there with the word `write`.
+pub fn touch(boot: &Boot) {
+    let at = boot.number("at").unwrap_or(0);
+    println!("touch: {at:#x}");
+    console::flush();
+    if boot.has("write") {
+        println!("touch: got {:x?}", raw::store(at, 1));
+    } else {
+        println!("touch: got {:x?}", probe::load(at));
+    }
+}
+
+/// A string instruction at a port.
+pub fn string_port() {
+    println!("string: OUTSB");
+    console::flush();
+    raw::string_port(0x80);
 }

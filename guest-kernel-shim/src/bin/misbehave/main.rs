@@ -2,17 +2,23 @@
 //!
 //! `do=` on the command line names what: `calls`, `addresses`, `demand`, `ring`, `ports`, `msrs`, `instructions`, or
 //! `all` of these. Each ends with `#ok NAME checks=N` or, before that, a `#bad` line for each answer that is not what
-//! the ABI says. Five more should end the guest, not the machine: `loop`, `triple`, `hole`, `readonly`, `panic`.
+//! the ABI says. The tables below name the rest: what is done alone, and what should end the guest and nobody else.
 #![no_std]
 #![no_main]
 
+mod apic;
 mod calls;
 mod check;
 mod demand;
 mod ends;
 mod machine;
 mod raw;
+mod remember;
 mod ring;
+mod state;
+mod storms;
+mod user;
+mod wide;
 
 use check::Check;
 use guest_kernel_shim::{Boot, entry, platform, println, shutdown};
@@ -21,6 +27,8 @@ entry!(main);
 
 /// A way to misbehave that a guest survives.
 type Deed = fn(&mut Check);
+/// A way that it should not survive.
+type End = fn(&Boot);
 
 const DEEDS: &[(&str, Deed)] = &[
     ("calls", calls::unknown_and_out_of_range),
@@ -32,26 +40,51 @@ const DEEDS: &[(&str, Deed)] = &[
     ("instructions", machine::instructions),
 ];
 
+/// More of them, each only by its name: they last, or leave this machine in a bad way.
+const ALONE: &[(&str, Deed)] = &[
+    ("apic", apic::registers),
+    ("cpuid", storms::cpuid),
+    ("dead_processor", storms::dead_processor),
+    ("events", storms::events),
+    ("every_msr", wide::every_msr),
+    ("every_port", wide::every_port),
+    ("flood", storms::flood),
+    ("marks", storms::marks),
+    ("neighbours", storms::neighbours),
+    ("pause", storms::pause),
+    ("section", storms::section),
+    ("self_ipi", storms::self_ipi),
+    ("timers", storms::timers),
+    ("yields", storms::yields),
+];
+
 /// Ways that should end this guest.
-const ENDS: &[(&str, fn())] = &[
-    ("loop", ends::loop_for_ever),
-    ("triple", ends::triple_fault),
-    ("hole", ends::touch_a_hole),
-    ("readonly", ends::write_a_read_only_table),
-    ("panic", ends::panic),
+const ENDS: &[(&str, End)] = &[
+    ("loop", |_| ends::loop_for_ever()),
+    ("triple", |_| ends::triple_fault()),
+    ("hole", |_| ends::touch_a_hole()),
+    ("readonly", |_| ends::write_a_read_only_table()),
+    ("panic", |_| ends::panic()),
+    ("remember", remember::crash),
+    ("state", state::spoil),
+    ("stopped", |_| ends::stop_all()),
+    ("string", |_| ends::string_port()),
+    ("touch", ends::touch),
+    ("user", |_| user::call()),
 ];
 
 fn main(boot: &'static Boot) {
     let wanted = boot.value("do").unwrap_or("all");
     println!("misbehave: do={wanted} mode={}", platform::mode().name());
     if let Some((name, end)) = ENDS.iter().find(|(name, _)| *name == wanted) {
-        end();
+        end(boot);
         println!("#bad {name}: still alive");
         shutdown::end(shutdown::Kind::CRASH);
     }
     let mut bad = 0;
     let mut known = false;
-    for (name, deed) in DEEDS.iter().filter(|(name, _)| wanted == "all" || wanted == *name) {
+    let alone = ALONE.iter().filter(|(name, _)| wanted == *name);
+    for (name, deed) in DEEDS.iter().filter(|(name, _)| wanted == "all" || wanted == *name).chain(alone) {
         known = true;
         let mut check = Check::new(name);
         deed(&mut check);

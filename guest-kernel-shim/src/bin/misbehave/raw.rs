@@ -48,3 +48,20 @@ pub fn store(address: u64, value: u64) -> Result<(), Fault> {
     // SAFETY: the callers' addresses lie above RAM, in shared pages or where nothing is.
     unsafe { probe::store(address, value) }
 }
+
+/// Halts this processor with interrupts off, again and again.
+pub fn halt_for_ever() {
+    loop {
+        // SAFETY: changes no memory; nothing here is waited for.
+        unsafe { core::arch::asm!("cli", "hlt", options(nomem, nostack)) };
+    }
+}
+
+/// Writes a byte of memory to a port by OUTSB.
+pub fn string_port(port: u16) {
+    let byte = [0u8];
+    // SAFETY: reads one byte of `byte`; DF is clear.
+    unsafe {
+        core::arch::asm!("outsb", in("dx") port, inout("rsi") byte.as_ptr() => _, options(nostack, readonly));
+    }
+}

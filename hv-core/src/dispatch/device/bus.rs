@@ -182,6 +182,11 @@ impl PortBus {
         self.channels.set_peer(index, peer);
     }
 
+    /// The guest is gone: no doorbell raises anything here.
+    pub fn hang_up(&mut self) {
+        self.channels.hang_up();
+    }
+
     /// The vector that a doorbell of the peer raises, if the guest wants one.
     pub fn doorbell_vector(&self, index: ChannelIndex) -> Option<u8> {
         self.channels.vector(index)

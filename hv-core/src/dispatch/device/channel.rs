@@ -72,6 +72,11 @@ impl Channels {
         }
     }
 
+    /// The guest is gone: no doorbell raises anything here.
+    pub fn hang_up(&mut self) {
+        self.channels.iter_mut().for_each(|channel| channel.vector = 0);
+    }
+
     /// The vector that a doorbell of the peer raises, 16 … 255, if the guest wants one.
     pub fn vector(&self, index: ChannelIndex) -> Option<u8> {
         let channel = self.channels.get(usize::from(index.0))?;
@@ -182,5 +187,13 @@ mod tests {
         assert_eq!(channels.write(0xC11C, 15), None);
         assert_eq!(channels.vector(ChannelIndex(1)), None);
         assert_eq!(channels.vector(ChannelIndex(2)), None);
+    }
+
+    #[test]
+    fn who_is_gone_is_not_rung() {
+        let mut channels = two();
+        assert_eq!(channels.write(0xC11C, 0x41), None);
+        channels.hang_up();
+        assert_eq!((channels.vector(ChannelIndex(1)), read(&channels, 0xC11C)), (None, 0));
     }
 }

@@ -93,7 +93,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             .say(format_args!("guest: ended name={} ending={ending:?} restart={restart}", guest.config.name));
         let tsc = self.core.hardware.now().0;
         let counters = self.counters(id);
-        self.core.record(Record::Ended { guest: id, ending, tsc, counters });
+        if self.core.has_room_for_ending(id) {
+            self.core.record(Record::Ended { guest: id, ending, tsc, counters });
+        }
         if restart {
             guest.generation.fetch_add(1, Relaxed);
             let begun = self.core.hardware.now();
@@ -116,6 +118,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// Begins or ends a guest's part in its channels. What an earlier life left in the shared pages is gone either way: the
     /// peer sees zeroes, never a hole and never old words.
     fn connect(&mut self, guest: &'static Guest<R>, presence: Peer) {
+        guest.devices.lock().hang_up();
         for end in &guest.channels {
             end.bound.store(0, Relaxed);
             for word in end.frames.words {

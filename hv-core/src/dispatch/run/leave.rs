@@ -155,7 +155,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// Notes a mark with everybody's counters.
     fn mark(&mut self, shared: &VcpuShared, id: u64, value: u64) {
-        if !self.core.has_room_for_mark() {
+        if !self.core.has_room_for_mark(shared.id.guest) {
             return;
         }
         let guests: Vec<_> = self.core.guests.iter().map(|guest| self.counters(guest.id)).collect();
