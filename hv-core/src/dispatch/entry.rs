@@ -11,6 +11,9 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use pv_abi::event;
 use pv_abi::protocol::arm::Wake;
 
+/// Emulated timers of a vCPU that fired are not looked at again sooner.
+const SHORTEST_PERIOD_NS: u64 = 20_000;
+
 /// Whether a vCPU may enter guest mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
@@ -91,6 +94,11 @@ pub fn expire_timers<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &
         vcpu.guest.devices.lock().expire(now);
     }
     queue_timer(vcpu, core);
+    // A period shorter than an exit would let the guest do nothing else: what comes sooner is told together.
+    let soonest = now + core.tsc.ticks(SHORTEST_PERIOD_NS);
+    if core.timers.get(vcpu.shared.slot) < soonest {
+        core.timers.set(vcpu.shared.slot, soonest);
+    }
 }
 
 /// Queues the emulated APIC timer; on the bootstrap processor whichever is earlier of that and the devices'.

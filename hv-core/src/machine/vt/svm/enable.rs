@@ -37,6 +37,14 @@ impl fmt::Display for Missing {
     }
 }
 
+/// Whether this processor is QEMU's translator: hypervisor bit, and `TCGTCGTCGTCG` at leaf 4000_0000.
+pub fn is_tcg() -> bool {
+    let signature = __cpuid(0x4000_0000);
+    __cpuid(1).ecx & 1 << 31 != 0
+        && [signature.ebx, signature.ecx, signature.edx].map(u32::to_le_bytes)
+            == [*b"TCGT", *b"CGTC", *b"GTCG"]
+}
+
 const EFER: u32 = 0xc000_0080;
 const VM_CR: u32 = 0xc001_0114;
 const VM_HSAVE_PA: u32 = 0xc001_0117;

@@ -1,10 +1,10 @@
 //! One vCPU under SVM: its VMCB, its registers, and what the core reads and writes of them.
 
-use super::debug;
 use super::switch::Saved;
 use super::vmcb::{
     ALL_DEBUG_REGISTERS, FLUSH_ALL, Instructions, Segment, SvmInstructions, VirtualInterrupt, Vmcb, event,
 };
+use super::{debug, enable};
 use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
 
@@ -31,6 +31,10 @@ pub struct SvmVcpu {
     pub(super) fpu: Fpu,
     /// DR0 … DR3 while they are not in the processor; VMRUN switches DR6 and DR7 only (§15.5.1).
     debug: [u64; 4],
+    /// Interrupts are not injected as events but as virtual ones (§15.21.4), without the intercept. QEMU's TCG (7.2,
+    /// `helper_vmrun`) keeps an injected interrupt in its `exception_index` after it was delivered: if its loop is left
+    /// before the next exit, as it is whenever an icount budget ends, the guest gets the vector again, whatever IF says.
+    by_virtual_interrupt: bool,
     /// Unique among vCPUs, from 1: chooses the address-space identifier.
     pub(super) tag: u64,
 }
@@ -88,7 +92,16 @@ impl SvmVcpu {
         control.virtual_interrupt = VirtualInterrupt::MASKING;
         control.nested_paging = 1;
         control.nested_cr3 = nested_root.raw();
-        Self { vmcb, vmcb_phys, saved: Saved::default(), fpu: Fpu::reset(), debug: [0; 4], tag }
+        control.asid = 1;
+        Self {
+            vmcb,
+            vmcb_phys,
+            saved: Saved::default(),
+            fpu: Fpu::reset(),
+            debug: [0; 4],
+            by_virtual_interrupt: enable::is_tcg(),
+            tag,
+        }
     }
 
     fn reset_common(&mut self) {
@@ -152,6 +165,13 @@ impl SvmVcpu {
         if self.vmcb.save.dr7 & DR7_ENABLES != 0 {
             self.load_debug_registers();
         }
+    }
+
+    /// Whether an interrupt that was injected as a virtual one was not taken yet.
+    fn holds_virtual_interrupt(&self) -> bool {
+        self.by_virtual_interrupt
+            && !self.watches_window()
+            && self.vmcb.control.virtual_interrupt.contains(VirtualInterrupt::PENDING)
     }
 
     fn set_data_segments(&mut self, segment: Segment) {
@@ -239,11 +259,20 @@ impl VirtualCpu for SvmVcpu {
         self.interrupts_on()
             && control.interrupt_shadow & 1 == 0
             && control.event_injection & event::VALID == 0
+            && !self.holds_virtual_interrupt()
     }
 
     #[inline]
     fn inject_interrupt(&mut self, vector: u8) {
-        self.vmcb.control.event_injection = event::VALID | event::INTERRUPT | u64::from(vector);
+        if self.by_virtual_interrupt && !self.watches_window() {
+            let control = &mut self.vmcb.control;
+            let (on, off) =
+                (VirtualInterrupt::PENDING | VirtualInterrupt::IGNORE_TPR, VirtualInterrupt::PRIORITY);
+            control.virtual_interrupt =
+                control.virtual_interrupt.difference(off).union(on).with_vector(vector);
+        } else {
+            self.vmcb.control.event_injection = event::VALID | event::INTERRUPT | u64::from(vector);
+        }
     }
 
     fn inject_exception(&mut self, exception: Exception) {
@@ -264,6 +293,14 @@ impl VirtualCpu for SvmVcpu {
 
     #[inline]
     fn watch_window(&mut self, watch: Window) {
+        if self.holds_virtual_interrupt() {
+            if watch == Window::Closed {
+                return;
+            }
+            // The window needs what holds the interrupt.
+            let vector = self.vmcb.control.virtual_interrupt.vector();
+            self.vmcb.control.event_injection = event::VALID | event::INTERRUPT | u64::from(vector);
+        }
         let control = &mut self.vmcb.control;
         let (on, off) =
             (VirtualInterrupt::PENDING, VirtualInterrupt::PRIORITY | VirtualInterrupt::IGNORE_TPR);

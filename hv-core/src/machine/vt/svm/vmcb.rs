@@ -207,6 +207,16 @@ impl VirtualInterrupt {
     pub const fn priority(class: u8) -> Self {
         Self::from_bits_retain((class as u64 & 0xf) << 16)
     }
+
+    /// The same with V_INTR_VECTOR.
+    pub const fn with_vector(self, vector: u8) -> Self {
+        Self::from_bits_retain(self.bits() & !(0xff << 32) | (vector as u64) << 32)
+    }
+
+    /// V_INTR_VECTOR.
+    pub const fn vector(self) -> u8 {
+        self.bits().to_le_bytes()[4]
+    }
 }
 
 /// EVENTINJ and EXITINTINFO (APM vol 2 §15.20): bit 31 says that the rest means something.
