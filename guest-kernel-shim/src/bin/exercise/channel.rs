@@ -9,11 +9,11 @@ use ring_buffers::RingError;
 const WORDS: usize = 4;
 const PATIENCE_NS: u64 = 5_000_000_000;
 
-fn connect(boot: &'static Boot) -> Result<(Endpoint<WORDS>, Side), &'static str> {
+fn connect(boot: &'static Boot) -> Result<(Endpoint<WORDS>, Side, Channel), &'static str> {
     let side = if boot.value("side") == Some("second") { Side::Second } else { Side::First };
     let channel = Channel::open(0).map_err(|_| "the channel cannot be opened")?;
     let end = Endpoint::connect(channel, side, PATIENCE_NS).map_err(|_| "the peer does not come")?;
-    Ok((end, side))
+    Ok((end, side, channel))
 }
 
 /// What record `n` of a side holds.
@@ -24,13 +24,20 @@ const fn record(n: u64) -> [u64; WORDS] {
 /// `side=first` sends `records=` and then takes as many; `side=second` takes first. Prints `#channel records=N`.
 pub fn run(boot: &'static Boot) -> Result<(), &'static str> {
     let records = boot.number("records").unwrap_or(100);
-    let (mut end, side) = connect(boot)?;
+    let (mut end, side, channel) = connect(boot)?;
     if side == Side::Second {
         take(&mut end, records)?;
     }
     send(&mut end, records)?;
-    if side == Side::First {
-        take(&mut end, records)?;
+    // Whoever ends takes the channel's content along, so the second waits until the first has everything.
+    match side {
+        Side::First => take(&mut end, records)?,
+        Side::Second => {
+            let until_ns = clock::now_ns() + PATIENCE_NS;
+            while channel.is_peer_there() && clock::now_ns() < until_ns {
+                timer::sleep_ns(1_000_000);
+            }
+        }
     }
     println!("#channel records={records}");
     Ok(())
@@ -67,7 +74,7 @@ const CHANNEL_AT: u64 = 10;
 
 /// Meets the peer, waits until the doorbell leads nowhere, and looks at what is left: zeroes. Cooperative only.
 pub fn abandoned(boot: &'static Boot) -> Result<(), &'static str> {
-    let (mut end, _) = connect(boot)?;
+    let (mut end, ..) = connect(boot)?;
     end.send(&record(0)).map_err(|_| "the ring failed")?;
     println!("#abandoned met");
     let until_ns = clock::now_ns() + PATIENCE_NS;

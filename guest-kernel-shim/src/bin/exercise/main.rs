@@ -5,7 +5,6 @@
 
 mod busy;
 mod channel;
-mod input;
 mod life;
 mod quiet;
 mod smp;
@@ -23,7 +22,6 @@ const EXERCISES: &[(&str, Exercise)] = &[
     ("busy", busy::run),
     ("channel", channel::run),
     ("abandoned", channel::abandoned),
-    ("input", input::run),
     ("life", life::run),
     ("idle", quiet::idle),
     ("lone", quiet::lone),

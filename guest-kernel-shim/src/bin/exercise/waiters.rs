@@ -45,13 +45,14 @@ pub fn run(boot: &'static Boot) -> Result<(), &'static str> {
     call::yield_now();
     let stat = |item| call::stats(item, 0).unwrap_or(u64::MAX);
     println!(
-        "#waiters seen={seen} slice_ns={} elapsed_ns={elapsed} run_ns={} steal_ns={} published_steal_ns={} peers_ns={} lag_ns={}",
+        "#waiters seen={seen} slice_ns={} elapsed_ns={elapsed} run_ns={} steal_ns={} published_steal_ns={} peers_ns={} lag_ns={} switches={}",
         clock::ns_from_ticks(longest_slice),
         stat(Stat::RUN_NS),
         stat(Stat::STEAL_NS),
         statistic(offset_of!(Statistics, steal_ns)),
         statistic(offset_of!(Statistics, steal_peers_ns)),
         statistic(offset_of!(Statistics, lag_ns)).cast_signed(),
+        stat(Stat::SWITCHES),
     );
     Ok(())
 }

@@ -119,7 +119,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// peer sees zeroes, never a hole and never old words.
     fn connect(&mut self, guest: &'static Guest<R>, presence: Peer) {
         guest.devices.lock().hang_up();
-        for end in &guest.channels {
+        for (end, mine) in guest.channels.iter().zip(0_u16..) {
             end.bound.store(0, Relaxed);
             for word in end.frames.words {
                 word.store(0, Relaxed);
@@ -127,6 +127,10 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             let (id, index) = end.peer;
             if let Some(other) = self.core.guests.get(usize::from(id.0)) {
                 other.devices.lock().set_peer(ChannelIndex(u16::from(index)), presence);
+                // This guest's devices are new: they know nothing of a peer that was there before.
+                let runs = other.vcpus.iter().any(|vcpu| vcpu.life() != Life::Stopped);
+                let peer = if runs { Peer::Present } else { Peer::Absent };
+                guest.devices.lock().set_peer(ChannelIndex(mine), peer);
             }
         }
     }
