@@ -51,7 +51,7 @@ pub fn rearm(id: Id, at_tsc: u64) -> bool {
 
 /// Whether this processor looks at its timers whenever it is about to idle, and no other moment matters: a kernel that
 /// works off a queue, say. A cooperative guest then publishes its earliest deadline by a store and never calls for an
-/// earlier look; the hypervisor still wakes it from [`idle`](crate::idle). Elsewhere nothing changes: without a
+/// earlier look; the hypervisor still wakes it from [`idle`]. Elsewhere nothing changes: without a
 /// hypervisor that reads the store, the hardware must be told.
 pub fn take_when_idle(does: bool) {
     hardware::look_when_idle(does);
