@@ -5,6 +5,7 @@
 mod debug;
 mod decode;
 mod enable;
+mod reset;
 mod state;
 mod switch;
 mod vmcb;

@@ -1,0 +1,111 @@
+//! How a vCPU begins: the state after reset, and what each way to start adds to it (APM vol 2 §14.1.3).
+
+use super::state::{EFER_GUEST, EFER_SVME, SvmVcpu};
+use super::switch::Saved;
+use super::vmcb::{ALL_DEBUG_REGISTERS, FLUSH_ALL, Instructions, Segment, VirtualInterrupt};
+use crate::dispatch::vt::Start;
+
+/// FXSAVE's image (APM vol 2 §11.5.5).
+#[derive(Clone)]
+#[repr(C, align(16))]
+pub struct Fpu([u8; 512]);
+
+impl Fpu {
+    /// State after reset: FCW 0x037f, MXCSR 0x1f80.
+    pub(super) fn reset() -> Self {
+        let mut image = [0; 512];
+        image[0..2].copy_from_slice(&0x037f_u16.to_le_bytes());
+        image[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+        Self(image)
+    }
+}
+
+/// Power-on PAT (§7.8.2).
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+
+impl SvmVcpu {
+    /// Puts the vCPU into its state at `start`.
+    pub(super) fn begin(&mut self, start: Start) {
+        self.reset_common();
+        match start {
+            Start::Protected { entry, ebx } => {
+                let save = &mut self.vmcb.save;
+                save.cr0 = 0x11; // PE, ET
+                save.cs = Segment { selector: 8, attributes: 0xc9b, limit: u32::MAX, base: 0 };
+                save.rip = u64::from(entry);
+                self.saved.rbx = u64::from(ebx);
+                self.set_data_segments(Segment { selector: 16, attributes: 0xc93, limit: u32::MAX, base: 0 });
+            }
+            Start::Real { vector } => {
+                let save = &mut self.vmcb.save;
+                save.cr0 = 0x10; // ET
+                let selector = u16::from(vector) << 8;
+                save.cs =
+                    Segment { selector, attributes: 0x9b, limit: 0xffff, base: u64::from(selector) << 4 };
+                save.rip = 0;
+                self.set_data_segments(Segment { attributes: 0x93, limit: 0xffff, ..Segment::default() });
+            }
+            Start::Copy { control, entry, stack, argument } => {
+                let save = &mut self.vmcb.save;
+                [save.cr0, save.cr3, save.cr4] = control.cr;
+                save.efer = control.efer & EFER_GUEST | EFER_SVME;
+                save.pat = control.pat;
+                let table = |(base, limit)| Segment { limit, base, ..Segment::default() };
+                save.gdtr = table(control.tables[0]);
+                save.idtr = table(control.tables[1]);
+                let flat =
+                    |(selector, attributes)| Segment { selector, attributes, limit: u32::MAX, base: 0 };
+                save.cs = flat(control.segments[0]);
+                save.rip = entry;
+                save.rsp = stack;
+                self.saved.rdi = argument;
+                self.set_data_segments(flat(control.segments[1]));
+            }
+        }
+    }
+
+    fn reset_common(&mut self) {
+        self.saved = Saved::default();
+        self.fpu = Fpu::reset();
+        self.debug = [0; 4];
+        let (control, save) = (&mut self.vmcb.control, &mut self.vmcb.save);
+        control.virtual_interrupt = VirtualInterrupt::MASKING;
+        control.intercept_dr = ALL_DEBUG_REGISTERS;
+        control.intercept_instructions.remove(Instructions::VINTR);
+        control.event_injection = 0;
+        control.interrupt_shadow = 0;
+        control.tlb_control = FLUSH_ALL; // an earlier life's translations
+        save.cr2 = 0;
+        save.cr3 = 0;
+        save.cr4 = 0;
+        save.dr6 = 0xffff_0ff0;
+        save.dr7 = 0x400;
+        save.efer = EFER_SVME;
+        save.pat = PAT_RESET;
+        save.rflags = 2;
+        save.rax = 0;
+        save.rsp = 0;
+        save.cpl = 0;
+        save.gdtr = Segment { limit: 0xffff, ..Segment::default() };
+        save.idtr = Segment { limit: 0xffff, ..Segment::default() };
+        save.ldtr = Segment { attributes: 0x82, limit: 0xffff, ..Segment::default() };
+        save.tr = Segment { attributes: 0x8b, limit: 0xffff, ..Segment::default() };
+        save.star = 0;
+        save.lstar = 0;
+        save.cstar = 0;
+        save.sfmask = 0;
+        save.kernel_gs_base = 0;
+        save.sysenter_cs = 0;
+        save.sysenter_esp = 0;
+        save.sysenter_eip = 0;
+    }
+
+    fn set_data_segments(&mut self, segment: Segment) {
+        let save = &mut self.vmcb.save;
+        save.ds = segment;
+        save.es = segment;
+        save.ss = segment;
+        save.fs = segment;
+        save.gs = segment;
+    }
+}
