@@ -117,6 +117,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         self.core.rearm();
         let next = turn(&mut self.processor, vcpu, &mut self.core, &mut self.left);
         let now = self.core.hardware.now();
+        // The usual way out has the vCPU at hand; the others look it up again.
         if let Next::Yield = next {
             leave::yield_cpu(vcpu, &mut self.core, now);
         } else {
@@ -145,6 +146,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) {
             self.processor.switch_in(&mut vcpu.state);
         }
+        self.core.counters.fpu_switches += 1;
         self.loaded = slot;
     }
 

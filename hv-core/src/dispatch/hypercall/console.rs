@@ -44,8 +44,7 @@ pub fn drain<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>) 
             Ok(popped) if popped.value > 0 => {
                 core.console(guest, buffer.get(..popped.value).unwrap_or_default())
             }
-            Ok(_) => return,
-            Err(RingError::Empty) => return,
+            Ok(_) | Err(RingError::Empty) => return,
             Err(RingError::Full | RingError::Corrupt(_)) => {
                 *ring_end = None;
                 return;

@@ -161,7 +161,6 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         let guests: Vec<_> = self.core.guests.iter().map(|guest| self.counters(guest.id)).collect();
         let mut cpu = self.core.counters.clone();
         // Each exit ended one VMRUN: counting both would cost the exit path an instruction for nothing.
-        cpu.fpu_switches = guests.iter().map(|guest| guest.switches).sum();
         cpu.world_switches = guests.iter().flat_map(|guest| guest.exits).sum();
         let tsc = self.core.hardware.now().0;
         self.core.record(Record::Mark {
