@@ -16,6 +16,8 @@ pub mod cpuid;
 pub mod demand;
 pub mod event;
 pub mod header;
+#[cfg(loom)]
+pub mod model;
 pub mod protocol;
 pub mod status;
 pub mod table;

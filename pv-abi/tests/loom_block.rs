@@ -2,11 +2,9 @@
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, reason = "a poisoned lock or a lost thread fails the test")]
 
-mod common;
-
-use common::{Barrier, Shared, explore};
 use loom::sync::{Arc, Mutex};
 use pv_abi::demand::State;
+use pv_abi::model::{Barrier, Shared, explore};
 use pv_abi::protocol::block::{Block, block};
 use pv_abi::protocol::dispatch::switch_out;
 use pv_abi::protocol::wake::{Kick, send};

@@ -2,9 +2,7 @@
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, reason = "a poisoned lock or a lost thread fails the test")]
 
-mod common;
-
-use common::{Barrier, Shared, explore};
+use pv_abi::model::{Barrier, Shared, explore};
 use pv_abi::protocol::flush::{Flush, Shootdown, dispatch, request};
 use pv_abi::protocol::word::Word;
 

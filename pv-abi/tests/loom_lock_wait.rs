@@ -2,10 +2,8 @@
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, reason = "a poisoned lock or a lost thread fails the test")]
 
-mod common;
-
-use common::{Shared, explore};
 use loom::sync::{Arc, Mutex};
+use pv_abi::model::{Shared, explore};
 use pv_abi::protocol::dispatch::{switch_in, switch_out};
 use pv_abi::protocol::lock_wait::{Wait, is_current, look};
 use pv_abi::protocol::word::Word;

@@ -2,10 +2,8 @@
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, reason = "a poisoned lock or a lost thread fails the test")]
 
-mod common;
-
-use common::{Barrier, Shared, explore};
 use pv_abi::demand::State;
+use pv_abi::model::{Barrier, Shared, explore};
 use pv_abi::protocol::wake::{Kick, send, start_polling, stop_polling, take};
 use pv_abi::protocol::word::Word;
 

@@ -2,9 +2,7 @@
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, reason = "a poisoned lock or a lost thread fails the test")]
 
-mod common;
-
-use common::{Barrier, Shared, explore};
+use pv_abi::model::{Barrier, Shared, explore};
 use pv_abi::protocol::word::Word;
 use pv_abi::protocol::yield_wanted::{Enter, Interrupt, ask, enqueue, enter, is_wanted, withdraw};
 

@@ -1,10 +1,10 @@
 //! Words made of loom's atomics, with their barriers taken away on request, and guests that can be interrupted between any
 //! two instructions.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![expect(clippy::unwrap_used, missing_docs, reason = "for models only: a poisoned lock fails the test")]
 
+use crate::protocol::word::Word;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::sync::{Arc, Mutex};
-use pv_abi::protocol::word::Word;
 
 /// Whether a party's read-modify-writes are full barriers, as the protocol asks, or order nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
