@@ -11,6 +11,7 @@ pub mod pipe;
 mod rank;
 pub mod server;
 mod spin;
+pub mod spinners;
 pub mod tick;
 
 use guest_kernel_shim::{Boot, clock, timer};

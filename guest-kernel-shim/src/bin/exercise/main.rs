@@ -5,6 +5,7 @@
 
 mod busy;
 mod channel;
+mod churn;
 mod life;
 mod quiet;
 mod smp;
@@ -22,6 +23,7 @@ const EXERCISES: &[(&str, Exercise)] = &[
     ("busy", busy::run),
     ("channel", channel::run),
     ("abandoned", channel::abandoned),
+    ("churn", churn::run),
     ("life", life::run),
     ("idle", quiet::idle),
     ("lone", quiet::lone),

@@ -14,7 +14,7 @@ pub fn run(boot: &'static Boot) {
         let budget_ns = u32::try_from(turn_us.saturating_mul(1000)).unwrap_or(u32::MAX);
         demand::set_request(Request { budget_ns, period_us: 0 });
     }
-    let rounds = spin::rounds_in_ns(PIECE_NS);
+    let rounds = spin::rounds_worth(boot, PIECE_NS);
     if let Some(ms) = boot.number("run_ms") {
         compute(clock::ticks_from_ns(ms.saturating_mul(1_000_000)), rounds);
         return;

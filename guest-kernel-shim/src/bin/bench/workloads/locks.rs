@@ -39,7 +39,7 @@ static STOP: AtomicU64 = AtomicU64::new(0);
 /// Runs the window on all vCPUs.
 pub fn run(boot: &'static Boot) {
     let [section_ns, think_ns] = ["section_ns", "think_ns"].map(|key| boot.number(key).unwrap_or(2000));
-    let rounds_in_ms = spin::rounds_in_ns(1_000_000);
+    let rounds_in_ms = spin::rounds_worth(boot, 1_000_000);
     // Before there is anything to spin for.
     OVERHEAD_ROUNDS.store(overhead_rounds(rounds_in_ms), Ordering::Relaxed);
     COUNTS[0].completed.store(0, Ordering::Relaxed);

@@ -22,7 +22,7 @@ pub fn run(boot: &'static Boot) {
     let service_ns = boot.number("service_ns").unwrap_or(20_000);
     let mean_ns = service_ns * 100 / boot.number("load").unwrap_or(10).max(1);
     let count = draw(clock::ticks_from_ns(mean_ns), window_ticks(boot));
-    let rounds = spin::rounds_in_ns(service_ns);
+    let rounds = spin::rounds_worth(boot, service_ns);
     demand::set_latency_class(boot.number("class").and_then(|class| u8::try_from(class).ok()).unwrap_or(0));
     timer::take_when_idle(true);
     warm_up(boot);

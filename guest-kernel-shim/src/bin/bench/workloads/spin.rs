@@ -1,6 +1,6 @@
 //! Work of a known length: a loop of two instructions a round.
 
-use guest_kernel_shim::{clock, interrupt};
+use guest_kernel_shim::{Boot, clock, interrupt};
 
 /// Rounds of the measurement.
 const PROBE_ROUNDS: u64 = 50_000;
@@ -13,6 +13,13 @@ pub fn spin(rounds: u64) {
         core::hint::black_box(());
         left -= 1;
     }
+}
+
+/// How many rounds are worth `ns` nanoseconds: as the command line says (`rounds_in_ms=N`), so that machines can be compared
+/// whose clock is not to be trusted for that; else what is measured.
+pub fn rounds_worth(boot: &Boot, ns: u64) -> u64 {
+    boot.number("rounds_in_ms")
+        .map_or_else(|| rounds_in_ns(ns), |rounds| rounds.saturating_mul(ns) / 1_000_000)
 }
 
 /// How many rounds take `ns` nanoseconds of CPU time, where nobody takes the CPU away: the best of some tries.
