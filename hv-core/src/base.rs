@@ -4,4 +4,5 @@ pub mod addr;
 pub mod error;
 pub mod hardware;
 pub mod id;
+pub mod lock;
 pub mod time;

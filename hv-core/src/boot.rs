@@ -2,7 +2,9 @@
 
 mod epitaph;
 mod init;
+mod processors;
 mod pvh;
+mod selftest;
 
 use hv_core::policy::mm::frames::Frames;
 
@@ -14,6 +16,8 @@ pub struct Handover {
     pub bundle: &'static [u8],
     /// The hypervisor's own command line.
     pub command_line: &'static str,
+    /// Where the firmware's tables begin; 0 = the loader does not know.
+    pub rsdp: u64,
 }
 
 pub use init::main;

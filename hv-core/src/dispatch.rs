@@ -3,8 +3,10 @@
 //! Read [`run`] first: it is the whole life of a processor. An exit is handled in [`exit`], a call is decoded and done in
 //! [`hypercall`], what a vCPU must know before it enters guest mode is settled in [`entry`].
 
+pub mod berth;
 pub mod channel;
 pub mod core;
+pub mod course;
 pub mod cpuid;
 pub mod device;
 pub mod entry;
@@ -15,6 +17,7 @@ pub mod make;
 pub mod msr;
 pub mod next;
 pub mod run;
+pub mod system;
 pub mod vcpu;
 pub mod vt;
 pub mod walk;

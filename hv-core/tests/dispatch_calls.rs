@@ -7,7 +7,7 @@ use hv_core::dispatch::guest::{WINDOW_BASE, WINDOW_PAGES};
 use hv_core::dispatch::vt::{Exception, Exit, Reg, VirtualCpu};
 use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, call_steps};
 use hv_core::policy::config::ChannelConfig;
-use hv_core::policy::publish::Life;
+use hv_core::policy::whereabouts::Life;
 use pv_abi::call::{Call, Code, ConsoleOp, EventOp, IPI_NMI, Info, Shutdown, Stat, VcpuState};
 use pv_abi::cpuid::Features;
 use pv_abi::demand::word;
@@ -167,7 +167,7 @@ fn info_answers_each_item() {
         (Info::TSC_KHZ, 1_000_000),
         (Info::VCPUS, 2),
         (Info::VCPU, 0),
-        (Info::WALL_NS, machine.cpu.core.wall_ns),
+        (Info::WALL_NS, machine.cpu.core.system.wall_ns),
         (Info::CHANNELS, 1),
         (Info::GENERATION, 0),
     ] {
@@ -298,7 +298,7 @@ fn stats_tell_of_now_and_not_of_the_last_switch() {
     let (_, after) = machine.call(A, Call::STATS, &[Stat::RUN_NS.0, 0]);
     assert_eq!((code, after - before), (Code::OK, 3 * MS));
     let exits = machine.call(A, Call::STATS, &[Stat::EXITS.0, 0]).1;
-    let counted: u64 = machine.vcpu(A).counters.exits.iter().sum();
+    let counted: u64 = machine.shared(A).tally.counters().exits.iter().sum();
     assert!(exits > 0 && counted - exits <= 2, "told {exits}, counted {counted}");
     assert_eq!(machine.call(A, Call::STATS, &[Stat::SWITCHES.0, 1]), (Code::OK, 0), "it never ran");
 }

@@ -7,8 +7,8 @@ use hv_core::base::id::VcpuId;
 use hv_core::base::time::Tsc;
 use hv_core::dispatch::vt::{Exception, Exit, Reg, Start, VirtualCpu};
 use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, Stuck, at, write_msr_steps};
-use hv_core::policy::publish::Life;
 use hv_core::policy::trace::{Ending, Record};
+use hv_core::policy::whereabouts::Life;
 use pv_abi::cpuid;
 
 const APIC_BASE: u32 = 0x1b;
@@ -88,10 +88,10 @@ fn hlt_sleeps_until_the_timer_and_costs_nothing_meanwhile() {
     machine.write_msr(A, LVT_TIMER, 0x51 | 2 << 17);
     let deadline = machine.world.now().0 + 50 * MS;
     machine.write_msr(A, TSC_DEADLINE, deadline);
-    let idle = machine.cpu.core.counters.idle_ticks;
+    let idle = machine.cpu.core.tally().idle_ticks.get();
     machine.run(A, [Step::Exit(Exit::Halt), Step::Run(1)]);
     assert_eq!(machine.world.now(), Tsc(deadline + 1));
-    assert_eq!(machine.cpu.core.counters.idle_ticks - idle, 50 * MS);
+    assert_eq!(machine.cpu.core.tally().idle_ticks.get() - idle, 50 * MS);
     assert_eq!(taken_at(&mut machine, 0x51), [Tsc(deadline)]);
 }
 

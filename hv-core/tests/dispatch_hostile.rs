@@ -12,7 +12,7 @@ use hv_core::dispatch::vcpu::Rest;
 use hv_core::dispatch::vt::{Access, Direction, Exit, PortAccess, Reg, VirtualCpu};
 use hv_core::machine::vt::scripted::{Machine, Spec, Step, Stuck, at, call_steps, write_msr_steps};
 use hv_core::policy::config::ChannelConfig;
-use hv_core::policy::publish::Life;
+use hv_core::policy::whereabouts::Life;
 use proptest::prelude::*;
 use pv_abi::call::{Call, PREFIX};
 use std::sync::atomic::Ordering::SeqCst;
@@ -189,16 +189,24 @@ fn all() -> impl Iterator<Item = VcpuId> {
 
 /// What holds between any two turns.
 fn check(machine: &mut Machine) {
-    let queue = &machine.cpu.core.queue;
-    let in_queue = queue.waiting() + u32::from(queue.current().is_some());
-    let runnable = all().filter(|id| machine.shared(*id).life() == Life::Runnable).count();
-    assert_eq!(usize::try_from(in_queue), Ok(runnable), "a vCPU was lost, or runs although it may not");
+    let mut places: Vec<_> = std::iter::once(&mut machine.cpu).chain(&mut machine.others).collect();
+    let cpus = places.len();
+    let queues = places.iter().map(|cpu| &cpu.core.queue);
+    let in_queues: u32 = queues.map(|queue| queue.waiting() + u32::from(queue.current().is_some())).sum();
+    let system = places[0].core.system;
+    let mut held = 0;
+    for shared in &system.vcpus {
+        let holders = places.iter_mut().filter_map(|cpu| cpu.vcpu_mut(shared.slot)).count();
+        assert!(holders <= 1, "{:?} is held twice", shared.id);
+        held += u32::from(holders == 1 && shared.life() == Life::Runnable);
+    }
+    assert_eq!(in_queues, held, "a vCPU was lost, or runs although it may not");
     let on_cpu: Vec<_> = all().filter(|id| machine.shared(*id).dispatch_seq() % 2 == 1).collect();
-    assert!(on_cpu.len() <= 1, "{on_cpu:?} claim the one CPU");
+    assert!(on_cpu.len() <= cpus, "{on_cpu:?} claim {cpus} CPUs");
     for id in all() {
         let shared = machine.shared(id);
-        if shared.life() == Life::Blocked {
-            assert_eq!(shared.attention.load(SeqCst), 0, "{id:?} sleeps although it is to look");
+        if shared.life() == Life::Blocked && system.board.line(shared.holder()).mail.is_empty() {
+            assert_eq!(shared.attention(), 0, "{id:?} sleeps although it is to look");
             let vcpu = machine.vcpu(id);
             let takes = vcpu.rest == Rest::Blocked || vcpu.state.interrupts;
             assert!(
@@ -213,14 +221,14 @@ fn run_ticks(machine: &Machine, id: VcpuId) -> u64 {
     machine.cpu.core.queue.usage(machine.shared(id).slot).run.0
 }
 
-fn machine(look_ticks: u64, visible: bool) -> Machine {
+fn machine(cpus: u8, look_ticks: u64, visible: bool) -> Machine {
     let mut first = Spec::cooperative("calls").vcpus(3).restarts(3);
     if !visible {
         first = first.blind();
     }
     let second = Spec::full("pc").vcpus(2).restarts(3).mark_port();
     let channel = ChannelConfig { ends: [0, 1], pages: 1 };
-    let machine = Machine::boot_with_channels([first, second, Spec::full("honest")], &[channel]);
+    let machine = Machine::boot_on(cpus, [first, second, Spec::full("honest")], &[channel]);
     machine.world.look_ticks.set(look_ticks);
     machine
 }
@@ -257,11 +265,11 @@ proptest! {
         scripts in prop::collection::vec(prop::collection::vec(act(), 0..60), 5),
         visible in any::<bool>(),
     ) {
-        let mut machine = machine(0, visible);
+        let mut machine = machine(1, 0, visible);
         let (from, until) = run(&mut machine, &scripts);
         let elapsed = until.since(from).0;
         let charged: u64 = all().map(|id| run_ticks(&machine, id)).sum();
-        prop_assert_eq!(charged + machine.cpu.core.counters.idle_ticks, elapsed);
+        prop_assert_eq!(charged + machine.cpu.core.tally().idle_ticks.get(), elapsed);
         let got = run_ticks(&machine, HONEST);
         // docs/src/scheduler.md: its share less two of its requests and the least turn.
         let due = (elapsed / 3).saturating_sub(2 * 2 * MS + 200 * US);
@@ -273,11 +281,26 @@ proptest! {
         scripts in prop::collection::vec(prop::collection::vec(act(), 0..40), 5),
         look_ticks in 1_u64..500,
     ) {
-        let mut machine = machine(look_ticks, true);
+        let mut machine = machine(1, look_ticks, true);
         let (from, until) = run(&mut machine, &scripts);
         let elapsed = until.since(from).0;
         let charged: u64 = all().map(|id| run_ticks(&machine, id)).sum();
-        let uncharged = elapsed - machine.cpu.core.counters.idle_ticks - charged;
+        let uncharged = elapsed - machine.cpu.core.tally().idle_ticks.get() - charged;
         prop_assert!(uncharged <= elapsed / 100, "{} of {} ticks are nobody's", uncharged, elapsed);
+    }
+
+    #[test]
+    fn on_several_processors_no_vcpu_is_lost_or_held_twice_and_the_honest_one_goes_on(
+        scripts in prop::collection::vec(prop::collection::vec(act(), 0..40), 5),
+        cpus in 2_u8..5,
+        look_ticks in 0_u64..200,
+    ) {
+        let mut machine = machine(cpus, look_ticks, true);
+        let (from, until) = run(&mut machine, &scripts);
+        let elapsed = until.since(from).0;
+        let got = machine.shared(HONEST).tally.guest_ticks.get();
+        // The clock stands for one processor at a time, so a processor has its part of it.
+        let due = (elapsed / u64::from(cpus) / 3).saturating_sub(8 * MS);
+        prop_assert!(got >= due, "got {} of {}, at least {} is due", got, elapsed, due);
     }
 }

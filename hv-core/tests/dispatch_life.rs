@@ -4,13 +4,15 @@ mod common;
 
 use common::{A, A1, B, MS};
 use hv_core::base::addr::GuestPhys;
+use hv_core::base::error::KillReason;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::time::Tsc;
 use hv_core::dispatch::guest::WINDOW_BASE;
 use hv_core::dispatch::vt::{Access, Control, Direction, Exit, PortAccess, Start, VirtualCpu};
 use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, call_steps};
-use hv_core::policy::publish::{Life, NO_COOKIE};
+use hv_core::policy::publish::NO_COOKIE;
 use hv_core::policy::trace::{Ending, ExitClass, Record};
+use hv_core::policy::whereabouts::Life;
 use pv_abi::call::{Call, Code, IPI_NMI, Info, Shutdown};
 use pv_abi::demand::word;
 use pv_abi::protocol::dispatch::is_on_cpu;
@@ -98,7 +100,7 @@ fn a_vcpu_may_stop_itself_and_the_others_go_on() {
 fn a_guest_that_stops_its_last_vcpu_is_killed() {
     let mut machine = Machine::boot([Spec::cooperative("one"), Spec::full("two")]);
     machine.run(A, call_steps(Call::VCPU_STOP, &[0]));
-    assert_eq!(endings(&mut machine), [(0, Ending::Killed("AllStopped".into()))]);
+    assert_eq!(endings(&mut machine), [(0, Ending::Killed(KillReason::AllStopped))]);
     machine.compute(B, MS);
 }
 
@@ -107,22 +109,22 @@ fn each_way_to_fail_kills_its_guest_with_its_reason_and_no_other() {
     let at = GuestPhys::new_truncate(0xfee0_0300);
     let port = PortAccess { port: 0x3f8, size_bytes: 1, direction: Direction::Out };
     for (exit, reason) in [
-        (Exit::MemoryFault { at, access: Access::Read }, "BadAccess { at: gpa:0xfee00300, write: false }"),
-        (Exit::MemoryFault { at, access: Access::Write }, "BadAccess { at: gpa:0xfee00300, write: true }"),
-        (Exit::MemoryFault { at, access: Access::Execute }, "BadAccess { at: gpa:0xfee00300, write: false }"),
-        (Exit::StringPort(port), "StringPort(1016)"),
-        (Exit::Shutdown, "TripleFault"),
-        (Exit::BadState, "BadState"),
-        (Exit::Unknown { code: 0x7b }, "UnknownExit(123)"),
+        (Exit::MemoryFault { at, access: Access::Read }, KillReason::BadAccess { at, write: false }),
+        (Exit::MemoryFault { at, access: Access::Write }, KillReason::BadAccess { at, write: true }),
+        (Exit::MemoryFault { at, access: Access::Execute }, KillReason::BadAccess { at, write: false }),
+        (Exit::StringPort(port), KillReason::StringPort(1016)),
+        (Exit::Shutdown, KillReason::TripleFault),
+        (Exit::BadState, KillReason::BadState),
+        (Exit::Unknown { code: 0x7b }, KillReason::UnknownExit(123)),
     ] {
         let mut machine = Machine::boot([Spec::full("one").vcpus(2), Spec::cooperative("two")]);
         machine.state(A).rip = 0x1234;
         machine.state(A).rsp = 0x5678;
         machine.exit(A, exit);
         assert_eq!(machine.shared(A).life(), Life::Stopped, "{exit:?}");
-        assert_eq!(endings(&mut machine), [(0, Ending::Killed(reason.into()))]);
+        assert_eq!(endings(&mut machine), [(0, Ending::Killed(reason))]);
         let console = machine.world.console();
-        assert!(console.contains(&format!("guest: killed name=one vcpu=0 reason={reason}\n")), "{console}");
+        assert!(console.contains(&format!("guest: killed name=one vcpu=0 reason={reason:?}\n")), "{console}");
         assert!(console.contains("rip=0x1234 rsp=0x5678"), "{console}");
         assert!(console.contains("guest: last exits name=one latest first ["), "{console}");
         assert_eq!(machine.call(B, Call::INFO, &[Info::VCPUS.0]), (Code::OK, 1), "the other goes on");
@@ -140,8 +142,8 @@ fn a_killed_guest_starts_over_as_often_as_it_may() {
     }
     assert!(!machine.cpu.step());
     assert!(!machine.cpu.run_forever());
-    let killed = Ending::Killed("TripleFault".into());
-    assert_eq!(endings(&mut machine), [(0, killed.clone()), (0, killed.clone()), (0, killed)]);
+    let killed = Ending::Killed(KillReason::TripleFault);
+    assert_eq!(endings(&mut machine), [(0, killed), (0, killed), (0, killed)]);
 }
 
 #[test]
@@ -201,7 +203,7 @@ fn counters_of_a_guest_count_what_it_did() {
         let _ = machine.call(A, Call::INFO, &[0]);
     }
     machine.compute(A, 7 * MS);
-    let counters = machine.vcpu(A).counters.clone();
+    let counters = machine.shared(A).tally.counters();
     assert_eq!(counters.exits[ExitClass::Cpuid as usize], 3);
     assert_eq!(counters.exits[ExitClass::Call as usize], 5);
     assert_eq!(counters.guest_ticks, 7 * MS);

@@ -159,13 +159,13 @@ fn a_mark_records_everybodys_counters() {
     machine.port_out(B, 0xcf0, 4, 3);
     let records = machine.records();
     let [first, second] = &records[..] else { panic!("{records:?}") };
-    let Record::Mark { guest, vcpu, id, value, tsc, cpu, guests } = first else { panic!("{first:?}") };
+    let Record::Mark { guest, vcpu, id, value, tsc, cpus, guests } = first else { panic!("{first:?}") };
     assert_eq!((*guest, *vcpu, *id, *value, *tsc), (GuestId(0), VcpuIndex(0), 7, 99, when));
     assert_eq!(guests.len(), 2);
     assert!(guests[0].guest_ticks >= 2 * MS);
     assert_eq!(guests[0].exits[ExitClass::Call as usize], 1);
     assert_eq!(guests[1].exits[ExitClass::Cpuid as usize], 1);
-    assert_eq!(cpu.idle_ticks, 0);
+    assert_eq!(cpus[0].idle_ticks, 0);
     let Record::Mark { guest, id, value, guests, .. } = second else { panic!("{second:?}") };
     assert_eq!((*guest, *id, *value), (GuestId(1), 3, 55));
     assert_eq!(guests[1].exits[ExitClass::Port as usize], 2);

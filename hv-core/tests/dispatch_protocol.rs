@@ -82,7 +82,7 @@ proptest! {
             machine.script(A, [Step::Run(outside), enter, Step::Run(inside), leave]);
         }
         machine.finish(A);
-        prop_assert_eq!(machine.vcpu(A).counters.preempted_in_critical, 0);
+        prop_assert_eq!(machine.shared(A).tally.preempted_in_critical.get(), 0);
         let got = [A, B].map(|id| run_ticks(&mut machine, id));
         let got = [got[0] - start[0], got[1] - start[1]];
         prop_assert!(got[0] <= got[1] + 5 * MS, "{:?}", got);

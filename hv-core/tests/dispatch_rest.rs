@@ -6,7 +6,7 @@ use common::{A, A1, B, MS, US};
 use hv_core::base::time::Tsc;
 use hv_core::dispatch::vt::{Exit, Reg, VirtualCpu};
 use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, Stuck, call_steps};
-use hv_core::policy::publish::Life;
+use hv_core::policy::whereabouts::Life;
 use pv_abi::call::{Call, Code, IPI_NMI};
 use pv_abi::demand::word;
 use pv_abi::{event, status};

@@ -7,8 +7,9 @@ use hv_core::base::id::VcpuId;
 use hv_core::dispatch::vt::{Exit, VirtualCpu};
 use hv_core::machine::vt::scripted::{Machine, Spec, Step, call_steps};
 use hv_core::policy::config::ChannelConfig;
-use hv_core::policy::publish::{Life, VcpuShared};
+use hv_core::policy::publish::VcpuShared;
 use hv_core::policy::trace::ExitClass;
+use hv_core::policy::whereabouts::Life;
 use pv_abi::call::{Call, Code, EventOp, Stat};
 use pv_abi::demand::word;
 use pv_abi::status::{StatusFlags, word as status};
@@ -43,7 +44,11 @@ fn a_lone_busy_vcpu_arms_no_timer_and_takes_no_exit() {
     let mut machine = Machine::boot([Spec::cooperative("one")]);
     machine.run(A, [Step::Run(10_000 * MS), Step::Exit(Exit::CacheFlush)]);
     assert_eq!(machine.world.arms(), []);
-    assert_eq!(machine.vcpu(A).counters.exits[ExitClass::Interrupt as usize], 1, "the test's own at the end");
+    assert_eq!(
+        machine.shared(A).tally.exits[ExitClass::Interrupt as usize].get(),
+        1,
+        "the test's own at the end"
+    );
     assert_eq!(run_ticks(&mut machine, A), 10_000 * MS);
 }
 
@@ -90,7 +95,7 @@ fn yield_alone_goes_on_at_once_without_a_switch() {
 #[test]
 fn yield_gives_the_cpu_to_who_waits() {
     let mut machine = Machine::boot([Spec::cooperative("one"), Spec::full("two")]);
-    machine.compute(A, 1);
+    machine.compute(A, 10 * MS);
     let before = run_ticks(&mut machine, B);
     machine.script(A, call_steps(Call::YIELD, &[]));
     machine.run(A, [Step::Run(1)]);
@@ -100,7 +105,7 @@ fn yield_gives_the_cpu_to_who_waits() {
 #[test]
 fn pause_gives_the_cpu_to_who_waits() {
     let mut machine = Machine::boot([Spec::full("one"), Spec::full("two")]);
-    machine.compute(A, 1);
+    machine.compute(A, 10 * MS);
     let before = run_ticks(&mut machine, B);
     machine.run(A, [Step::Exit(Exit::Pause), Step::Run(1)]);
     assert!(run_ticks(&mut machine, B) > before);
@@ -239,7 +244,7 @@ fn a_critical_section_gets_one_extension_that_it_can_see() {
     assert_eq!(seen[1][0] & (GRANTED | WANTED), GRANTED | WANTED);
     assert_eq!(seen[1][1], end.0 + 10 * US);
     assert_eq!(machine.status(A, status::FLAGS), 0, "the grant ends with the turn");
-    assert_eq!(machine.vcpu(A).counters.preempted_in_critical, 0);
+    assert_eq!(machine.shared(A).tally.preempted_in_critical.get(), 0);
     machine.run(A, [Step::Run(1)]);
     assert_eq!(machine.status(A, status::FLAGS) & GRANTED, 0);
 }
@@ -252,7 +257,7 @@ fn a_critical_section_that_overruns_its_extension_loses_the_cpu_and_is_told_so()
     machine.script(A, [Step::Run(left + 100 * US)]);
     machine.compute(B, 1);
     assert_eq!(machine.world.now().0, end.0 + 10 * US + 1, "B ran right after the extension");
-    assert_eq!(machine.vcpu(A).counters.preempted_in_critical, 1);
+    assert_eq!(machine.shared(A).tally.preempted_in_critical.get(), 1);
     machine.finish(A);
     assert_eq!(machine.call(A, Call::STATS, &[Stat::PREEMPTED_IN_CRITICAL.0, 0]), (Code::OK, 1));
 }
@@ -283,7 +288,7 @@ fn a_row_without_its_cookie_gets_no_extension() {
     machine.script(A, [Step::Run(left + MS)]);
     machine.compute(B, 1);
     assert_eq!(machine.world.now().0, end.0 + 1);
-    assert_eq!(machine.vcpu(A).counters.preempted_in_critical, 0);
+    assert_eq!(machine.shared(A).tally.preempted_in_critical.get(), 0);
 }
 
 #[test]
@@ -291,12 +296,12 @@ fn fpu_state_moves_only_when_the_vcpu_on_the_cpu_changes() {
     let mut machine = Machine::boot([Spec::cooperative("one"), Spec::full("two")]);
     machine.run(B, [Step::Exit(Exit::Halt)]);
     machine.compute(A, 1);
-    let before = machine.cpu.core.counters.fpu_switches;
+    let before = machine.shared(A).tally.switches.get();
     for _ in 0..50 {
         let _ = machine.cpuid(A, 0, 0);
         let _ = machine.call(A, Call::YIELD, &[]);
     }
-    assert_eq!(machine.cpu.core.counters.fpu_switches, before);
+    assert_eq!(machine.shared(A).tally.switches.get(), before);
     assert!(machine.state(A).is_loaded() && !machine.state(B).is_loaded());
     assert_eq!(machine.shared(B).life(), Life::Blocked);
     assert_eq!(machine.state(B).cpl(), 0);

@@ -115,6 +115,7 @@ mod tests {
             kernel: Payload { offset_bytes: 0, len_bytes: 0 },
             initrd: None,
             command_line: "a=1".into(),
+            pin: Vec::new(),
             mark_port: false,
         }
     }

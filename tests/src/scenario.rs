@@ -82,6 +82,8 @@ pub struct Guest {
     pub restarts: u32,
     /// Passed to the kernel.
     pub command_line: String,
+    /// vCPU i runs on processor `pin[i % len]` only; empty: anywhere.
+    pub pin: Vec<u8>,
     /// Whether it may write marks to a port in full mode.
     pub mark_port: bool,
     /// Where its table begins in the scenario, in bytes; 0 for a guest that a program made.
@@ -102,6 +104,7 @@ impl Guest {
             visibility: Visibility::default(),
             restarts: 0,
             command_line: String::new(),
+            pin: Vec::new(),
             mark_port: false,
             table_at: 0,
         }
@@ -247,6 +250,7 @@ fn grant(guest: &Guest) -> GuestConfig {
         kernel: Payload { offset_bytes: 0, len_bytes: 0 },
         initrd: None,
         command_line: guest.command_line.clone(),
+        pin: guest.pin.clone(),
         mark_port: guest.mark_port,
     }
 }

@@ -77,8 +77,9 @@ fn who_gives_way_sees_that_somebody_waits_and_who_may_not_know_sees_nothing() {
             .unwrap_or_else(|| panic!("{guest} {key}: {}", outcome.transcript()))
     };
     assert!(number("yields", "seen") > 0 && number("keeps", "seen") > 0, "{}", outcome.transcript());
-    // It gives way at once, so it is switched to far more often than once a slice.
-    assert!(number("yields", "switches") > 2 * number("blind", "switches"), "{}", outcome.transcript());
+    // It gives way at once, so it is switched to far more often than once a slice, of which there is one in 2 ms.
+    let slices = number("yields", "elapsed_ns") / 2_000_000;
+    assert!(number("yields", "switches") > 2 * slices, "{}", outcome.transcript());
     assert_eq!((number("blind", "seen"), number("blind", "slice_ns")), (0, 0), "{}", outcome.transcript());
     assert_eq!((number("blind", "peers_ns"), number("blind", "lag_ns")), (0, 0));
     assert!(number("keeps", "peers_ns") > 0);

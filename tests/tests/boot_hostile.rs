@@ -240,7 +240,8 @@ fn memory_ends_where_it_ends_to_the_byte() {
         let endings = outcome.endings_of(&name);
         let [(ending, _)] = endings[..] else { panic!("{name}: {endings:?}") };
         match (reason, ending) {
-            (Some(page), Ending::Killed(said)) => {
+            (Some(page), Ending::Killed(reason)) => {
+                let said = format!("{reason:?}");
                 let words = [format!("gpa:{page:#x},"), format!("write: {}", *write == "write")];
                 assert!(
                     words.iter().all(|word| said.contains(word.as_str())),

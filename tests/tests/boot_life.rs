@@ -51,7 +51,7 @@ fn a_guest_that_cannot_go_on_leaves_its_reason_its_registers_and_its_last_exits(
         assert!(exits.contains("latest first ["), "{guest}: {exits}");
         let endings = outcome.endings_of(guest);
         let [(Ending::Killed(recorded), _)] = endings[..] else { panic!("{guest}: {endings:?}") };
-        assert!(recorded.contains(reason), "{guest}: {recorded}");
+        assert!(format!("{recorded:?}").contains(reason), "{guest}: {recorded:?}");
         assert!(line(&outcome, "guest: ended", guest).ends_with("restart=false"));
         assert!(
             !outcome.lines_of(guest).iter().any(|line| line.contains("#bad")),
@@ -109,7 +109,7 @@ fn a_guest_may_reboot_as_often_as_it_likes_and_end_well() {
     assert_eq!(outcome.ended, Ended::Well, "{}", outcome.transcript());
     assert_eq!(outcome.exit_code, Some(33));
     let endings = outcome.endings_of("coop");
-    let kinds: Vec<_> = endings.iter().map(|(ending, _)| (*ending).clone()).collect();
+    let kinds: Vec<_> = endings.iter().map(|(ending, _)| **ending).collect();
     assert_eq!(kinds, [Ending::Reboot, Ending::Reboot, Ending::Reboot, Ending::Off]);
     let lives = outcome.lines_of("coop");
     for generation in 0..4 {

@@ -11,6 +11,7 @@ use tests::{images, telemetry::Telemetry};
 fn config() -> GuestConfig {
     let nowhere = Payload { offset_bytes: 0, len_bytes: 0 };
     GuestConfig {
+        pin: Vec::new(),
         name: "victim".into(),
         mode: Mode::Full,
         vcpus: 1,

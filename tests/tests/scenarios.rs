@@ -114,6 +114,10 @@ fn a_mistake_is_refused_by_line_and_key() {
             "x.toml:2: key 'memory_mib': invalid value: integer '-5', expected u32",
         ),
         ("[machine]\ncpus = 0\n", "x.toml:2: key 'cpus': 0, expected 1 to 64"),
+        (
+            "[[guest]]\nname = \"a\"\nkernel = \"hello\"\npin = [0, 1]\n",
+            "x.toml:4: guest 'a': key 'pin': processor 1, the machine has 1 from 0 on",
+        ),
         ("[machine]\n\ntimeout_s = 0\n", "x.toml:3: key 'timeout_s': 0, expected 1 to 86400"),
         (
             "[machine]\ntsc = \"maybe\"\n",

@@ -30,6 +30,9 @@ pub struct Arguments {
     /// The kernel's processors.
     #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "scenario")]
     vcpus: u8,
+    /// The machine's processors; a scenario's own number otherwise.
+    #[arg(long, value_name = "N", conflicts_with = "bare", value_parser = clap::value_parser!(u8).range(1..=64))]
+    cpus: Option<u8>,
     /// The kernel's memory, in MiB.
     #[arg(long, default_value_t = 64, value_name = "MIB", conflicts_with = "scenario")]
     memory: u32,
@@ -115,6 +118,9 @@ fn scenario(arguments: &Arguments) -> Outcome<Option<Scenario>> {
         }
         (None, _) => return Ok(None),
     };
+    if let Some(cpus) = arguments.cpus {
+        scenario.machine.cpus = cpus;
+    }
     if let Some(name) = &arguments.input {
         if scenario.guests.iter().all(|guest| &guest.name != name) {
             return Err(Failure::new(format!("--input: no guest is named '{name}'")));

@@ -1,6 +1,7 @@
 //! Addresses: one type per address space, no conversion between them.
 
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 /// Bytes in a small page.
 pub const PAGE_BYTES: u64 = 4096;
@@ -13,7 +14,7 @@ pub const LARGE_PAGE_BYTES: u64 = 2 << 20;
 pub struct HostPhys(u64);
 
 /// A guest-physical address, below 2^52.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[repr(transparent)]
 pub struct GuestPhys(u64);
 

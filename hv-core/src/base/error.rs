@@ -1,9 +1,10 @@
 //! Why a guest is killed. A guest's mistake gets a status; a guest that cannot go on ends here; our bug is a panic.
 
 use crate::base::addr::GuestPhys;
+use serde::{Deserialize, Serialize};
 
 /// Why a guest cannot go on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum KillReason {
     /// It touched memory that is not there, or wrote what it may only read.
     BadAccess {

@@ -1,6 +1,7 @@
 //! What the lower layers need of a machine: implemented by `machine`, and by the scripted backend in host tests.
 
 use crate::base::addr::{GuestPhys, HostPhys, OutsideMemory};
+use crate::base::id::CpuId;
 use crate::base::time::Tsc;
 use core::sync::atomic::AtomicU64;
 
@@ -48,9 +49,13 @@ pub trait Hardware {
     fn arm_timer(&mut self, at: Tsc);
     /// Takes the interrupts that wait. Afterwards the caller looks at the clock and at its queues.
     fn take_interrupts(&mut self);
-    /// Sleeps until an interrupt, and takes it.
-    fn wait(&mut self);
-    /// Writes to people.
+    /// Sleeps until an interrupt, and takes it. False: it sleeps on (processors that follow scripts take turns), and the
+    /// caller calls again.
+    #[must_use]
+    fn wait(&mut self) -> bool;
+    /// Interrupts another processor: it leaves guest mode, or wakes, and looks at what was left for it.
+    fn kick(&mut self, cpu: CpuId);
+    /// Writes to people; what is given at once appears whole.
     fn console_write(&mut self, text: &[u8]);
     /// A byte that people typed.
     fn console_read(&mut self) -> Option<u8>;

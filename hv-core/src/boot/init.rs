@@ -1,25 +1,33 @@
 //! Makes the machine and its guests, and runs them.
 #![expect(unsafe_code, reason = "takes the machine's parts into service, each once")]
 
-use super::Handover;
+use super::selftest::Selftest;
+use super::{Handover, processors};
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid_count;
 use core::fmt::Write;
-use hv_core::base::id::GuestId;
+use hv_core::base::id::{CpuId, GuestId};
 use hv_core::base::time::{Frequency, Tsc};
+use hv_core::dispatch::berth::Berths;
 use hv_core::dispatch::core::Core;
 use hv_core::dispatch::cpuid;
 use hv_core::dispatch::run::Cpu;
+use hv_core::dispatch::system::System;
 use hv_core::dispatch::vcpu::Vcpu;
 use hv_core::machine::arch::apic::LocalApic;
+use hv_core::machine::arch::calibrate::Clocks;
 use hv_core::machine::arch::exit::{Verdict, power_off};
 use hv_core::machine::arch::ioapic;
 use hv_core::machine::arch::serial::Serial;
-use hv_core::machine::arch::{calibrate, descriptors, interrupts, time};
+use hv_core::machine::arch::translator::Translator;
+use hv_core::machine::arch::{calibrate, descriptors, interrupts, paging, percpu, time};
+use hv_core::machine::lines::Lines;
 use hv_core::machine::memory::{HypervisorHeap, Memory, Ram};
 use hv_core::machine::platform::Platform;
 use hv_core::machine::vt::svm::{Maps, Svm, SvmOn, SvmVcpu};
+use hv_core::policy::acpi;
 use hv_core::policy::config::{Bundle, Manifest, TscTrust};
 use hv_core::policy::guest::Image;
 use hv_core::policy::trace::Record;
@@ -32,10 +40,53 @@ static HEAP: HypervisorHeap = HypervisorHeap::empty();
 /// Pages of the heap: guests' vCPUs, tables and telemetry.
 const HEAP_PAGES: u64 = 8192;
 
+/// What all processors work with.
+pub struct Shared {
+    system: &'static System<Ram>,
+    berths: &'static Berths<SvmVcpu, Ram>,
+    /// The serial lines.
+    pub lines: &'static Lines,
+    /// Local APIC ids, by processor.
+    pub apic_ids: &'static [u32],
+    clocks: Clocks,
+    selftest: Option<Selftest>,
+}
+
+impl Shared {
+    /// A processor that takes part.
+    pub fn join(&self, cpu: CpuId, apic: LocalApic, svm: Svm) -> Cpu<Svm, Platform, Ram> {
+        let platform = Platform::new(apic, self.clocks, self.lines, self.apic_ids);
+        Cpu::new(svm, Core::new(cpu, self.system, platform), self.berths)
+    }
+
+    /// Fails on purpose if that was asked for and this is the last processor.
+    pub fn fail_if_asked(&self, cpu: CpuId) {
+        if let Some(selftest) = self.selftest
+            && usize::from(cpu.0) + 1 == self.apic_ids.len()
+        {
+            selftest.fail(self.clocks.tsc)
+        }
+    }
+
+    /// What all processors have in common.
+    pub const fn system(&self) -> &'static System<Ram> {
+        self.system
+    }
+}
+
 /// Says why nothing is started, and powers off.
-fn refuse(mut line: Serial, why: core::fmt::Arguments<'_>) -> ! {
-    let _ = writeln!(line, "comity: refused: {why}");
-    power_off(Verdict::Refused)
+fn refuse(lines: &Lines, why: core::fmt::Arguments<'_>) -> ! {
+    say(lines, format_args!("refused: {why}"));
+    end(lines, Verdict::Refused)
+}
+
+fn say(lines: &Lines, text: core::fmt::Arguments<'_>) {
+    lines.write(format!("comity: {text}\n").as_bytes());
+}
+
+fn end(lines: &Lines, verdict: Verdict) -> ! {
+    lines.flush();
+    power_off(verdict)
 }
 
 /// From the handover to the last guest's end.
@@ -46,71 +97,100 @@ pub fn main(handover: Handover) -> ! {
     // it below the 4 GiB that are mapped.
     let mut memory = unsafe { Memory::new(handover.frames) };
     if !HEAP.init(&mut memory, HEAP_PAGES) {
-        refuse(
-            com1,
-            format_args!("the machine has too little memory: {} KiB free", memory.free_bytes() / 1024),
-        );
+        let free_kib = memory.free_bytes() / 1024;
+        let _ = writeln!(com1, "comity: refused: the machine has too little memory: {free_kib} KiB free");
+        power_off(Verdict::Refused)
     }
+    com1.interrupt_on_receive();
+    let lines: &'static Lines = Box::leak(Box::new(Lines::new(com1, com2)));
     descriptors::install();
     interrupts::install();
+    percpu::install(CpuId(0));
+    // SAFETY: this is the only processor that runs, and nothing lies below its stack.
+    if !unsafe { paging::unmap(&mut memory, super::pvh::stack_guard()) } {
+        refuse(lines, format_args!("the machine has too little memory"));
+    }
     // SAFETY: CPL 0, the APIC's page is below 4 GiB and mapped, and this is the only code that drives it.
     let mut apic = unsafe { LocalApic::enable() };
     let Some(clocks) = calibrate::measure(&mut apic) else {
-        refuse(com1, format_args!("the 8254 timer does not count"));
+        refuse(lines, format_args!("the 8254 timer does not count"));
     };
     let (Some(host_save), Some(host_vmcb)) = (memory.pages(1, 4096), memory.pages(1, 4096)) else {
-        refuse(com1, format_args!("the machine has too little memory"));
+        refuse(lines, format_args!("the machine has too little memory"));
     };
     // SAFETY: CPL 0 on the only processor; the frame was just taken for this.
-    let svm = match unsafe { SvmOn::enable(host_save) } {
-        Ok(on) => Svm::new(on, host_vmcb),
-        Err(missing) => refuse(com1, format_args!("{missing}")),
+    let svm_on = match unsafe { SvmOn::enable(host_save) } {
+        Ok(on) => on,
+        Err(missing) => refuse(lines, format_args!("{missing}")),
     };
     let bundle = match Bundle::parse(handover.bundle) {
         Ok(bundle) => bundle,
-        Err(error) => refuse(com1, format_args!("{error}")),
+        Err(error) => refuse(lines, format_args!("{error}")),
     };
     let manifest = bundle.manifest();
+    let apic_ids = acpi::processors(|at, into| memory.read_firmware(at, into), handover.rsdp);
+    let start = processors::Start {
+        memory: &mut memory,
+        apic: &mut apic,
+        apic_ids: apic_ids.unwrap_or_else(|error| {
+            say(lines, format_args!("one processor only: {error}"));
+            Vec::new()
+        }),
+        wanted: svm_on.capabilities(),
+        tsc: clocks.tsc,
+        command_line: handover.command_line,
+    };
+    let processors = processors::start(start, |text| say(lines, text));
+    let svm = Svm::new(svm_on, host_vmcb, Translator::find(clocks.tsc));
     let wall_ns =
         (time::wall_clock_seconds() * 1_000_000_000).wrapping_sub(clocks.tsc.ns(time::now().since(Tsc(0))));
-    com1.interrupt_on_receive();
     // SAFETY: the page lies below the 4 GiB that are mapped, every PC has an I/O APIC there, and only this code drives it.
     unsafe { ioapic::route_com1() };
-    let platform = Platform::new(apic, clocks, com1, com2);
-    let mut core = Core::new(platform, clocks.tsc, wall_ns);
-    core.say(format_args!(
-        "version={} tsc_khz={} apic_khz={} free_mib={} guests={}",
-        env!("CARGO_PKG_VERSION"),
-        clocks.tsc.khz(),
-        clocks.apic.khz(),
-        memory.free_bytes() >> 20,
-        manifest.guests.len()
-    ));
+    let cpus = u8::try_from(processors.apic_ids.len()).unwrap_or(u8::MAX);
+    say(
+        lines,
+        format_args!(
+            "version={} cpus={cpus} tsc_khz={} apic_khz={} free_mib={} guests={}",
+            env!("CARGO_PKG_VERSION"),
+            clocks.tsc.khz(),
+            clocks.apic.khz(),
+            memory.free_bytes() >> 20,
+            manifest.guests.len()
+        ),
+    );
+    let mut system = System::new(cpus, clocks.tsc, wall_ns);
     let input = handover.command_line.split_whitespace().find_map(|word| word.strip_prefix("input="));
     if let Some(n) = manifest.guests.iter().position(|guest| Some(guest.name.as_str()) == input) {
-        core.input_guest = GuestId(u16::try_from(n).unwrap_or(0));
+        system.input_guest = GuestId(u16::try_from(n).unwrap_or(0));
     }
-    core.record(Record::Boot {
-        version: env!("CARGO_PKG_VERSION").into(),
-        tsc_khz: clocks.tsc.khz(),
-        guests: manifest.guests.iter().map(|guest| guest.name.clone()).collect(),
-    });
-    let vcpus = match guests::make(&mut memory, &mut core, manifest) {
+    let vcpus = match guests::make(&mut memory, &mut system, manifest, processors.one_clock) {
         Ok(vcpus) => vcpus,
-        Err(error) => {
-            core.say(format_args!("refused: {error}"));
-            power_off(Verdict::Refused)
-        }
+        Err(error) => refuse(lines, format_args!("{error}")),
     };
     let images = manifest.guests.iter().map(|guest| Image {
         kernel: bundle.payload(guest.kernel),
         initrd: guest.initrd.map(|initrd| bundle.payload(initrd)),
     });
-    let mut cpu = Cpu::new(svm, core, vcpus, images.collect());
+    system.images = images.collect();
+    system.telemetry.lock().keep(Record::Boot {
+        version: env!("CARGO_PKG_VERSION").into(),
+        tsc_khz: clocks.tsc.khz(),
+        guests: manifest.guests.iter().map(|guest| guest.name.clone()).collect(),
+    });
+    let shared = Shared {
+        system: Box::leak(Box::new(system)),
+        berths: Box::leak(Box::new(Berths::new(vcpus))),
+        lines,
+        apic_ids: processors.apic_ids.leak(),
+        clocks,
+        selftest: Selftest::asked(handover.command_line),
+    };
+    let mut cpu = shared.join(CpuId(0), apic, svm);
     if let Err((id, error)) = cpu.boot_guests() {
         let name = manifest.guests.get(usize::from(id.0)).map_or("?", |guest| guest.name.as_str());
-        cpu.core.say(format_args!("refused: guest {name}: kernel: {error:?}"));
-        power_off(Verdict::Refused)
+        refuse(lines, format_args!("guest {name}: kernel: {error:?}"));
     }
-    power_off(if cpu.run_forever() { Verdict::Well } else { Verdict::GuestEndedBadly })
+    processors::release(shared).fail_if_asked(CpuId(0));
+    let verdict = if cpu.run_forever() { Verdict::Well } else { Verdict::GuestEndedBadly };
+    end(lines, verdict)
 }

@@ -21,6 +21,7 @@ global_asm!(
     "boot_pml4: .skip 4096",
     "boot_pdpt: .skip 4096",
     "boot_pd: .skip 4 * 4096",
+    "boot_guard: .skip 4096",
     "boot_stack: .skip 64 * 1024",
     "boot_stack_top:",
     ".popsection",
@@ -51,6 +52,10 @@ global_asm!(
     "inc ecx",
     "cmp ecx, 2048",
     "jb 3b",
+    "mov esi, offset boot_first",
+    // From here on every processor, with the 64-bit place to go on in ESI and an argument in EDI.
+    ".globl boot_long_mode",
+    "boot_long_mode:",
     "mov eax, offset boot_pml4",
     "mov cr3, eax",
     "mov eax, cr4",
@@ -61,7 +66,7 @@ global_asm!(
     "or eax, 0x900",
     "wrmsr",
     "mov eax, cr0",
-    "and eax, 0xfffffffb", // no EM
+    "and eax, 0x9ffffffb", // no EM; no CD and NW, which INIT sets
     "or eax, 0x80010002",  // PG, WP, MP
     "mov cr0, eax",
     "lgdt [boot_gdt_pointer]",
@@ -73,12 +78,17 @@ global_asm!(
     "mov es, eax",
     "mov ss, eax",
     "mov edi, edi",
+    "mov esi, esi",
     "xor ebp, ebp",
+    "jmp rsi",
+    "boot_first:",
     "call {main}",
     "ud2",
     ".balign 8",
-    "boot_gdt: .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff",
-    "boot_gdt_pointer: .short 23",
+    // null, 64-bit code, data, 32-bit code
+    ".globl boot_gdt",
+    "boot_gdt: .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cf9b000000ffff",
+    "boot_gdt_pointer: .short 31",
     ".long boot_gdt",
     ".size pvh_entry, . - pvh_entry",
     ".popsection",
@@ -88,6 +98,12 @@ global_asm!(
 unsafe extern "C" {
     static image_start: u8;
     static image_end: u8;
+    static boot_guard: u8;
+}
+
+/// The page below the first processor's stack: nothing lies there.
+pub fn stack_guard() -> HostPhys {
+    HostPhys::new_truncate(&raw const boot_guard as u64)
 }
 
 const MAGIC: u32 = 0x336e_c578;
@@ -187,5 +203,5 @@ extern "sysv64" fn pvh_main(start_info: u64) -> ! {
     frames.reserve(HostPhys::ZERO, 1 << 20);
     let (start, end) = (&raw const image_start as u64, &raw const image_end as u64);
     frames.reserve(HostPhys::new_truncate(start), end - start);
-    super::main(Handover { frames, bundle, command_line })
+    super::main(Handover { frames, bundle, command_line, rsdp: info.rsdp })
 }

@@ -20,7 +20,7 @@ fn peer<H, R: GuestRam>(
     channel: u8,
 ) -> Option<(&'static Guest<R>, u8, &'static ChannelEnd)> {
     let (id, theirs) = guest.channels.get(usize::from(channel))?.peer;
-    let other: &'static Guest<R> = core.guests.get(usize::from(id.0))?;
+    let other: &'static Guest<R> = core.system.guest(id)?;
     Some((other, theirs, other.channels.get(usize::from(theirs))?))
 }
 

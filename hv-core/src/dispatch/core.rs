@@ -1,38 +1,40 @@
 //! One processor's share of the work: who may run, when to look again, and what to tell whom.
 
 use crate::base::hardware::{GuestRam, Hardware};
-use crate::base::id::GuestId;
+use crate::base::id::CpuId;
 use crate::base::time::{Frequency, Ticks, Tsc};
 use crate::dispatch::guest::Guest;
+use crate::dispatch::system::System;
+use crate::policy::board::{CpuLine, Queued};
 use crate::policy::demand;
-use crate::policy::publish::{Life, VcpuShared, attention};
+use crate::policy::mail::{LOOK, Mailbox};
+use crate::policy::publish::VcpuShared;
 use crate::policy::sched::{Params, RunQueue, Wake};
 use crate::policy::timers::Timers;
-use crate::policy::trace::{CpuCounters, Record};
-use alloc::vec::Vec;
-use core::sync::atomic::Ordering::SeqCst;
+use crate::policy::trace::CpuTally;
+use crate::policy::whereabouts::{Life, attention};
+use alloc::string::String;
+use pv_abi::protocol::yield_wanted::Interrupt;
 
 /// Publishing statistics costs as much as a third of a switch, so a vCPU that switches all the time does it less often.
 const STATISTICS_PERIOD_NS: u64 = 1_000_000;
-/// Records kept until they are written.
-const MAX_RECORDS: usize = 8192;
-/// Guests' counters kept in marks until they are written: a mark holds a set for each guest, and guests make marks at will.
-const MAX_MARKED: usize = 1 << 16;
-/// Of a guest's share of the records, what its marks leave to its endings.
-const ENDINGS: usize = 16;
+/// Longest line of the hypervisor's own, in bytes.
+const MAX_LINE_BYTES: usize = 1024;
 
 /// Everything of a processor but its vCPUs' private state.
 pub struct Core<H, R: GuestRam + 'static> {
+    /// Which processor.
+    pub cpu: CpuId,
+    /// What all processors have in common.
+    pub system: &'static System<R>,
+    /// What the others see of this one.
+    pub line: &'static CpuLine,
     /// Clock, timer, lines.
     pub hardware: H,
     /// Who may run.
     pub queue: RunQueue,
     /// When vCPUs want to be looked at.
     pub timers: Timers,
-    /// The vCPUs of this processor, by slot.
-    pub shared: Vec<&'static VcpuShared>,
-    /// All guests, by id.
-    pub guests: Vec<&'static Guest<R>>,
     /// What the scheduler's constants are.
     pub params: Params,
     /// The time-stamp counter's frequency.
@@ -41,45 +43,40 @@ pub struct Core<H, R: GuestRam + 'static> {
     pub statistics_period: Ticks,
     /// Nanoseconds a tick, 32 bits behind the point.
     pub ns_per_tick: u64,
-    /// Unix time in ns when the time-stamp counter was zero.
-    pub wall_ns: u64,
-    /// What the processor did.
-    pub counters: CpuCounters,
-    /// Telemetry that is not written yet.
-    records: Vec<Record>,
-    lost_records: u64,
-    /// Records of each guest, by id: one that makes marks without end crowds out its own only.
-    kept: Vec<usize>,
+    /// vCPUs here that may run elsewhere.
+    movable: u32,
+    /// How many the others were told wait here; `u32::MAX` when they are to be told anew.
+    told: u32,
     /// When the timer is set to interrupt; [`Tsc::NEVER`] = not.
     armed: Tsc,
-    /// The last cookie given out.
-    last_cookie: u16,
-    /// The guest whose name stands before input that people type.
-    pub input_guest: GuestId,
 }
 
 impl<H: Hardware, R: GuestRam> Core<H, R> {
-    /// A processor with nothing to do.
-    pub fn new(hardware: H, tsc: Frequency, wall_ns: u64) -> Self {
+    /// A processor with nothing to do, and with room for every vCPU of the machine.
+    pub fn new(cpu: CpuId, system: &'static System<R>, hardware: H) -> Self {
+        let tsc = system.tsc;
         let params = Params::new(tsc);
+        let mut queue = RunQueue::new(params);
+        let vcpus: alloc::vec::Vec<_> = system.guests.iter().map(|guest| guest.vcpu_count()).collect();
+        queue.prepare(&vcpus);
+        let mut timers = Timers::default();
+        for _ in &system.vcpus {
+            timers.add_slot();
+        }
         Self {
+            cpu,
+            system,
+            line: system.board.line(cpu),
             hardware,
-            queue: RunQueue::new(params),
-            timers: Timers::default(),
-            shared: Vec::new(),
-            guests: Vec::new(),
+            queue,
+            timers,
             params,
             tsc,
             statistics_period: tsc.ticks(STATISTICS_PERIOD_NS),
             ns_per_tick: crate::policy::publish::tsc_to_ns_mul(tsc),
-            wall_ns,
-            counters: CpuCounters::default(),
-            records: Vec::with_capacity(MAX_RECORDS),
-            lost_records: 0,
-            kept: Vec::new(),
+            movable: 0,
+            told: 0,
             armed: Tsc::NEVER,
-            last_cookie: 0,
-            input_guest: GuestId(0),
         }
     }
 
@@ -90,18 +87,64 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         ((ticks as u128 * self.ns_per_tick as u128) >> 32) as u64
     }
 
-    /// The vCPU that runs.
-    pub fn running(&self) -> Option<&'static VcpuShared> {
-        self.queue.current().and_then(|slot| self.shared.get(usize::from(slot.0))).copied()
+    /// What this processor counts.
+    #[inline]
+    pub const fn tally(&self) -> &'static CpuTally {
+        &self.line.tally
     }
 
-    /// Makes a sleeping vCPU runnable. Does nothing for one that is not asleep.
+    /// What others left for this processor.
+    #[inline]
+    pub const fn mail(&self) -> &'static Mailbox {
+        &self.line.mail
+    }
+
+    /// The vCPU that runs.
+    pub fn running(&self) -> Option<&'static VcpuShared> {
+        self.queue.current().and_then(|slot| self.system.vcpus.get(usize::from(slot.0))).copied()
+    }
+
+    /// Has a vCPU look at what was left for it: wakes it if it sleeps, here or by its processor.
+    #[inline]
     pub fn wake(&mut self, vcpu: &'static VcpuShared, now: Tsc) {
-        if vcpu.life() != Life::Blocked {
-            return;
+        if vcpu.holder() == self.cpu {
+            self.wake_here(vcpu, now);
+        } else if vcpu.must_be_told() {
+            self.post(vcpu);
         }
-        vcpu.set_life(Life::Runnable);
-        self.enqueue(vcpu, now);
+    }
+
+    /// Makes a sleeping vCPU of this processor runnable. Does nothing for one that is not asleep.
+    #[inline]
+    pub fn wake_here(&mut self, vcpu: &'static VcpuShared, now: Tsc) {
+        if vcpu.life() == Life::Blocked {
+            vcpu.set_life(Life::Runnable);
+            self.enqueue(vcpu, now);
+        }
+    }
+
+    /// Has the processor that holds a vCPU look at it.
+    #[cold]
+    pub fn post(&mut self, vcpu: &VcpuShared) {
+        let holder = vcpu.holder();
+        if self.system.board.line(holder).mail.post(vcpu.slot) == Interrupt::Needed {
+            self.kick(holder);
+        }
+    }
+
+    /// Leaves errands for another processor.
+    #[cold]
+    pub fn ask(&mut self, cpu: CpuId, errands: u64) {
+        if self.system.board.line(cpu).mail.ask(errands) == Interrupt::Needed {
+            self.kick(cpu);
+        }
+    }
+
+    fn kick(&mut self, cpu: CpuId) {
+        if cpu != self.cpu {
+            self.tally().kicks.add(1);
+            self.hardware.kick(cpu);
+        }
     }
 
     /// Puts a vCPU that became runnable into the queue, and tells the runner that somebody waits.
@@ -114,9 +157,53 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
                 }
                 // The runner may go on without an exit of its own for as long as it likes.
                 self.rearm();
+                self.offer();
             }
             Wake::AlreadyRunnable | Wake::Idle => {}
         }
+    }
+
+    /// Somebody waits here: where another processor idles, this one looks around before it enters guest mode again. Either
+    /// it sees that one idle, or that one sees what is spare.
+    fn offer(&mut self) {
+        self.tell_queued();
+        if self.system.board.idle().0 != 0 {
+            let _ = self.mail().ask(LOOK);
+        }
+    }
+
+    /// vCPUs that wait here and could run elsewhere: at most so many. Where nobody runs yet, one of them will.
+    #[inline]
+    pub fn spare(&self) -> u32 {
+        self.queue.waiting().saturating_sub(u32::from(self.queue.current().is_none())).min(self.movable)
+    }
+
+    /// Tells the others how many wait here, unless they know.
+    #[inline]
+    pub fn show_queued(&mut self) {
+        if self.queue.waiting() != self.told {
+            self.tell_queued();
+        }
+    }
+
+    #[cold]
+    #[expect(clippy::cast_possible_truncation, reason = "a machine has 1,024 vCPUs at most")]
+    fn tell_queued(&mut self) {
+        let waiting = self.queue.waiting();
+        self.told = waiting;
+        let spare = waiting.min(self.movable);
+        self.line.publish_queued(Queued { waiting: waiting as u16, spare: spare as u16 });
+    }
+
+    /// vCPUs here that may run elsewhere.
+    pub const fn movable(&self) -> u32 {
+        self.movable
+    }
+
+    /// One of them came or went.
+    pub fn set_movable(&mut self, movable: u32) {
+        self.movable = movable;
+        self.told = u32::MAX;
     }
 
     /// Sets the timer for whatever comes first. A timer that is set too early stays: it costs one look, and moving it
@@ -126,7 +213,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         let wanted = self.queue.slice_end().min(self.timers.first());
         if wanted < self.armed {
             self.armed = wanted;
-            self.counters.timer_arms += 1;
+            self.tally().timer_arms.add(1);
             self.hardware.arm_timer(wanted);
         }
     }
@@ -135,63 +222,25 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
     pub fn take_interrupts(&mut self) {
         self.hardware.take_interrupts();
         self.armed = Tsc::NEVER;
-        self.counters.timer_interrupts += 1;
+        self.tally().interrupts.add(1);
     }
 
-    /// Sleeps until an interrupt; returns when that was.
-    pub fn wait(&mut self) -> Tsc {
-        let from = self.hardware.now();
-        self.hardware.wait();
+    /// Sleeps until an interrupt; returns when that was, or `None` while it sleeps on.
+    pub fn wait(&mut self, since: Tsc) -> Option<Tsc> {
+        if !self.hardware.wait() {
+            return None;
+        }
         self.armed = Tsc::NEVER;
-        self.counters.timer_interrupts += 1;
+        self.tally().interrupts.add(1);
         let now = self.hardware.now();
-        self.counters.idle_ticks += now.since(from).0;
-        now
-    }
-
-    /// A cookie that no vCPU has had for a long time; never 0, so that a zeroed row matches none.
-    pub fn new_cookie(&mut self) -> u16 {
-        self.last_cookie = self.last_cookie.checked_add(1).unwrap_or(1);
-        self.last_cookie
-    }
-
-    /// Whether there is room for one more mark of a guest's; when not, it is counted as lost.
-    pub fn has_room_for_mark(&mut self, of: GuestId) -> bool {
-        let guests = self.guests.len().max(1);
-        let most = (MAX_RECORDS / guests).saturating_sub(ENDINGS).min(MAX_MARKED / (guests * guests));
-        self.has_room(of, most)
-    }
-
-    /// Whether there is room for one more ending of a guest's; when not, it is counted as lost.
-    pub fn has_room_for_ending(&mut self, of: GuestId) -> bool {
-        self.has_room(of, MAX_RECORDS / self.guests.len().max(1))
-    }
-
-    fn has_room(&mut self, of: GuestId, most: usize) -> bool {
-        let of = usize::from(of.0);
-        if self.kept.len() <= of {
-            self.kept.resize(of + 1, 0);
-        }
-        let room = self.kept.get_mut(of).filter(|kept| **kept < most).map(|kept| *kept += 1).is_some();
-        self.lost_records += u64::from(!room);
-        room
-    }
-
-    /// Keeps a record until [`Self::write_records`].
-    pub fn record(&mut self, record: Record) {
-        if self.records.len() < MAX_RECORDS {
-            self.records.push(record);
-        } else {
-            self.lost_records += 1;
-        }
+        self.tally().idle_ticks.add(now.since(since).0);
+        Some(now)
     }
 
     /// Writes the records that were kept.
     pub fn write_records(&mut self) {
-        if self.lost_records > 0 {
-            self.records.push(Record::Lost { records: core::mem::take(&mut self.lost_records) });
-        }
-        for record in self.records.drain(..) {
+        let records = self.system.telemetry.lock().take();
+        for record in records {
             if let Ok(bytes) = postcard::to_allocvec_cobs(&record) {
                 self.hardware.telemetry_write(&bytes);
             }
@@ -222,16 +271,19 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
     }
 
     fn write_line(&mut self, guest: &Guest<R>, line: &[u8]) {
-        self.hardware.console_write(b"[");
-        self.hardware.console_write(guest.config.name.as_bytes());
-        self.hardware.console_write(b"] ");
-        self.hardware.console_write(line);
-        self.hardware.console_write(b"\n");
+        let mut whole = heapless::Vec::<u8, MAX_LINE_BYTES>::new();
+        for part in [b"[".as_slice(), guest.config.name.as_bytes(), b"] ", line, b"\n"] {
+            let _ = whole.extend_from_slice(part); // a name and a line are shorter together
+        }
+        self.hardware.console_write(&whole);
     }
 
-    /// Hands what people typed to the guest that has the input.
+    /// Hands what people typed to the guest that has the input. The line is the first processor's.
     pub fn poll_input(&mut self) {
-        let Some(guest) = self.guests.get(usize::from(self.input_guest.0)).copied() else { return };
+        if self.cpu != CpuId(0) {
+            return;
+        }
+        let Some(guest) = self.system.guest(self.system.input_guest) else { return };
         let Some(first) = guest.vcpu(0) else { return };
         // What a full guest's UART has no room for stays in the line.
         while guest.is_cooperative() || guest.devices.lock().has_room() {
@@ -241,7 +293,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
                 first.post_event(pv_abi::event::CONSOLE);
             } else {
                 guest.devices.lock().receive(byte);
-                first.attention.fetch_or(attention::DEVICE, SeqCst);
+                first.attend(attention::DEVICE);
             }
             let now = self.hardware.now();
             self.wake(first, now);
@@ -250,15 +302,8 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
 
     /// Writes a line of the hypervisor's own.
     pub fn say(&mut self, text: core::fmt::Arguments<'_>) {
-        let _ = core::fmt::Write::write_fmt(&mut Lines(&mut self.hardware), format_args!("comity: {text}\n"));
-    }
-}
-
-struct Lines<'a, H>(&'a mut H);
-
-impl<H: Hardware> core::fmt::Write for Lines<'_, H> {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        self.0.console_write(text.as_bytes());
-        Ok(())
+        let mut line = String::new();
+        let _ = core::fmt::Write::write_fmt(&mut line, format_args!("comity: {text}\n"));
+        self.hardware.console_write(line.as_bytes());
     }
 }

@@ -6,7 +6,7 @@ use crate::dispatch::core::Core;
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::{VirtualCpu, Window};
 use crate::policy::demand;
-use crate::policy::publish::attention;
+use crate::policy::whereabouts::attention;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use pv_abi::event;
 use pv_abi::protocol::arm::Wake;
@@ -22,6 +22,8 @@ pub enum Readiness {
     Go,
     /// It is halted, and nothing that would end that has come.
     Sleep,
+    /// It was told to stop.
+    Stop,
 }
 
 /// Settles everything that is pending. When nothing is, this is two loads.
@@ -33,7 +35,7 @@ pub fn settle<S: VirtualCpu, H: Hardware, R: GuestRam>(
     if demand::next_wake(vcpu.shared) != vcpu.seen_wake {
         look_at_wake(vcpu, core);
     }
-    if vcpu.shared.attention.load(Relaxed) != 0 { attend(vcpu, core) } else { Readiness::Go }
+    if vcpu.shared.attention() != 0 { attend(vcpu, core) } else { Readiness::Go }
 }
 
 /// Queues the vCPU's next_wake, or fires it when it is past. Each value fires once.
@@ -64,13 +66,16 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
     vcpu: &mut Vcpu<S, R>,
     core: &mut Core<H, R>,
 ) -> Readiness {
+    if vcpu.shared.attention() & attention::STOP != 0 {
+        return Readiness::Stop;
+    }
     // Timers first: what they post is taken with the rest, and does not disturb the next BLOCK.
-    if vcpu.shared.attention.load(Relaxed) & attention::TIMER != 0 {
+    if vcpu.shared.attention() & attention::TIMER != 0 {
         if vcpu.guest.is_cooperative() { look_at_wake(vcpu, core) } else { expire_timers(vcpu, core) }
     }
-    let bits = vcpu.shared.attention.swap(0, SeqCst);
+    let bits = vcpu.shared.take_attention();
     if bits & attention::NMI != 0 && !vcpu.state.inject_nmi() {
-        vcpu.shared.attention.fetch_or(attention::NMI, SeqCst);
+        vcpu.shared.attend(attention::NMI);
     }
     let woken_by_nmi = bits & attention::NMI != 0;
     let waiting =
@@ -184,5 +189,5 @@ fn cooperative_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> b
 #[inline]
 fn inject<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, vector: u8) {
     vcpu.state.inject_interrupt(vector);
-    vcpu.counters.injections += 1;
+    vcpu.shared.tally.injections.add(1);
 }

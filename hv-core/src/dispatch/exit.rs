@@ -14,9 +14,8 @@ use crate::dispatch::vt::{
     Access, Direction, Exception, Exit, Instruction, PortAccess, Reg, VirtualCpu, Window,
 };
 use crate::dispatch::{hypercall, msr, walk};
-use crate::policy::publish::attention;
 use crate::policy::trace::{Ending, ExitClass};
-use core::sync::atomic::Ordering::SeqCst;
+use crate::policy::whereabouts::attention;
 
 /// Benchmark aid (`mark_port` in a scenario): a full guest writes a mark's value here …
 const MARK_VALUE: u16 = 0xcf4;
@@ -77,7 +76,7 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
         }
         Exit::Window => {
             vcpu.state.watch_window(Window::Closed);
-            vcpu.shared.attention.fetch_or(attention::EVENT, SeqCst);
+            vcpu.shared.attend(attention::EVENT);
             Next::Resume
         }
         Exit::MemoryFault { at, access } => {
@@ -129,7 +128,7 @@ fn halt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
     // What came while IF was clear, and waits for its window, ends this HLT: here is the window.
     if vcpu.state.interrupts_on() && vcpu.state.watches_window() {
         vcpu.state.watch_window(Window::Closed);
-        vcpu.shared.attention.fetch_or(attention::EVENT, SeqCst);
+        vcpu.shared.attend(attention::EVENT);
     }
     Next::Block
 }
@@ -201,13 +200,19 @@ fn look_at_devices<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H
         (devices.interrupt_pending(), devices.next_timer())
     };
     let Some(bootstrap) = guest.vcpu(0) else { return };
+    if bootstrap.holder() != core.cpu {
+        // Its processor looks at the devices itself.
+        bootstrap.attend(attention::TIMER | attention::DEVICE);
+        core.wake(bootstrap, now);
+        return;
+    }
     if next_timer < core.timers.get(bootstrap.slot) {
         core.timers.set(bootstrap.slot, next_timer);
         core.rearm();
     }
     if pending {
-        bootstrap.attention.fetch_or(attention::DEVICE, SeqCst);
-        core.wake(bootstrap, now);
+        bootstrap.attend(attention::DEVICE);
+        core.wake_here(bootstrap, now);
     }
 }
 

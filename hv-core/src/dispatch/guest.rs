@@ -3,7 +3,9 @@
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
 use crate::base::hardware::{GuestRam, SharedWords};
 use crate::base::id::{GuestId, VcpuIndex};
+use crate::base::lock::Lock;
 use crate::base::time::{Frequency, Tsc};
+use crate::dispatch::course::Course;
 use crate::dispatch::device::bus::{self, PortBus};
 use crate::dispatch::device::channel::Placement;
 use crate::policy::config::{GuestConfig, Mode};
@@ -11,11 +13,10 @@ use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use pv_abi::cpuid::Features;
 use ring_buffers::Memory;
 use ring_buffers::bytes::Consumer;
-use spin::Mutex;
 
 /// Where the window for shared pages begins: below the APIC's and the firmware's addresses, above any RAM of this version.
 pub const WINDOW_BASE: u64 = 0xc000_0000;
@@ -80,13 +81,17 @@ pub struct Guest<R> {
     /// Its channels.
     pub channels: Vec<ChannelEnd>,
     /// Emulated devices.
-    pub devices: Mutex<PortBus>,
+    pub devices: Lock<PortBus>,
     /// The part of a console line that has not ended.
-    pub line: Mutex<heapless::Vec<u8, 256>>,
+    pub line: Lock<heapless::Vec<u8, 256>>,
     /// The hypervisor's end of the console ring, once it was used.
-    pub console: Mutex<Option<Consumer<Words>>>,
+    pub console: Lock<Option<Consumer<Words>>>,
     /// Bytes that people typed and that no UART took yet, for a cooperative guest.
-    pub input: Mutex<heapless::Deque<u8, 256>>,
+    pub input: Lock<heapless::Deque<u8, 256>>,
+    /// Where it is between its start and its end.
+    pub course: Lock<Course>,
+    /// Whether its channels are connected; changes under [`System::ties`](super::system::System::ties) only.
+    pub connected: AtomicBool,
     /// How often it was started before.
     pub generation: AtomicU64,
     /// Whether the time-stamp counter may be trusted for deadlines.

@@ -1,22 +1,23 @@
 //! Making a guest: what is the same on every machine. Memory and the vendor's vCPU state come from the caller.
 
-use crate::base::hardware::{GuestRam, Hardware};
-use crate::base::id::{GuestId, VcpuId, VcpuIndex};
+use crate::base::hardware::GuestRam;
+use crate::base::id::{GuestId, MAX_GUESTS, MAX_VCPUS, VcpuId, VcpuIndex};
+use crate::base::lock::{Lock, Rank};
 use crate::base::time::Tsc;
-use crate::dispatch::core::Core;
+use crate::dispatch::course::Course;
 use crate::dispatch::cpuid;
 use crate::dispatch::device::bus::{self, PortBus};
 use crate::dispatch::device::lapic::{self, Lapic, Role};
 use crate::dispatch::guest::{ChannelEnd, Guest};
+use crate::dispatch::system::System;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::VirtualCpu;
 use crate::policy::config::{ChannelConfig, GuestConfig, Visibility};
 use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
-use crate::policy::sched::Full;
+use crate::policy::sched::Slot;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64};
-use spin::Mutex;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// Width of guest-physical addresses, as the emulated APIC's base register checks it.
 const PHYSICAL_BITS: u8 = 40;
@@ -35,30 +36,32 @@ pub struct Parts<R> {
     pub usable_tsc: bool,
 }
 
-/// Makes the next guest of a processor, with its place in the queue. Its vCPUs are to be made by [`vcpu`], in the order of
-/// [`Guest::vcpus`]; nothing runs yet.
+/// The machine holds no more guests or vCPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+/// Makes the next guest. Its vCPUs are to be made by [`vcpu`], in the order of [`Guest::vcpus`]; nothing runs yet.
 ///
 /// # Errors
 ///
-/// [`Full`] when the run queue or the tables hold no more.
-pub fn guest<H: Hardware, R: GuestRam>(
-    core: &mut Core<H, R>,
-    parts: Parts<R>,
-) -> Result<&'static Guest<R>, Full> {
+/// [`Full`] beyond [`MAX_GUESTS`] guests or [`MAX_VCPUS`] vCPUs.
+pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'static Guest<R>, Full> {
     let Parts { config, ram, tables, channels, usable_tsc } = parts;
-    let id = GuestId(u16::try_from(core.guests.len()).map_err(|_| Full)?);
-    let entity = core.queue.add_entity(config.weight)?;
+    let id = u16::try_from(system.guests.len()).ok().filter(|_| system.guests.len() < MAX_GUESTS);
+    let id = GuestId(id.ok_or(Full)?);
     let shows_waiters = config.visibility != Visibility::None;
     let mut vcpus = Vec::with_capacity(usize::from(config.vcpus));
     for index in (0..config.vcpus).map(VcpuIndex) {
-        let slot = core.queue.add_vcpu(entity)?;
-        core.timers.add_slot();
+        let slot = system.vcpus.len() + usize::from(index.0);
+        let slot = Slot(u16::try_from(slot).ok().filter(|_| slot < MAX_VCPUS).ok_or(Full)?);
         let shared =
-            VcpuShared::new(VcpuId { guest: id, index }, slot, &tables, shows_waiters).ok_or(Full)?;
+            VcpuShared::new(VcpuId { guest: id, index }, slot, &tables, shows_waiters, config.allowed(index))
+                .ok_or(Full)?;
         vcpus.push(&*Box::leak(Box::new(shared)));
     }
     // Replaced when the guest boots, by devices that know the time.
-    let setup = bus::Setup { tsc: core.tsc, now: Tsc(0), unix_s: 0, memory_mib: 0, channels: Vec::new() };
+    let setup = bus::Setup { tsc: system.tsc, now: Tsc(0), unix_s: 0, memory_mib: 0, channels: Vec::new() };
+    let restarts = config.restarts;
     let guest: &'static Guest<R> = Box::leak(Box::new(Guest {
         id,
         config,
@@ -66,15 +69,16 @@ pub fn guest<H: Hardware, R: GuestRam>(
         tables,
         vcpus: vcpus.into_boxed_slice(),
         channels,
-        devices: Mutex::new(PortBus::new(&setup)),
-        line: Mutex::new(heapless::Vec::new()),
-        console: Mutex::new(None),
-        input: Mutex::new(heapless::Deque::new()),
+        devices: Lock::new(Rank::Leaf, PortBus::new(&setup)),
+        line: Lock::new(Rank::Line, heapless::Vec::new()),
+        console: Lock::new(Rank::Console, None),
+        input: Lock::new(Rank::Leaf, heapless::Deque::new()),
+        course: Lock::new(Rank::Leaf, Course::new(restarts)),
+        connected: AtomicBool::new(false),
         generation: AtomicU64::new(0),
         usable_tsc,
     }));
-    core.shared.extend(guest.vcpus.iter());
-    core.guests.push(guest);
+    system.add(guest);
     Ok(guest)
 }
 

@@ -9,8 +9,7 @@ use crate::dispatch::exit::low;
 use crate::dispatch::next::{Next, StartRequest, VcpuSet};
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Exception, Instruction, Reg, VirtualCpu};
-use crate::policy::publish::{Life, attention};
-use core::sync::atomic::Ordering::SeqCst;
+use crate::policy::whereabouts::{Life, attention};
 
 const TSC: u32 = 0x10;
 const APIC_BASE: u32 = 0x1b;
@@ -115,16 +114,16 @@ fn apic<S: VirtualCpu, H: Hardware, R: GuestRam>(
     match vcpu.lapic.write_msr(index, value, now)? {
         ApicEffect::None => {
             vcpu.state.set_cr8(vcpu.lapic.task_priority() >> 4);
-            vcpu.shared.attention.fetch_or(attention::INTERRUPT, SeqCst);
+            vcpu.shared.attend(attention::INTERRUPT);
         }
         ApicEffect::Eoi(_) => {
             if vcpu.lapic.highest_pending().is_some() {
-                vcpu.shared.attention.fetch_or(attention::INTERRUPT, SeqCst);
+                vcpu.shared.attend(attention::INTERRUPT);
             }
         }
         ApicEffect::TimerChanged => entry::queue_timer(vcpu, core),
         ApicEffect::SelfIpi(_) => {
-            vcpu.shared.attention.fetch_or(attention::INTERRUPT, SeqCst);
+            vcpu.shared.attend(attention::INTERRUPT);
         }
         ApicEffect::Ipi(ipi) => return Ok(send(vcpu, core, ipi)),
     }
@@ -146,7 +145,7 @@ fn send<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R
                 receivers = 0;
             }
             Delivery::Nmi => {
-                target.attention.fetch_or(attention::NMI, SeqCst);
+                target.attend(attention::NMI);
             }
             Delivery::Init => {
                 if target.index() != vcpu.shared.index() {

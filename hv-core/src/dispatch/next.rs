@@ -7,7 +7,7 @@ use crate::policy::trace::Ending;
 
 /// What happens next to the vCPU that exited.
 #[must_use]
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Next {
     /// It goes on.
     Resume,
@@ -26,6 +26,8 @@ pub enum Next {
     Start(VcpuSet),
     /// vCPUs of its guest stop, maybe itself.
     Stop(VcpuSet),
+    /// It was told to stop.
+    Park,
     /// Its counters, and everybody's, are noted.
     Mark {
         /// The guest's name for the mark.

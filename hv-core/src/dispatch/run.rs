@@ -1,117 +1,167 @@
 //! The life of a processor: pick a vCPU, run it until it must leave the CPU, do what that asks for; sleep when there is
 //! nobody.
 
+mod balance;
 mod end;
 mod leave;
+mod migrate;
+mod stop;
 
 use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::id::CpuId;
 use crate::base::time::Tsc;
+use crate::dispatch::berth::Berths;
 use crate::dispatch::core::Core;
 use crate::dispatch::entry::{self, Readiness};
 use crate::dispatch::exit;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::Processor;
-use crate::policy::guest::Image;
-use crate::policy::publish::attention;
+use crate::policy::board::NameTag;
+use crate::policy::mail::LOOK;
 use crate::policy::sched::Slot;
 use crate::policy::trace::ExitClass;
+use crate::policy::whereabouts::attention;
 use alloc::boxed::Box;
-use alloc::vec::Vec;
-use core::sync::atomic::Ordering::SeqCst;
 use pv_abi::protocol::dispatch::is_on_cpu;
 use pv_abi::protocol::flush::Flush;
+use pv_abi::protocol::yield_wanted::Enter;
 
-/// No vCPU's slot: run queues give out fewer.
+/// No vCPU's slot: a machine has fewer.
 const NOBODY: Slot = Slot(u16::MAX);
 
-/// A processor with its vCPUs.
+/// A place for a vCPU in a processor's table.
+type Place<S, R> = Option<Box<Vcpu<S, R>>>;
+
+/// A processor with the vCPUs that it holds.
 pub struct Cpu<P: Processor, H, R: GuestRam + 'static> {
     processor: P,
-    /// Queues, timers, counters, lines.
+    /// Queues, timers, lines.
     pub core: Core<H, R>,
-    /// By slot.
-    vcpus: Vec<Box<Vcpu<P::Vcpu, R>>>,
-    /// How each guest is made again, by id.
-    images: Vec<Image>,
-    /// Restarts that each guest has left, by id.
-    restarts: Vec<u32>,
+    /// Where vCPUs lie that no processor holds.
+    berths: &'static Berths<P::Vcpu, R>,
+    /// By slot; those that this processor holds. Nobody else can reach them.
+    vcpus: Box<[Place<P::Vcpu, R>]>,
     /// Whose FPU state is in the processor; [`NOBODY`] when it is no vCPU's.
     loaded: Slot,
-    /// Guests that have not ended.
-    alive: usize,
-    /// No guest ended badly so far.
-    well: bool,
     /// When the time in the hypervisor began that is not booked yet, and under what.
     left: (Tsc, ExitClass),
+    /// Since when it sleeps.
+    asleep: Option<Tsc>,
+    /// Before this, another processor is not asked for work once more.
+    ask_after: Tsc,
+    /// When weights and places are worked out anew.
+    epoch_end: Tsc,
+    /// Every guest has ended.
+    over: bool,
 }
 
 impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
-    /// A processor that will run `vcpus`, by slot. `images` are the guests' kernels, by id.
-    pub fn new(
-        processor: P,
-        core: Core<H, R>,
-        vcpus: Vec<Box<Vcpu<P::Vcpu, R>>>,
-        images: Vec<Image>,
-    ) -> Self {
-        let restarts = core.guests.iter().map(|guest| guest.config.restarts).collect();
-        let alive = core.guests.len();
+    /// A processor that holds no vCPU yet.
+    pub fn new(processor: P, core: Core<H, R>, berths: &'static Berths<P::Vcpu, R>) -> Self {
+        let vcpus = core.system.vcpus.iter().map(|_| None).collect();
         let left = (core.hardware.now(), ExitClass::Other);
-        Self { processor, core, vcpus, images, restarts, loaded: NOBODY, alive, well: true, left }
+        Self {
+            processor,
+            core,
+            berths,
+            vcpus,
+            loaded: NOBODY,
+            left,
+            asleep: None,
+            ask_after: Tsc(0),
+            epoch_end: Tsc(0),
+            over: false,
+        }
     }
 
-    /// Runs until every guest has ended; true when all ended well.
+    /// Runs until every guest has ended; true when all ended well. The first processor then writes the records.
     pub fn run_forever(&mut self) -> bool {
         let mut now = self.core.hardware.now();
-        while self.alive > 0 {
+        while !self.over {
             now = self.round(now);
         }
-        self.core.write_records();
-        self.well
+        for (cpu, _) in self.core.system.board.lines() {
+            self.core.ask(cpu, LOOK);
+        }
+        if self.core.cpu == CpuId(0) {
+            self.core.write_records();
+        }
+        self.core.system.is_well()
     }
 
     /// One turn, or one sleep; returns when it ended.
     #[inline]
-    fn round(&mut self, now: Tsc) -> Tsc {
+    fn round(&mut self, mut now: Tsc) -> Tsc {
+        if let Some(since) = self.asleep {
+            return self.sleep(since);
+        }
+        if !self.core.mail().is_empty() {
+            now = self.read_mail(now);
+            if self.over {
+                return now;
+            }
+        }
         self.wake_due(now);
+        if self.core.queue.wanted() {
+            self.share(now);
+        }
         match self.core.queue.pick(now) {
             Some(slot) => self.run_slot(slot, now),
-            None => self.idle(),
+            None => self.idle(now),
         }
     }
 
     /// One turn or one sleep, for tests. False when every guest has ended, and nothing happens any more.
     #[cfg(any(test, feature = "testkit"))]
     pub fn step(&mut self) -> bool {
-        if self.alive > 0 {
+        if self.core.system.is_alive() {
             self.round(self.core.hardware.now());
         }
-        self.alive > 0
+        self.core.system.is_alive()
     }
 
-    /// A vCPU, for tests that write scripts and look at what became of them.
+    /// A vCPU that this processor holds, for tests that write scripts and look at what became of them.
     #[cfg(any(test, feature = "testkit"))]
     pub fn vcpu_mut(&mut self, slot: Slot) -> Option<&mut Vcpu<P::Vcpu, R>> {
-        self.vcpus.get_mut(usize::from(slot.0)).map(Box::as_mut)
+        self.vcpu(slot)
+    }
+
+    #[inline]
+    fn vcpu(&mut self, slot: Slot) -> Option<&mut Vcpu<P::Vcpu, R>> {
+        self.vcpus.get_mut(usize::from(slot.0))?.as_deref_mut()
     }
 
     /// Whoever's moment has come is looked at before it runs again.
     #[inline]
     fn wake_due(&mut self, now: Tsc) {
         while let Some(slot) = self.core.timers.take_due(now) {
-            if let Some(vcpu) = self.core.shared.get(usize::from(slot.0)).copied() {
-                vcpu.attention.fetch_or(attention::TIMER, SeqCst);
-                self.core.wake(vcpu, now);
+            if let Some(vcpu) = self.core.system.vcpus.get(usize::from(slot.0)).copied() {
+                vcpu.attend(attention::TIMER);
+                self.core.wake_here(vcpu, now);
             }
         }
     }
 
     /// Gives the CPU to a vCPU, until it leaves; returns when that was.
     fn run_slot(&mut self, slot: Slot, now: Tsc) -> Tsc {
-        self.load(slot, now);
-        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return self.core.hardware.now() };
+        let comes = self.loaded != slot;
+        if comes {
+            self.unload(now);
+        }
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)).and_then(Option::as_deref_mut) else {
+            return self.core.hardware.now();
+        };
+        let shared = vcpu.shared;
+        if comes {
+            self.loaded = slot;
+            self.processor.switch_in(&mut vcpu.state);
+            shared.tally.switches.add(1);
+        }
+        self.core.line.publish_running(shared.name_tag);
+        self.core.show_queued();
         let wanted = self.core.queue.wanted();
-        if vcpu.shared.publish_on(self.core.queue.slice_end().0, wanted) == Flush::Needed {
+        if shared.publish_on(self.core.queue.slice_end().0, wanted) == Flush::Needed {
             self.processor.flush(&mut vcpu.state);
         }
         self.core.rearm();
@@ -126,38 +176,57 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         now
     }
 
-    /// Brings a vCPU's FPU state and address-space tag into the processor, unless they are there still.
+    /// Takes the FPU state of whoever ran last out of the processor.
     #[inline]
-    fn load(&mut self, slot: Slot, now: Tsc) {
-        if self.loaded == slot {
+    fn unload(&mut self, now: Tsc) {
+        let Some(before) = self.vcpus.get_mut(usize::from(self.loaded.0)).and_then(Option::as_deref_mut)
+        else {
             return;
+        };
+        self.processor.switch_out(&mut before.state);
+        // The queue may take the CPU from one that did not leave it: a moment before its slice's end, or for one that
+        // it started itself.
+        if is_on_cpu(before.shared.dispatch_seq()) {
+            leave::preempt(before, &mut self.core, now);
         }
-        if let Some(before) = self.vcpus.get_mut(usize::from(self.loaded.0)) {
-            self.processor.switch_out(&mut before.state);
-            // The queue may take the CPU from one that did not leave it: a moment before its slice's end, or for one that
-            // it started itself.
-            if is_on_cpu(before.shared.dispatch_seq()) {
-                leave::preempt(before, &mut self.core, now);
-            }
-            // The way to the decision is the leaver's; the decision itself, and the way in, the comer's.
-            before.note_hypervisor(self.left.1, self.left.0, now);
-            self.left.0 = now;
-        }
-        if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) {
-            self.processor.switch_in(&mut vcpu.state);
-        }
-        self.core.counters.fpu_switches += 1;
-        self.loaded = slot;
+        // The way to the decision is the leaver's; the decision itself, and the way in, the comer's.
+        before.note_hypervisor(self.left.1, self.left.0, now);
+        self.left.0 = now;
     }
 
-    /// Nobody can run: sleeps until something may have changed.
-    fn idle(&mut self) -> Tsc {
+    /// Nobody can run: asks for work where there is some, and sleeps until something may have changed.
+    fn idle(&mut self, now: Tsc) -> Tsc {
         self.core.rearm();
+        self.core.line.publish_running(NameTag::NOBODY);
+        self.core.show_queued();
+        self.core.system.board.rest(self.core.cpu);
+        self.ask_for_work(now);
+        let now = self.core.hardware.now();
         // The way to sleep is the leaver's; the sleep is nobody's, and the way back is whoever's wakes.
-        if let Some(before) = self.vcpus.get_mut(usize::from(self.loaded.0)) {
-            before.note_hypervisor(self.left.1, self.left.0, self.core.hardware.now());
+        if let Some(before) = self.vcpus.get(usize::from(self.loaded.0)).and_then(Option::as_deref) {
+            before.note_hypervisor(self.left.1, self.left.0, now);
         }
-        self.left.0 = self.core.wait();
+        self.left.0 = now;
+        if self.core.mail().go_away() == Enter::Reschedule {
+            return self.rise();
+        }
+        self.asleep = Some(now);
+        self.sleep(now)
+    }
+
+    /// Sleeps, since then.
+    fn sleep(&mut self, since: Tsc) -> Tsc {
+        if let Some(now) = self.core.wait(since) {
+            self.asleep = None;
+            self.left.0 = now;
+            self.core.mail().come_back();
+            return self.rise();
+        }
+        self.core.hardware.now()
+    }
+
+    fn rise(&mut self) -> Tsc {
+        self.core.system.board.rise(self.core.cpu);
         self.core.poll_input();
         self.core.hardware.now()
     }
@@ -172,12 +241,18 @@ fn turn<P: Processor, H: Hardware, R: GuestRam>(
 ) -> Next {
     let (mut since, mut class) = *left;
     let next = loop {
-        if entry::settle(vcpu, core) == Readiness::Sleep {
-            break Next::Block;
+        match entry::settle(vcpu, core) {
+            Readiness::Go => {}
+            Readiness::Sleep => break Next::Block,
+            Readiness::Stop => break Next::Park,
+        }
+        if core.mail().go_away() == Enter::Reschedule {
+            break Next::Resume;
         }
         let entered = core.hardware.now();
         vcpu.note_hypervisor(class, since, entered);
         let exit = processor.run(&mut vcpu.state);
+        core.mail().come_back();
         since = core.hardware.now();
         class = exit::class(&exit, &vcpu.state);
         vcpu.note_exit(class, entered, since);

@@ -9,12 +9,9 @@ use crate::dispatch::guest::Guest;
 use crate::dispatch::next::StartRequest;
 use crate::dispatch::vt::{Start, VirtualCpu};
 use crate::policy::publish::VcpuShared;
-use crate::policy::trace::{ExitClass, GuestCounters};
+use crate::policy::sched::Departure;
+use crate::policy::trace::ExitClass;
 use alloc::boxed::Box;
-
-/// Bits that an exit's class takes in the record of the last exits.
-const CLASS_BITS: u32 = 4;
-const _: () = assert!(ExitClass::COUNT <= 1 << CLASS_BITS);
 
 /// Whether a vCPU rests, and what ends that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,10 +52,10 @@ pub struct Vcpu<S, R: GuestRam + 'static> {
     pub mark_value: u32,
     /// From when on its statistics are published again.
     pub publish_after: Tsc,
-    /// What it has caused.
-    pub counters: GuestCounters,
-    /// Classes of the last sixteen exits, the latest in the lowest bits: a shift and an OR on the exit path.
-    recent: u64,
+    /// When it wants to be looked at, while no processor holds it.
+    pub timer: Tsc,
+    /// What it takes from one run queue to the next, while no processor holds it.
+    pub departure: Departure,
 }
 
 impl<S, R: GuestRam> Vcpu<S, R> {
@@ -84,8 +81,8 @@ impl<S, R: GuestRam> Vcpu<S, R> {
             block_mask: 0,
             mark_value: 0,
             publish_after: Tsc(0),
-            counters: GuestCounters::default(),
-            recent: 0,
+            timer: Tsc::NEVER,
+            departure: Departure::default(),
         }
     }
 
@@ -103,23 +100,15 @@ impl<S, R: GuestRam> Vcpu<S, R> {
 
     /// Books a turn in guest mode that ended with an exit of `class`.
     #[inline]
-    pub fn note_exit(&mut self, class: ExitClass, entered: Tsc, left: Tsc) {
-        self.counters.guest_ticks += left.0.wrapping_sub(entered.0);
-        self.counters.exits[class as usize] += 1;
-        self.recent = self.recent << CLASS_BITS | class as u64;
+    pub fn note_exit(&self, class: ExitClass, entered: Tsc, left: Tsc) {
+        let tally = &self.shared.tally;
+        tally.guest_ticks.add(left.0.wrapping_sub(entered.0));
+        tally.note_exit(class);
     }
 
     /// Books time in the hypervisor that an exit of `class` led to.
     #[inline]
-    pub fn note_hypervisor(&mut self, class: ExitClass, from: Tsc, to: Tsc) {
-        self.counters.hv_ticks[class as usize] += to.0.wrapping_sub(from.0);
-    }
-
-    /// The last exits, the latest first.
-    pub fn recent_exits(&self) -> impl Iterator<Item = ExitClass> {
-        let mask = (1 << CLASS_BITS) - 1;
-        let classes =
-            (0..u64::BITS).step_by(CLASS_BITS as usize).map(move |shift| self.recent >> shift & mask);
-        classes.filter_map(|class| ExitClass::ALL.get(usize::try_from(class).ok()?).copied()).take(8)
+    pub fn note_hypervisor(&self, class: ExitClass, from: Tsc, to: Tsc) {
+        self.shared.tally.hv_ticks[class as usize].add(to.0.wrapping_sub(from.0));
     }
 }

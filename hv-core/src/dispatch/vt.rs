@@ -189,6 +189,8 @@ pub trait VirtualCpu {
     fn rip(&self) -> u64;
     /// The stack pointer.
     fn rsp(&self) -> u64;
+    /// Where the last page fault was.
+    fn cr2(&self) -> u64;
     /// The page-table root.
     fn cr3(&self) -> u64;
     /// Current privilege level, 0 … 3.
@@ -234,11 +236,13 @@ pub trait VirtualCpu {
 /// A processor that runs virtual CPUs of one vendor's kind.
 pub trait Processor {
     /// The vCPU it runs.
-    type Vcpu: VirtualCpu;
+    type Vcpu: VirtualCpu + 'static;
     /// Runs a vCPU until it exits.
     fn run(&mut self, vcpu: &mut Self::Vcpu) -> Exit;
     /// Loads what is not switched on every exit: FPU state and address-space tags.
     fn switch_in(&mut self, vcpu: &mut Self::Vcpu);
+    /// Takes in a vCPU that ran elsewhere or begins anew: nothing that this processor has cached for it is true any more.
+    fn arrive(&mut self, vcpu: &mut Self::Vcpu);
     /// Makes the vCPU's next entry forget its cached translations.
     fn flush(&mut self, vcpu: &mut Self::Vcpu);
     /// Saves it.

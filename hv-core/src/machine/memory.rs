@@ -14,6 +14,9 @@ use core::sync::atomic::Ordering::Relaxed;
 use linked_list_allocator::Heap;
 use spin::Mutex;
 
+/// Physical memory below is mapped at its own address (I-4).
+const MAPPED: u64 = 4 << 30;
+
 /// Where physical address `at` is mapped.
 fn pointer(at: HostPhys) -> *mut u8 {
     ptr::with_exposed_provenance_mut(usize::try_from(at.raw()).unwrap_or(0))
@@ -39,6 +42,17 @@ impl Memory {
     /// Bytes not handed out.
     pub fn free_bytes(&self) -> u64 {
         self.frames.free_bytes()
+    }
+
+    /// Copies from anywhere below 4 GiB: for the firmware's tables. False for what lies above.
+    pub fn read_firmware(&self, at: u64, into: &mut [u8]) -> bool {
+        let end = at.checked_add(into.len() as u64);
+        let from = HostPhys::new(at).filter(|_| end.is_some_and(|end| end <= MAPPED));
+        let Some(from) = from else { return false };
+        // SAFETY: below 4 GiB everything is mapped (I-4), and while guests are made nothing there changes by itself; a device's
+        // registers read as something.
+        unsafe { ptr::copy_nonoverlapping(pointer(from), into.as_mut_ptr(), into.len()) };
+        true
     }
 
     /// Zeroed pages that follow one another, for good.

@@ -1,27 +1,54 @@
-//! The real machine behind [`Hardware`].
+//! The real machine behind [`Hardware`], as one of its processors sees it.
 
-use super::arch::apic::LocalApic;
+use super::arch::apic::{Ipi, LocalApic};
 use super::arch::calibrate::Clocks;
-use super::arch::serial::Serial;
+use super::arch::translator::Translator;
 use super::arch::{interrupts, time};
+use super::lines::Lines;
 use crate::base::hardware::Hardware;
+use crate::base::id::CpuId;
 use crate::base::time::Tsc;
 
-/// A PC.
+/// A PC's processor and what is around it.
 pub struct Platform {
     apic: LocalApic,
     /// APIC timer ticks a TSC tick, as a binary fraction with 32 bits behind the point.
     apic_per_tsc: u64,
-    /// For people.
-    pub com1: Serial,
-    /// For programs.
-    com2: Serial,
+    lines: &'static Lines,
+    /// By processor.
+    apic_ids: &'static [u32],
+    /// The timer goes on in periods until it was seen, of at least so many of its ticks.
+    shortest_period: Option<u32>,
 }
+
+/// Where the timer repeats: one that ran down at once would run down again before anyone could look.
+const SHORTEST_PERIOD_NS: u64 = 10_000;
 
 impl Platform {
     /// Puts the parts together.
-    pub const fn new(apic: LocalApic, clocks: Clocks, com1: Serial, com2: Serial) -> Self {
-        Self { apic, apic_per_tsc: (clocks.apic.khz() << 32) / clocks.tsc.khz(), com1, com2 }
+    pub fn new(mut apic: LocalApic, clocks: Clocks, lines: &'static Lines, apic_ids: &'static [u32]) -> Self {
+        let repeats = Translator::find(clocks.tsc) == Some(Translator::Threaded);
+        if repeats {
+            apic.repeat_timer();
+        }
+        let shortest = u32::try_from(clocks.apic.ticks(SHORTEST_PERIOD_NS).0).unwrap_or(u32::MAX);
+        Self {
+            apic,
+            apic_per_tsc: (clocks.apic.khz() << 32) / clocks.tsc.khz(),
+            lines,
+            apic_ids,
+            shortest_period: repeats.then_some(shortest),
+        }
+    }
+}
+
+impl Platform {
+    /// Interrupts were seen, and whoever wants the timer will start it again.
+    #[inline]
+    fn stop_period(&mut self) {
+        if self.shortest_period.is_some() {
+            self.apic.set_timer(0);
+        }
     }
 }
 
@@ -39,27 +66,36 @@ impl Hardware for Platform {
         }
         let count = (u128::from(at.since(self.now()).0) * u128::from(self.apic_per_tsc)) >> 32;
         // A zero count would stop the timer; a wait beyond its range ends early, and whoever asked looks again.
-        self.apic.set_timer(u32::try_from(count.max(1)).unwrap_or(u32::MAX));
+        self.apic.set_timer(u32::try_from(count).unwrap_or(u32::MAX).max(self.shortest_period.unwrap_or(1)));
     }
 
     #[inline]
     fn take_interrupts(&mut self) {
         interrupts::take();
+        self.stop_period();
     }
 
-    fn wait(&mut self) {
+    fn wait(&mut self) -> bool {
         interrupts::wait();
+        self.stop_period();
+        true
+    }
+
+    fn kick(&mut self, cpu: CpuId) {
+        if let Some(id) = self.apic_ids.get(usize::from(cpu.0)) {
+            self.apic.send(*id, Ipi::Kick);
+        }
     }
 
     fn console_write(&mut self, text: &[u8]) {
-        self.com1.write(text);
+        self.lines.write(text);
     }
 
     fn console_read(&mut self) -> Option<u8> {
-        self.com1.read()
+        self.lines.read()
     }
 
     fn telemetry_write(&mut self, bytes: &[u8]) {
-        self.com2.write(bytes);
+        self.lines.tell(bytes);
     }
 }

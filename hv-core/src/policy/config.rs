@@ -6,6 +6,7 @@
 
 mod check;
 
+use crate::base::id::{CpuId, CpuSet, GuestId, VcpuIndex};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ pub const MAX_COMMAND_LINE_BYTES: usize = 2047;
 pub struct Manifest {
     /// What the machine's time-stamp counter may be used for.
     pub tsc: TscTrust,
-    /// The guests, in the order of their [`GuestId`](crate::base::id::GuestId).
+    /// The guests, in the order of their [`GuestId`].
     pub guests: Vec<GuestConfig>,
     /// Memory that two guests share, with a doorbell each way.
     pub channels: Vec<ChannelConfig>,
@@ -90,8 +91,27 @@ pub struct GuestConfig {
     pub initrd: Option<Payload>,
     /// Passed to the kernel.
     pub command_line: String,
+    /// vCPU i may run on processor `pin[i % len]` only; empty: anywhere.
+    pub pin: Vec<u8>,
     /// Benchmark aid: full guests may write marks to a port, which land in the telemetry as MARK does.
     pub mark_port: bool,
+}
+
+impl GuestConfig {
+    /// The processors that a vCPU may run on.
+    pub fn allowed(&self, vcpu: VcpuIndex) -> CpuSet {
+        let pinned = usize::from(vcpu.0).checked_rem(self.pin.len()).and_then(|n| self.pin.get(n));
+        pinned.map_or(CpuSet::ALL, |cpu| CpuSet::one(CpuId(u16::from(*cpu))))
+    }
+
+    /// Has each vCPU stay where it starts, of so many processors, unless the scenario says where: for a machine whose
+    /// processors' clocks disagree, so that time goes backwards for nobody.
+    pub fn stay_put(&mut self, id: GuestId, cpus: u8) {
+        if self.pin.is_empty() && cpus != 0 {
+            let first = u8::try_from(id.0 % u16::from(cpus)).unwrap_or(0);
+            self.pin = (first..cpus).chain(0..first).collect();
+        }
+    }
 }
 
 /// Where a payload lies in the bundle.

@@ -2,12 +2,14 @@
 
 use crate::base::addr::HostPhys;
 use crate::base::hardware::{Row, SharedWords};
-use crate::base::id::{VcpuId, VcpuIndex};
+use crate::base::id::{CpuId, CpuSet, VcpuId, VcpuIndex};
 use crate::base::time::Frequency;
+use crate::policy::board::NameTag;
 use crate::policy::sched::Slot;
-use crate::policy::trace::ExitClass;
+use crate::policy::trace::{ExitClass, VcpuTally};
+use crate::policy::whereabouts::{Life, Whereabouts, attention};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicU32, AtomicU64};
 use pv_abi::header::Header;
 use pv_abi::protocol::dispatch::{is_on_cpu, switch_out};
 use pv_abi::protocol::flush::{self, Flush};
@@ -63,34 +65,6 @@ fn row(frames: SharedFrames, offset_bytes: usize) -> Option<&'static Row> {
     frames.words.get(offset_bytes / 8..)?.first_chunk()
 }
 
-/// Where a vCPU is in its life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Life {
-    /// Not started, or stopped.
-    Stopped = 0,
-    /// Running, or waiting for a CPU.
-    Runnable = 1,
-    /// Sleeping.
-    Blocked = 2,
-}
-
-/// Why a vCPU must be looked at before it enters guest mode: bits of [`VcpuShared::attention`].
-pub mod attention {
-    /// An event was set in its event line.
-    pub const EVENT: u32 = 1 << 0;
-    /// An interrupt was posted.
-    pub const INTERRUPT: u32 = 1 << 1;
-    /// An NMI was posted.
-    pub const NMI: u32 = 1 << 2;
-    /// Its own timer is due.
-    pub const TIMER: u32 = 1 << 3;
-    /// Its devices' lines changed.
-    pub const DEVICE: u32 = 1 << 4;
-    /// An INIT was posted.
-    pub const INIT: u32 = 1 << 5;
-}
-
 /// What everybody may know of a vCPU: its rows, and where to leave messages for it. Never freed.
 #[derive(Debug)]
 pub struct VcpuShared {
@@ -98,6 +72,8 @@ pub struct VcpuShared {
     pub id: VcpuId,
     /// Its place in the run queue.
     pub slot: Slot,
+    /// What its processor shows the others of it.
+    pub name_tag: NameTag,
     /// The guest writes.
     pub demand: &'static Row,
     /// The hypervisor writes: the hot line.
@@ -106,15 +82,20 @@ pub struct VcpuShared {
     statistics: [&'static Row; 2],
     /// Both write.
     pub event: &'static Row,
-    /// Bits of [`attention`].
-    pub attention: AtomicU32,
+    /// Where it is, and what waits for a look.
+    pub whereabouts: Whereabouts,
+    /// The processors that it may run on.
+    pub allowed: CpuSet,
+    /// 1 + the processor that asks to have it, after a directed yield; 0 = none.
+    wanted_by: AtomicU32,
+    /// What it has caused.
+    pub tally: VcpuTally,
     /// Interrupts posted, a bit a vector.
     pub posted: [AtomicU64; 4],
-    life: AtomicU8,
     /// The cookie of its demand row; [`NO_COOKIE`] when it is not registered.
     cookie: AtomicU32,
-    /// Whether it may know that somebody waits.
-    shows_waiters: bool,
+    /// All ones if it may know that somebody waits, else 0: what it is shown of that is masked with this.
+    shown: u64,
 }
 
 /// Not registered.
@@ -122,11 +103,18 @@ pub const NO_COOKIE: u32 = u32::MAX;
 
 impl VcpuShared {
     /// The shared view of a vCPU; `None` when the index is outside the tables.
-    pub fn new(id: VcpuId, slot: Slot, tables: &Tables, shows_waiters: bool) -> Option<Self> {
+    pub fn new(
+        id: VcpuId,
+        slot: Slot,
+        tables: &Tables,
+        shows_waiters: bool,
+        allowed: CpuSet,
+    ) -> Option<Self> {
         let index = usize::from(id.index.0);
         Some(Self {
             id,
             slot,
+            name_tag: NameTag::of(slot, id.guest),
             demand: row(tables.demand, DEMAND_ROWS + 64 * index)?,
             status: row(tables.status, STATUS_HOT + 64 * index)?,
             statistics: [
@@ -134,11 +122,13 @@ impl VcpuShared {
                 row(tables.status, STATUS_STATISTICS + 128 * index + 64)?,
             ],
             event: row(tables.event, EVENT_LINES + 64 * index)?,
-            attention: AtomicU32::new(0),
+            whereabouts: Whereabouts::new(|| AtomicU64::new(0)),
+            allowed,
+            wanted_by: AtomicU32::new(0),
+            tally: VcpuTally::default(),
             posted: [const { AtomicU64::new(0) }; 4],
-            life: AtomicU8::new(Life::Stopped as u8),
             cookie: AtomicU32::new(NO_COOKIE),
-            shows_waiters,
+            shown: if shows_waiters { u64::MAX } else { 0 },
         })
     }
 
@@ -148,18 +138,54 @@ impl VcpuShared {
     }
 
     /// Where it is in its life.
+    #[inline]
     pub fn life(&self) -> Life {
-        match self.life.load(Acquire) {
-            1 => Life::Runnable,
-            2 => Life::Blocked,
-            _ => Life::Stopped,
-        }
+        self.whereabouts.life()
     }
 
     /// Only the processor that holds the vCPU calls this.
     #[inline]
     pub fn set_life(&self, life: Life) {
-        self.life.store(life as u8, Release);
+        self.whereabouts.set_life(life);
+    }
+
+    /// The processor that holds it, or will find it in its berth.
+    #[inline]
+    pub fn holder(&self) -> CpuId {
+        self.whereabouts.holder()
+    }
+
+    /// Bits of [`attention`] that wait for a look.
+    #[inline]
+    pub fn attention(&self) -> u64 {
+        self.whereabouts.attention.load(Relaxed)
+    }
+
+    /// Has it look at something before it enters guest mode; a full barrier. The caller tells its processor.
+    #[inline]
+    pub fn attend(&self, bits: u64) {
+        self.whereabouts.attention.fetch_or(bits, SeqCst);
+    }
+
+    /// Takes what waits for a look.
+    pub fn take_attention(&self) -> u64 {
+        self.whereabouts.attention.swap(0, SeqCst)
+    }
+
+    /// Whether somebody who left something must tell the vCPU's processor.
+    pub fn must_be_told(&self) -> bool {
+        self.whereabouts.must_be_told(&self.status[status::word::DISPATCH_SEQ])
+    }
+
+    /// Notes that a processor would run it in another's place.
+    pub fn ask_for(&self, cpu: CpuId) {
+        self.wanted_by.store(u32::from(cpu.0) + 1, Relaxed);
+    }
+
+    /// The processor that asked to have it.
+    pub fn take_asker(&self) -> Option<CpuId> {
+        let asker = self.wanted_by.swap(0, Relaxed).checked_sub(1)?;
+        u16::try_from(asker).ok().map(CpuId)
     }
 
     /// The cookie its demand row must carry, or [`NO_COOKIE`].
@@ -175,7 +201,7 @@ impl VcpuShared {
 
     /// Drops interrupts, NMIs and everything else that waits for a look.
     pub fn drop_interrupts(&self) {
-        self.attention.store(0, Relaxed);
+        self.whereabouts.attention.store(0, Relaxed);
         for word in &self.posted {
             word.store(0, Relaxed);
         }
@@ -183,7 +209,7 @@ impl VcpuShared {
 
     /// Cancels timer, events and grants, and ignores the demand row from now on.
     pub fn unregister(&self) {
-        self.attention.store(0, Relaxed);
+        self.whereabouts.attention.store(0, Relaxed);
         self.set_cookie(NO_COOKIE);
         for word in self.posted.iter().chain(self.event) {
             word.store(0, Relaxed);
@@ -207,7 +233,7 @@ impl VcpuShared {
         if let Some(word) = self.posted.get(usize::from(vector >> 6)) {
             word.fetch_or(1 << (vector & 63), SeqCst);
         }
-        self.attention.fetch_or(attention::INTERRUPT, SeqCst);
+        self.attend(attention::INTERRUPT);
     }
 
     /// The highest interrupt that was posted.
@@ -228,7 +254,7 @@ impl VcpuShared {
     /// Sets an event; the caller wakes the vCPU.
     pub fn post_event(&self, number: u8) {
         self.event[event::word::PENDING].fetch_or(event::bit(number), SeqCst);
-        self.attention.fetch_or(attention::EVENT, SeqCst);
+        self.attend(attention::EVENT);
     }
 
     /// Events that happened and are not masked.
@@ -243,12 +269,8 @@ impl VcpuShared {
     #[inline]
     pub fn publish_on(&self, slice_end_tsc: u64, wanted: bool) -> Flush {
         let row = self.status;
-        let (asked, slice_end_tsc) = match (self.shows_waiters, wanted) {
-            (true, true) => (StatusFlags::YIELD_PLEASE.bits(), slice_end_tsc),
-            (true, false) => (0, slice_end_tsc),
-            (false, _) => (0, 0),
-        };
-        row[status::word::SLICE_END].store(slice_end_tsc, Relaxed);
+        let asked = if wanted { StatusFlags::YIELD_PLEASE.bits() & self.shown } else { 0 };
+        self.publish_slice_end(slice_end_tsc);
         let flags = &row[status::word::FLAGS];
         let seq = &row[status::word::DISPATCH_SEQ];
         if is_on_cpu(seq.load(Relaxed)) {
@@ -272,15 +294,14 @@ impl VcpuShared {
     /// Publishes when the slice ends; a vCPU that may not know whether somebody waits always reads zero.
     #[inline]
     fn publish_slice_end(&self, slice_end_tsc: u64) {
-        let shown = if self.shows_waiters { slice_end_tsc } else { 0 };
-        self.status[status::word::SLICE_END].store(shown, Relaxed);
+        self.status[status::word::SLICE_END].store(slice_end_tsc & self.shown, Relaxed);
     }
 
     /// Publishes that somebody waits for this vCPU's CPU from now on, if it may know.
     #[inline]
     pub fn publish_wanted(&self, slice_end_tsc: u64) {
         self.publish_slice_end(slice_end_tsc);
-        if self.shows_waiters {
+        if self.shown != 0 {
             yield_wanted::ask(&self.status[status::word::FLAGS]);
         }
     }
@@ -315,14 +336,14 @@ impl VcpuShared {
         }
     }
 
-    /// Critical sections that lost the CPU, as published.
-    pub fn preempted_in_critical(&self) -> u64 {
-        self.statistics[0][7].load(Relaxed)
+    /// Run and steal time in ns, as published last.
+    pub fn published_times(&self) -> (u64, u64) {
+        (self.statistics[0][0].load(Relaxed), self.statistics[0][1].load(Relaxed))
     }
 
     /// Publishes the exits, by the ABI's classes.
-    pub fn publish_exits(&self, exits: &[u64; ExitClass::COUNT]) {
-        let of = |class: ExitClass| exits[class as usize];
+    pub fn publish_exits(&self) {
+        let of = |class: ExitClass| self.tally.exits[class as usize].get();
         let classes = [
             of(ExitClass::Call),
             of(ExitClass::Cpuid) + of(ExitClass::Msr) + of(ExitClass::Port),
@@ -336,11 +357,6 @@ impl VcpuShared {
         for (to, from) in self.statistics[1].iter().zip(classes) {
             to.store(from, Relaxed);
         }
-    }
-
-    /// The exits that were published, all classes together.
-    pub fn exits(&self) -> u64 {
-        self.statistics[1].iter().fold(0, |sum, word| sum.wrapping_add(word.load(Relaxed)))
     }
 }
 

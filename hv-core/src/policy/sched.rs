@@ -5,11 +5,12 @@
 //! the earliest deadline runs. The vCPUs of a guest are ordered inside its entity by what they publish. docs/src/scheduler.md
 //! explains the algorithm and its theorem.
 //!
-//! After `add_*` nothing allocates. `wake`, `pick` and `block_current` walk trees of log4(n) levels; that a request becomes
+//! After `prepare` or `add_*` nothing allocates. `wake`, `pick` and `block_current` walk trees of log4(n) levels; that a request becomes
 //! eligible costs one more walk, once a request.
 
 mod account;
 mod admit;
+mod attach;
 mod clock;
 mod entity;
 mod handover;
@@ -35,6 +36,7 @@ use tree::{MAX_LEAVES, Tree};
 use vcpu::{State, Vcpu};
 
 pub use admit::{Carried, Full};
+pub use attach::Departure;
 pub use params::{Params, Request};
 
 /// No entity, no vCPU.
@@ -72,8 +74,6 @@ pub struct Usage {
     pub wait: Ticks,
     /// Service its guest is owed on this CPU, in ticks; negative when it is ahead.
     pub lag: i64,
-    /// Times this CPU was switched to it.
-    pub switches: u64,
     /// Critical-section extensions it let run out.
     pub overruns: u64,
 }

@@ -3,9 +3,12 @@
 //! On COM2 each record is a [`Record`] in postcard form, framed by COBS with a zero byte at the end. Records are kept in
 //! memory while guests run and written when they end, so that writing them costs no measured window anything.
 
+use crate::base::error::KillReason;
 use crate::base::id::{GuestId, VcpuIndex};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 use serde::{Deserialize, Serialize};
 
 /// Why guests leave guest mode, by class. The order is the index into [`GuestCounters::exits`].
@@ -56,6 +59,119 @@ impl ExitClass {
     pub const COUNT: usize = Self::ALL.len();
 }
 
+/// A number that one processor at a time counts up and any may read.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts up; wraps after centuries.
+    #[inline(always)]
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
+    }
+
+    /// Replaces the count.
+    #[inline(always)]
+    pub fn set(&self, count: u64) {
+        self.0.store(count, Relaxed);
+    }
+
+    /// The count.
+    #[inline(always)]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What one vCPU has caused since it was made; the processor that holds it counts.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct VcpuTally {
+    /// Exits by [`ExitClass`].
+    pub exits: [Counter; ExitClass::COUNT],
+    /// Ticks in the hypervisor by the class of the exit that led there.
+    pub hv_ticks: [Counter; ExitClass::COUNT],
+    /// Ticks in guest mode.
+    pub guest_ticks: Counter,
+    /// Times it was switched to.
+    pub switches: Counter,
+    /// Interrupts and events injected.
+    pub injections: Counter,
+    /// Times a slice ended inside a critical section although the guest had announced it.
+    pub preempted_in_critical: Counter,
+    /// Times it came to another processor.
+    pub migrations: Counter,
+    /// Classes of the last sixteen exits, the latest in the lowest four bits.
+    pub recent: Counter,
+}
+
+/// Bits that an exit's class takes in [`VcpuTally::recent`].
+const CLASS_BITS: u32 = 4;
+const _: () = assert!(ExitClass::COUNT <= 1 << CLASS_BITS);
+
+impl VcpuTally {
+    /// Notes an exit: a shift and an OR.
+    #[inline]
+    pub fn note_exit(&self, class: ExitClass) {
+        self.exits[class as usize].add(1);
+        self.recent.set(self.recent.get() << CLASS_BITS | class as u64);
+    }
+
+    /// The last exits, the latest first.
+    pub fn last_exits(&self) -> impl Iterator<Item = ExitClass> {
+        let recent = self.recent.get();
+        let mask = (1 << CLASS_BITS) - 1;
+        let classes = (0..u64::BITS).step_by(CLASS_BITS as usize).map(move |shift| recent >> shift & mask);
+        classes.filter_map(|class| ExitClass::ALL.get(usize::try_from(class).ok()?).copied()).take(8)
+    }
+}
+
+impl VcpuTally {
+    /// What it holds now.
+    pub fn counters(&self) -> GuestCounters {
+        let all = |counters: &[Counter; ExitClass::COUNT]| core::array::from_fn(|n| counters[n].get());
+        GuestCounters {
+            exits: all(&self.exits),
+            hv_ticks: all(&self.hv_ticks),
+            guest_ticks: self.guest_ticks.get(),
+            switches: self.switches.get(),
+            injections: self.injections.get(),
+            preempted_in_critical: self.preempted_in_critical.get(),
+            migrations: self.migrations.get(),
+        }
+    }
+}
+
+/// What one processor did since boot; it counts itself.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct CpuTally {
+    /// Ticks with nothing to run.
+    pub idle_ticks: Counter,
+    /// Times the timer was programmed.
+    pub timer_arms: Counter,
+    /// Interrupts taken: timer, kicks, devices.
+    pub interrupts: Counter,
+    /// Interrupts sent to other processors.
+    pub kicks: Counter,
+    /// Times it found letters from other processors.
+    pub letters: Counter,
+}
+
+impl CpuTally {
+    /// What it holds now.
+    pub fn counters(&self) -> CpuCounters {
+        CpuCounters {
+            idle_ticks: self.idle_ticks.get(),
+            timer_arms: self.timer_arms.get(),
+            interrupts: self.interrupts.get(),
+            kicks: self.kicks.get(),
+            letters: self.letters.get(),
+        }
+    }
+}
+
 /// What one guest has caused since it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct GuestCounters {
@@ -71,6 +187,8 @@ pub struct GuestCounters {
     pub injections: u64,
     /// Times a slice ended inside a critical section although the guest had announced it.
     pub preempted_in_critical: u64,
+    /// Times a vCPU of it came to another processor.
+    pub migrations: u64,
 }
 
 impl GuestCounters {
@@ -86,6 +204,7 @@ impl GuestCounters {
         self.switches = self.switches.saturating_add(other.switches);
         self.injections = self.injections.saturating_add(other.injections);
         self.preempted_in_critical = self.preempted_in_critical.saturating_add(other.preempted_in_critical);
+        self.migrations = self.migrations.saturating_add(other.migrations);
     }
 }
 
@@ -96,16 +215,30 @@ pub struct CpuCounters {
     pub idle_ticks: u64,
     /// Times the timer was programmed: an MMIO or MSR write on a real machine.
     pub timer_arms: u64,
-    /// Timer interrupts taken.
-    pub timer_interrupts: u64,
-    /// World switches: VMRUN with its VMLOAD and VMSAVE pairs.
-    pub world_switches: u64,
-    /// FXSAVE and FXRSTOR pairs.
-    pub fpu_switches: u64,
+    /// Interrupts taken: timer, kicks, devices.
+    pub interrupts: u64,
+    /// Interrupts sent to other processors.
+    pub kicks: u64,
+    /// Times it found letters from other processors.
+    pub letters: u64,
+}
+
+impl CpuCounters {
+    /// What several processors did together.
+    pub fn sum(cpus: &[Self]) -> Self {
+        let of = |count: fn(&Self) -> u64| cpus.iter().map(count).fold(0, u64::saturating_add);
+        Self {
+            idle_ticks: of(|cpu| cpu.idle_ticks),
+            timer_arms: of(|cpu| cpu.timer_arms),
+            interrupts: of(|cpu| cpu.interrupts),
+            kicks: of(|cpu| cpu.kicks),
+            letters: of(|cpu| cpu.letters),
+        }
+    }
 }
 
 /// How a guest ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     /// It powered off.
     Off,
@@ -113,8 +246,8 @@ pub enum Ending {
     Reboot,
     /// It said that it crashed.
     Crash,
-    /// It was killed, with the reason.
-    Killed(String),
+    /// It could not go on.
+    Killed(KillReason),
 }
 
 /// One record.
@@ -141,8 +274,8 @@ pub enum Record {
         value: u64,
         /// When.
         tsc: u64,
-        /// Counters of the processor.
-        cpu: CpuCounters,
+        /// Counters of each processor, in the order of their ids.
+        cpus: Vec<CpuCounters>,
         /// Counters of each guest, in the order of their ids.
         guests: Vec<GuestCounters>,
     },

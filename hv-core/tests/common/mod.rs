@@ -7,8 +7,8 @@ use hv_core::base::time::Tsc;
 use hv_core::dispatch::vcpu::Rest;
 use hv_core::dispatch::vt::{Reg, Window};
 use hv_core::machine::vt::scripted::{Machine, Seen, at};
-use hv_core::policy::publish::Life;
 use hv_core::policy::sched::Slot;
+use hv_core::policy::whereabouts::Life;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -34,7 +34,7 @@ struct Face {
     rest: Rest,
     event_vector: u8,
     cookie: u32,
-    attention: u32,
+    attention: u64,
     posted: Vec<u64>,
     seen: Vec<(Tsc, Seen)>,
     window: Window,
@@ -59,7 +59,7 @@ pub struct Picture {
 impl Picture {
     /// Takes one.
     pub fn of(machine: &mut Machine) -> Self {
-        let guests = machine.cpu.core.guests.clone();
+        let guests = machine.cpu.core.system.guests.clone();
         let ids: Vec<_> = guests.iter().flat_map(|guest| guest.vcpus.iter().map(|vcpu| vcpu.id)).collect();
         let vcpus = ids.into_iter().map(|id| face(machine, id)).collect();
         let mut words = BTreeMap::new();
@@ -105,7 +105,7 @@ fn face(machine: &mut Machine, id: VcpuId) -> Face {
         rest: vcpu.rest,
         event_vector: vcpu.event_vector,
         cookie: shared.cookie(),
-        attention: shared.attention.load(SeqCst),
+        attention: shared.attention(),
         posted: shared.posted.iter().map(|word| word.load(SeqCst)).collect(),
         seen: vcpu.state.seen.clone(),
         window: vcpu.state.window(),

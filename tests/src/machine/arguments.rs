@@ -11,7 +11,9 @@ impl Machine {
         let mut all: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
         let accelerator = match self.accelerator {
-            Accelerator::Tcg => "tcg",
+            // A host thread for each processor; one for all where instructions are counted.
+            Accelerator::Tcg if self.icount => "tcg",
+            Accelerator::Tcg => "tcg,thread=multi",
             Accelerator::Kvm => "kvm",
         };
         let model = match (&self.cpu_model, self.accelerator) {
@@ -95,7 +97,7 @@ mod tests {
         let machine = Machine::of_bundle(vec![1]).hypervisor("/hv".into()).cpu_model("qemu64,-svm");
         let words = spelled(&machine);
         assert!(words.contains("-kernel /hv -initrd /run/bundle"), "{words}");
-        assert!(words.contains("-accel tcg -cpu qemu64,-svm"), "{words}");
+        assert!(words.contains("-accel tcg,thread=multi -cpu qemu64,-svm"), "{words}");
         assert!(spelled(&machine.accelerator(Accelerator::Kvm)).contains("-accel kvm"));
     }
 }

@@ -11,8 +11,8 @@ pub struct Mark<'a> {
     pub id: u64,
     /// When, in TSC ticks.
     pub tsc: u64,
-    /// The processor's.
-    pub cpu: &'a CpuCounters,
+    /// The processors', by id.
+    pub cpus: &'a [CpuCounters],
     /// The guests', by id.
     pub guests: &'a [GuestCounters],
 }
@@ -43,8 +43,8 @@ impl Outcome {
     pub fn marks_of(&self, guest: &str) -> Vec<Mark<'_>> {
         let wanted = self.id_of(guest);
         let marks = self.records().iter().filter_map(|record| match record {
-            Record::Mark { guest, id, tsc, cpu, guests, .. } if Some(*guest) == wanted => {
-                Some(Mark { id: *id, tsc: *tsc, cpu, guests })
+            Record::Mark { guest, id, tsc, cpus, guests, .. } if Some(*guest) == wanted => {
+                Some(Mark { id: *id, tsc: *tsc, cpus, guests })
             }
             Record::Mark { .. } | Record::Ended { .. } | Record::Boot { .. } | Record::Lost { .. } => None,
         });
@@ -76,6 +76,12 @@ impl Mark<'_> {
     pub fn exits(&self, guest: GuestId, class: ExitClass) -> u64 {
         let exits = self.guests.get(usize::from(guest.0)).map(|counters| counters.exits);
         exits.and_then(|exits| exits.get(class as usize).copied()).unwrap_or_default()
+    }
+
+    /// Ticks that a guest has paid for: in guest mode, and in the hypervisor on its behalf.
+    pub fn service_ticks(&self, guest: GuestId) -> u64 {
+        let counters = self.guests.get(usize::from(guest.0));
+        counters.map_or(0, |counters| counters.guest_ticks + counters.hv_ticks.iter().sum::<u64>())
     }
 
     /// Ticks that a guest spent in guest mode by now.

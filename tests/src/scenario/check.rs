@@ -4,7 +4,7 @@ use super::schema::{File, GuestTable};
 use super::{Guest, HYPERVISOR_MIB, MachineConfig, Scenario, Source};
 use crate::images;
 use crate::refusal::Refusal;
-use hv_core::base::id::{MAX_GUESTS, MAX_VCPUS_PER_GUEST};
+use hv_core::base::id::{self, MAX_GUESTS, MAX_VCPUS_PER_GUEST};
 use hv_core::policy::config::{
     ChannelConfig, MAX_COMMAND_LINE_BYTES, MAX_MEMORY_MIB, MAX_NAME_BYTES, Mode, Visibility,
 };
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 /// Most processors of a machine.
 const MAX_CPUS: u8 = 64;
+const _: () = assert!(MAX_CPUS as usize == id::MAX_CPUS);
 /// Longest run, in seconds: a day.
 const MAX_TIMEOUT_S: u32 = 86_400;
 
@@ -115,6 +116,7 @@ fn expand(table: &GuestTable, at: usize, source: &Source, guests: &mut Vec<Guest
         visibility,
         restarts: table.restarts,
         command_line: table.command_line.clone(),
+        pin: table.pin.clone(),
         mark_port: table.mark_port,
         table_at: at,
     }));
@@ -170,6 +172,18 @@ impl Scenario {
             return refuse(
                 "command_line",
                 format!("{length} bytes, expected at most {MAX_COMMAND_LINE_BYTES}"),
+            );
+        }
+        if guest.pin.len() > MAX_VCPUS_PER_GUEST {
+            return refuse(
+                "pin",
+                format!("{} entries, expected at most {MAX_VCPUS_PER_GUEST}", guest.pin.len()),
+            );
+        }
+        if let Some(cpu) = guest.pin.iter().find(|cpu| **cpu >= self.machine.cpus) {
+            return refuse(
+                "pin",
+                format!("processor {cpu}, the machine has {} from 0 on", self.machine.cpus),
             );
         }
         if guest.command_line.contains('\0') {

@@ -82,6 +82,9 @@ pub struct GuestTable {
     /// At most 2,047 bytes.
     #[serde(default)]
     pub command_line: String,
+    /// vCPU i runs on processor `pin[i % len]` only; anywhere without it.
+    #[serde(default)]
+    pub pin: Vec<u8>,
     /// Marks by port in full mode.
     #[serde(default)]
     pub mark_port: bool,

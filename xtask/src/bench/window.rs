@@ -14,8 +14,10 @@ pub struct Window {
     pub ticks: u64,
     /// When it ended.
     pub end_tsc: u64,
-    /// What the processor did.
+    /// What the processors did, all together.
     pub cpu: CpuCounters,
+    /// How many there are.
+    pub cpus: u64,
     /// What each guest did, by id; the second mark's own exits are taken off.
     pub guests: Vec<GuestCounters>,
     /// The value of the second mark less that of the first.
@@ -25,7 +27,7 @@ pub struct Window {
 struct Mark<'a> {
     value: u64,
     tsc: u64,
-    cpu: &'a CpuCounters,
+    cpus: &'a [CpuCounters],
     guests: &'a [GuestCounters],
 }
 
@@ -43,7 +45,8 @@ impl Window {
         let mut window = Self {
             ticks: last.tsc.checked_sub(first.tsc)?,
             end_tsc: last.tsc,
-            cpu: cpu_less(last.cpu, first.cpu),
+            cpu: cpu_less(&CpuCounters::sum(last.cpus), &CpuCounters::sum(first.cpus)),
+            cpus: last.cpus.len() as u64,
             guests: pairs.map(|(last, first)| guest_less(last, first)).collect(),
             value: last.value.saturating_sub(first.value),
         };
@@ -67,6 +70,11 @@ impl Window {
         self.guests.iter().map(exits).sum()
     }
 
+    /// Switches to vCPUs, each of which brings its FPU state.
+    pub fn switches(&self) -> u64 {
+        self.guests.iter().map(|guest| guest.switches).sum()
+    }
+
     /// Exits of all guests by class.
     pub fn exits_by_class(&self) -> [u64; ExitClass::COUNT] {
         let mut sum = [0; ExitClass::COUNT];
@@ -81,7 +89,7 @@ impl Window {
     /// Ticks that were neither a guest's nor idle.
     pub fn hypervisor_ticks(&self) -> u64 {
         let used: u64 = self.guests.iter().map(|guest| guest.guest_ticks).sum();
-        self.ticks.saturating_sub(used).saturating_sub(self.cpu.idle_ticks)
+        (self.ticks * self.cpus).saturating_sub(used).saturating_sub(self.cpu.idle_ticks)
     }
 
     /// The window's length in seconds, of 10⁹ ticks.
@@ -103,9 +111,9 @@ pub fn real(count: u64) -> f64 {
 
 fn as_mark<'a>(record: &'a Record, of: u16, (wanted, with): (u64, Option<u64>)) -> Option<Mark<'a>> {
     match record {
-        Record::Mark { guest, id, value, tsc, cpu, guests, .. } => {
+        Record::Mark { guest, id, value, tsc, cpus, guests, .. } => {
             let is_it = guest.0 == of && *id == wanted && with.is_none_or(|with| with == *value);
-            is_it.then_some(Mark { value: *value, tsc: *tsc, cpu, guests })
+            is_it.then_some(Mark { value: *value, tsc: *tsc, cpus, guests })
         }
         Record::Boot { .. } | Record::Ended { .. } | Record::Lost { .. } => None,
     }
@@ -115,9 +123,9 @@ fn cpu_less(last: &CpuCounters, first: &CpuCounters) -> CpuCounters {
     CpuCounters {
         idle_ticks: last.idle_ticks.saturating_sub(first.idle_ticks),
         timer_arms: last.timer_arms.saturating_sub(first.timer_arms),
-        timer_interrupts: last.timer_interrupts.saturating_sub(first.timer_interrupts),
-        world_switches: last.world_switches.saturating_sub(first.world_switches),
-        fpu_switches: last.fpu_switches.saturating_sub(first.fpu_switches),
+        interrupts: last.interrupts.saturating_sub(first.interrupts),
+        kicks: last.kicks.saturating_sub(first.kicks),
+        letters: last.letters.saturating_sub(first.letters),
     }
 }
 
@@ -132,6 +140,7 @@ fn guest_less(last: &GuestCounters, first: &GuestCounters) -> GuestCounters {
         switches: last.switches.saturating_sub(first.switches),
         injections: last.injections.saturating_sub(first.injections),
         preempted_in_critical: last.preempted_in_critical.saturating_sub(first.preempted_in_critical),
+        migrations: last.migrations.saturating_sub(first.migrations),
     }
 }
 
@@ -145,8 +154,8 @@ mod tests {
         counters.exits[ExitClass::Call as usize] = calls;
         counters.exits[ExitClass::Port as usize] = ports;
         let (guest, vcpu) = (GuestId(0), VcpuIndex(0));
-        let cpu = CpuCounters { idle_ticks: tsc / 10, ..CpuCounters::default() };
-        Record::Mark { guest, vcpu, id, value, tsc, cpu, guests: vec![counters] }
+        let cpus = vec![CpuCounters { idle_ticks: tsc / 10, ..CpuCounters::default() }];
+        Record::Mark { guest, vcpu, id, value, tsc, cpus, guests: vec![counters] }
     }
 
     #[test]

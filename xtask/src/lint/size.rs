@@ -5,8 +5,9 @@ use super::layers::layer;
 use super::tree::{Source, Tree};
 use std::path::Path;
 
-/// Most lines of layers 0, 1, 3 and 4 together, without tests (DESIGN §2).
-const MAX_PRIVILEGED_LINES: usize = 8_000;
+/// Most lines of layers 0, 1, 3 and 4 together, without tests (DESIGN §2 says 8,000, for one
+/// processor; docs/decisions/0012).
+const MAX_PRIVILEGED_LINES: usize = 9_000;
 /// From here on a file's length is worth a thought.
 const LONG_FILE_LINES: usize = 400;
 

@@ -4,23 +4,25 @@
 use super::*;
 use core::fmt;
 use hv_core::base::addr::{GuestPhys, HostPhys, PAGE_BYTES};
+use hv_core::base::id::VcpuIndex;
 use hv_core::dispatch::guest::WINDOW_BASE;
 use hv_core::dispatch::make::{self, Parts};
 use hv_core::dispatch::msr::UNTOUCHED;
-use hv_core::machine::vt::svm::Vmcb;
+use hv_core::machine::vt::svm::{Injection, Vmcb};
 use hv_core::policy::config::ChannelConfig;
 use hv_core::policy::mm::nested::Npt;
 use hv_core::policy::publish::{SharedFrames, Tables};
 use pv_abi::table::{CONSOLE_PAGES, DEMAND_PAGES, EVENT_PAGES, STATUS_PAGES};
 
-type PcCore = Core<Platform, Ram>;
 type Vcpus = Vec<Box<Vcpu<SvmVcpu, Ram>>>;
 
 /// Why the guests cannot be made.
 pub enum MakeError<'a> {
     /// The machine's memory does not suffice for this guest.
     Memory { guest: &'a str, wanted_mib: u32, free_mib: u64 },
-    /// The run queue holds no more.
+    /// A vCPU is pinned to a processor that is not there.
+    NoSuchCpu { guest: &'a str, vcpu: VcpuIndex },
+    /// A machine has no more guests or vCPUs.
     TooManyVcpus(&'a str),
 }
 
@@ -30,7 +32,10 @@ impl fmt::Display for MakeError<'_> {
             Self::Memory { guest, wanted_mib, free_mib } => {
                 write!(f, "guest {guest}: memory_mib = {wanted_mib}, but the machine has {free_mib} MiB left")
             }
-            Self::TooManyVcpus(guest) => write!(f, "guest {guest}: too many vCPUs for one processor"),
+            Self::NoSuchCpu { guest, vcpu } => {
+                write!(f, "guest {guest}: pin: vCPU {} is pinned to a processor that is not there", vcpu.0)
+            }
+            Self::TooManyVcpus(guest) => write!(f, "guest {guest}: too many guests or vCPUs for one machine"),
         }
     }
 }
@@ -38,25 +43,39 @@ impl fmt::Display for MakeError<'_> {
 /// Makes all guests; none of them runs yet. Returns their vCPUs by slot.
 pub fn make<'a>(
     memory: &mut Memory,
-    core: &mut PcCore,
+    system: &mut System<Ram>,
     manifest: &'a Manifest,
+    one_clock: bool,
 ) -> Result<Vcpus, MakeError<'a>> {
-    let facts = cpuid::Facts { machine: machine_cpuid, tsc: core.tsc, apic_bus: apic_bus() };
-    let usable_tsc = manifest.tsc == TscTrust::Trusted || has_invariant_tsc();
+    let facts = cpuid::Facts { machine: machine_cpuid, tsc: system.tsc, apic_bus: apic_bus() };
+    let usable_tsc = one_clock && (manifest.tsc == TscTrust::Trusted || has_invariant_tsc());
     let mut vcpus = Vcpus::new();
     let channels = channel_pages(memory, manifest)?;
+    let injection = match Translator::find(system.tsc) {
+        Some(Translator::Counting) => Injection::Virtual,
+        Some(Translator::Threaded) | None => Injection::Event,
+    };
     let maps = permission_maps(memory).ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))?;
     for (config, id) in manifest.guests.iter().zip((0_u16..).map(GuestId)) {
         let made = make_ram(memory, config.memory_mib).zip(make_tables(memory));
         let ((root, ram), tables) = made.ok_or_else(|| out_of_memory(memory, config))?;
+        let mut own = config.clone();
+        if !one_clock {
+            own.stay_put(id, u8::try_from(system.board.cpus().0.count_ones()).unwrap_or(u8::MAX));
+        }
+        for index in (0..config.vcpus).map(VcpuIndex) {
+            if !system.can_run(own.allowed(index)) {
+                return Err(MakeError::NoSuchCpu { guest: &config.name, vcpu: index });
+            }
+        }
         let channels = make::channel_ends(&manifest.channels, &channels, id);
-        let parts = Parts { config: config.clone(), ram, tables, channels, usable_tsc };
-        let guest = make::guest(core, parts).map_err(|_| MakeError::TooManyVcpus(&config.name))?;
+        let parts = Parts { config: own, ram, tables, channels, usable_tsc };
+        let guest = make::guest(system, parts).map_err(|_| MakeError::TooManyVcpus(&config.name))?;
         for shared in &guest.vcpus {
             // SAFETY: a VMCB is integers only, so all-zero is one.
             let page = unsafe { memory.zeroed_page::<Vmcb>() };
             let (vmcb_phys, vmcb) = page.ok_or_else(|| out_of_memory(memory, config))?;
-            let state = SvmVcpu::new(vmcb, vmcb_phys, maps, root, u64::from(shared.slot.0) + 1);
+            let state = SvmVcpu::new(vmcb, vmcb_phys, maps, root, injection, u32::from(shared.slot.0) + 1);
             vcpus.push(make::vcpu(state, shared, guest, &facts));
         }
     }

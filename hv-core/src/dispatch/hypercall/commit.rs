@@ -11,7 +11,8 @@ use crate::dispatch::hypercall::console;
 use crate::dispatch::next::{Next, StartRequest, VcpuSet};
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::VirtualCpu;
-use crate::policy::publish::{Life, VcpuShared, attention};
+use crate::policy::publish::VcpuShared;
+use crate::policy::whereabouts::{Life, attention};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use pv_abi::call::{Code, Info, Stat, VcpuState};
 use pv_abi::status::word;
@@ -32,7 +33,7 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
     match call {
         Request::Info(item) => info(item, vcpu, core),
         Request::Register { event_vector } => {
-            let cookie = core.new_cookie();
+            let cookie = core.system.new_cookie();
             vcpu.shared.set_cookie(u32::from(cookie));
             vcpu.event_vector = event_vector;
             ok(u64::from(cookie))
@@ -53,9 +54,9 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
             (Code::OK, 0, Next::Block)
         }
         Request::Yield => (Code::OK, 0, if core.queue.wanted() { Next::Yield } else { Next::Resume }),
-        Request::YieldTo { target, seq } => yield_to(vcpu, target, seq),
+        Request::YieldTo { target, seq } => yield_to(vcpu, core, target, seq),
         Request::Kick(target) => {
-            target.attention.fetch_or(attention::EVENT, SeqCst);
+            target.attend(attention::EVENT);
             core.wake(target, core.hardware.now());
             ok(0)
         }
@@ -77,14 +78,11 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
             ok(0)
         }
         Request::Nmi(target) => {
-            target.attention.fetch_or(attention::NMI, SeqCst);
+            target.attend(attention::NMI);
             core.wake(target, core.hardware.now());
             ok(0)
         }
-        Request::Stats { item, vcpu: target } => {
-            vcpu.shared.publish_exits(&vcpu.counters.exits);
-            ok(statistic(item, target, core))
-        }
+        Request::Stats { item, vcpu: target } => ok(statistic(item, target, core)),
         Request::ConsoleWrite { at, len } => console::write(vcpu.guest, core, at, len),
         Request::ConsoleRead { at, len } => console::read(vcpu.guest, at, len),
         Request::ConsoleFlush => {
@@ -120,32 +118,49 @@ fn info<S, H: Hardware, R: GuestRam>(item: Info, vcpu: &Vcpu<S, R>, core: &Core<
         Info::TSC_KHZ => core.tsc.khz(),
         Info::VCPUS => u64::from(vcpu.guest.vcpu_count()),
         Info::VCPU => u64::from(vcpu.shared.index().0),
-        Info::WALL_NS => core.wall_ns,
+        Info::WALL_NS => core.system.wall_ns,
         Info::CHANNELS => vcpu.guest.channels.len() as u64,
         Info::GENERATION => vcpu.guest.generation.load(Relaxed),
         _ => return (Code::BAD_ARGUMENT, 0, Next::Resume),
     })
 }
 
-/// Gives the CPU to `target` if it was preempted just as the caller saw it: off CPU, and not dispatched since.
-fn yield_to<S, R: GuestRam>(vcpu: &Vcpu<S, R>, target: &'static VcpuShared, seq: u64) -> Answer {
+/// Gives the CPU to `target` if it was preempted just as the caller saw it: off CPU, and not dispatched since. One that
+/// waits for another processor is asked for, and may be here the next time.
+fn yield_to<S, H: Hardware, R: GuestRam>(
+    vcpu: &Vcpu<S, R>,
+    core: &mut Core<H, R>,
+    target: &'static VcpuShared,
+    seq: u64,
+) -> Answer {
     let current = target.dispatch_seq();
     let stale = current != seq || current & 1 != 0 || target.life() != Life::Runnable;
     if stale || target.index() == vcpu.shared.index() {
         return (Code::STALE, 0, Next::Resume);
     }
+    if target.holder() != core.cpu {
+        target.ask_for(core.cpu);
+        core.post(target);
+        return (Code::STALE, 0, Next::Resume);
+    }
     (Code::OK, 0, Next::YieldTo { target: target.index() })
 }
 
+/// Where the target is with another processor, times are as old as its statistics in the status table: 1 ms at most.
 fn statistic<H: Hardware, R: GuestRam>(item: Stat, vcpu: &VcpuShared, core: &mut Core<H, R>) -> u64 {
-    core.queue.charge(core.hardware.now());
-    let usage = core.queue.usage(vcpu.slot);
+    let (run_ns, steal_ns) = if vcpu.holder() == core.cpu {
+        core.queue.charge(core.hardware.now());
+        let usage = core.queue.usage(vcpu.slot);
+        (core.ns(usage.run.0), core.ns(usage.wait.0))
+    } else {
+        vcpu.published_times()
+    };
     match item {
-        Stat::RUN_NS => core.ns(usage.run.0),
-        Stat::STEAL_NS => core.ns(usage.wait.0),
-        Stat::SWITCHES => usage.switches,
-        Stat::EXITS => vcpu.exits(),
-        Stat::PREEMPTED_IN_CRITICAL => vcpu.preempted_in_critical(),
+        Stat::RUN_NS => run_ns,
+        Stat::STEAL_NS => steal_ns,
+        Stat::SWITCHES => vcpu.tally.switches.get(),
+        Stat::EXITS => vcpu.tally.counters().exits.iter().sum(),
+        Stat::PREEMPTED_IN_CRITICAL => vcpu.tally.preempted_in_critical.get(),
         _ => 0,
     }
 }

@@ -4,17 +4,19 @@ use super::Cpu;
 use crate::base::error::KillReason;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::GuestId;
+use crate::base::time::{Ticks, Tsc};
 use crate::dispatch::core::Core;
+use crate::dispatch::course::Stopped;
 use crate::dispatch::device::bus::PortBus;
 use crate::dispatch::device::channel::{ChannelIndex, Peer};
 use crate::dispatch::guest::Guest;
 use crate::dispatch::hypercall::console;
+use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Processor, Reg, Start, VirtualCpu};
 use crate::policy::guest::pvh::{self, LoadError};
-use crate::policy::publish::Life;
+use crate::policy::publish::VcpuShared;
 use crate::policy::sched::Slot;
 use crate::policy::trace::{Ending, Record};
-use alloc::format;
 use core::sync::atomic::Ordering::Relaxed;
 use pv_abi::header::Header;
 
@@ -25,24 +27,21 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     ///
     /// The first guest whose kernel is refused, with the reason.
     pub fn boot_guests(&mut self) -> Result<(), (GuestId, LoadError)> {
-        for id in (0_u16..).map(GuestId).take(self.core.guests.len()) {
-            self.boot_guest(id).map_err(|error| (id, error))?;
+        for guest in &self.core.system.guests {
+            self.boot_guest(guest).map_err(|error| (guest.id, error))?;
         }
         Ok(())
     }
 
-    /// Makes a guest as it was at the beginning, and starts its first vCPU.
-    fn boot_guest(&mut self, id: GuestId) -> Result<(), LoadError> {
-        let Some((guest, image)) =
-            self.core.guests.get(usize::from(id.0)).copied().zip(self.images.get(usize::from(id.0)))
-        else {
-            return Ok(());
-        };
+    /// Makes a guest as it was at the beginning, and starts its first vCPU. All its vCPUs are stopped.
+    fn boot_guest(&mut self, guest: &'static Guest<R>) -> Result<(), LoadError> {
+        let begun = self.core.hardware.now();
+        let Some(image) = self.core.system.image(guest.id) else { return Ok(()) };
         guest.ram.clear();
         let loaded = pvh::load(&guest.ram, image.kernel, image.initrd, &guest.config.command_line)?;
-        guest.tables.reset(&header(guest.vcpu_count(), guest, &self.core));
+        guest.tables.reset(&header(guest, &self.core));
         let now = self.core.hardware.now();
-        let unix_s = (self.core.wall_ns + self.core.ns(now.0)) / 1_000_000_000;
+        let unix_s = (self.core.system.wall_ns + self.core.ns(now.0)) / 1_000_000_000;
         *guest.devices.lock() = PortBus::new(&guest.bus_setup(self.core.tsc, now, unix_s));
         guest.place_channels();
         *guest.console.lock() = None;
@@ -51,73 +50,90 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         self.connect(guest, Peer::Present);
         for shared in &guest.vcpus {
             shared.forget();
-            shared.set_life(Life::Stopped);
-            self.reload(shared.slot);
-            if let Some(vcpu) = self.vcpus.get_mut(usize::from(shared.slot.0)) {
+            if let Some(mut vcpu) = self.berths.launch(shared) {
                 vcpu.lapic.power_on();
+                self.berths.lay_up(vcpu);
             }
         }
-        let Some(first) = guest.vcpu(0) else { return Ok(()) };
-        if let Some(vcpu) = self.vcpus.get_mut(usize::from(first.slot.0)) {
-            vcpu.begin(Start::Protected { entry: loaded.entry, ebx: loaded.start_info });
+        guest.course.lock().begin();
+        if let Some(first) = guest.vcpu(0) {
+            // Nobody here got this time. Whoever reboots in a loop pays for it; the first time is the machine's.
+            let passed = self.core.hardware.now().since(begun);
+            self.core.queue.lose(passed);
+            let is_first_life = guest.generation.load(Relaxed) == 0;
+            let cost = if is_first_life { apart(guest.id, self.core.params.default_request) } else { passed };
+            self.launch(first, Start::Protected { entry: loaded.entry, ebx: loaded.start_info }, cost);
         }
-        first.set_life(Life::Runnable);
-        self.core.enqueue(first, now);
         Ok(())
     }
 
-    /// Ends a guest: stops its vCPUs, says so, and starts it again when it asked for that.
-    pub(super) fn end(&mut self, id: GuestId, ending: Ending) {
-        let Some(guest) = self.core.guests.get(usize::from(id.0)).copied() else { return };
-        for vcpu in &guest.vcpus {
-            self.stop(vcpu);
+    /// Has a guest end: all its vCPUs are told to stop, and the last one to stop sees to the rest. Nothing happens when it
+    /// is to end already.
+    pub(super) fn end(&mut self, guest: &'static Guest<R>, ending: Ending, now: Tsc) {
+        if guest.course.lock().end(ending) {
+            for vcpu in &guest.vcpus {
+                self.stop(vcpu, now);
+            }
+            let stopped = guest.course.lock().stop();
+            if let Stopped::Ended(ending) = stopped {
+                self.conclude(guest, ending);
+            }
         }
+    }
+
+    /// All vCPUs of a guest have stopped: says how it ended, and starts it again when it asked for that.
+    pub(super) fn conclude(&mut self, guest: &'static Guest<R>, ending: Ending) {
+        let system = self.core.system;
         console::drain(guest, &mut self.core);
         self.core.end_line(guest);
         self.connect(guest, Peer::Absent);
         let restart = match &ending {
             Ending::Off => false,
             Ending::Reboot => true,
-            Ending::Crash | Ending::Killed(_) => match self.restarts.get_mut(usize::from(id.0)) {
-                Some(left) if *left > 0 => {
-                    *left -= 1;
-                    true
+            Ending::Crash | Ending::Killed(_) => {
+                let again = guest.course.lock().take_restart();
+                if !again {
+                    system.note_bad_end();
                 }
-                _ => {
-                    self.well = false;
-                    false
-                }
-            },
+                again
+            }
         };
         self.core
             .say(format_args!("guest: ended name={} ending={ending:?} restart={restart}", guest.config.name));
         let tsc = self.core.hardware.now().0;
-        let counters = self.counters(id);
-        if self.core.has_room_for_ending(id) {
-            self.core.record(Record::Ended { guest: id, ending, tsc, counters });
-        }
-        if restart {
-            guest.generation.fetch_add(1, Relaxed);
-            let begun = self.core.hardware.now();
-            if let Err(error) = self.boot_guest(id) {
-                self.core
-                    .say(format_args!("guest: not restarted name={} error={error:?}", guest.config.name));
-                self.well = false;
-                self.alive -= 1;
+        let counters = system.counters(guest);
+        {
+            let mut telemetry = system.telemetry.lock();
+            if telemetry.has_room_for_ending(guest.id, system.guests.len()) {
+                telemetry.keep(Record::Ended { guest: guest.id, ending, tsc, counters });
             }
-            // Whoever reboots in a loop pays for it.
-            let cost = self.core.hardware.now().since(begun);
-            if let Some(first) = guest.vcpu(0) {
-                self.core.queue.debit(first.slot, cost);
-            }
-        } else {
-            self.alive -= 1;
         }
+        if restart && self.begin_again(guest) {
+            return;
+        }
+        if system.guest_is_over() {
+            for (cpu, _) in system.board.lines() {
+                self.core.ask(cpu, crate::policy::mail::LOOK);
+            }
+        }
+    }
+
+    /// Starts a guest again; false when its kernel is refused now.
+    fn begin_again(&mut self, guest: &'static Guest<R>) -> bool {
+        guest.generation.fetch_add(1, Relaxed);
+        if let Err(error) = self.boot_guest(guest) {
+            self.core.say(format_args!("guest: not restarted name={} error={error:?}", guest.config.name));
+            self.core.system.note_bad_end();
+            return false;
+        }
+        true
     }
 
     /// Begins or ends a guest's part in its channels. What an earlier life left in the shared pages is gone either way: the
     /// peer sees zeroes, never a hole and never old words.
     fn connect(&mut self, guest: &'static Guest<R>, presence: Peer) {
+        let _alone = self.core.system.ties.lock();
+        guest.connected.store(presence == Peer::Present, Relaxed);
         guest.devices.lock().hang_up();
         for (end, mine) in guest.channels.iter().zip(0_u16..) {
             end.bound.store(0, Relaxed);
@@ -125,51 +141,96 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                 word.store(0, Relaxed);
             }
             let (id, index) = end.peer;
-            if let Some(other) = self.core.guests.get(usize::from(id.0)) {
+            if let Some(other) = self.core.system.guest(id) {
                 other.devices.lock().set_peer(ChannelIndex(u16::from(index)), presence);
                 // This guest's devices are new: they know nothing of a peer that was there before.
-                let runs = other.vcpus.iter().any(|vcpu| vcpu.life() != Life::Stopped);
-                let peer = if runs { Peer::Present } else { Peer::Absent };
+                let peer = if other.connected.load(Relaxed) { Peer::Present } else { Peer::Absent };
                 guest.devices.lock().set_peer(ChannelIndex(mine), peer);
             }
         }
     }
 
     /// Kills a guest that cannot go on, and says where it stood.
-    pub(super) fn kill(&mut self, slot: Slot, reason: KillReason) {
-        let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return };
-        let guest = vcpu.guest;
-        self.core.end_line(guest);
-        let name = &guest.config.name;
-        self.core
-            .say(format_args!("guest: killed name={name} vcpu={} reason={reason:?}", vcpu.shared.index().0));
-        let reg = |reg| vcpu.state.reg(reg);
-        self.core.say(format_args!(
-            "guest: registers name={name} rip={:#x} rsp={:#x} cr3={:#x} rax={:#x} rbx={:#x} rcx={:#x} rdx={:#x} rsi={:#x} rdi={:#x}",
-            vcpu.state.rip(), vcpu.state.rsp(), vcpu.state.cr3(), reg(Reg::Rax), reg(Reg::Rbx), reg(Reg::Rcx),
-            reg(Reg::Rdx), reg(Reg::Rsi), reg(Reg::Rdi),
-        ));
-        let mut exits = heapless::Vec::<_, 8>::new();
-        exits.extend(vcpu.recent_exits());
-        self.core.say(format_args!("guest: last exits name={name} latest first {exits:?}"));
-        self.end(guest.id, Ending::Killed(format!("{reason:?}")));
+    pub(super) fn kill(&mut self, slot: Slot, reason: KillReason, now: Tsc) {
+        let Some(vcpu) = self.vcpus.get(usize::from(slot.0)).and_then(Option::as_deref) else { return };
+        obituary(&mut self.core, vcpu, reason);
+        self.end(vcpu.guest, Ending::Killed(reason), now);
+    }
+
+    /// Ends a guest whose last vCPU, in its berth by now, was stopped by the guest itself.
+    pub(super) fn bury(&mut self, shared: &'static VcpuShared) {
+        let Some(guest) = self.core.system.guest(shared.id.guest) else { return };
+        let reason = KillReason::AllStopped;
+        if let Some(vcpu) = self.berths.launch(shared) {
+            obituary(&mut self.core, &vcpu, reason);
+            self.berths.lay_up(vcpu);
+        }
+        self.conclude(guest, Ending::Killed(reason));
     }
 }
 
+/// What a guest owes when the machine begins: less than one request, and for no two the same. Guests that only compute would
+/// else go in step for ever, and whoever wakes beside them would wait for a turn of each.
+fn apart(id: GuestId, request: Ticks) -> Ticks {
+    // Multiples of the golden ratio: however many there are, their fractions lie apart evenly (the three-gap theorem).
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let fraction = u64::from(id.0).wrapping_mul(GOLDEN) >> 32;
+    Ticks((request.0.min(u64::from(u32::MAX)) * fraction) >> 32)
+}
+
+/// Says why a guest is killed, and where it stood.
+fn obituary<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    core: &mut Core<H, R>,
+    vcpu: &Vcpu<S, R>,
+    reason: KillReason,
+) {
+    core.end_line(vcpu.guest);
+    let name = &vcpu.guest.config.name;
+    core.say(format_args!("guest: killed name={name} vcpu={} reason={reason:?}", vcpu.shared.index().0));
+    let reg = |reg| vcpu.state.reg(reg);
+    core.say(format_args!(
+        "guest: registers name={name} rip={:#x} rsp={:#x} cr2={:#x} cr3={:#x} rax={:#x} rbx={:#x} rcx={:#x} rdx={:#x} rsi={:#x} rdi={:#x}",
+        vcpu.state.rip(), vcpu.state.rsp(), vcpu.state.cr2(), vcpu.state.cr3(), reg(Reg::Rax), reg(Reg::Rbx), reg(Reg::Rcx),
+        reg(Reg::Rdx), reg(Reg::Rsi), reg(Reg::Rdi),
+    ));
+    let mut exits = heapless::Vec::<_, 8>::new();
+    exits.extend(vcpu.shared.tally.last_exits());
+    core.say(format_args!("guest: last exits name={name} latest first {exits:?}"));
+}
+
 /// The header of a guest's tables.
-fn header<H: Hardware, R: GuestRam>(vcpus: u8, guest: &Guest<R>, core: &Core<H, R>) -> Header {
+fn header<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &Core<H, R>) -> Header {
     Header {
         magic: pv_abi::header::MAGIC,
         major: pv_abi::VERSION.major,
         minor: pv_abi::VERSION.minor,
         size_bytes: 0,
-        row_count: u32::from(vcpus),
+        row_count: u32::from(guest.vcpu_count()),
         row_bytes: 64,
         reserved: 0,
         features: u64::from(guest.features().bits()),
         generation: guest.generation.load(Relaxed),
         tsc_khz: core.tsc.khz(),
-        wall_ns: core.wall_ns,
+        wall_ns: core.system.wall_ns,
         tsc_to_ns_mul: core.ns_per_tick,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn guests_begin_apart_evenly_however_many_there_are() {
+        let request = Ticks(2_000_000);
+        for count in 2..=256 {
+            let mut owed: Vec<u64> = (0..count).map(|id| apart(GuestId(id), request).0).collect();
+            owed.sort_unstable();
+            let around = owed[0] + request.0 - owed[usize::from(count) - 1];
+            let least = owed.windows(2).map(|pair| pair[1] - pair[0]).chain([around]).min().unwrap();
+            assert!(owed.iter().all(|owed| *owed < request.0));
+            assert!(least * 3 * u64::from(count) > request.0, "{count}: {least}");
+        }
     }
 }

@@ -18,11 +18,44 @@ pub const KICK_VECTOR: u8 = 0x22;
 /// Spurious interrupts; its low four bits are ones, as the oldest APICs want.
 pub const SPURIOUS_VECTOR: u8 = 0x2f;
 
+/// What one processor sends another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ipi {
+    /// An interrupt that says: look at what was left for you.
+    Kick,
+    /// A non-maskable interrupt.
+    Nmi,
+    /// INIT: reset, and wait for a start-up.
+    Init,
+    /// Start-up in real mode at this page.
+    StartUp(u8),
+}
+
+impl Ipi {
+    /// The lower half of ICR (SDM vol 3A §11.6.1): vector, delivery mode in bits 10:8, assert in bit 14.
+    const fn command(self) -> u32 {
+        const ASSERT: u32 = 1 << 14;
+        match self {
+            Self::Kick => ASSERT | KICK_VECTOR as u32,
+            Self::Nmi => ASSERT | 4 << 8,
+            Self::Init => ASSERT | 5 << 8,
+            Self::StartUp(page) => ASSERT | 6 << 8 | page as u32,
+        }
+    }
+}
+
 const IA32_APIC_BASE: u32 = 0x1b;
 const ENABLE: u64 = 1 << 11;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const ID: usize = 0x20;
 const TASK_PRIORITY: usize = 0x80;
-const EOI: usize = 0xb0;
 const SPURIOUS: usize = 0xf0;
+const ICR_LOW: usize = 0x300;
+const ICR_HIGH: usize = 0x310;
+/// Delivery status: the message before has not been accepted yet.
+const SEND_PENDING: u32 = 1 << 12;
+/// Looks at the delivery status before a message is given up; xAPICs take far fewer.
+const SEND_PATIENCE: u32 = 100_000;
 const LVT_TIMER: usize = 0x320;
 const LVT_LINT0: usize = 0x350;
 const LVT_LINT1: usize = 0x360;
@@ -30,6 +63,8 @@ const INITIAL_COUNT: usize = 0x380;
 const CURRENT_COUNT: usize = 0x390;
 const DIVIDE: usize = 0x3e0;
 const MASKED: u32 = 1 << 16;
+/// LVT_TIMER: in periods (SDM vol 3 §11.5.4).
+const PERIODIC: u32 = 1 << 17;
 const DIVIDE_BY_1: u32 = 0b1011;
 
 impl LocalApic {
@@ -44,7 +79,7 @@ impl LocalApic {
         let address = unsafe {
             let value = msr.read();
             msr.write(value | ENABLE);
-            value & 0x000f_ffff_ffff_f000
+            value & ADDRESS
         };
         let mut apic =
             Self { base: core::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(0)) };
@@ -59,6 +94,22 @@ impl LocalApic {
         apic
     }
 
+    /// This processor's APIC as it is, for last words: whoever had it has stopped.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::enable`], which was called on this processor before.
+    pub unsafe fn as_is() -> Self {
+        // SAFETY: every x86-64 processor has this MSR.
+        let address = unsafe { Msr::new(IA32_APIC_BASE).read() } & ADDRESS;
+        Self { base: core::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(0)) }
+    }
+
+    /// Lets the timer start over whenever it has run down, instead of stopping.
+    pub fn repeat_timer(&mut self) {
+        self.write(LVT_TIMER, PERIODIC | u32::from(TIMER_VECTOR));
+    }
+
     /// Starts the timer: it interrupts after `count` of its ticks; 0 stops it.
     #[inline]
     pub fn set_timer(&mut self, count: u32) {
@@ -70,9 +121,25 @@ impl LocalApic {
         self.read(CURRENT_COUNT)
     }
 
-    /// Ends the interrupt in service.
-    pub fn end_of_interrupt(&mut self) {
-        self.write(EOI, 0);
+    /// Its id, by which others send to it.
+    pub fn id(&self) -> u32 {
+        self.read(ID) >> 24
+    }
+
+    /// Sends to the processor with this id. A message that cannot be sent is lost: then the bus is broken.
+    pub fn send(&mut self, id: u32, ipi: Ipi) {
+        self.wait_until_sent();
+        self.write(ICR_HIGH, id << 24);
+        self.write(ICR_LOW, ipi.command());
+    }
+
+    fn wait_until_sent(&self) {
+        for _ in 0..SEND_PATIENCE {
+            if self.read(ICR_LOW) & SEND_PENDING == 0 {
+                return;
+            }
+            core::hint::spin_loop();
+        }
     }
 
     #[inline]

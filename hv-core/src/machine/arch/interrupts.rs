@@ -25,6 +25,7 @@ struct Gate {
 const _: () = assert!(size_of::<Gate>() == 16);
 /// Present, interrupt gate.
 const INTERRUPT_GATE: u8 = 0x8e;
+const NMI: usize = 2;
 const EXCEPTIONS: usize = 32;
 const GATES: usize = 48;
 
@@ -72,15 +73,16 @@ pub fn install() {
     let mut table = Box::new([Gate::default(); GATES]);
     for (vector, gate) in table.iter_mut().enumerate() {
         let stack = match vector {
-            2 | 18 => Some(NMI_STACK),
+            NMI | 18 => Some(NMI_STACK),
             8 => Some(DOUBLE_FAULT_STACK),
             _ => None,
         };
-        let stub = EXCEPTION_STUBS.get(vector).copied();
+        let stub = EXCEPTION_STUBS.get(vector).copied().filter(|_| vector != NMI);
         let device =
             [TIMER_VECTOR, SERIAL_VECTOR, KICK_VECTOR].contains(&(u8::try_from(vector).unwrap_or(0)));
         *gate = match stub {
             Some(stub) => Gate::new(stub as *const () as usize, stack),
+            None if vector == NMI => Gate::new(nmi as *const () as usize, stack),
             None if device => Gate::new(acknowledge as *const () as usize, None),
             None => Gate::new(ignore as *const () as usize, None),
         };
@@ -114,6 +116,21 @@ unsafe extern "C" fn acknowledge() {
 #[unsafe(naked)]
 unsafe extern "C" fn ignore() {
     naked_asm!("iretq")
+}
+
+/// Keeps what a call may change, and goes back where it came from. The frame is laid out as for an exception.
+#[unsafe(naked)]
+unsafe extern "C" fn nmi() {
+    naked_asm!(
+        "push 0", "push 2",
+        "push rax", "push rcx", "push rdx", "push rsi", "push rdi", "push r8", "push r9", "push r10", "push r11",
+        "push rbp", "mov rbp, rsp", "lea rdi, [rsp + 80]", "and rsp, -16", "cld",
+        "call {on_nmi}",
+        "mov rsp, rbp", "pop rbp",
+        "pop r11", "pop r10", "pop r9", "pop r8", "pop rdi", "pop rsi", "pop rdx", "pop rcx", "pop rax",
+        "add rsp, 16", "iretq",
+        on_nmi = sym super::stop::on_nmi,
+    )
 }
 
 /// Ends in the panic handler's epitaph.

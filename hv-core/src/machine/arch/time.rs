@@ -12,6 +12,16 @@ pub fn now() -> Tsc {
     Tsc(unsafe { _rdtsc() })
 }
 
+/// Reads the time-stamp counter after everything before it and before everything after it (SDM vol 2B, RDTSC).
+pub fn now_in_order() -> Tsc {
+    // SAFETY: SSE2, which every x86-64 processor has.
+    unsafe { core::arch::x86_64::_mm_lfence() };
+    let now = now();
+    // SAFETY: as above.
+    unsafe { core::arch::x86_64::_mm_lfence() };
+    now
+}
+
 /// Seconds since 1970 by the CMOS clock, or 0 when it does not answer (MC146818: registers 0 2 4 7 8 9, A, B).
 pub fn wall_clock_seconds() -> u64 {
     let mut index = Port::<u8>::new(0x70);

@@ -16,19 +16,21 @@ pub use ram::TestRam;
 pub use vcpu::{ScriptedVcpu, Seen, Step};
 pub use world::{Stuck, World};
 
+use crate::base::id::CpuId;
 use crate::dispatch::vt::{Exit, Processor};
 use alloc::rc::Rc;
 use core::ops::ControlFlow;
 
 /// A processor that runs scripts.
 pub struct Scripted {
+    cpu: CpuId,
     world: Rc<World>,
 }
 
 impl Scripted {
     /// A processor in this world.
-    pub const fn new(world: Rc<World>) -> Self {
-        Self { world }
+    pub const fn new(cpu: CpuId, world: Rc<World>) -> Self {
+        Self { cpu, world }
     }
 }
 
@@ -50,6 +52,10 @@ impl Processor for Scripted {
         vcpu.loaded = true;
     }
 
+    fn arrive(&mut self, vcpu: &mut ScriptedVcpu) {
+        vcpu.loaded = false;
+    }
+
     fn flush(&mut self, vcpu: &mut ScriptedVcpu) {
         vcpu.note(self.world.now(), Seen::Flush);
     }
@@ -64,15 +70,18 @@ impl Scripted {
         if vcpu.window_is_open() {
             return ControlFlow::Break(Exit::Window);
         }
-        if self.world.interrupt_waits() {
+        if self.world.interrupt_waits(self.cpu) {
             return ControlFlow::Break(Exit::HostInterrupt);
         }
         match vcpu.script.pop_front() {
             Some(Step::Run(ticks)) => {
                 vcpu.shadow = false;
-                let left = self.world.pass(ticks);
+                let left = self.world.pass(self.cpu, ticks);
                 if left > 0 {
                     vcpu.script.push_front(Step::Run(left));
+                    if self.world.takes_turns() {
+                        return ControlFlow::Break(Exit::HostInterrupt);
+                    }
                 }
                 ControlFlow::Continue(())
             }
@@ -83,7 +92,7 @@ impl Scripted {
             Some(Step::Exit(exit)) => ControlFlow::Break(exit),
             // A vCPU whose script is over spins until an interrupt comes.
             None => {
-                self.world.spin(vcpu.slot);
+                self.world.spin(self.cpu, vcpu.slot);
                 ControlFlow::Break(Exit::HostInterrupt)
             }
         }

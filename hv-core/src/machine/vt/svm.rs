@@ -1,10 +1,11 @@
 //! AMD-V. Section numbers: AMD APM vol 2, publication 24593, rev 3.42.
 //! Owns the VMCB and the world switch. Knows nothing of guests or scheduling.
-#![expect(unsafe_code, reason = "the world switch, FXSAVE and SVM's MSRs; every block carries SAFETY")]
+#![expect(unsafe_code, reason = "the world switch and SVM's MSRs; every block carries SAFETY")]
 
 mod debug;
 mod decode;
 mod enable;
+mod fpu;
 mod reset;
 mod state;
 mod switch;
@@ -12,11 +13,14 @@ mod vmcb;
 
 use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Exit, Processor};
+use crate::machine::arch::translator::Translator;
 use alloc::boxed::Box;
 use core::arch::asm;
 
-pub use enable::{Missing, SvmOn};
-pub use state::{Maps, SvmVcpu};
+use fpu::Restore;
+
+pub use enable::{Capabilities, Missing, SvmOn};
+pub use state::{Injection, Maps, SvmVcpu};
 pub use vmcb::Vmcb;
 
 /// As many identifiers as are told apart.
@@ -31,18 +35,25 @@ pub struct Svm {
     shared_asids: u32,
     /// Which vCPU last ran under each address-space identifier: another one must flush.
     asid_owners: Box<[u64]>,
+    restore: Restore,
 }
 
 impl Svm {
     /// Takes a processor into service. `host_vmcb` is a frame of its own.
-    pub fn new(on: SvmOn, host_vmcb: HostPhys) -> Self {
+    pub fn new(on: SvmOn, host_vmcb: HostPhys, translator: Option<Translator>) -> Self {
         // SAFETY: `on` proves that EFER.SVME is set here, and the caller gave the frame away for good.
         unsafe {
             asm!("vmsave rax", in("rax") host_vmcb.raw(), options(nostack, preserves_flags));
         }
         let asids = on.asids().clamp(2, MAX_ASIDS);
         let asid_owners = alloc::vec![0; asids as usize].into_boxed_slice();
-        Self { _on: on, host_vmcb, shared_asids: asids - 1, asid_owners }
+        Self {
+            _on: on,
+            host_vmcb,
+            shared_asids: asids - 1,
+            asid_owners,
+            restore: Restore::of_machine(translator),
+        }
     }
 }
 
@@ -70,10 +81,11 @@ impl Processor for Svm {
             vcpu.vmcb.control.tlb_control = vmcb::FLUSH_ALL;
         }
         vcpu.arm_breakpoints();
-        // SAFETY: `fpu` is 512 bytes, 16-byte aligned, and holds what FXSAVE stored or the state after reset.
-        unsafe {
-            asm!("fxrstor64 [{}]", in(reg) &raw const vcpu.fpu, options(nostack, preserves_flags));
-        }
+        vcpu.fpu.load(self.restore);
+    }
+
+    fn arrive(&mut self, vcpu: &mut SvmVcpu) {
+        vcpu.change_tag();
     }
 
     fn flush(&mut self, vcpu: &mut SvmVcpu) {
@@ -83,9 +95,6 @@ impl Processor for Svm {
     #[inline]
     fn switch_out(&mut self, vcpu: &mut SvmVcpu) {
         vcpu.unload_debug_registers();
-        // SAFETY: `fpu` is 512 bytes and 16-byte aligned; the hypervisor is soft-float, so the registers are the guest's.
-        unsafe {
-            asm!("fxsave64 [{}]", in(reg) &raw mut vcpu.fpu, options(nostack, preserves_flags));
-        }
+        vcpu.fpu.save();
     }
 }

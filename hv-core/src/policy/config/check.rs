@@ -5,7 +5,7 @@ use super::{
     Payload,
 };
 use crate::base::addr::PAGE_BYTES;
-use crate::base::id::{MAX_GUESTS, MAX_VCPUS_PER_GUEST};
+use crate::base::id::{MAX_CPUS, MAX_GUESTS, MAX_VCPUS_PER_GUEST};
 use alloc::string::String;
 use core::fmt;
 
@@ -32,6 +32,8 @@ pub enum Field {
     Initrd,
     /// Too long, or with a zero byte.
     CommandLine,
+    /// More than 64 entries, or a processor beyond the 64th.
+    Pin,
 }
 
 /// Why a bundle is refused.
@@ -145,6 +147,9 @@ fn check_guest(guest: &GuestConfig, number: usize, bundle_bytes: u64) -> Result<
     if guest.command_line.len() > MAX_COMMAND_LINE_BYTES || guest.command_line.contains('\0') {
         return bad(Field::CommandLine);
     }
+    if guest.pin.len() > MAX_VCPUS_PER_GUEST || guest.pin.iter().any(|cpu| usize::from(*cpu) >= MAX_CPUS) {
+        return bad(Field::Pin);
+    }
     Ok(())
 }
 
@@ -159,6 +164,7 @@ fn bounds(payload: Payload, bundle_bytes: u64) -> Option<(usize, usize)> {
 mod tests {
     use super::super::{ChannelConfig, Mode, TscTrust, Visibility};
     use super::*;
+    use crate::base::id::{GuestId, VcpuIndex};
     use std::vec::Vec;
 
     fn guest(name: &str) -> GuestConfig {
@@ -173,6 +179,7 @@ mod tests {
             kernel: Payload { offset_bytes: 4096, len_bytes: 10 },
             initrd: None,
             command_line: String::new(),
+            pin: Vec::new(),
             mark_port: false,
         }
     }
@@ -205,7 +212,7 @@ mod tests {
     #[test]
     fn a_bad_field_is_refused_by_guest_and_field() {
         type Spoil = fn(&mut GuestConfig);
-        let cases: [(Spoil, Field); 7] = [
+        let cases: [(Spoil, Field); 9] = [
             (|g| g.vcpus = 65, Field::Vcpus),
             (|g| g.vcpus = 0, Field::Vcpus),
             (|g| g.memory_mib = 5, Field::MemoryMib),
@@ -213,6 +220,8 @@ mod tests {
             (|g| g.kernel.len_bytes = u64::MAX, Field::Kernel),
             (|g| g.initrd = Some(Payload { offset_bytes: 1, len_bytes: 1 }), Field::Initrd),
             (|g| g.command_line = "x".repeat(2048), Field::CommandLine),
+            (|g| g.pin = [0, 64].into(), Field::Pin),
+            (|g| g.pin = [0; 65].into(), Field::Pin),
         ];
         for (spoil, field) in cases {
             let expected = BundleError::Guest { guest: "a".into(), field };
@@ -230,6 +239,17 @@ mod tests {
         assert_eq!(verdict(|m| m.channels.push(stray)), Some(BundleError::Channel(0)));
         assert_eq!(Bundle::parse(b"COMITY").err(), Some(BundleError::Truncated(6)));
         assert_eq!(Bundle::parse(&[0; 64]).err(), Some(BundleError::NotABundle));
+    }
+
+    #[test]
+    fn who_stays_put_stays_where_it_would_start_and_who_is_pinned_where_it_is_pinned() {
+        let at = |guest: &GuestConfig, vcpu| guest.allowed(VcpuIndex(vcpu)).0;
+        let mut free = guest("a");
+        free.stay_put(GuestId(5), 3);
+        assert_eq!([0, 1, 2, 3].map(|vcpu| at(&free, vcpu)), [1 << 2, 1 << 0, 1 << 1, 1 << 2]);
+        let mut pinned = GuestConfig { pin: [1].into(), ..guest("a") };
+        pinned.stay_put(GuestId(5), 3);
+        assert_eq!(at(&pinned, 0), 1 << 1);
     }
 
     proptest::proptest! {

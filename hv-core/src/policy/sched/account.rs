@@ -103,19 +103,14 @@ impl RunQueue {
         vcpu.run.0 = vcpu.run.0.wrapping_add(cost.0);
         vcpu.order.0 = vcpu.order.0.wrapping_add(cost.0);
         let index = vcpu.entity;
-        if slot.0 != self.runner
-            && let Some(runner) = self.vcpus.get_mut(usize::from(self.runner))
-        {
-            runner.wait.0 = runner.wait.0.wrapping_add(cost.0);
-        }
-        self.charged_to = self.charged_to + cost;
         if index == self.paying || self.is_broken(Law::StopClockForDebit) {
+            if slot.0 != self.runner {
+                self.make_runner_wait(cost);
+            }
+            self.charged_to = self.charged_to + cost;
             self.clock.advance(Ticks(cost.0.min(MAX_STEP)));
-        } else if self.slice_end != Tsc::NEVER {
-            self.slice_end = self.slice_end + cost;
-            self.turn_start = self.turn_start + cost;
-            self.lent_until = self.lent_until.map(|end| end + cost);
-            self.extended_to = self.extended_to.map(|end| end + cost);
+        } else {
+            self.lose(cost);
         }
         let queued = self.leave_trees(index);
         let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
@@ -128,6 +123,25 @@ impl RunQueue {
         }
     }
 
+    /// Leaves time out that nobody here got: somebody pays for it elsewhere, or later. The clock does not pass, and the
+    /// runner's slice ends later.
+    pub fn lose(&mut self, cost: Ticks) {
+        self.make_runner_wait(cost);
+        self.charged_to = self.charged_to + cost;
+        if self.slice_end != Tsc::NEVER {
+            self.slice_end = self.slice_end + cost;
+            self.turn_start = self.turn_start + cost;
+            self.lent_until = self.lent_until.map(|end| end + cost);
+            self.extended_to = self.extended_to.map(|end| end + cost);
+        }
+    }
+
+    fn make_runner_wait(&mut self, cost: Ticks) {
+        if let Some(runner) = self.vcpus.get_mut(usize::from(self.runner)) {
+            runner.wait.0 = runner.wait.0.wrapping_add(cost.0);
+        }
+    }
+
     /// What a vCPU has got so far, the present turn included up to the last charge.
     pub fn usage(&self, slot: Slot) -> Usage {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return Usage::default() };
@@ -136,7 +150,6 @@ impl RunQueue {
             run: vcpu.run,
             wait: Ticks(vcpu.wait.0.wrapping_add(waited.0)),
             lag: self.lag(vcpu.entity),
-            switches: vcpu.switches,
             overruns: vcpu.overruns,
         }
     }

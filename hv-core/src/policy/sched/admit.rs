@@ -132,6 +132,7 @@ impl RunQueue {
             *member = slot;
         }
         entity.waiting.grow(leaf + 1);
+        entity.attached += 1;
         let vcpu = Vcpu::new(id.0, leaf_id, length, entity.order_floor, now);
         match vcpus.get_mut(index) {
             Some(free) => *free = vcpu,
@@ -148,6 +149,9 @@ impl RunQueue {
         self.stop(slot, now);
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
         if vcpu.state != State::Free {
+            if let Some(entity) = self.entities.get_mut(usize::from(vcpu.entity)) {
+                entity.attached = entity.attached.saturating_sub(1);
+            }
             vcpu.state = State::Free;
             vcpu.entity = NONE;
             self.free_slots.push(slot.0);

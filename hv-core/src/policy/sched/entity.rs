@@ -54,6 +54,8 @@ pub struct Entity {
     pub order_floor: Ticks,
     /// Which removal made it leave.
     pub removal: u64,
+    /// vCPUs it has in this queue.
+    pub attached: u16,
 }
 
 impl Entity {
@@ -71,7 +73,45 @@ impl Entity {
             members: [NONE; MAX_MEMBERS],
             order_floor: Ticks(0),
             removal: 0,
+            attached: 0,
         }
+    }
+
+    /// Competes anew, at the clock and without debt.
+    pub fn admit(&mut self, weight: u32, clock: u64) {
+        self.place = Place::Asleep;
+        self.rate = Rate::of(weight);
+        (self.start, self.deadline, self.postponed) = (clock, clock, 0);
+        (self.left, self.beyond) = (Ticks(0), Ticks(0));
+    }
+
+    /// Owes at least this much service from now on.
+    pub fn owe(&mut self, debt: Ticks, clock: u64) {
+        let before = self.debt(clock).0;
+        if debt.0 > before {
+            self.start = self.start.max(clock);
+            let left = self.left;
+            self.charge_any(Ticks(debt.0 - before));
+            self.left = left;
+        }
+    }
+
+    /// Goes on under another weight: what it is owed or owes stays the same service, and so does what is left of its request.
+    pub fn change_rate(&mut self, rate: Rate, clock: u64) {
+        let old = core::mem::replace(&mut self.rate, rate);
+        let convert = |span: u64| rate.span(Ticks(old.service(span).0.min(MAX_STEP)));
+        let request = convert(self.deadline.saturating_sub(self.start));
+        self.postponed = convert(self.postponed);
+        if self.start > clock {
+            let owes = old.service(self.start - clock);
+            self.start = clock;
+            let left = self.left;
+            self.charge_any(owes);
+            self.left = left;
+        } else {
+            self.start = clock - convert(clock - self.start).min(clock);
+        }
+        self.deadline = self.start.wrapping_add(request);
     }
 
     /// The slot of the vCPU that a word of `waiting` stands for.

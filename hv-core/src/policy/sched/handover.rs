@@ -185,6 +185,5 @@ impl Vcpu {
     const fn begin_turn(&mut self, now: Tsc) {
         self.state = State::Running;
         self.wait.0 = self.wait.0.wrapping_add(now.0.wrapping_sub(self.since.0));
-        self.switches = self.switches.wrapping_add(1);
     }
 }

@@ -48,7 +48,6 @@ impl RunQueue {
         if let Some(vcpu) = self.vcpus.get_mut(usize::from(target.0)) {
             vcpu.state = State::Running;
             vcpu.stop_waiting(now);
-            vcpu.switches = vcpu.switches.wrapping_add(1);
             if let Some(entity) = self.entities.get_mut(usize::from(vcpu.entity)) {
                 entity.waiting.clear(vcpu.leaf);
             }

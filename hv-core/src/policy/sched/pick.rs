@@ -52,7 +52,7 @@ impl RunQueue {
         if skipped != NONE && slot != skipped {
             self.enqueue(skipped);
         }
-        self.install(chosen, slot, previous, now);
+        self.install(chosen, slot, now);
     }
 
     /// Whether the turn of the runner is not over yet.
@@ -214,7 +214,7 @@ impl RunQueue {
 
     /// Gives the CPU to a vCPU that is in no tree, on its own account.
     #[inline]
-    fn install(&mut self, chosen: u16, slot: u16, previous: u16, now: Tsc) {
+    fn install(&mut self, chosen: u16, slot: u16, now: Tsc) {
         self.runner = slot;
         self.payer = slot;
         self.paying = chosen;
@@ -224,9 +224,6 @@ impl RunQueue {
         if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot)) {
             vcpu.state = State::Running;
             vcpu.stop_waiting(now);
-            if slot != previous {
-                vcpu.switches = vcpu.switches.wrapping_add(1);
-            }
             self.waiting = self.waiting.saturating_sub(1);
             if let Some(entity) = self.entities.get_mut(usize::from(chosen)) {
                 entity.place = Place::Paying;

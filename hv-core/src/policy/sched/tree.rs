@@ -72,6 +72,11 @@ impl<const NODES: usize> Tree<NODES> {
         }
     }
 
+    /// Whether there is such a leaf.
+    pub const fn has_leaf(&self, leaf: usize) -> bool {
+        leaf < self.leaves
+    }
+
     /// The smallest word, [`EMPTY`] when all leaves are.
     #[inline]
     pub const fn least(&self) -> u64 {

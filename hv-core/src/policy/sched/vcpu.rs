@@ -49,8 +49,6 @@ pub struct Vcpu {
     pub wait: Ticks,
     /// Since when it waits.
     pub since: Tsc,
-    /// Times this CPU was switched to it.
-    pub switches: u64,
     /// Extensions it let run out.
     pub overruns: u64,
     /// Overruns since the last extension it ended by itself, as far as they count.
@@ -72,7 +70,6 @@ impl Vcpu {
             run: Ticks(0),
             wait: Ticks(0),
             since: now,
-            switches: 0,
             overruns: 0,
             back_off: 0,
             sit_out: 0,
@@ -116,6 +113,12 @@ impl Vcpu {
     #[inline]
     pub const fn stop_waiting(&mut self, now: Tsc) {
         self.wait.0 = self.wait.0.wrapping_add(now.since(self.since).0);
+    }
+
+    /// Goes on where another queue's left off.
+    pub const fn resume(&mut self, before: &Self) {
+        (self.run, self.wait, self.overruns) = (before.run, before.wait, before.overruns);
+        (self.back_off, self.sit_out) = (before.back_off, before.sit_out);
     }
 
     /// Whether it may have an extension now; each refusal brings the next grant nearer.

@@ -59,7 +59,7 @@ fn hardware(evidence: &Evidence<'_>, sampled: &Sampled) -> Option<Hardware> {
     let each = |count: u64| real(count) / real(sampled.operations.max(1));
     Some(Hardware {
         world_switches: each(window.exits()),
-        fpu_switches: each(window.cpu.fpu_switches),
+        fpu_switches: each(window.switches()),
         timer_arms: each(window.cpu.timer_arms),
     })
 }

@@ -2,18 +2,20 @@
 
 use super::World;
 use crate::base::hardware::Hardware;
+use crate::base::id::CpuId;
 use crate::base::time::Tsc;
 use alloc::rc::Rc;
 
 /// Clock, timer and lines.
 pub struct ScriptedHardware {
+    cpu: CpuId,
     world: Rc<World>,
 }
 
 impl ScriptedHardware {
-    /// The surroundings in this world.
-    pub const fn new(world: Rc<World>) -> Self {
-        Self { world }
+    /// The surroundings of a processor in this world.
+    pub const fn new(cpu: CpuId, world: Rc<World>) -> Self {
+        Self { cpu, world }
     }
 }
 
@@ -23,15 +25,19 @@ impl Hardware for ScriptedHardware {
     }
 
     fn arm_timer(&mut self, at: Tsc) {
-        self.world.arm(at);
+        self.world.arm(self.cpu, at);
     }
 
     fn take_interrupts(&mut self) {
-        self.world.take_interrupts();
+        self.world.take_interrupts(self.cpu);
     }
 
-    fn wait(&mut self) {
-        self.world.wait();
+    fn wait(&mut self) -> bool {
+        self.world.wait(self.cpu)
+    }
+
+    fn kick(&mut self, cpu: CpuId) {
+        self.world.kick(cpu);
     }
 
     fn console_write(&mut self, text: &[u8]) {

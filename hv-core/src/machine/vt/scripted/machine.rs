@@ -6,19 +6,22 @@
 use super::world::Stuck;
 use super::{Scripted, ScriptedHardware, ScriptedVcpu, Step, TestRam, World, kernel};
 use crate::base::addr::HostPhys;
-use crate::base::id::{GuestId, VcpuId, VcpuIndex};
+use crate::base::id::{CpuId, GuestId, VcpuId, VcpuIndex};
 use crate::base::time::{Frequency, Tsc};
+use crate::dispatch::berth::Berths;
 use crate::dispatch::core::Core;
 use crate::dispatch::cpuid;
 use crate::dispatch::guest::Guest;
 use crate::dispatch::make::{self, Parts};
 use crate::dispatch::run::Cpu;
+use crate::dispatch::system::System;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Direction, Exit, PortAccess, Reg, VirtualCpu};
 use crate::policy::config::{ChannelConfig, GuestConfig, Mode, Payload, Visibility};
 use crate::policy::guest::Image;
 use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
 use crate::policy::trace::Record;
+use crate::policy::whereabouts::Life;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
@@ -70,6 +73,7 @@ impl Spec {
             kernel: Payload { offset_bytes: 4096, len_bytes: 1 },
             initrd: None,
             command_line: String::new(),
+            pin: Vec::new(),
             mark_port: false,
         })
     }
@@ -102,6 +106,13 @@ impl Spec {
         self
     }
 
+    /// vCPU i runs on processor `cpus[i % len]` only.
+    #[must_use]
+    pub fn pin(mut self, cpus: &[u8]) -> Self {
+        self.0.pin = cpus.to_vec();
+        self
+    }
+
     /// It may write marks to a port.
     #[must_use]
     pub fn mark_port(mut self) -> Self {
@@ -110,31 +121,44 @@ impl Spec {
     }
 }
 
+/// One processor.
+type ScriptedCpu = Cpu<Scripted, ScriptedHardware, TestRam>;
+
 /// A machine with its guests.
 pub struct Machine {
-    /// The processor.
-    pub cpu: Cpu<Scripted, ScriptedHardware, TestRam>,
-    /// Clock, timer and lines.
+    /// The first processor.
+    pub cpu: ScriptedCpu,
+    /// The others. Processors take turns: each does one turn or one sleep at a time.
+    pub others: Vec<ScriptedCpu>,
+    /// Clock, timers and lines.
     pub world: Rc<World>,
+    berths: &'static Berths<ScriptedVcpu, TestRam>,
+    /// The vCPU that a test took out of its berth to look at.
+    looked_at: Option<Box<Vcpu<ScriptedVcpu, TestRam>>>,
 }
 
 impl Machine {
     /// A machine whose guests are booted: each one's first vCPU is about to run.
     pub fn boot(specs: impl IntoIterator<Item = Spec>) -> Self {
-        Self::boot_with_channels(specs, &[])
+        Self::boot_on(1, specs, &[])
     }
 
     /// The same, with channels.
     pub fn boot_with_channels(specs: impl IntoIterator<Item = Spec>, channels: &[ChannelConfig]) -> Self {
-        let world = Rc::new(World::default());
+        Self::boot_on(1, specs, channels)
+    }
+
+    /// A machine of so many processors.
+    pub fn boot_on(cpus: u8, specs: impl IntoIterator<Item = Spec>, channels: &[ChannelConfig]) -> Self {
+        let world = Rc::new(World::new(cpus));
         world.advance(1_000_000); // nothing starts at zero
         let tsc = frequency(1_000_000);
         let facts = cpuid::Facts { machine: everything, tsc, apic_bus: tsc };
-        let mut core = Core::new(ScriptedHardware::new(Rc::clone(&world)), tsc, WALL_NS);
+        let mut system = System::new(cpus, tsc, WALL_NS);
         let mut frames = Frames(FIRST_FRAME);
         let pages: Vec<_> = channels.iter().map(|channel| frames.take(usize::from(channel.pages))).collect();
         let image: &'static [u8] = kernel::image().leak();
-        let (mut vcpus, mut images) = (Vec::new(), Vec::new());
+        let mut vcpus = Vec::new();
         for (Spec(config), id) in specs.into_iter().zip((0..).map(GuestId)) {
             let parts = Parts {
                 ram: TestRam::new(u64::from(config.memory_mib) << 20),
@@ -143,22 +167,29 @@ impl Machine {
                 channels: make::channel_ends(channels, &pages, id),
                 usable_tsc: true,
             };
-            let Ok(guest) = make::guest(&mut core, parts) else { panic!("too many guests") };
+            let Ok(guest) = make::guest(&mut system, parts) else { panic!("too many guests") };
             for shared in &guest.vcpus {
                 vcpus.push(make::vcpu(ScriptedVcpu::new(shared.slot), shared, guest, &facts));
             }
-            images.push(Image { kernel: image, initrd: None });
+            system.images.push(Image { kernel: image, initrd: None });
         }
-        let mut cpu = Cpu::new(Scripted::new(Rc::clone(&world)), core, vcpus, images);
+        let system: &'static System<TestRam> = Box::leak(Box::new(system));
+        let berths: &'static Berths<_, _> = Box::leak(Box::new(Berths::new(vcpus)));
+        let new_cpu = |cpu| {
+            let hardware = ScriptedHardware::new(cpu, Rc::clone(&world));
+            Cpu::new(Scripted::new(cpu, Rc::clone(&world)), Core::new(cpu, system, hardware), berths)
+        };
+        let mut cpu = new_cpu(CpuId(0));
+        let others = (1..u16::from(cpus)).map(CpuId).map(new_cpu).collect();
         if let Err(refused) = cpu.boot_guests() {
             panic!("{refused:?}");
         }
-        Self { cpu, world }
+        Self { cpu, others, world, berths, looked_at: None }
     }
 
     /// A guest.
     pub fn guest(&self, id: u16) -> &'static Guest<TestRam> {
-        let Some(guest) = self.cpu.core.guests.get(usize::from(id)) else { panic!("no guest {id}") };
+        let Some(guest) = self.cpu.core.system.guest(GuestId(id)) else { panic!("no guest {id}") };
         guest
     }
 
@@ -168,11 +199,25 @@ impl Machine {
         shared
     }
 
-    /// A vCPU.
+    /// A vCPU, wherever it is.
     pub fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu<ScriptedVcpu, TestRam> {
-        let slot = self.shared(id).slot;
-        let Some(vcpu) = self.cpu.vcpu_mut(slot) else { panic!("no {slot:?}") };
+        let shared = self.shared(id);
+        self.put_back();
+        self.looked_at = self.berths.launch(shared).or_else(|| self.berths.pick_up(shared));
+        let mut places = core::iter::once(&mut self.cpu).chain(&mut self.others);
+        let held = self.looked_at.as_deref_mut().or_else(|| places.find_map(|cpu| cpu.vcpu_mut(shared.slot)));
+        let Some(vcpu) = held else { panic!("no {id:?}") };
         vcpu
+    }
+
+    /// A vCPU that a test looked at lies in its berth again before anything happens.
+    fn put_back(&mut self) {
+        if let Some(vcpu) = self.looked_at.take() {
+            match vcpu.shared.life() {
+                Life::Stopped => self.berths.lay_up(vcpu),
+                Life::Runnable | Life::Blocked => self.berths.leave(vcpu),
+            }
+        }
     }
 
     /// Its architectural state.
@@ -185,10 +230,20 @@ impl Machine {
         self.state(id).script.extend(steps);
     }
 
+    /// One turn or one sleep of each processor; false when every guest has ended.
+    pub fn step(&mut self) -> bool {
+        self.put_back();
+        let mut alive = self.cpu.step();
+        for cpu in &mut self.others {
+            alive = cpu.step();
+        }
+        alive
+    }
+
     /// Runs until every script is over and nothing more happens by itself, or until every guest has ended.
     pub fn go(&mut self) -> Option<Stuck> {
         for _ in 0..MAX_ROUNDS {
-            if !self.cpu.step() {
+            if !self.step() {
                 return None;
             }
             if let Some(stuck) = self.world.take_stuck() {
@@ -201,7 +256,7 @@ impl Machine {
     /// Runs until `moment`: nobody's script but that of the machine's time.
     pub fn go_to(&mut self, moment: Tsc) -> Option<Stuck> {
         while self.world.now() < moment {
-            if !self.cpu.step() {
+            if !self.step() {
                 return None;
             }
             if let Some(stuck) = self.world.take_stuck() {
@@ -220,7 +275,7 @@ impl Machine {
                 self.world.awaited.set(None);
                 return;
             }
-            if !self.cpu.step() && !self.state(id).script.is_empty() {
+            if !self.step() && !self.state(id).script.is_empty() {
                 panic!("all guests have ended before {id:?} has done {:?}", self.state(id).script);
             }
             if let Some(stuck) = self.world.take_stuck() {

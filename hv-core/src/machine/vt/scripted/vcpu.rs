@@ -169,6 +169,10 @@ impl VirtualCpu for ScriptedVcpu {
         self.rsp
     }
 
+    fn cr2(&self) -> u64 {
+        0
+    }
+
     fn cr3(&self) -> u64 {
         self.control.cr[1]
     }

@@ -1,17 +1,22 @@
 //! What a scripted processor and its surroundings have in common: the clock, the timer, the lines.
 
+use crate::base::id::{CpuId, MAX_CPUS};
 use crate::base::time::Tsc;
 use crate::policy::sched::Slot;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 /// Entries into guest mode after which a test has run away.
-const MAX_ENTRIES: u64 = 1_000_000;
+const MAX_ENTRIES: u64 = 5_000_000;
 
 /// Looks at the clock after which it is the hypervisor that has.
 const MAX_LOOKS: u64 = 50_000_000;
+
+/// How long one of several processors runs a guest before another one has its turn, in ticks.
+const QUANTUM: u64 = 2_000;
 
 /// Why nothing will ever happen again by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,15 +27,25 @@ pub enum Stuck {
     Spinning(Slot),
 }
 
-/// Clock, timer and lines.
+/// What is one processor's.
 #[derive(Debug, Default)]
-pub struct World {
-    now: Cell<u64>,
-    /// Ticks that each look at the clock takes: what the hypervisor's own work costs.
-    pub look_ticks: Cell<u64>,
+struct Local {
     /// When the timer interrupts; 0 = it is not armed.
     armed: Cell<u64>,
     interrupt: Cell<bool>,
+    /// It sleeps, or spins at the end of a script.
+    rests: Cell<bool>,
+    /// Interrupts that other processors sent.
+    kicks: Cell<u64>,
+}
+
+/// Clock, timers and lines. One clock for all processors, which take turns: time that passes for one passes for all.
+#[derive(Debug)]
+pub struct World {
+    now: Cell<u64>,
+    cpus: Box<[Local]>,
+    /// Ticks that each look at the clock takes: what the hypervisor's own work costs.
+    pub look_ticks: Cell<u64>,
     arms: RefCell<Vec<Tsc>>,
     entries: Cell<u64>,
     looks: Cell<u64>,
@@ -43,6 +58,27 @@ pub struct World {
 }
 
 impl World {
+    /// The world of so many processors, at moment zero.
+    pub fn new(cpus: u8) -> Self {
+        Self {
+            now: Cell::new(0),
+            cpus: (0..cpus).map(|_| Local::default()).collect(),
+            look_ticks: Cell::new(0),
+            arms: RefCell::default(),
+            entries: Cell::new(0),
+            looks: Cell::new(0),
+            awaited: Cell::new(None),
+            stuck: Cell::new(None),
+            console: RefCell::default(),
+            telemetry: RefCell::default(),
+            input: RefCell::default(),
+        }
+    }
+
+    fn local(&self, cpu: CpuId) -> &Local {
+        &self.cpus[usize::from(cpu.0) % MAX_CPUS]
+    }
+
     /// The time, without taking any.
     pub const fn now(&self) -> Tsc {
         Tsc(self.now.get())
@@ -64,7 +100,7 @@ impl World {
         self.now()
     }
 
-    /// Every moment that the timer was set to, in order.
+    /// Every moment that a timer was set to, in order.
     pub fn arms(&self) -> Vec<Tsc> {
         self.arms.borrow().clone()
     }
@@ -74,17 +110,33 @@ impl World {
         self.entries.get()
     }
 
-    /// When the timer will interrupt.
-    pub const fn armed(&self) -> Option<Tsc> {
-        match self.armed.get() {
+    /// When the first processor's timer will interrupt.
+    pub fn armed(&self) -> Option<Tsc> {
+        self.armed_at(CpuId(0))
+    }
+
+    fn armed_at(&self, cpu: CpuId) -> Option<Tsc> {
+        match self.local(cpu).armed.get() {
             0 => None,
             at => Some(Tsc(at)),
         }
     }
 
-    /// Raises an interrupt that is not the timer's.
+    /// Raises an interrupt at the first processor that is not the timer's.
     pub fn interrupt(&self) {
-        self.interrupt.set(true);
+        self.local(CpuId(0)).interrupt.set(true);
+    }
+
+    /// A processor interrupts another one.
+    pub(super) fn kick(&self, cpu: CpuId) {
+        let local = self.local(cpu);
+        local.interrupt.set(true);
+        local.kicks.set(local.kicks.get() + 1);
+    }
+
+    /// Interrupts that a processor got from others.
+    pub fn kicks(&self, cpu: CpuId) -> u64 {
+        self.local(cpu).kicks.get()
     }
 
     /// What people have seen so far.
@@ -97,48 +149,76 @@ impl World {
         self.stuck.take()
     }
 
-    pub(super) fn arm(&self, at: Tsc) {
+    pub(super) fn arm(&self, cpu: CpuId, at: Tsc) {
         self.arms.borrow_mut().push(at);
-        self.armed.set(if at == Tsc::NEVER { 0 } else { at.0.max(1) });
+        self.local(cpu).armed.set(if at == Tsc::NEVER { 0 } else { at.0.max(1) });
     }
 
-    pub(super) fn interrupt_waits(&self) -> bool {
-        self.interrupt.get() || self.armed().is_some_and(|at| at <= self.now())
+    pub(super) fn interrupt_waits(&self, cpu: CpuId) -> bool {
+        self.local(cpu).interrupt.get() || self.armed_at(cpu).is_some_and(|at| at <= self.now())
     }
 
-    pub(super) fn take_interrupts(&self) {
-        self.interrupt.set(false);
-        if self.interrupt_waits() {
-            self.armed.set(0);
+    pub(super) fn take_interrupts(&self, cpu: CpuId) {
+        let local = self.local(cpu);
+        if self.interrupt_waits(cpu) {
+            local.rests.set(false);
+        }
+        local.interrupt.set(false);
+        if self.interrupt_waits(cpu) {
+            local.armed.set(0);
         }
     }
 
-    /// Jumps to the next interrupt.
-    pub(super) fn wait(&self) {
-        match self.armed() {
-            _ if self.interrupt_waits() => {}
-            Some(at) => self.now.set(at.0),
-            None => self.stuck.set(Some(Stuck::Asleep)),
+    /// Sleeps: when everybody rests, until the next timer. False when it is another processor's turn.
+    pub(super) fn wait(&self, cpu: CpuId) -> bool {
+        if !self.interrupt_waits(cpu) {
+            self.rest(cpu, Stuck::Asleep);
         }
-        self.take_interrupts();
+        let wakes = self.interrupt_waits(cpu) || !self.takes_turns();
+        if wakes {
+            self.take_interrupts(cpu);
+        }
+        wakes
     }
 
-    /// Lets `ticks` pass in a guest, up to the next interrupt; returns how many are left then.
-    pub(super) fn pass(&self, ticks: u64) -> u64 {
+    /// A processor has nothing to do by itself. When none has, time passes until the first timer interrupts.
+    fn rest(&self, cpu: CpuId, why: Stuck) {
+        self.local(cpu).rests.set(true);
+        let ids = || (0..).map(CpuId).take(self.cpus.len());
+        if ids().any(|cpu| !self.local(cpu).rests.get() || self.interrupt_waits(cpu)) {
+            return;
+        }
+        match ids().filter_map(|cpu| self.armed_at(cpu)).min() {
+            Some(at) => self.now.set(at.0.max(self.now.get())),
+            None => self.stuck.set(Some(why)),
+        }
+    }
+
+    /// Lets `ticks` pass in a guest, up to the next interrupt, or until another processor has its turn; returns how many are
+    /// left then.
+    pub(super) fn pass(&self, cpu: CpuId, ticks: u64) -> u64 {
+        self.local(cpu).rests.set(false);
         let end = self.now.get() + ticks;
-        let until = self.armed().map_or(end, |at| end.min(at.0));
+        let until = self.armed_at(cpu).map_or(end, |at| end.min(at.0));
+        let until = if self.takes_turns() { until.min(self.now.get() + QUANTUM) } else { until };
         self.now.set(until);
         end - until
     }
 
-    /// A script is over: time passes until the timer interrupts, unless the test waits for this very moment.
-    pub(super) fn spin(&self, slot: Slot) {
+    /// Whether there are several processors: a guest is then interrupted for no other reason than that its turn is over.
+    pub(super) const fn takes_turns(&self) -> bool {
+        self.cpus.len() > 1
+    }
+
+    /// A script is over: time passes until a timer interrupts, unless the test waits for this very moment.
+    pub(super) fn spin(&self, cpu: CpuId, slot: Slot) {
         if self.awaited.get() == Some(slot) {
             return;
         }
-        match self.armed() {
-            Some(at) => self.now.set(at.0.max(self.now.get())),
-            None => self.stuck.set(Some(Stuck::Spinning(slot))),
+        if self.takes_turns() {
+            let _ = self.pass(cpu, QUANTUM);
+        } else {
+            self.rest(cpu, Stuck::Spinning(slot));
         }
     }
 

@@ -6,10 +6,19 @@ use core::fmt;
 use core::marker::PhantomData;
 use x86_64::registers::model_specific::Msr;
 
+/// What a processor's SVM can do: CPUID 8000_000A. All processors of a machine must be able to do the same, since vCPUs move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capabilities {
+    /// EBX: address-space identifiers, the host's 0 included.
+    asids: u32,
+    /// EDX: features.
+    features: u32,
+}
+
 /// Proof that SVM is on for this processor.
 #[derive(Debug)]
 pub struct SvmOn {
-    asids: u32,
+    capabilities: Capabilities,
     _this_cpu_only: PhantomData<*mut ()>,
 }
 
@@ -35,14 +44,6 @@ impl fmt::Display for Missing {
             Self::Asids => "this processor has fewer than two address-space identifiers",
         })
     }
-}
-
-/// Whether this processor is QEMU's translator: hypervisor bit, and `TCGTCGTCGTCG` at leaf 4000_0000.
-pub fn is_tcg() -> bool {
-    let signature = __cpuid(0x4000_0000);
-    __cpuid(1).ecx & 1 << 31 != 0
-        && [signature.ebx, signature.ecx, signature.edx].map(u32::to_le_bytes)
-            == [*b"TCGT", *b"CGTC", *b"GTCG"]
 }
 
 const EFER: u32 = 0xc000_0080;
@@ -83,11 +84,17 @@ impl SvmOn {
             efer.write(value | SVME);
             Msr::new(VM_HSAVE_PA).write(host_save.raw());
         }
-        Ok(Self { asids: features.ebx, _this_cpu_only: PhantomData })
+        let capabilities = Capabilities { asids: features.ebx, features: features.edx };
+        Ok(Self { capabilities, _this_cpu_only: PhantomData })
+    }
+
+    /// What it can do.
+    pub const fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
     /// How many address-space identifiers there are, the host's 0 included.
-    pub fn asids(&self) -> u32 {
-        self.asids
+    pub const fn asids(&self) -> u32 {
+        self.capabilities.asids
     }
 }

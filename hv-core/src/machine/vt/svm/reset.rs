@@ -1,24 +1,10 @@
 //! How a vCPU begins: the state after reset, and what each way to start adds to it (APM vol 2 §14.1.3).
 
+use super::fpu::Fpu;
 use super::state::{EFER_GUEST, EFER_SVME, SvmVcpu};
 use super::switch::Saved;
 use super::vmcb::{ALL_DEBUG_REGISTERS, FLUSH_ALL, Instructions, Segment, VirtualInterrupt};
 use crate::dispatch::vt::Start;
-
-/// FXSAVE's image (APM vol 2 §11.5.5).
-#[derive(Clone)]
-#[repr(C, align(16))]
-pub struct Fpu([u8; 512]);
-
-impl Fpu {
-    /// State after reset: FCW 0x037f, MXCSR 0x1f80.
-    pub(super) fn reset() -> Self {
-        let mut image = [0; 512];
-        image[0..2].copy_from_slice(&0x037f_u16.to_le_bytes());
-        image[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
-        Self(image)
-    }
-}
 
 /// Power-on PAT (§7.8.2).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;

@@ -1,11 +1,20 @@
 //! One vCPU under SVM: its VMCB, its registers, and what the core reads and writes of them.
 
-use super::reset::Fpu;
+use super::debug;
+use super::fpu::Fpu;
 use super::switch::Saved;
 use super::vmcb::{ALL_DEBUG_REGISTERS, Instructions, SvmInstructions, VirtualInterrupt, Vmcb, event};
-use super::{debug, enable};
 use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
+
+/// How an interrupt is injected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Injection {
+    /// As an event (§15.20).
+    Event,
+    /// As a virtual interrupt (§15.21.4), without the intercept: see [`crate::machine::arch::translator`].
+    Virtual,
+}
 
 /// A vCPU.
 pub struct SvmVcpu {
@@ -15,11 +24,10 @@ pub struct SvmVcpu {
     pub(super) fpu: Fpu,
     /// DR0 … DR3 while they are not in the processor; VMRUN switches DR6 and DR7 only (§15.5.1).
     pub(super) debug: [u64; 4],
-    /// Interrupts are not injected as events but as virtual ones (§15.21.4), without the intercept. QEMU's TCG (7.2,
-    /// `helper_vmrun`) keeps an injected interrupt in its `exception_index` after it was delivered: if its loop is left
-    /// before the next exit, as it is whenever an icount budget ends, the guest gets the vector again, whatever IF says.
-    by_virtual_interrupt: bool,
+    injection: Injection,
     /// Unique among vCPUs, from 1: chooses the address-space identifier.
+    number: u32,
+    /// Unique among vCPUs and their arrivals at a processor: what one cached under another tag is stale.
     pub(super) tag: u64,
 }
 
@@ -43,13 +51,14 @@ const CR0_PG: u64 = 1 << 31;
 const RFLAGS_IF: u64 = 1 << 9;
 
 impl SvmVcpu {
-    /// Makes a vCPU that is not started. `vmcb` is a zeroed frame of its own at `vmcb_phys`, `tag` is unique from 1.
+    /// Makes a vCPU that is not started. `vmcb` is a zeroed frame of its own at `vmcb_phys`, `number` is unique from 1.
     pub fn new(
         vmcb: &'static mut Vmcb,
         vmcb_phys: HostPhys,
         maps: Maps,
         nested_root: HostPhys,
-        tag: u64,
+        injection: Injection,
+        number: u32,
     ) -> Self {
         let control = &mut vmcb.control;
         control.intercept_instructions = Instructions::INTR // §15.13.1: the machine's interrupts are ours
@@ -74,16 +83,21 @@ impl SvmVcpu {
         control.virtual_interrupt = VirtualInterrupt::MASKING;
         control.nested_paging = 1;
         control.nested_cr3 = nested_root.raw();
-        control.asid = 1;
         Self {
             vmcb,
             vmcb_phys,
             saved: Saved::default(),
             fpu: Fpu::reset(),
             debug: [0; 4],
-            by_virtual_interrupt: enable::is_tcg(),
-            tag,
+            injection,
+            number,
+            tag: u64::from(number),
         }
+    }
+
+    /// Forgets what processors cached for it: it came to another one, or begins anew.
+    pub(super) const fn change_tag(&mut self) {
+        self.tag = self.tag.wrapping_add(1 << 32);
     }
 
     /// Takes the debug registers out of the processor if they are this vCPU's; the next vCPU finds none of its values.
@@ -95,12 +109,12 @@ impl SvmVcpu {
         }
     }
 
-    /// The vCPU's address-space identifier, among `shared` that start at 1; chosen once.
+    /// The vCPU's address-space identifier, among `shared` that start at 1; chosen when it is first switched in.
     #[inline]
     pub(super) fn asid(&mut self, shared: u32) -> u32 {
         let control = &mut self.vmcb.control;
         if control.asid == 0 {
-            control.asid = 1 + u32::try_from(self.tag % u64::from(shared)).unwrap_or(0);
+            control.asid = 1 + self.number % shared;
         }
         control.asid
     }
@@ -115,7 +129,7 @@ impl SvmVcpu {
 
     /// Whether an interrupt that was injected as a virtual one was not taken yet.
     fn holds_virtual_interrupt(&self) -> bool {
-        self.by_virtual_interrupt
+        self.injection == Injection::Virtual
             && !self.watches_window()
             && self.vmcb.control.virtual_interrupt.contains(VirtualInterrupt::PENDING)
     }
@@ -160,6 +174,10 @@ impl VirtualCpu for SvmVcpu {
         self.vmcb.save.rsp
     }
 
+    fn cr2(&self) -> u64 {
+        self.vmcb.save.cr2
+    }
+
     fn cr3(&self) -> u64 {
         self.vmcb.save.cr3
     }
@@ -201,7 +219,7 @@ impl VirtualCpu for SvmVcpu {
 
     #[inline]
     fn inject_interrupt(&mut self, vector: u8) {
-        if self.by_virtual_interrupt && !self.watches_window() {
+        if self.injection == Injection::Virtual && !self.watches_window() {
             let control = &mut self.vmcb.control;
             let (on, off) =
                 (VirtualInterrupt::PENDING | VirtualInterrupt::IGNORE_TPR, VirtualInterrupt::PRIORITY);

@@ -1,0 +1,129 @@
+//! Locks in a written order (docs/src/invariants.md, "Locks"): a debug build on the host checks that each is taken only
+//! while locks of lower rank are held.
+
+use core::ops::{Deref, DerefMut};
+use spin::{Mutex, MutexGuard};
+
+/// Which locks may be held when another one is taken: those of lower rank only.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Rank {
+    /// The connecting of guests' channels.
+    Ties,
+    /// A guest's console ring.
+    Console,
+    /// The part of a guest's console line that has not ended.
+    Line,
+    /// Everything under which no other lock of ours is taken.
+    Leaf,
+}
+
+/// A value that one processor at a time may reach. Interrupts are off while it is held (I-1), and nobody sleeps in it.
+#[derive(Debug)]
+pub struct Lock<T> {
+    rank: Rank,
+    inner: Mutex<T>,
+}
+
+/// The right to reach a locked value.
+pub struct Guard<'a, T> {
+    inner: MutexGuard<'a, T>,
+    _held: held::Held,
+}
+
+impl<T> Lock<T> {
+    /// A lock of this rank.
+    pub const fn new(rank: Rank, value: T) -> Self {
+        Self { rank, inner: Mutex::new(value) }
+    }
+
+    /// Waits for the lock.
+    #[inline]
+    pub fn lock(&self) -> Guard<'_, T> {
+        let held = held::Held::take(self.rank);
+        Guard { inner: self.inner.lock(), _held: held }
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+/// Which ranks this thread holds, where it is checked.
+#[cfg(all(debug_assertions, any(test, feature = "testkit")))]
+mod held {
+    use super::Rank;
+    use std::cell::Cell;
+
+    std::thread_local! {
+        /// Bit n: a lock of rank n is held.
+        static RANKS: Cell<u8> = const { Cell::new(0) };
+    }
+
+    pub struct Held(Rank);
+
+    impl Held {
+        #[expect(clippy::panic, reason = "a lock out of order is a bug that debug builds look for")]
+        pub fn take(rank: Rank) -> Self {
+            RANKS.with(|ranks| {
+                if ranks.get() >> rank as u8 != 0 {
+                    panic!("a lock of rank {rank:?} is taken while those of {:#b} are held", ranks.get());
+                }
+                ranks.set(ranks.get() | 1 << rank as u8);
+            });
+            Self(rank)
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            RANKS.with(|ranks| ranks.set(ranks.get() & !(1 << self.0 as u8)));
+        }
+    }
+}
+
+#[cfg(not(all(debug_assertions, any(test, feature = "testkit"))))]
+mod held {
+    pub struct Held;
+
+    impl Held {
+        #[inline(always)]
+        pub const fn take(_rank: super::Rank) -> Self {
+            Self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_are_taken_by_rising_rank() {
+        let (line, leaf) = (Lock::new(Rank::Line, 1), Lock::new(Rank::Leaf, 2));
+        let (a, b) = (line.lock(), leaf.lock());
+        assert_eq!(*a + *b, 3);
+        drop((a, b));
+        assert_eq!(*line.lock(), 1, "a lock that was let go may be taken again");
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "a lock of rank Line is taken")]
+    fn a_lock_out_of_order_is_found() {
+        let (line, leaf) = (Lock::new(Rank::Line, ()), Lock::new(Rank::Leaf, ()));
+        let _leaf = leaf.lock();
+        let _line = line.lock();
+    }
+}

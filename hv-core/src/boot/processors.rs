@@ -1,0 +1,300 @@
+//! The other processors: found in the firmware's tables, started one after another by INIT and start-up (SDM vol 3A §8.4.4),
+//! and kept at their stations until there is work.
+#![expect(unsafe_code, reason = "the entry of application processors, and what is handed to them")]
+
+use super::init::Shared;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::arch::global_asm;
+use core::hint::spin_loop;
+use core::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use core::sync::atomic::{AtomicU32, AtomicU64};
+use hv_core::base::addr::{HostPhys, PAGE_BYTES};
+use hv_core::base::id::CpuId;
+use hv_core::base::time::{Frequency, Ticks};
+use hv_core::machine::arch::apic::{Ipi, LocalApic};
+use hv_core::machine::arch::skew::{Bounds, Question};
+use hv_core::machine::arch::translator::Translator;
+use hv_core::machine::arch::{descriptors, interrupts, paging, percpu, stop, time};
+use hv_core::machine::memory::Memory;
+use hv_core::machine::vt::svm::{Capabilities, Svm, SvmOn};
+use spin::{Mutex, Once};
+
+// Copied to a page below 1 MiB, where a start-up begins in real mode with CS at the page. No address in it is its own.
+global_asm!(
+    ".pushsection .rodata.ap, \"a\", @progbits",
+    ".code16",
+    "ap_trampoline:",
+    "cli",
+    "cld",
+    "mov ax, cs",
+    "mov ds, ax",
+    ".byte 0x0f, 0x01, 0x16", // LGDT with a 16-bit displacement; 24 bits of base, which the image lies below
+    ".short ap_gdt_pointer - ap_trampoline",
+    "mov eax, cr0",
+    "or eax, 1",
+    "mov cr0, eax",
+    ".byte 0x66, 0xea", // far jump with a 32-bit offset
+    ".long ap_protected",
+    ".short 24",
+    ".balign 4",
+    "ap_gdt_pointer: .short 31",
+    ".long boot_gdt",
+    "ap_trampoline_end:",
+    ".popsection",
+    ".pushsection .text.boot, \"ax\", @progbits",
+    ".code32",
+    ".type ap_protected, @function",
+    "ap_protected:",
+    "mov eax, 16",
+    "mov ds, eax",
+    "mov es, eax",
+    "mov ss, eax",
+    // Who takes the ticket may come in. One that comes after it was given up finds none.
+    "xor edi, edi",
+    "xchg edi, dword ptr [{ticket}]",
+    "test edi, edi",
+    "jz 2f",
+    "mov esp, dword ptr [edi]",
+    "mov esi, offset ap_long",
+    "jmp boot_long_mode",
+    "2: cli",
+    "hlt",
+    "jmp 2b",
+    ".code64",
+    "ap_long:",
+    "mov rsp, qword ptr [rdi]",
+    "call {main}",
+    "ud2",
+    ".size ap_protected, . - ap_protected",
+    ".popsection",
+    ticket = sym TICKET,
+    main = sym ap_main,
+);
+
+unsafe extern "C" {
+    static ap_trampoline: u8;
+    static ap_trampoline_end: u8;
+}
+
+/// Address of the [`Entrant`] whose turn it is, below 4 GiB; 0 = nobody's.
+static TICKET: AtomicU32 = AtomicU32::new(0);
+/// What the processors at their stations wait for.
+static WORK: Once<Shared> = Once::new();
+
+const STACK_BYTES: u64 = 64 << 10;
+/// Low pages that may hold the trampoline: conventional memory on every PC.
+const LOW_PAGES: core::ops::Range<u64> = 0x8000..0x9_0000;
+/// INIT to start-up (SDM: 10 ms), start-up to its repetition (SDM: 200 µs), and until a processor is given up.
+const INIT_NS: u64 = 10_000_000;
+const AGAIN_NS: u64 = 200_000;
+const PATIENCE_NS: u64 = 500_000_000;
+/// Counters further apart than this are not one clock (DESIGN §4).
+const MAX_SKEW_NS: u64 = 1_000;
+
+/// What a processor finds when it comes up. Never freed: it may come late.
+#[repr(C)]
+struct Entrant {
+    /// Top of its stack; the entry code reads it.
+    stack_top: u64,
+    cpu: CpuId,
+    host_save: HostPhys,
+    host_vmcb: HostPhys,
+    wanted: Capabilities,
+    translator: Option<Translator>,
+    /// See [`Arrival`].
+    arrival: AtomicU64,
+    refusal: Mutex<Option<String>>,
+    question: Question,
+}
+
+/// How far a processor has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+enum Arrival {
+    Awaited = 0,
+    Up = 1,
+    Refused = 2,
+}
+
+impl Entrant {
+    fn has(&self, arrival: Arrival) -> bool {
+        self.arrival.load(Acquire) == arrival as u64
+    }
+}
+
+/// The processors that run, by number.
+pub struct Processors {
+    /// Their local APIC ids.
+    pub apic_ids: Vec<u32>,
+    /// Their counters are one clock.
+    pub one_clock: bool,
+}
+
+/// What starting them needs.
+pub struct Start<'a> {
+    /// For stacks and save areas.
+    pub memory: &'a mut Memory,
+    /// The first processor's.
+    pub apic: &'a mut LocalApic,
+    /// All APIC ids that the firmware names.
+    pub apic_ids: Vec<u32>,
+    /// What each must be able to do.
+    pub wanted: Capabilities,
+    /// The time-stamp counter's frequency.
+    pub tsc: Frequency,
+    /// What lies below 1 MiB and is still needed.
+    pub command_line: &'static str,
+}
+
+/// Starts the processors one after another. Each that does not come up is named, with the reason, and left out.
+pub fn start(mut start: Start<'_>, mut say: impl FnMut(core::fmt::Arguments<'_>)) -> Processors {
+    let first = start.apic.id();
+    let others: Vec<u32> = start.apic_ids.iter().copied().filter(|id| *id != first).collect();
+    let mut up = Processors { apic_ids: alloc::vec![first], one_clock: true };
+    if others.is_empty() {
+        return up;
+    }
+    let page = copy_trampoline(start.command_line);
+    for id in others {
+        if id > 0xfe {
+            say(format_args!("cpu: left out apic={id} reason=needs x2APIC"));
+            continue;
+        }
+        let number = CpuId(u16::try_from(up.apic_ids.len()).unwrap_or(u16::MAX));
+        let Some(entrant) = prepare(&mut start, number) else {
+            say(format_args!("cpu: left out apic={id} reason=too little memory"));
+            continue;
+        };
+        match bring_up(&mut start, id, page, entrant) {
+            Ok(bounds) => {
+                let skew_ns = start.tsc.ns(Ticks(bounds.skew()));
+                if skew_ns > MAX_SKEW_NS {
+                    say(format_args!("cpu: clock apart apic={id} skew_ns={skew_ns}"));
+                    up.one_clock = false;
+                }
+                up.apic_ids.push(id);
+            }
+            Err(reason) => say(format_args!("cpu: left out apic={id} reason={reason}")),
+        }
+    }
+    up
+}
+
+/// Copies the entry code below 1 MiB, to a page that the command line does not lie in; its number.
+fn copy_trampoline(command_line: &'static str) -> u8 {
+    let (begin, end) = (&raw const ap_trampoline, &raw const ap_trampoline_end);
+    let kept = command_line.as_bytes().as_ptr_range();
+    let (kept_from, kept_to) = (kept.start as u64, kept.end as u64);
+    let is_free = |page: &u64| page + PAGE_BYTES <= kept_from || *page >= kept_to;
+    let page = LOW_PAGES.step_by(4096).find(is_free).unwrap_or(LOW_PAGES.start);
+    let to: *mut u8 = core::ptr::with_exposed_provenance_mut(usize::try_from(page).unwrap_or(0));
+    // SAFETY: the first MiB is in nobody's frames (`boot/pvh.rs`), the page holds nothing that is still needed, and the code
+    // is shorter than a page.
+    unsafe { core::ptr::copy_nonoverlapping(begin, to, end as usize - begin as usize) };
+    u8::try_from(page / PAGE_BYTES).unwrap_or(8)
+}
+
+/// Takes what a processor needs: a stack above a guard page, and frames for SVM.
+fn prepare(start: &mut Start<'_>, cpu: CpuId) -> Option<&'static Entrant> {
+    let memory = &mut *start.memory;
+    let guard = memory.pages(1 + STACK_BYTES / PAGE_BYTES, PAGE_BYTES)?;
+    // SAFETY: other processors may be at their stations, but nobody has touched this page yet, so nobody has it cached.
+    if !unsafe { paging::unmap(memory, guard) } {
+        return None;
+    }
+    Some(Box::leak(Box::new(Entrant {
+        stack_top: guard.raw() + PAGE_BYTES + STACK_BYTES,
+        cpu,
+        host_save: memory.pages(1, PAGE_BYTES)?,
+        host_vmcb: memory.pages(1, PAGE_BYTES)?,
+        wanted: start.wanted,
+        translator: Translator::find(start.tsc),
+        arrival: AtomicU64::new(Arrival::Awaited as u64),
+        refusal: Mutex::new(None),
+        question: Question::default(),
+    })))
+}
+
+/// Starts one processor and measures its clock against this one's.
+fn bring_up(start: &mut Start<'_>, id: u32, page: u8, entrant: &'static Entrant) -> Result<Bounds, String> {
+    let address = u32::try_from(core::ptr::from_ref(entrant).expose_provenance());
+    TICKET.store(address.map_err(|_| String::from("its block lies above 4 GiB"))?, SeqCst);
+    start.apic.send(id, Ipi::Init);
+    wait(start.tsc, INIT_NS, || false);
+    for patience_ns in [AGAIN_NS, PATIENCE_NS] {
+        start.apic.send(id, Ipi::StartUp(page));
+        if wait(start.tsc, patience_ns, || TICKET.load(Acquire) == 0) {
+            break;
+        }
+    }
+    if TICKET.swap(0, SeqCst) != 0 {
+        return Err("it does not start".into()); // and if it ever does, it finds no ticket
+    }
+    if !wait(start.tsc, PATIENCE_NS, || !entrant.has(Arrival::Awaited)) {
+        return Err("it started and did not come up".into());
+    }
+    match entrant.refusal.lock().take() {
+        Some(reason) => Err(reason),
+        None => Ok(entrant.question.ask()),
+    }
+}
+
+/// Waits for at most `ns`; says whether it was `done`.
+fn wait(tsc: Frequency, ns: u64, done: impl Fn() -> bool) -> bool {
+    let until = time::now() + tsc.ticks(ns);
+    while !done() {
+        if time::now() >= until {
+            return done();
+        }
+        spin_loop();
+    }
+    true
+}
+
+/// Lets the processors at their stations work. They build what is theirs and join.
+pub fn release(work: Shared) -> &'static Shared {
+    WORK.call_once(|| work)
+}
+
+/// What the processors have in common, once there is work.
+pub fn work() -> Option<&'static Shared> {
+    WORK.get()
+}
+
+/// First Rust code of an application processor.
+extern "sysv64" fn ap_main(entrant: &'static Entrant) -> ! {
+    percpu::install(entrant.cpu);
+    descriptors::install();
+    interrupts::install();
+    // SAFETY: CPL 0, the APIC's page is below 4 GiB and mapped, and only this code drives this processor's.
+    let apic = unsafe { LocalApic::enable() };
+    // SAFETY: CPL 0 on the processor that will use it; the frame was taken for this.
+    let svm = match unsafe { SvmOn::enable(entrant.host_save) } {
+        Ok(on) if on.capabilities() == entrant.wanted => Svm::new(on, entrant.host_vmcb, entrant.translator),
+        Ok(_) => refuse(entrant, "its AMD-V differs from the first processor's"),
+        Err(missing) => {
+            use alloc::string::ToString;
+            refuse(entrant, &missing.to_string())
+        }
+    };
+    entrant.arrival.store(Arrival::Up as u64, Release);
+    entrant.question.answer();
+    let work = loop {
+        match WORK.get() {
+            Some(work) => break work,
+            None => spin_loop(),
+        }
+    };
+    let mut cpu = work.join(entrant.cpu, apic, svm);
+    work.fail_if_asked(entrant.cpu);
+    cpu.run_forever();
+    stop::here()
+}
+
+fn refuse(entrant: &Entrant, reason: &str) -> ! {
+    *entrant.refusal.lock() = Some(reason.into());
+    entrant.arrival.store(Arrival::Refused as u64, Release);
+    stop::here()
+}

@@ -1,0 +1,138 @@
+//! Sharing the work among processors: with those that have nothing to do at once, and by weight once an epoch.
+
+use super::Cpu;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::id::{CpuId, GuestId};
+use crate::base::time::Tsc;
+use crate::dispatch::guest::Guest;
+use crate::dispatch::vt::Processor;
+use crate::policy::balance::{self, Claim, PART, Placement};
+use crate::policy::mail::GIVE;
+use crate::policy::publish::VcpuShared;
+use crate::policy::sched::EntityId;
+use alloc::vec::Vec;
+
+/// An idle processor asks for work no more often than this: whoever is asked leaves guest mode for it.
+const ASK_PERIOD_NS: u64 = 50_000;
+/// How long weights and places stay (DESIGN §5: at least 10 ms).
+const EPOCH_NS: u64 = 10_000_000;
+/// vCPUs that leave a processor in one epoch because others have less to do.
+const MOVES_PER_EPOCH: usize = 4;
+
+impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+    /// Somebody waits here: gives to whoever has nothing to do, and looks at the balance when that is due.
+    #[inline]
+    pub(super) fn share(&mut self, now: Tsc) {
+        if self.core.system.board.idle().0 != 0 {
+            self.give(now);
+        }
+        if now >= self.epoch_end {
+            self.end_epoch(now);
+        }
+    }
+
+    /// Gives vCPUs that wait here to processors that have nothing to do.
+    #[cold]
+    fn give(&mut self, now: Tsc) {
+        for _ in 0..self.core.spare() {
+            let Some((shared, to)) = self.spare_vcpu() else { return };
+            if self.core.system.board.claim(to) {
+                self.send(shared, to, now);
+            }
+        }
+    }
+
+    /// A vCPU that waits here, and an idle processor that may run it.
+    fn spare_vcpu(&self) -> Option<(&'static VcpuShared, CpuId)> {
+        let idle = self.core.system.board.idle();
+        self.core.queue.waiting_slots().find_map(|slot| {
+            let shared = self.core.system.vcpus.get(usize::from(slot.0)).copied()?;
+            Some((shared, shared.allowed.both(idle).next_from(self.core.cpu)?))
+        })
+    }
+
+    /// Asks the processor with most to give for something.
+    pub(super) fn ask_for_work(&mut self, now: Tsc) {
+        if let Some(busy) = self.core.system.board.busiest().filter(|_| now >= self.ask_after) {
+            self.ask_after = now + self.core.tsc.ticks(ASK_PERIOD_NS);
+            self.core.ask(busy, GIVE);
+        }
+    }
+
+    /// Corrects the count of a guest's vCPUs that run or wait here.
+    pub(super) fn count_present(&self, guest: GuestId, change: impl Fn(u32) -> u32) {
+        self.core.line.count(guest, change(self.core.line.counted(guest)));
+    }
+
+    /// A guest's weight on this processor: of its own, the part that its vCPUs here are of all that run or wait. Starting
+    /// vCPUs buys no share.
+    pub(super) fn weight_here(&self, guest: &Guest<R>) -> u32 {
+        let board = &self.core.system.board;
+        let whole = guest.config.weight * self.core.system.finest_weight();
+        let here = u64::from(self.core.line.counted(guest.id));
+        let others = board.lines().filter(|(cpu, _)| *cpu != self.core.cpu);
+        let elsewhere: u64 = others.map(|(_, line)| u64::from(line.present(guest.id))).sum();
+        if elsewhere == 0 || here == 0 {
+            return whole;
+        }
+        u32::try_from(u64::from(whole) * here / (here + elsewhere)).unwrap_or(whole).max(1)
+    }
+
+    /// Counts who runs and waits here, fixes the weights for the next epoch, and moves vCPUs away if the others have less to
+    /// do.
+    #[cold]
+    fn end_epoch(&mut self, now: Tsc) {
+        self.epoch_end = now + self.core.tsc.ticks(EPOCH_NS);
+        let system = self.core.system;
+        if system.board.is_alone() {
+            return;
+        }
+        let running = self.core.running().map(|vcpu| vcpu.id.guest);
+        for guest in &system.guests {
+            let waiting = self.core.queue.waiting_of(EntityId(guest.id.0)).count();
+            let sample = u32::try_from(waiting).unwrap_or(0) + u32::from(running == Some(guest.id));
+            // A quarter of the way each time: one that sleeps now and then is counted by how much it runs.
+            self.count_present(guest.id, |present| (3 * present + sample * PART) / 4);
+            self.core.queue.set_weight(EntityId(guest.id.0), self.weight_here(guest), now);
+        }
+        self.move_apart(now);
+    }
+
+    /// Moves vCPUs that wait here to where there is less to do.
+    fn move_apart(&mut self, now: Tsc) {
+        let system = self.core.system;
+        let cpus = system.board.cpus().0.count_ones();
+        let mut placement = Placement::new(cpus as usize, system.guests.len());
+        for (cpu, line) in system.board.lines() {
+            for guest in &system.guests {
+                placement.set(usize::from(cpu.0), usize::from(guest.id.0), line.present(guest.id));
+            }
+        }
+        let claims = system.guests.iter().zip(0..);
+        let claims: Vec<_> = claims
+            .map(|(guest, n)| Claim { weight: guest.config.weight, wants: placement.wants(n) })
+            .collect();
+        let level = balance::level(&claims, cpus);
+        let rates: Vec<_> = claims.iter().map(|claim| balance::rate(*claim, level)).collect();
+        let Some(better) = placement.improved(&rates) else { return };
+        let here = usize::from(self.core.cpu.0);
+        let surplus = |guest: &&&Guest<R>| {
+            let guest = usize::from(guest.id.0);
+            placement.get(here, guest) >= better.get(here, guest) + PART / 2
+        };
+        for guest in system.guests.iter().filter(surplus).take(MOVES_PER_EPOCH) {
+            let number = usize::from(guest.id.0);
+            let wanting = |cpu: &CpuId| {
+                better.get(usize::from(cpu.0), number) >= placement.get(usize::from(cpu.0), number) + PART / 2
+            };
+            let Some(to) = system.board.lines().map(|(cpu, _)| cpu).find(wanting) else { continue };
+            let waiting = self.core.queue.waiting_of(EntityId(guest.id.0));
+            let chosen = waiting
+                .filter_map(|slot| system.vcpus.get(usize::from(slot.0)).copied())
+                .find(|shared| shared.allowed.has(to));
+            if let Some(shared) = chosen {
+                self.send(shared, to, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! QEMU's translator (TCG 7.2), where it does otherwise than the manuals say and the hypervisor must know.
+//!
+//! Where each processor has a host thread of its own, `helper_vmrun` sets the virtual interrupt's bit of
+//! `interrupt_request` without the lock. What another thread sets at that instant, the timer's bit or a kick's, is lost: the
+//! APIC holds the vector in IRR, and nothing looks there until it is told of another one. So there
+//! - interrupts are injected as events, and V_IRQ only watches for the guest's interrupt window, and
+//! - the timer goes on in periods until the hypervisor has seen it.
+//!
+//! A kick that is lost waits for the next exit; the one that ends the window's watch at the latest.
+//!
+//! FXRSTOR, on any processor, clears a bit in the first processor's `hflags2` (`cpu_clear_ignne`), again without a lock. If
+//! that one enters or leaves guest mode at that instant, it does so without what VMRUN or #VMEXIT sets there, such as nested
+//! paging: a guest's page tables are then looked for in the hypervisor's memory. So with threads
+//! - the FPU's state comes back without FXRSTOR where the guest left x87 as it is after reset. One that uses x87 or FXRSTOR
+//!   itself, on another processor than the first, can still bring the first one down.
+//!
+//! Where instructions are counted there is one thread and no race. But an injected interrupt stays in `exception_index` after
+//! it was delivered: if the loop is left before the next exit, as it is whenever an icount budget ends, the guest
+//! gets the vector again, whatever IF says. So there interrupts are injected as virtual ones.
+
+use crate::base::time::Frequency;
+use core::arch::x86_64::__cpuid;
+
+/// Which of its two ways to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Translator {
+    /// `-icount shift=0`: one thread for all processors, a nanosecond an instruction.
+    Counting,
+    /// A thread for each processor.
+    Threaded,
+}
+
+/// With `-icount shift=0` an instruction takes a nanosecond to the last digit; no clock that is only measured does.
+const COUNTING_KHZ: u64 = 1_000_000;
+
+impl Translator {
+    /// The one that this machine is, if any; its time-stamp counter runs at `tsc`. CPUID: hypervisor bit, and `TCGTCGTCGTCG`
+    /// at leaf 4000_0000.
+    pub fn find(tsc: Frequency) -> Option<Self> {
+        let signature = __cpuid(0x4000_0000);
+        let is_tcg = __cpuid(1).ecx & 1 << 31 != 0
+            && [signature.ebx, signature.ecx, signature.edx].map(u32::to_le_bytes)
+                == [*b"TCGT", *b"CGTC", *b"GTCG"];
+        is_tcg.then_some(if tsc.khz() == COUNTING_KHZ { Self::Counting } else { Self::Threaded })
+    }
+}

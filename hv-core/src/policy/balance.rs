@@ -1,0 +1,247 @@
+//! What each guest is due of a machine with several processors, and where its vCPUs should run so that it can get that.
+//!
+//! Everything here is worked out from the board's lines, once an epoch. Times and rates are in [`PART`]s of a processor.
+
+use crate::base::id::MAX_CPUS;
+use alloc::vec::Vec;
+
+/// One whole processor.
+pub const PART: u32 = 1 << 10;
+/// Differences in load below this are left alone: 3 % of a processor.
+const SLACK: u32 = PART / 32;
+
+/// A guest as the balancer sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Claim {
+    /// Its weight, 1 … 10,000.
+    pub weight: u32,
+    /// Processors it could use at once: its runnable vCPUs, on average, in [`PART`]s.
+    pub wants: u32,
+}
+
+/// How much of a processor each unit of weight is due, in 2^-16 parts, so that all processors are used, or all claims are
+/// met: water-filling. A guest is due `min(wants, weight × level)`.
+pub fn level(claims: &[Claim], cpus: u32) -> u64 {
+    let mut free = u64::from(cpus * PART) << 16;
+    let mut open: Vec<Claim> = claims.iter().copied().filter(|claim| claim.wants != 0).collect();
+    loop {
+        let weights: u64 = open.iter().map(|claim| u64::from(claim.weight.max(1))).sum();
+        if weights == 0 {
+            return u64::MAX;
+        }
+        let level = free / weights;
+        let before = open.len();
+        // Whoever cannot use what his weight gives leaves the rest to the others.
+        open.retain(|claim| {
+            let wants = u64::from(claim.wants) << 16;
+            let is_met = wants <= level.saturating_mul(u64::from(claim.weight.max(1)));
+            if is_met {
+                free = free.saturating_sub(wants);
+            }
+            !is_met
+        });
+        if open.len() == before {
+            return level;
+        }
+    }
+}
+
+/// What a guest is due for each processor it wants, in parts: at most a whole one.
+pub fn rate(claim: Claim, level: u64) -> u32 {
+    let wants = u64::from(claim.wants.max(PART));
+    let due = level.saturating_mul(u64::from(claim.weight.max(1))) >> 16;
+    u32::try_from((due.min(wants) * u64::from(PART)).div_ceil(wants)).unwrap_or(PART).clamp(1, PART)
+}
+
+/// vCPUs of one guest on one processor, in parts: how many run or wait there, on average.
+pub type Present = u32;
+
+/// Who is where: by processor, then by guest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Placement {
+    guests: usize,
+    present: Vec<Present>,
+}
+
+impl Placement {
+    /// Nobody anywhere.
+    pub fn new(cpus: usize, guests: usize) -> Self {
+        Self { guests, present: alloc::vec![0; cpus.min(MAX_CPUS) * guests] }
+    }
+
+    /// Processors.
+    pub fn cpus(&self) -> usize {
+        self.present.len().checked_div(self.guests).unwrap_or(0)
+    }
+
+    /// How many of a guest's vCPUs are at a processor.
+    pub fn get(&self, cpu: usize, guest: usize) -> Present {
+        self.present.get(cpu * self.guests + guest).copied().unwrap_or(0)
+    }
+
+    /// Changes that.
+    pub fn set(&mut self, cpu: usize, guest: usize, present: Present) {
+        if let Some(place) = self.present.get_mut(cpu * self.guests + guest) {
+            *place = present;
+        }
+    }
+
+    /// How many of a guest's vCPUs want a processor.
+    pub fn wants(&self, guest: usize) -> u32 {
+        (0..self.cpus()).map(|cpu| self.get(cpu, guest)).fold(0, u32::saturating_add)
+    }
+
+    /// What the vCPUs at a processor are due together; [`PART`] is all that it has.
+    pub fn load(&self, cpu: usize, rates: &[u32]) -> u32 {
+        let loads = rates.iter().enumerate().map(|(guest, rate)| share(self.get(cpu, guest), *rate));
+        loads.fold(0, u32::saturating_add)
+    }
+
+    fn heaviest(&self, rates: &[u32]) -> u32 {
+        (0..self.cpus()).map(|cpu| self.load(cpu, rates)).max().unwrap_or(0)
+    }
+
+    /// A better placement, or `None` when this one is good enough: the vCPUs with the highest rate first, each to the
+    /// processor with the least to do, and to where it is if that is as good.
+    pub fn improved(&self, rates: &[u32]) -> Option<Self> {
+        let heaviest = self.heaviest(rates);
+        if heaviest <= PART + SLACK {
+            return None;
+        }
+        let mut order: Vec<usize> = (0..self.guests).collect();
+        order.sort_by_key(|guest| core::cmp::Reverse(rates.get(*guest).copied().unwrap_or(0)));
+        let mut better = Self::new(self.cpus(), self.guests);
+        let mut loads = alloc::vec![0_u32; self.cpus()];
+        for guest in order {
+            let mut rest = self.wants(guest);
+            while rest != 0 {
+                let piece = rest.min(PART);
+                rest -= piece;
+                let load = share(piece, rates.get(guest).copied().unwrap_or(0));
+                let stays = |cpu: usize| better.get(cpu, guest) + piece <= self.get(cpu, guest);
+                let key = |cpu: &usize| {
+                    let load = loads.get(*cpu).copied().unwrap_or(0);
+                    (load / SLACK, better.get(*cpu, guest), !stays(*cpu), load)
+                };
+                let cpu = (0..self.cpus()).min_by_key(key)?;
+                better.set(cpu, guest, better.get(cpu, guest) + piece);
+                if let Some(sum) = loads.get_mut(cpu) {
+                    *sum = sum.saturating_add(load);
+                }
+            }
+        }
+        (better.heaviest(rates) + SLACK < heaviest).then_some(better)
+    }
+}
+
+/// What so many vCPUs are due at this rate each.
+fn share(present: Present, rate: u32) -> u32 {
+    u32::try_from(u64::from(present) * u64::from(rate) / u64::from(PART)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rates(claims: &[Claim], cpus: u32) -> Vec<u32> {
+        let level = level(claims, cpus);
+        claims.iter().map(|claim| rate(*claim, level)).collect()
+    }
+
+    fn claims(weights: &[u32], wants: u32) -> Vec<Claim> {
+        weights.iter().map(|weight| Claim { weight: *weight, wants: wants * PART }).collect()
+    }
+
+    #[test]
+    fn guests_of_two_vcpus_get_what_their_weights_say() {
+        let rates = rates(&claims(&[1, 2, 4], 2), 2);
+        for (rate, due) in rates.iter().zip([1.0, 2.0, 4.0]) {
+            assert!((f64::from(*rate) / f64::from(PART) - due / 7.0).abs() < 0.002, "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_guest_cannot_use_is_the_others() {
+        let rates = rates(&claims(&[1, 2, 4], 1), 2);
+        for (rate, due) in rates.iter().zip([1.0 / 3.0, 2.0 / 3.0, 1.0]) {
+            assert!((f64::from(*rate) / f64::from(PART) - due).abs() < 0.002, "{rates:?}");
+        }
+    }
+
+    /// A placement of whole vCPUs.
+    fn placed(places: &[&[u32]]) -> Placement {
+        let mut placement = Placement::new(places.len(), places[0].len());
+        for (cpu, guests) in places.iter().enumerate() {
+            for (guest, count) in guests.iter().enumerate() {
+                placement.set(cpu, guest, count * PART);
+            }
+        }
+        placement
+    }
+
+    #[test]
+    fn the_light_ones_share_and_the_heavy_one_has_a_processor_to_itself() {
+        let rates = rates(&claims(&[1, 2, 4], 1), 2);
+        for bad in [
+            placed(&[&[1, 0, 1], &[0, 1, 0]]),
+            placed(&[&[0, 1, 1], &[1, 0, 0]]),
+            placed(&[&[1, 1, 1], &[0, 0, 0]]),
+        ] {
+            let better = bad.improved(&rates).unwrap();
+            let heavy = (0..2).find(|cpu| better.get(*cpu, 2) != 0).unwrap();
+            assert_eq!((better.get(heavy, 0), better.get(heavy, 1)), (0, 0), "{better:?}");
+            assert_eq!(better.improved(&rates), None);
+        }
+    }
+
+    #[test]
+    fn siblings_are_parted() {
+        let rates = rates(&claims(&[1, 2, 4], 2), 2);
+        let better = placed(&[&[0, 0, 2], &[2, 2, 0]]).improved(&rates).unwrap();
+        assert_eq!(better, placed(&[&[1, 1, 1], &[1, 1, 1]]));
+    }
+
+    #[test]
+    fn what_is_good_stays() {
+        let rates = rates(&claims(&[1, 1], 1), 2);
+        assert_eq!(placed(&[&[1, 0], &[0, 1]]).improved(&rates), None);
+        assert_eq!(placed(&[&[0, 1], &[1, 0]]).improved(&rates), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_machine_is_used_or_everybody_has_what_he_wants(
+            guests in prop::collection::vec((1_u32..10_001, 0_u32..5 * PART), 1..20),
+            cpus in 1_u32..9,
+        ) {
+            let claims: Vec<_> = guests.iter().map(|(weight, wants)| Claim { weight: *weight, wants: *wants }).collect();
+            let level = level(&claims, cpus);
+            let due = |claim: &Claim| {
+                u64::from(claim.wants).min(level.saturating_mul(u64::from(claim.weight)) >> 16)
+            };
+            let sum: u64 = claims.iter().map(due).sum();
+            let wanted: u64 = claims.iter().map(|claim| u64::from(claim.wants)).sum();
+            let all = wanted.min(u64::from(cpus * PART));
+            prop_assert!(sum <= all + 1, "{} of {}", sum, all);
+            prop_assert!(sum + 2 * claims.len() as u64 >= all, "{} of {}", sum, all);
+        }
+
+        #[test]
+        fn nobody_is_lost_and_the_heaviest_gets_lighter(
+            counts in prop::collection::vec(prop::collection::vec(0_u32..3, 6), 2..5),
+            weights in prop::collection::vec(1_u32..100, 6),
+        ) {
+            let places: Vec<&[u32]> = counts.iter().map(Vec::as_slice).collect();
+            let placement = placed(&places);
+            let claims: Vec<_> = weights.iter().enumerate().map(|(guest, weight)| Claim { weight: *weight, wants: placement.wants(guest) }).collect();
+            let rates = rates(&claims, u32::try_from(counts.len()).unwrap());
+            if let Some(better) = placement.improved(&rates) {
+                prop_assert!(better.heaviest(&rates) < placement.heaviest(&rates));
+                for guest in 0..6 {
+                    prop_assert_eq!(better.wants(guest), placement.wants(guest));
+                }
+            }
+        }
+    }
+}

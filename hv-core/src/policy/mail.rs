@@ -1,0 +1,139 @@
+//! What processors leave for one another: which vCPUs to look at, and errands. Nothing here waits or locks.
+//!
+//! A sender sets a vCPU's bit and then a bit of `queued`; the receiver looks at `queued` between XCHG `away` = 1 and the entry
+//! into guest mode, or the halt. The ordering is `pv_abi::protocol::yield_wanted`'s: either the receiver finds the letter and
+//! stays, or the sender finds it away and interrupts it.
+
+use crate::base::id::MAX_VCPUS;
+use crate::policy::sched::Slot;
+use core::array;
+use core::sync::atomic::AtomicU64;
+use pv_abi::protocol::word::Word;
+use pv_abi::protocol::yield_wanted::{self, Enter, Interrupt};
+
+/// Words that hold a bit for each vCPU.
+const WORDS: usize = MAX_VCPUS / 64;
+/// An idle processor asks for a vCPU that waits.
+pub const GIVE: u64 = 1 << 32;
+/// The machine has changed: look around.
+pub const LOOK: u64 = 1 << 33;
+const _: () = assert!(WORDS <= 32);
+
+/// The letter box of one processor.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Mailbox<W = AtomicU64> {
+    /// Bit n: word n of `slots` holds something. From bit 32 on: errands.
+    queued: W,
+    /// Not zero while the processor is in guest mode or halted, where only an interrupt reaches it.
+    away: W,
+    /// A bit a vCPU.
+    slots: [W; WORDS],
+}
+
+/// Letters taken out of a box.
+#[derive(Debug)]
+pub struct Letters<'a, W> {
+    mailbox: &'a Mailbox<W>,
+    words: u64,
+    base: u16,
+    bits: u64,
+}
+
+impl<W: Word> Mailbox<W> {
+    /// An empty box; `zero` makes a word that is zero.
+    pub fn new(zero: impl Fn() -> W) -> Self {
+        Self { queued: zero(), away: zero(), slots: array::from_fn(|_| zero()) }
+    }
+
+    /// Sender: this vCPU is to be looked at.
+    pub fn post(&self, slot: Slot) -> Interrupt {
+        let word = usize::from(slot.0 >> 6) % WORDS;
+        self.slots[word].fetch_or(1 << (slot.0 & 63));
+        yield_wanted::enqueue(&self.queued, &self.away, 1 << word)
+    }
+
+    /// Sender: [`GIVE`] or [`LOOK`].
+    pub fn ask(&self, errands: u64) -> Interrupt {
+        yield_wanted::enqueue(&self.queued, &self.away, errands)
+    }
+
+    /// Receiver, before it enters guest mode or halts: whether it may.
+    #[inline(always)]
+    pub fn go_away(&self) -> Enter {
+        yield_wanted::enter(&self.away, &self.queued)
+    }
+
+    /// Receiver, afterwards.
+    #[inline(always)]
+    pub fn come_back(&self) {
+        yield_wanted::leave(&self.away);
+    }
+
+    /// Whether the processor is in guest mode, or halted.
+    pub fn is_away(&self) -> bool {
+        self.away.load() != 0
+    }
+
+    /// Receiver: whether there is anything.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.queued.load_relaxed() == 0
+    }
+
+    /// Receiver: takes everything out; the errands, and the vCPUs.
+    pub fn take(&self) -> (u64, Letters<'_, W>) {
+        let queued = self.queued.swap(0);
+        (queued & (GIVE | LOOK), Letters { mailbox: self, words: queued & (GIVE - 1), base: 0, bits: 0 })
+    }
+}
+
+impl<W: Word> Iterator for Letters<'_, W> {
+    type Item = Slot;
+
+    fn next(&mut self) -> Option<Slot> {
+        while self.bits == 0 {
+            let word = usize::try_from(self.words.trailing_zeros()).ok().filter(|_| self.words != 0)?;
+            self.words &= self.words - 1;
+            self.base = u16::try_from(word * 64).unwrap_or(0);
+            self.bits = self.mailbox.slots.get(word)?.swap(0);
+        }
+        let bit = u16::try_from(self.bits.trailing_zeros()).unwrap_or(0);
+        self.bits &= self.bits - 1;
+        Some(Slot(self.base | bit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_receiver_that_finds_something_stays() {
+        let mailbox = Mailbox::new(|| AtomicU64::new(0));
+        assert_eq!(mailbox.go_away(), Enter::Alone);
+        assert_eq!(mailbox.post(Slot(3)), Interrupt::Needed);
+        mailbox.come_back();
+        assert_eq!(mailbox.ask(GIVE), Interrupt::NotNeeded);
+        assert_eq!(mailbox.go_away(), Enter::Reschedule);
+        let (errands, letters) = mailbox.take();
+        assert_eq!((errands, letters.collect::<std::vec::Vec<_>>()), (GIVE, std::vec![Slot(3)]));
+        assert!(mailbox.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn each_vcpu_that_was_posted_is_taken_once(slots in proptest::collection::vec(0u16..1024, 0..100)) {
+            let mailbox = Mailbox::new(|| AtomicU64::new(0));
+            for slot in &slots {
+                let _ = mailbox.post(Slot(*slot));
+            }
+            let taken: std::vec::Vec<_> = mailbox.take().1.map(|slot| slot.0).collect();
+            let posted: BTreeSet<_> = slots.into_iter().collect();
+            prop_assert_eq!(taken, posted.into_iter().collect::<std::vec::Vec<_>>());
+            prop_assert_eq!(mailbox.take().1.count(), 0);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a vCPU is: in its life, and with which processor. What decides whether somebody who left it a message must tell
+//! its processor, so that no wake is lost.
+//!
+//! ```text
+//! sender: LOCK OR attention; load life, dispatch_seq; asleep or on CPU: load holder; post there
+//! sleeper: life = blocked; dispatch_seq = off (XCHG); anything in attention: life = runnable, and go on
+//! mover: leave it in its berth; holder = new; post to the new one
+//! receiver of a letter for what it is to hold: take it out of its berth; look at attention
+//! ```
+//!
+//! Models: `hv-core/tests/loom_whereabouts.rs`.
+
+use crate::base::id::CpuId;
+use core::sync::atomic::AtomicU64;
+use pv_abi::protocol::dispatch::is_on_cpu;
+use pv_abi::protocol::word::Word;
+
+/// Where a vCPU is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Life {
+    /// Not started, or stopped: it lies in its berth, and no processor holds it.
+    Stopped = 0,
+    /// Running, or waiting for a CPU.
+    Runnable = 1,
+    /// Sleeping.
+    Blocked = 2,
+}
+
+/// Why a vCPU must be looked at before it enters guest mode: bits of [`Whereabouts::attention`].
+pub mod attention {
+    /// An event was set in its event line.
+    pub const EVENT: u64 = 1 << 0;
+    /// An interrupt was posted.
+    pub const INTERRUPT: u64 = 1 << 1;
+    /// An NMI was posted.
+    pub const NMI: u64 = 1 << 2;
+    /// Its own timer is due.
+    pub const TIMER: u64 = 1 << 3;
+    /// Its devices' lines changed.
+    pub const DEVICE: u64 = 1 << 4;
+    /// It is to stop.
+    pub const STOP: u64 = 1 << 5;
+}
+
+/// What a processor does with a letter that names a vCPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Letter {
+    /// It holds the vCPU: it looks at it.
+    Mine,
+    /// The vCPU is to be here: it takes it out of its berth, if it is there yet.
+    PickUp,
+    /// The vCPU has moved on. What the letter was about lay in `attention` before the sender looked up the holder, so whoever
+    /// took the vCPU in has seen it.
+    Gone,
+}
+
+/// Words that every processor may look at.
+#[derive(Debug)]
+pub struct Whereabouts<W = AtomicU64> {
+    /// Bits of [`attention`].
+    pub attention: W,
+    life: W,
+    holder: W,
+}
+
+impl<W: Word> Whereabouts<W> {
+    /// A vCPU that is not started; `zero` makes a word that is zero.
+    pub fn new(zero: impl Fn() -> W) -> Self {
+        Self { attention: zero(), life: zero(), holder: zero() }
+    }
+
+    /// Where it is in its life.
+    #[inline]
+    pub fn life(&self) -> Life {
+        match self.life.load() {
+            1 => Life::Runnable,
+            2 => Life::Blocked,
+            _ => Life::Stopped,
+        }
+    }
+
+    /// Only whoever holds the vCPU calls this.
+    #[inline]
+    pub fn set_life(&self, life: Life) {
+        self.life.store(life as u64);
+    }
+
+    /// The processor that holds it, or will find it in its berth.
+    #[inline]
+    pub fn holder(&self) -> CpuId {
+        CpuId((self.holder.load() & 63) as u16)
+    }
+
+    /// Only whoever holds the vCPU calls this, after it left it in its berth.
+    pub fn set_holder(&self, cpu: CpuId) {
+        self.holder.store(u64::from(cpu.0));
+    }
+
+    /// Receiver: what to do with a letter for this vCPU. `is_here`: this processor has it in its table.
+    pub fn on_letter(&self, me: CpuId, is_here: bool) -> Letter {
+        match self.holder() {
+            _ if is_here => Letter::Mine,
+            holder if holder == me => Letter::PickUp,
+            _ => Letter::Gone,
+        }
+    }
+
+    /// Holder: the vCPU is about to sleep. What is in `attention` after the caller has published it as off CPU (an XCHG)
+    /// forbids that: then [`Self::set_life`] takes it back.
+    #[inline]
+    pub fn fall_asleep(&self) {
+        self.set_life(Life::Blocked);
+    }
+
+    /// Sender, after it left something behind a full barrier: whether the vCPU's processor must be told. One that waits for a
+    /// CPU finds it when it gets one.
+    #[inline]
+    pub fn must_be_told(&self, dispatch_seq: &W) -> bool {
+        match self.life() {
+            Life::Stopped => false,
+            Life::Blocked => true,
+            Life::Runnable => is_on_cpu(dispatch_seq.load()),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Shares of two processors. Each machine has the host to itself: its two processors are two threads there.
+#![cfg(feature = "boot")]
+#![expect(clippy::panic, reason = "the helpers of a test fail the test")]
+
+use std::path::Path;
+use std::sync::Mutex;
+use tests::machine::{Ended, Machine, Outcome};
+use tests::scenario::Scenario;
+
+/// Held while a machine runs.
+static HOST: Mutex<()> = Mutex::new(());
+
+fn run(name: &str, change: impl FnOnce(&mut Scenario)) -> Outcome {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(name);
+    let mut scenario = Scenario::load(&file).unwrap_or_else(|refusal| panic!("{refusal}"));
+    change(&mut scenario);
+    let machine = Machine::of_scenario(&scenario).unwrap_or_else(|refusal| panic!("{refusal}"));
+    let _alone = HOST.lock();
+    machine.run().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What the host's own scheduling may add to a deviation: two threads of QEMU beside whatever else runs there.
+const NOISE: f64 = 0.03;
+
+fn cpus_of(outcome: &Outcome) -> usize {
+    outcome.marks_of("heavy").first().map_or(0, |mark| mark.cpus.len())
+}
+
+/// Largest deviation from these shares of the machine between the two marks of `heavy`, as a part of the share. Time in the
+/// hypervisor is its guest's: under a translator a switch takes some 50 µs of a turn of 2 ms.
+fn worst_error(outcome: &Outcome, due: [f64; 3]) -> f64 {
+    assert_eq!(outcome.ended, Ended::Well, "{}", outcome.transcript());
+    let marks = outcome.marks_of("heavy");
+    let [before, after] = marks[..] else { panic!("two marks: {}", outcome.transcript()) };
+    let ticks = ["light", "middle", "heavy"].map(|guest| {
+        let id = outcome.id_of(guest).unwrap_or_else(|| panic!("no guest {guest}"));
+        (after.service_ticks(id) - before.service_ticks(id)) as f64
+    });
+    let sum: f64 = ticks.iter().sum();
+    let errors = ticks.iter().zip(due).map(|(got, due)| (got / sum / due - 1.0).abs());
+    println!("shares {:?}", ticks.map(|got| got / sum));
+    errors.fold(0.0, f64::max)
+}
+
+#[test]
+fn guests_of_two_vcpus_hold_their_shares_of_two_processors() {
+    let outcome = run("weights_smp.toml", |_| {});
+    assert_eq!(cpus_of(&outcome), 2);
+    let worst = worst_error(&outcome, [1.0 / 7.0, 2.0 / 7.0, 4.0 / 7.0]);
+    assert!(worst < NOISE, "{worst}");
+}
+
+#[test]
+fn guests_of_one_vcpu_hold_what_of_their_shares_they_can_use() {
+    let outcome = run("weights_smp.toml", |scenario| {
+        for guest in &mut scenario.guests {
+            guest.vcpus = 1;
+            guest.command_line = guest.command_line.replace("cpus=2", "cpus=1");
+        }
+    });
+    let worst = worst_error(&outcome, [1.0 / 6.0, 2.0 / 6.0, 3.0 / 6.0]);
+    assert!(worst < NOISE, "{worst}");
+}
