@@ -9,5 +9,6 @@ pub mod kernel;
 pub mod machine;
 pub mod refusal;
 pub mod scenario;
+pub mod stress;
 pub mod symbols;
 pub mod telemetry;

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that can fail, in stages, each with its time, and one sum at the end.
 
 mod stage;
+mod stress;
 mod tally;
 
 use crate::failure::{Failure, Outcome};
@@ -18,6 +19,12 @@ pub struct Arguments {
     /// Not these stages.
     #[arg(long, value_enum, value_name = "STAGE", value_delimiter = ',')]
     skip: Vec<Name>,
+    /// Boots so many random machines instead, each from a seed that is printed.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100", conflicts_with_all = ["only", "skip"])]
+    stress: Option<u64>,
+    /// The first of the seeds.
+    #[arg(long, value_name = "SEED", default_value_t = 1, requires = "stress")]
+    seed: u64,
     /// Shows all that the stages print, not only that of failed ones.
     #[arg(long, short)]
     verbose: bool,
@@ -103,6 +110,9 @@ impl Name {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome<()> {
+    if let Some(count) = arguments.stress {
+        return stress::run(count, arguments.seed);
+    }
     let wanted = |name: &Name| {
         (arguments.only.is_empty() || arguments.only.contains(name)) && !arguments.skip.contains(name)
     };
@@ -160,6 +170,8 @@ fn loom() -> Stage {
         "pv-abi",
         "-p",
         "ring-buffers",
+        "-p",
+        "hv-core",
         "--release",
         "--no-fail-fast",
         "--test",
