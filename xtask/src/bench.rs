@@ -10,6 +10,7 @@ mod plot;
 mod read;
 mod report;
 mod says;
+mod smp;
 mod table;
 mod target;
 mod together;
@@ -30,7 +31,7 @@ pub struct Arguments {
     /// Shorter windows: figures of workloads come from fewer requests.
     #[arg(long, conflicts_with = "all")]
     quick: bool,
-    /// Exits by reason, too, in the table.
+    /// Rows of several processors, too, and exits by reason in the table.
     #[arg(long)]
     all: bool,
     /// Only scenarios whose name begins with one of these.
@@ -83,10 +84,15 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     }
     let length = if arguments.quick { Length::Quick } else { Length::Whole };
     let jobs = plan::jobs(length, |name| arguments.wants(name))?;
-    if jobs.is_empty() {
+    if jobs.is_empty() && !arguments.all {
         return Err(Failure::new(format!("--only: no scenario begins with {}", arguments.only.join(", "))));
     }
-    let (figures, troubles) = together::run(&jobs);
+    let (mut figures, mut troubles) = together::run(&jobs);
+    if arguments.all {
+        let (more, amiss) = smp::run(length, |name| arguments.wants(name));
+        figures.extend(more);
+        troubles.extend(amiss);
+    }
     let figures = figure::sorted(figures);
     let parts = if arguments.all { Parts::Shown } else { Parts::Hidden };
     print!("{}", table::render(&figures, parts));

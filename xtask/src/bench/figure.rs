@@ -12,11 +12,19 @@ pub enum Mode {
     Full,
     /// Aware of Comity.
     Cooperative,
+    /// Guests of either kind, by turns.
+    Mixed,
 }
 
 impl Mode {
     /// In the order of the columns.
-    pub const ALL: [Self; 3] = [Self::Bare, Self::Full, Self::Cooperative];
+    pub const ALL: [Self; 4] = [Self::Bare, Self::Full, Self::Cooperative, Self::Mixed];
+
+    /// The columns of these figures: mixed guests have one only where there are any.
+    pub fn columns(figures: &[Figure]) -> impl Iterator<Item = Self> {
+        let mixed = figures.iter().any(|figure| figure.mode == Self::Mixed);
+        Self::ALL.into_iter().filter(move |mode| mixed || *mode != Self::Mixed)
+    }
 
     /// As in reports.
     pub const fn name(self) -> &'static str {
@@ -24,6 +32,7 @@ impl Mode {
             Self::Bare => "bare",
             Self::Full => "full",
             Self::Cooperative => "cooperative",
+            Self::Mixed => "mixed",
         }
     }
 }

@@ -19,6 +19,15 @@ pub enum Length {
     Whole,
 }
 
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Instructions: the same on every run.
+    Counted,
+    /// The host's, and a thread of the host's for each processor.
+    Host,
+}
+
 /// Milliseconds of a whole window, in every scenario.
 const WINDOW_MS: u64 = 1000;
 /// Milliseconds of a quick one.
@@ -44,22 +53,46 @@ impl Job {
     ///
     /// What is wrong with the scenario.
     pub fn new(file: &Path, prefix: &'static str, mode: Mode, length: Length, read: Reader) -> Outcome<Self> {
+        Self::on(file, prefix, mode, length, read, Clock::Counted, None)
+    }
+
+    /// The same by another clock, and on another number of processors than the scenario's.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the scenario.
+    pub fn on(
+        file: &Path,
+        prefix: &'static str,
+        mode: Mode,
+        length: Length,
+        read: Reader,
+        clock: Clock,
+        cpus: Option<u8>,
+    ) -> Outcome<Self> {
         let refused = |refusal: ::tests::refusal::Refusal| Failure::new(refusal.to_string());
         let mut scenario = Scenario::load(file).map_err(refused)?;
-        scenario.machine.icount = true;
-        for guest in &mut scenario.guests {
-            guest.mode = if mode == Mode::Full { config::Mode::Full } else { config::Mode::Cooperative };
-            guest.mark_port = mode == Mode::Full;
+        scenario.machine.icount = clock == Clock::Counted;
+        scenario.machine.cpus = cpus.unwrap_or(scenario.machine.cpus);
+        for (guest, number) in scenario.guests.iter_mut().zip(0..) {
+            let full = mode == Mode::Full || mode == Mode::Mixed && number % 2 == 1;
+            guest.mode = if full { config::Mode::Full } else { config::Mode::Cooperative };
+            guest.mark_port = full;
             // A full guest is told by no firmware table how many processors it has.
-            let cpus = if mode == Mode::Bare { 1 } else { guest.vcpus };
-            guest.command_line = format!("{} cpus={cpus}", shortened(&guest.command_line, length));
+            let processors = if mode == Mode::Bare { scenario.machine.cpus } else { guest.vcpus };
+            guest.command_line = format!("{} cpus={processors}", shortened(&guest.command_line, length));
         }
         let machine = match (mode, scenario.guests.first()) {
-            (Mode::Full | Mode::Cooperative, _) => Machine::of_scenario(&scenario).map_err(refused)?,
-            (Mode::Bare, Some(guest)) => Machine::bare(guest.kernel.clone())
-                .command_line(&guest.command_line)
-                .memory_mib(guest.memory_mib.max(64))
-                .icount(),
+            (Mode::Full | Mode::Cooperative | Mode::Mixed, _) => {
+                Machine::of_scenario(&scenario).map_err(refused)?
+            }
+            (Mode::Bare, Some(guest)) => {
+                let bare = Machine::bare(guest.kernel.clone())
+                    .command_line(&guest.command_line)
+                    .cpus(scenario.machine.cpus)
+                    .memory_mib(guest.memory_mib.max(64));
+                if clock == Clock::Counted { bare.icount() } else { bare }
+            }
             (Mode::Bare, None) => return Err(Failure::new(format!("{}: no guest in it", file.display()))),
         };
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
@@ -79,15 +112,24 @@ impl Job {
     ///
     /// What went wrong, with the machine's last lines.
     pub fn run(&self) -> Result<Vec<Figure>, String> {
+        self.look(|evidence| (self.read)(evidence))
+    }
+
+    /// Boots it and looks at what it left.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, with the machine's last lines.
+    pub fn look<T>(&self, look: impl FnOnce(&Evidence<'_>) -> Result<T, String>) -> Result<T, String> {
         let outcome = self.machine.run().map_err(|error| error.to_string())?;
         let last = || {
             let lines: Vec<String> = outcome.console.iter().map(ToString::to_string).collect();
             lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ")
         };
-        let fails = |why: String| Err(format!("{}: {why}\n  {}", self.name, last()));
+        let failure = |why: String| format!("{}: {why}\n  {}", self.name, last());
         let powered_off = self.mode == Mode::Bare && outcome.ended == Ended::PoweredOff;
         if outcome.ended != Ended::Well && !powered_off {
-            return fails(format!("{} after {:.0?}", outcome.ended, outcome.wall));
+            return Err(failure(format!("{} after {:.0?}", outcome.ended, outcome.wall)));
         }
         let said: Vec<Said> = if self.mode == Mode::Bare {
             vec![Said::read(outcome.console.iter().map(|line| line.text.as_str()))]
@@ -96,15 +138,15 @@ impl Job {
         };
         for (said, guest) in said.iter().zip(&self.guests) {
             if let Some(bad) = &said.bad {
-                return fails(format!("guest {guest} says: {bad}"));
+                return Err(failure(format!("guest {guest} says: {bad}")));
             }
             if !said.done {
-                return fails(format!("guest {guest} did not come to its end"));
+                return Err(failure(format!("guest {guest} did not come to its end")));
             }
         }
         let evidence =
             Evidence { prefix: self.prefix, mode: self.mode, said: &said, records: outcome.records() };
-        (self.read)(&evidence).or_else(fails)
+        look(&evidence).map_err(failure)
     }
 }
 

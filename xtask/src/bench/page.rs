@@ -88,16 +88,17 @@ fn weights(figures: &[Figure]) -> String {
 }
 
 fn everything(figures: &[Figure]) -> String {
-    let mut text =
-        "<h2>All figures</h2>\n<table><tr><th>figure</th><th>bare</th><th>full</th><th>cooperative</th>\
+    let headings: String = Mode::columns(figures).map(|mode| format!("<th>{}</th>", mode.name())).collect();
+    let mut text = format!(
+        "<h2>All figures</h2>\n<table><tr><th>figure</th>{headings}\
          <th>full ÷ cooperative</th><th>unit</th></tr>\n"
-            .to_owned();
+    );
     for (at, figure) in figures.iter().enumerate() {
         if !is_first(figures, at) {
             continue;
         }
         text.push_str(&format!("<tr><td>{}</td>", figure.name));
-        for mode in Mode::ALL {
+        for mode in Mode::columns(figures) {
             let cell = value(figures, &figure.name, mode).map_or("–".into(), readable);
             text.push_str(&format!("<td class=\"n\">{cell}</td>"));
         }

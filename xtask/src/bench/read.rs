@@ -60,6 +60,21 @@ impl Evidence<'_> {
         }
     }
 
+    /// The window of the first guest, whoever else ended in it.
+    pub fn window_of_first(&self) -> Result<Window, String> {
+        Window::find(self.records, 0, (BEGIN, None), (END, None))
+            .ok_or_else(|| "no marks in the telemetry".into())
+    }
+
+    /// The time-stamp counter's frequency, which is the host's where instructions are not counted.
+    pub fn tsc_khz(&self) -> Result<u64, String> {
+        let khz = self.records.iter().find_map(|record| match record {
+            Record::Boot { tsc_khz, .. } => Some(*tsc_khz),
+            Record::Mark { .. } | Record::Ended { .. } | Record::Lost { .. } => None,
+        });
+        khz.ok_or_else(|| "no start in the telemetry".into())
+    }
+
     /// A figure of one value.
     pub fn single(&self, what: &str, unit: &str, value: f64) -> Figure {
         Figure::single(self.name(what), self.mode, unit, value)

@@ -25,7 +25,7 @@ pub fn render(figures: &[Figure], parts: Parts) -> String {
     let figures = &shown[..];
     let wide = figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0).max("figure".len());
     let mut text = format!("{:wide$}", "figure");
-    for heading in ["bare", "full", "cooperative", "ratio"] {
+    for heading in Mode::columns(figures).map(Mode::name).chain(["ratio"]) {
         text.push_str(&format!("{heading:>COLUMN$}"));
     }
     text.push_str("  unit\n");
@@ -38,7 +38,7 @@ pub fn render(figures: &[Figure], parts: Parts) -> String {
         }
         section = of;
         text.push_str(&format!("{:wide$}", first.name));
-        for mode in Mode::ALL {
+        for mode in Mode::columns(figures) {
             let cell = value(figures, &first.name, mode).map_or("-".into(), readable);
             text.push_str(&format!("{cell:>COLUMN$}"));
         }

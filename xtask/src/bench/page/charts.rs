@@ -74,7 +74,7 @@ fn section(heading: &str, words: &str, charts: Vec<Option<Chart>>) -> String {
 }
 
 fn legend() -> Vec<(usize, String)> {
-    Mode::ALL.into_iter().map(|mode| (colour(mode), mode.name().to_owned())).collect()
+    Mode::columns(&[]).map(|mode| (colour(mode), mode.name().to_owned())).collect()
 }
 
 const fn colour(mode: Mode) -> usize {
@@ -82,6 +82,7 @@ const fn colour(mode: Mode) -> usize {
         Mode::Bare => 0,
         Mode::Full => 1,
         Mode::Cooperative => 2,
+        Mode::Mixed => 3,
     }
 }
 

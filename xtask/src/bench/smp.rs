@@ -1,0 +1,109 @@
+//! Rows of several processors, one machine at a time, since each of its processors is a thread of the host's: throughput at 1,
+//! 2 and 4 processors, wakes across processors, shares, and what 1,024 idle vCPUs cost.
+
+mod scale;
+mod shares;
+
+use super::figure::{Figure, Mode};
+use super::job::{Clock, Job, Length};
+use super::read::Evidence;
+use super::window::{exits, real};
+use crate::failure::{Failure, Outcome};
+use crate::workspace;
+use std::time::Instant;
+
+/// Measures some rows.
+type Part = fn(&mut All);
+
+/// Machines of which a figure is the median.
+const RUNS: usize = 5;
+
+/// Measures all; what went wrong comes back beside the figures.
+pub fn run(length: Length, wanted: impl Fn(&str) -> bool) -> (Vec<Figure>, Vec<String>) {
+    let mut all = All { length, figures: Vec::new(), troubles: Vec::new() };
+    let parts: [(&str, Part); 5] = [
+        ("smp", scale::measure),
+        ("spinners", shares::spinners),
+        ("entitlement", shares::entitlement),
+        ("crossing", crossing),
+        ("idle_1024", idle),
+    ];
+    for (name, measure) in parts.into_iter().filter(|(name, _)| wanted(name)) {
+        let started = Instant::now();
+        measure(&mut all);
+        eprintln!("{name}: {:.0} s", started.elapsed().as_secs_f64());
+    }
+    (all.figures, all.troubles)
+}
+
+/// What was measured so far.
+struct All {
+    length: Length,
+    figures: Vec<Figure>,
+    troubles: Vec<String>,
+}
+
+impl All {
+    /// A machine of a scenario in `tests/scenarios/bench`.
+    fn job(&self, file: &str, mode: Mode, clock: Clock, cpus: Option<u8>) -> Outcome<Job> {
+        let path = workspace::root().join("tests/scenarios/bench").join(file).with_extension("toml");
+        Job::on(&path, "", mode, self.length, |_| Ok(Vec::new()), clock, cpus)
+    }
+
+    /// Boots a machine once and looks at what it left.
+    fn once<T>(
+        &self,
+        (file, mode, clock, cpus): (&str, Mode, Clock, Option<u8>),
+        look: impl FnOnce(&Evidence<'_>) -> Result<T, String>,
+    ) -> Result<T, String> {
+        self.job(file, mode, clock, cpus).map_err(|failure: Failure| failure.message)?.look(look)
+    }
+
+    /// Keeps a figure of some samples: their median.
+    fn keep(&mut self, name: &str, mode: Mode, unit: &str, samples: Result<Vec<f64>, String>) {
+        match samples {
+            Ok(mut samples) => {
+                samples.sort_by(f64::total_cmp);
+                let Some(median) = samples.get(samples.len() / 2).copied() else { return };
+                let mut figure = Figure::single(name.into(), mode, unit, median);
+                figure.min = samples.first().copied().unwrap_or(median);
+                figure.runs = samples.len() as u64;
+                self.figures.push(figure);
+            }
+            Err(trouble) => self.troubles.push(trouble),
+        }
+    }
+}
+
+/// A wake across processors in the host's time, and one on its processor beside 1,022 idle vCPUs and beside 2, in instructions.
+fn crossing(all: &mut All) {
+    let median = |evidence: &Evidence<'_>| {
+        let figure = evidence.first()?.figures.first().ok_or("no figure")?;
+        Ok(real(figure.median))
+    };
+    for mode in [Mode::Full, Mode::Cooperative] {
+        let samples = (0..RUNS).map(|_| {
+            all.once(("smp_wake", mode, Clock::Host, None), |evidence| {
+                Ok(median(evidence)? * 1000.0 / real(evidence.tsc_khz()?))
+            })
+        });
+        let samples = samples.collect();
+        all.keep("crossing.wake_us", mode, "µs of the host", samples);
+        for (name, file) in [("wake_beside_2", "wake_4"), ("wake_beside_1022", "wake_1024")] {
+            let sample = all.once((file, mode, Clock::Counted, None), median);
+            all.keep(&format!("crossing.{name}"), mode, "instructions", sample.map(|value| vec![value]));
+        }
+    }
+}
+
+/// Exits of guests that have nothing to do: as the row `idle`, with 1,024 vCPUs on four processors.
+fn idle(all: &mut All) {
+    for mode in [Mode::Full, Mode::Cooperative] {
+        let exits_per_second = all.once(("idle_1024", mode, Clock::Counted, None), |evidence| {
+            let window = evidence.window()?.ok_or("not measured bare")?;
+            let idle: u64 = window.guests.iter().skip(1).map(exits).sum();
+            Ok(vec![real(idle) / window.seconds()])
+        });
+        all.keep("idle_1024.exits_per_second", mode, "exits/s", exits_per_second);
+    }
+}
