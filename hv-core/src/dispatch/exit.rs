@@ -201,6 +201,9 @@ fn look_at_devices<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H
     };
     let Some(bootstrap) = guest.vcpu(0) else { return };
     if bootstrap.holder() != core.cpu {
+        if !pending && next_timer == Tsc::NEVER {
+            return; // what was printed, say, concerns nobody
+        }
         // Its processor looks at the devices itself.
         bootstrap.attend(attention::TIMER | attention::DEVICE);
         core.wake(bootstrap, now);
