@@ -5,7 +5,7 @@ mod common;
 use common::{A, A1, A2, B, MS, US};
 use hv_core::base::id::{CpuId, VcpuId};
 use hv_core::base::time::{Ticks, Tsc};
-use hv_core::dispatch::vt::Exit;
+use hv_core::dispatch::vt::{Direction, Exit, PortAccess};
 use hv_core::machine::vt::scripted::{Machine, Spec, Step, at, call_steps};
 use hv_core::policy::trace::{Ending, Record};
 use hv_core::policy::whereabouts::Life;
@@ -161,6 +161,43 @@ fn whoever_spins_for_a_vcpu_that_waits_elsewhere_gets_it() {
         pass(&mut machine, 20 * US);
     }
     panic!("the sibling stays away");
+}
+
+#[test]
+fn a_guest_that_yields_to_one_elsewhere_without_end_interrupts_who_runs_there_now_and_then() {
+    let mut machine = boot(
+        2,
+        [
+            Spec::cooperative("one").vcpus(2).pin(&[0, 1]),
+            Spec::full("two").pin(&[1]),
+            Spec::full("three").pin(&[0]),
+        ],
+    );
+    start(&mut machine, 1);
+    pass(&mut machine, MS);
+    let (before, begun) = (machine.world.kicks(CpuId(1)), machine.world.now());
+    let mut asked = 0;
+    while machine.world.now().since(begun).0 < 10 * MS {
+        let seq = machine.status(A1, word::DISPATCH_SEQ);
+        asked += u64::from(seq & 1 == 0);
+        // As one in guest mode would: the scripted ones leave it for each other's turns.
+        let _ = machine.cpu.core.system.board.line(CpuId(1)).mail.go_away();
+        let _ = machine.call(A, Call::YIELD_TO, &[1, seq]);
+    }
+    let kicks = machine.world.kicks(CpuId(1)) - before;
+    assert!(asked > 1_000 && kicks > 0 && kicks <= 10_000 / 50 + 1, "asked={asked} kicks={kicks}");
+}
+
+#[test]
+fn what_one_processor_of_a_guest_prints_disturbs_no_other() {
+    let mut machine = boot(2, [Spec::cooperative("one").vcpus(2)]);
+    start(&mut machine, 1);
+    machine.run(A, call_steps(Call::BLOCK, &[0]));
+    pass(&mut machine, MS);
+    let before = machine.world.kicks(CpuId(0));
+    let port = PortAccess { port: 0x3f8, size_bytes: 1, direction: Direction::Out };
+    machine.run(A1, (0..100).map(|_| Step::Exit(Exit::Port(port))));
+    assert_eq!((machine.world.kicks(CpuId(0)), machine.shared(A).life()), (before, Life::Blocked));
 }
 
 #[test]

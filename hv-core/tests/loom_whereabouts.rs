@@ -114,7 +114,7 @@ impl Scene {
 
     /// Receiver: reads its letters, as `Cpu::read_mail` does.
     fn read(&self, cpu: usize) {
-        let (_, letters) = self.mail[cpu].take();
+        let letters = self.mail[cpu].take();
         for _ in letters {
             let mut table = self.tables[cpu].lock().unwrap();
             let me = CpuId(u16::try_from(cpu).unwrap());

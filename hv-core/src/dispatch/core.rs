@@ -7,7 +7,7 @@ use crate::dispatch::guest::Guest;
 use crate::dispatch::system::System;
 use crate::policy::board::{CpuLine, Queued};
 use crate::policy::demand;
-use crate::policy::mail::{LOOK, Mailbox};
+use crate::policy::mail::Mailbox;
 use crate::policy::publish::VcpuShared;
 use crate::policy::sched::{Params, RunQueue, Wake};
 use crate::policy::timers::Timers;
@@ -18,6 +18,8 @@ use pv_abi::protocol::yield_wanted::Interrupt;
 
 /// Publishing statistics costs as much as a third of a switch, so a vCPU that switches all the time does it less often.
 const STATISTICS_PERIOD_NS: u64 = 1_000_000;
+/// Directed yields interrupt other processors no more often than this.
+const PULL_PERIOD_NS: u64 = 50_000;
 /// Longest line of the hypervisor's own, in bytes.
 const MAX_LINE_BYTES: usize = 1024;
 
@@ -47,6 +49,8 @@ pub struct Core<H, R: GuestRam + 'static> {
     movable: u32,
     /// How many the others were told wait here; `u32::MAX` when they are to be told anew.
     told: u32,
+    /// Before this, nobody is interrupted for a directed yield once more.
+    pull_after: Tsc,
     /// When the timer is set to interrupt; [`Tsc::NEVER`] = not.
     armed: Tsc,
 }
@@ -76,6 +80,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
             ns_per_tick: crate::policy::publish::tsc_to_ns_mul(tsc),
             movable: 0,
             told: 0,
+            pull_after: Tsc(0),
             armed: Tsc::NEVER,
         }
     }
@@ -132,10 +137,23 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         }
     }
 
-    /// Leaves errands for another processor.
+    /// Asks for a vCPU that waits for another processor. A guest may do this as often as it likes, so whoever runs there is
+    /// interrupted for it at most once in 50 µs; else the letter is found when that one's turn ends.
     #[cold]
-    pub fn ask(&mut self, cpu: CpuId, errands: u64) {
-        if self.system.board.line(cpu).mail.ask(errands) == Interrupt::Needed {
+    pub fn pull(&mut self, vcpu: &VcpuShared) {
+        vcpu.ask_for(self.cpu);
+        let (holder, now) = (vcpu.holder(), self.hardware.now());
+        let wanted = self.system.board.line(holder).mail.post(vcpu.slot) == Interrupt::Needed;
+        if wanted && now >= self.pull_after {
+            self.pull_after = now + self.tsc.ticks(PULL_PERIOD_NS);
+            self.kick(holder);
+        }
+    }
+
+    /// Has another processor look around.
+    #[cold]
+    pub fn ask(&mut self, cpu: CpuId) {
+        if self.system.board.line(cpu).mail.ask() == Interrupt::Needed {
             self.kick(cpu);
         }
     }
@@ -168,7 +186,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
     fn offer(&mut self) {
         self.tell_queued();
         if self.system.board.idle().0 != 0 {
-            let _ = self.mail().ask(LOOK);
+            let _ = self.mail().ask();
         }
     }
 

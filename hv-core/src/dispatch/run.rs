@@ -18,7 +18,6 @@ use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::Processor;
 use crate::policy::board::NameTag;
-use crate::policy::mail::LOOK;
 use crate::policy::sched::Slot;
 use crate::policy::trace::ExitClass;
 use crate::policy::whereabouts::attention;
@@ -82,7 +81,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             now = self.round(now);
         }
         for (cpu, _) in self.core.system.board.lines() {
-            self.core.ask(cpu, LOOK);
+            self.core.ask(cpu);
         }
         if self.core.cpu == CpuId(0) {
             self.core.write_records();

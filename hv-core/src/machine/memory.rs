@@ -206,7 +206,8 @@ impl GuestRam for Ram {
     }
 }
 
-/// The hypervisor's heap: used when guests are made, never on the exit path.
+/// The hypervisor's heap: for what lives as long as a guest or the machine, for lines and records, and once an epoch for the
+/// balance. An exit allocates only where it ends a guest, or notes a mark.
 pub struct HypervisorHeap(Mutex<Heap>);
 
 impl HypervisorHeap {

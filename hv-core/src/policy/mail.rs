@@ -1,4 +1,4 @@
-//! What processors leave for one another: which vCPUs to look at, and errands. Nothing here waits or locks.
+//! What processors leave for one another: which vCPUs to look at, or just to look around. Nothing here waits or locks.
 //!
 //! A sender sets a vCPU's bit and then a bit of `queued`; the receiver looks at `queued` between XCHG `away` = 1 and the entry
 //! into guest mode, or the halt. The ordering is `pv_abi::protocol::yield_wanted`'s: either the receiver finds the letter and
@@ -13,17 +13,15 @@ use pv_abi::protocol::yield_wanted::{self, Enter, Interrupt};
 
 /// Words that hold a bit for each vCPU.
 const WORDS: usize = MAX_VCPUS / 64;
-/// An idle processor asks for a vCPU that waits.
-pub const GIVE: u64 = 1 << 32;
-/// The machine has changed: look around.
-pub const LOOK: u64 = 1 << 33;
+/// In `queued`: look around, whoever idles may take a vCPU that waits, or all guests have ended.
+const LOOK: u64 = 1 << 32;
 const _: () = assert!(WORDS <= 32);
 
 /// The letter box of one processor.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Mailbox<W = AtomicU64> {
-    /// Bit n: word n of `slots` holds something. From bit 32 on: errands.
+    /// Bit n: word n of `slots` holds something. Besides them: [`LOOK`].
     queued: W,
     /// Not zero while the processor is in guest mode or halted, where only an interrupt reaches it.
     away: W,
@@ -53,9 +51,9 @@ impl<W: Word> Mailbox<W> {
         yield_wanted::enqueue(&self.queued, &self.away, 1 << word)
     }
 
-    /// Sender: [`GIVE`] or [`LOOK`].
-    pub fn ask(&self, errands: u64) -> Interrupt {
-        yield_wanted::enqueue(&self.queued, &self.away, errands)
+    /// Sender: the processor is to look around.
+    pub fn ask(&self) -> Interrupt {
+        yield_wanted::enqueue(&self.queued, &self.away, LOOK)
     }
 
     /// Receiver, before it enters guest mode or halts: whether it may.
@@ -81,10 +79,9 @@ impl<W: Word> Mailbox<W> {
         self.queued.load_relaxed() == 0
     }
 
-    /// Receiver: takes everything out; the errands, and the vCPUs.
-    pub fn take(&self) -> (u64, Letters<'_, W>) {
-        let queued = self.queued.swap(0);
-        (queued & (GIVE | LOOK), Letters { mailbox: self, words: queued & (GIVE - 1), base: 0, bits: 0 })
+    /// Receiver: takes everything out, and has the vCPUs.
+    pub fn take(&self) -> Letters<'_, W> {
+        Letters { mailbox: self, words: self.queued.swap(0) & !LOOK, base: 0, bits: 0 }
     }
 }
 
@@ -116,10 +113,9 @@ mod tests {
         assert_eq!(mailbox.go_away(), Enter::Alone);
         assert_eq!(mailbox.post(Slot(3)), Interrupt::Needed);
         mailbox.come_back();
-        assert_eq!(mailbox.ask(GIVE), Interrupt::NotNeeded);
+        assert_eq!(mailbox.ask(), Interrupt::NotNeeded);
         assert_eq!(mailbox.go_away(), Enter::Reschedule);
-        let (errands, letters) = mailbox.take();
-        assert_eq!((errands, letters.collect::<std::vec::Vec<_>>()), (GIVE, std::vec![Slot(3)]));
+        assert_eq!(mailbox.take().collect::<std::vec::Vec<_>>(), std::vec![Slot(3)]);
         assert!(mailbox.is_empty());
     }
 
@@ -130,10 +126,10 @@ mod tests {
             for slot in &slots {
                 let _ = mailbox.post(Slot(*slot));
             }
-            let taken: std::vec::Vec<_> = mailbox.take().1.map(|slot| slot.0).collect();
+            let taken: std::vec::Vec<_> = mailbox.take().map(|slot| slot.0).collect();
             let posted: BTreeSet<_> = slots.into_iter().collect();
             prop_assert_eq!(taken, posted.into_iter().collect::<std::vec::Vec<_>>());
-            prop_assert_eq!(mailbox.take().1.count(), 0);
+            prop_assert_eq!(mailbox.take().count(), 0);
         }
     }
 }

@@ -139,8 +139,7 @@ fn yield_to<S, H: Hardware, R: GuestRam>(
         return (Code::STALE, 0, Next::Resume);
     }
     if target.holder() != core.cpu {
-        target.ask_for(core.cpu);
-        core.post(target);
+        core.pull(target);
         return (Code::STALE, 0, Next::Resume);
     }
     (Code::OK, 0, Next::YieldTo { target: target.index() })

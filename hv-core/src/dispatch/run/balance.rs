@@ -7,7 +7,6 @@ use crate::base::time::Tsc;
 use crate::dispatch::guest::Guest;
 use crate::dispatch::vt::Processor;
 use crate::policy::balance::{self, Claim, PART, Placement};
-use crate::policy::mail::GIVE;
 use crate::policy::publish::VcpuShared;
 use crate::policy::sched::EntityId;
 use alloc::vec::Vec;
@@ -55,7 +54,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     pub(super) fn ask_for_work(&mut self, now: Tsc) {
         if let Some(busy) = self.core.system.board.busiest().filter(|_| now >= self.ask_after) {
             self.ask_after = now + self.core.tsc.ticks(ASK_PERIOD_NS);
-            self.core.ask(busy, GIVE);
+            self.core.ask(busy);
         }
     }
 

@@ -113,7 +113,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         }
         if system.guest_is_over() {
             for (cpu, _) in system.board.lines() {
-                self.core.ask(cpu, crate::policy::mail::LOOK);
+                self.core.ask(cpu);
             }
         }
     }

@@ -18,8 +18,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     #[cold]
     pub(super) fn read_mail(&mut self, mut now: Tsc) -> Tsc {
         self.core.tally().letters.add(1);
-        let (_, letters) = self.core.mail().take();
-        for slot in letters {
+        for slot in self.core.mail().take() {
             let Some(shared) = self.core.system.vcpus.get(usize::from(slot.0)).copied() else { continue };
             self.look_at(shared, now);
             let done = self.core.hardware.now();
