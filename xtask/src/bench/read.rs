@@ -46,8 +46,7 @@ impl Evidence<'_> {
         if self.mode == Mode::Bare {
             return Ok(None);
         }
-        let window =
-            Window::find(self.records, 0, (BEGIN, None), (END, None)).ok_or("no marks in the telemetry")?;
+        let window = self.window_of_first()?;
         let gone = self.records.iter().any(|record| match record {
             Record::Ended { tsc, .. } => *tsc < window.end_tsc,
             Record::Lost { .. } => true,

@@ -1,6 +1,6 @@
 //! Throughput at 1, 2 and 4 processors by the host's clock, as far as the host has them.
 
-use super::{All, RUNS};
+use super::All;
 use crate::bench::figure::Mode;
 use crate::bench::job::Clock;
 use crate::bench::read::Evidence;
@@ -14,14 +14,15 @@ type Sample = (f64, Option<f64>);
 
 /// A scenario, what it does, and how to read how much of it.
 const WORK: [(&str, &str, Throughput); 5] = [
-    ("batch", "pieces/s", batch),
-    ("server", "requests/s", server),
-    ("locks", "sections/s", |evidence| per_second(evidence, |_| Ok(0), true)),
-    ("pipe", "round trips/s", |evidence| {
-        per_second(evidence, |evidence| each(evidence, "round_trips"), false)
-    }),
+    ("batch", "pieces/s", |evidence| per_second(evidence, each(evidence, "pieces")?)),
+    ("server", "requests/s", |evidence| per_second(evidence, each(evidence, "requests")?)),
+    ("locks", "sections/s", |evidence| per_second(evidence, evidence.window_of_first()?.value)),
+    ("pipe", "round trips/s", |evidence| per_second(evidence, each(evidence, "round_trips")?)),
     ("ring", "messages/s", ring),
 ];
+
+/// Rounds of which a figure is the median.
+const ROUNDS: usize = 3;
 
 /// Numbers of processors.
 const CPUS: [u8; 3] = [1, 2, 4];
@@ -39,7 +40,7 @@ pub fn measure(all: &mut All) {
                 })
             };
             let rounds: Result<Vec<Vec<Sample>>, String> =
-                (0..RUNS.min(3)).map(|_| CPUS.into_iter().map(run).collect()).collect();
+                (0..ROUNDS).map(|_| CPUS.into_iter().map(run).collect()).collect();
             let rounds = match rounds {
                 Ok(rounds) => rounds,
                 Err(trouble) => {
@@ -81,23 +82,10 @@ fn seconds(evidence: &Evidence<'_>) -> Result<f64, String> {
     Ok(real(window.ticks) / real(evidence.tsc_khz()? * 1000))
 }
 
-fn per_second(
-    evidence: &Evidence<'_>,
-    count: fn(&Evidence<'_>) -> Result<u64, String>,
-    by_marks: bool,
-) -> Result<f64, String> {
-    let done = if by_marks { evidence.window_of_first()?.value } else { count(evidence)? };
+/// So much work a second of the first guest's window. A piece of `batch` is 24,000 rounds of a loop, and each guest counts in a
+/// second of its own; a server's window lasts until its last request is served.
+fn per_second(evidence: &Evidence<'_>, done: u64) -> Result<f64, String> {
     Ok(real(done) / seconds(evidence)?)
-}
-
-/// A piece is 24,000 rounds of a loop; each guest counts in a second of its own.
-fn batch(evidence: &Evidence<'_>) -> Result<f64, String> {
-    per_second(evidence, |evidence| each(evidence, "pieces"), false)
-}
-
-/// Until the last request is served.
-fn server(evidence: &Evidence<'_>) -> Result<f64, String> {
-    per_second(evidence, |evidence| each(evidence, "requests"), false)
 }
 
 fn ring(evidence: &Evidence<'_>) -> Result<f64, String> {
