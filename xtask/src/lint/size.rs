@@ -5,9 +5,8 @@ use super::layers::layer;
 use super::tree::{Source, Tree};
 use std::path::Path;
 
-/// Most lines of layers 0, 1, 3 and 4 together, without tests (DESIGN §2 says 8,000, for one
-/// processor; docs/decisions/0012).
-const MAX_PRIVILEGED_LINES: usize = 9_000;
+/// Most lines of code in layers 0, 1, 3 and 4 together, without tests (DESIGN §2, docs/decisions/0014).
+const MAX_PRIVILEGED_LINES: usize = 8_000;
 /// From here on a file's length is worth a thought.
 const LONG_FILE_LINES: usize = 400;
 
@@ -17,14 +16,15 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
 }
 
 fn bounded(lines: usize, most: usize) -> Vec<Finding> {
-    let message = format!("layers 0, 1, 3 and 4 have {lines} lines without tests, at most {most} are wanted");
+    let message =
+        format!("layers 0, 1, 3 and 4 have {lines} lines of code without tests, at most {most} are wanted");
     if lines > most { vec![Finding::new(Path::new("hv-core/src"), 0, message)] } else { Vec::new() }
 }
 
 /// What is worth knowing and no breach.
 pub fn notes(tree: &Tree) -> Vec<String> {
     let mut notes = vec![format!(
-        "layers 0, 1, 3 and 4 have {} of {MAX_PRIVILEGED_LINES} lines without tests",
+        "layers 0, 1, 3 and 4 have {} of {MAX_PRIVILEGED_LINES} lines of code without tests",
         privileged_lines(tree)
     )];
     let long = tree.sources.iter().filter(|source| source.product_lines() > LONG_FILE_LINES);
@@ -37,14 +37,14 @@ pub fn notes(tree: &Tree) -> Vec<String> {
 /// The backend of host tests: no image has it.
 const SCRIPTED: [&str; 3] = ["machine", "vt", "scripted"];
 
-/// Lines of everything in hv-core but the dispatch layer and the scripted backend; the roots count as composition.
+/// Lines of code of everything in hv-core but the dispatch layer and the scripted backend; the roots count as composition.
 fn privileged_lines(tree: &Tree) -> usize {
     let privileged = |source: &&Source| {
         source.package == "hv-core"
             && source.module.first().and_then(|top| layer(top)) != Some(2)
             && !source.module.iter().map(String::as_str).take(SCRIPTED.len()).eq(SCRIPTED)
     };
-    tree.sources.iter().filter(privileged).map(Source::product_lines).sum()
+    tree.sources.iter().filter(privileged).map(Source::product_code).sum()
 }
 
 #[cfg(test)]
@@ -56,7 +56,10 @@ mod tests {
     fn tests_and_the_dispatch_layer_do_not_count() {
         let files = [
             ("hv-core/src/lib.rs", "mod base;\nmod dispatch;\n#[cfg(test)]\nmod checks;\n"),
-            ("hv-core/src/base.rs", "// one\n// two\n#[cfg(test)]\nmod tests {\n    // none\n}\n"),
+            (
+                "hv-core/src/base.rs",
+                "// none\n\nfn one() {}\nfn two() {}\n#[cfg(test)]\nmod tests {\n    fn none() {}\n}\n",
+            ),
             ("hv-core/src/dispatch.rs", "// none\n"),
             ("hv-core/src/machine/vt/scripted/ram.rs", "// none\n"),
             ("hv-core/src/checks.rs", "// none\n"),
@@ -69,8 +72,7 @@ mod tests {
     #[test]
     fn layers_past_their_bound_are_refused() {
         assert!(bounded(8_000, 8_000).is_empty());
-        let expected =
-            "hv-core/src: layers 0, 1, 3 and 4 have 8001 lines without tests, at most 8000 are wanted";
+        let expected = "hv-core/src: layers 0, 1, 3 and 4 have 8001 lines of code without tests, at most 8000 are wanted";
         assert_eq!(sample::lines(bounded(8_001, 8_000)), [expected]);
     }
 

@@ -24,6 +24,8 @@ pub struct Source {
     pub invited: bool,
     /// Its length.
     pub lines: usize,
+    /// Its lines that are neither blank nor comments only, from 1.
+    pub code: Vec<usize>,
     /// What it says.
     pub scan: Scan,
 }
@@ -37,6 +39,21 @@ impl Source {
         let tests: usize = self.scan.test_lines.iter().map(|range| range.clone().count()).sum();
         self.lines.saturating_sub(tests)
     }
+
+    /// Lines of code that is not for tests.
+    pub fn product_code(&self) -> usize {
+        if self.test || self.scan.test {
+            return 0;
+        }
+        let for_tests = |line: &usize| self.scan.test_lines.iter().any(|range| range.contains(line));
+        self.code.iter().filter(|line| !for_tests(line)).count()
+    }
+}
+
+/// Numbers of the lines that are neither blank nor comments only.
+fn code_lines(text: &str) -> Vec<usize> {
+    let lines = (1..).zip(text.lines().map(str::trim));
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with("//")).map(|(number, _)| number).collect()
 }
 
 /// The workspace.
@@ -89,6 +106,7 @@ impl Tree {
             test: visit.test,
             invited: visit.invited,
             lines: text.lines().count(),
+            code: code_lines(&text),
             scan,
         });
         Ok(next)
