@@ -2,6 +2,7 @@
 //! crate is safe unless its arguments can break memory.
 
 mod adopt;
+pub(crate) mod blocks;
 pub(crate) mod call;
 pub(crate) mod cpu;
 pub(crate) mod descriptor;

@@ -5,7 +5,7 @@
 use crate::arch::call::{Harmless, harmless};
 
 pub use crate::arch::call::{console_read, console_write};
-pub use pv_abi::call::{Call, Code, ConsoleOp, EventOp, Info, Shutdown, Stat, VcpuState};
+pub use pv_abi::call::{Call, Code, ConsoleOp, EventOp, Info, MemoryOp, Shutdown, Stat, VcpuState};
 
 /// Why a call was refused.
 pub type Refused = Code;
@@ -100,6 +100,16 @@ pub fn nmi(vcpu: usize) -> Result<(), Refused> {
 /// A statistic of a vCPU, as of now.
 pub fn stats(item: Stat, vcpu: usize) -> Result<u64, Refused> {
     checked(harmless(Harmless::STATS, [item.0, vcpu as u64]))
+}
+
+/// Takes a block of 2 MiB, cleared; answers how many bytes are still to be cleared: call again until none are.
+pub fn memory_take(at: u64) -> Result<u64, Refused> {
+    checked(harmless(Harmless::MEMORY, [MemoryOp::TAKE.0, at]))
+}
+
+/// vCPUs that have yet to let go of the blocks that were given back last.
+pub fn memory_pending() -> Result<u64, Refused> {
+    checked(harmless(Harmless::MEMORY, [MemoryOp::QUERY.0]))
 }
 
 /// Stops a vCPU.

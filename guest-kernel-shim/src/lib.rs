@@ -29,6 +29,7 @@ pub mod interrupt;
 pub mod ipi;
 pub mod lock;
 pub mod mark;
+pub mod memory;
 pub mod platform;
 pub mod probe;
 pub mod shutdown;

@@ -14,6 +14,7 @@ pub mod exit;
 pub mod guest;
 pub mod hypercall;
 pub mod make;
+pub mod memory;
 pub mod msr;
 pub mod next;
 pub mod run;

@@ -55,7 +55,7 @@ fn every_refusal_names_its_reason_and_changes_nothing() {
     let end = WINDOW_BASE + WINDOW_PAGES * 4096;
     let not_canonical = 1 << 47;
     for (call, arguments, code) in [
-        (Call::INFO, &[10][..], Code::BAD_ARGUMENT),
+        (Call::INFO, &[11][..], Code::BAD_ARGUMENT),
         (Call::INFO, &[u64::MAX], Code::BAD_ARGUMENT),
         (Call::REGISTER, &[u64::from(pv_abi::VERSION.minor) + 1, 0], Code::BAD_ARGUMENT),
         (Call::REGISTER, &[0, 31], Code::BAD_ARGUMENT),
@@ -91,7 +91,7 @@ fn every_refusal_names_its_reason_and_changes_nothing() {
         (Call::IPI, &[0, 31], Code::BAD_ARGUMENT),
         (Call::IPI, &[0, IPI_NMI + 1], Code::BAD_ARGUMENT),
         (Call::IPI, &[2, IPI_NMI], Code::NO_SUCH_VCPU),
-        (Call::MEMORY, &[0, 0], Code::NOT_SUPPORTED),
+        (Call::MEMORY, &[3, 0, 1], Code::BAD_ARGUMENT),
         (Call::SHARE, &[0, 0], Code::NOT_SUPPORTED),
         (Call::STATS, &[5, 0], Code::BAD_ARGUMENT),
         (Call::STATS, &[Stat::RUN_NS.0, 2], Code::NO_SUCH_VCPU),

@@ -43,7 +43,7 @@ calls! {
     EVENT = 9,
     /// RDI vCPU, RSI vector (32 … 255), or [`IPI_NMI`].
     IPI = 10,
-    /// Reserved: answers [`Code::NOT_SUPPORTED`].
+    /// RDI operation ([`MemoryOp`]), RSI gpa, a multiple of 2 MiB, RDX blocks of 2 MiB (GIVE).
     MEMORY = 11,
     /// Reserved: answers [`Code::NOT_SUPPORTED`].
     SHARE = 12,
@@ -130,6 +130,20 @@ open_codes! {
         CHANNELS = 8,
         /// How often this guest was started before.
         GENERATION = 9,
+        /// Blocks of 2 MiB that this guest may have at most, from gpa 0 on.
+        MEMORY_BLOCKS = 10,
+    }
+}
+
+open_codes! {
+    /// Operations of MEMORY.
+    MemoryOp {
+        /// Gives RDX blocks back, 1 … [`MEMORY_MAX_BLOCKS`] → vCPUs that have yet to let go of them.
+        GIVE = 0,
+        /// Takes one block, cleared → bytes that are still to be cleared: until that is 0, call again.
+        TAKE = 1,
+        /// → vCPUs that have yet to let go of the last batch that was given back; when 0, it is gone.
+        QUERY = 2,
     }
 }
 
@@ -199,6 +213,10 @@ open_codes! {
 
 /// In IPI's RSI: an NMI instead of a vector.
 pub const IPI_NMI: u64 = 1 << 8;
+/// Bytes in a block of memory.
+pub const MEMORY_BLOCK_BYTES: u64 = 2 << 20;
+/// Most blocks that one MEMORY(GIVE) gives back.
+pub const MEMORY_MAX_BLOCKS: u64 = 64;
 /// Most bytes that one CONSOLE call moves.
 pub const CONSOLE_MAX_BYTES: u64 = 256;
 

@@ -55,7 +55,7 @@ bitflags! {
         const CHANNELS = 1 << 9;
         /// Reserved for the board.
         const BOARD = 1 << 10;
-        /// Reserved for MEMORY.
+        /// MEMORY: blocks of memory given back and taken.
         const MEMORY = 1 << 11;
         /// Reserved for SHARE.
         const SHARE = 1 << 12;

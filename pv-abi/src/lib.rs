@@ -23,7 +23,7 @@ pub mod status;
 pub mod table;
 
 /// Version of the ABI: an incompatible change raises the first number, an addition the second.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+pub const VERSION: Version = Version { major: 1, minor: 1 };
 
 /// A version of the ABI.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -109,6 +109,7 @@ mod tests {
             mode: Mode::Cooperative,
             vcpus: 2,
             memory_mib: 16,
+            memory_max_mib: 16,
             weight: 100,
             visibility: Visibility::Bit,
             restarts: 0,

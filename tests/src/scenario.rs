@@ -74,6 +74,8 @@ pub struct Guest {
     pub vcpus: u8,
     /// A multiple of 2 from 4 to 3,072.
     pub memory_mib: u32,
+    /// How far it may grow; no further without it.
+    pub memory_max_mib: Option<u32>,
     /// 1 … 10,000.
     pub weight: u32,
     /// What it may see of the others.
@@ -100,6 +102,7 @@ impl Guest {
             mode: Mode::default(),
             vcpus: 1,
             memory_mib: 16,
+            memory_max_mib: None,
             weight: 100,
             visibility: Visibility::default(),
             restarts: 0,
@@ -108,6 +111,11 @@ impl Guest {
             mark_port: false,
             table_at: 0,
         }
+    }
+
+    /// How far its memory may grow, in MiB.
+    pub fn most_mib(&self) -> u32 {
+        self.memory_max_mib.unwrap_or(self.memory_mib)
     }
 }
 
@@ -244,6 +252,7 @@ fn grant(guest: &Guest) -> GuestConfig {
         mode: guest.mode,
         vcpus: guest.vcpus,
         memory_mib: guest.memory_mib,
+        memory_max_mib: guest.most_mib(),
         weight: guest.weight,
         visibility: guest.visibility,
         restarts: guest.restarts,

@@ -16,6 +16,7 @@ fn config() -> GuestConfig {
         mode: Mode::Full,
         vcpus: 1,
         memory_mib: 16,
+        memory_max_mib: 16,
         weight: 100,
         visibility: Visibility::Bit,
         restarts: 0,
@@ -65,7 +66,7 @@ fn a_processor_without_svm_or_nested_paging_is_refused_with_what_to_type() {
 
 #[test]
 fn a_file_that_is_no_bundle_is_refused() {
-    refused(&Machine::of_bundle(b"MZ, or whatever else somebody boots".to_vec()), &["bundle", "COMITYB1"]);
+    refused(&Machine::of_bundle(b"MZ, or whatever else somebody boots".to_vec()), &["bundle", "COMITYB2"]);
     refused(&Machine::of_bundle(MAGIC.to_vec()), &["bundle", "truncated at 8 bytes"]);
     let mut cut = bundle_of(hello(), config());
     cut.truncate(8192);
@@ -82,7 +83,7 @@ fn a_kernel_that_is_no_kernel_is_refused_by_guest() {
 
 #[test]
 fn a_guest_that_wants_more_than_the_machine_has_is_refused() {
-    let greedy = GuestConfig { memory_mib: 2048, ..config() };
+    let greedy = GuestConfig { memory_mib: 2048, memory_max_mib: 2048, ..config() };
     refused(&Machine::of_bundle(bundle_of(hello(), greedy)), &["memory"]);
 }
 

@@ -89,6 +89,7 @@ impl Harmless {
     pub const ARM: Self = Self(Call::ARM);
     pub const EVENT: Self = Self(Call::EVENT);
     pub const IPI: Self = Self(Call::IPI);
+    pub const MEMORY: Self = Self(Call::MEMORY);
     pub const CONSOLE: Self = Self(Call::CONSOLE);
     pub const STATS: Self = Self(Call::STATS);
     pub const VCPU_STOP: Self = Self(Call::VCPU_STOP);

@@ -14,8 +14,31 @@ pub type SharedWords = &'static [AtomicU64];
 
 /// Guest memory: copied in and out after a check. No reference into it ever exists.
 pub trait GuestRam {
-    /// How much there is, from guest-physical 0.
+    /// [`LARGE_PAGE_BYTES`](crate::base::addr::LARGE_PAGE_BYTES) of memory that nobody has.
+    type Block;
+
+    /// How much there is when the guest begins, from guest-physical 0.
     fn len_bytes(&self) -> u64;
+
+    /// Blocks that there may be at most, from guest-physical 0.
+    fn block_count(&self) -> u64;
+
+    /// Whether a block is there.
+    fn has_block(&self, n: u64) -> bool;
+
+    /// Takes a block away. Processors may still have translations of it, and be copying from or to it: it is nobody's only
+    /// when `policy::mm::shootdown` says so.
+    fn remove_block(&self, n: u64) -> Option<Self::Block>;
+
+    /// Puts a block where none is.
+    ///
+    /// # Errors
+    ///
+    /// The block, where one is, or none can be.
+    fn insert_block(&self, n: u64, block: Self::Block) -> Result<(), Self::Block>;
+
+    /// Clears a part of a block; what lies past its end is left out.
+    fn clear_block(block: &mut Self::Block, offset: u64, len_bytes: u64);
 
     /// Copies out of guest memory.
     ///
@@ -31,7 +54,7 @@ pub trait GuestRam {
     /// [`OutsideMemory`], with nothing copied.
     fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory>;
 
-    /// Clears all of it, and empties the window.
+    /// Clears all of it that is there, and empties the window.
     fn clear(&self);
 
     /// Whether nothing is placed at a page of the window for shared pages, counted from its base. False past its end.

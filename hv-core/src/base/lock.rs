@@ -14,6 +14,8 @@ pub enum Rank {
     Console,
     /// The part of a guest's console line that has not ended.
     Line,
+    /// A guest's memory that is on its way.
+    Memory,
     /// Everything under which no other lock of ours is taken.
     Leaf,
 }

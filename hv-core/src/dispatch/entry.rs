@@ -3,6 +3,7 @@
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::Tsc;
 use crate::dispatch::core::Core;
+use crate::dispatch::memory;
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::{VirtualCpu, Window};
 use crate::policy::demand;
@@ -76,6 +77,10 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
     let bits = vcpu.shared.take_attention();
     if bits & attention::NMI != 0 && !vcpu.state.inject_nmi() {
         vcpu.shared.attend(attention::NMI);
+    }
+    if bits & attention::FLUSH != 0 {
+        vcpu.state.flush();
+        memory::let_go(vcpu.guest, vcpu.shared, core.system);
     }
     let woken_by_nmi = bits & attention::NMI != 0;
     let waiting =

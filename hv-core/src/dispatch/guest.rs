@@ -8,7 +8,9 @@ use crate::base::time::{Frequency, Tsc};
 use crate::dispatch::course::Course;
 use crate::dispatch::device::bus::{self, PortBus};
 use crate::dispatch::device::channel::Placement;
+use crate::dispatch::memory::Transit;
 use crate::policy::config::{GuestConfig, Mode};
+use crate::policy::mm::shootdown::Shootdown;
 use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -67,7 +69,7 @@ impl Memory for Words {
 }
 
 /// A guest. Made once and never freed: a restart begins again in the same memory.
-pub struct Guest<R> {
+pub struct Guest<R: GuestRam> {
     /// Which.
     pub id: GuestId,
     /// What the owner of the machine grants it.
@@ -88,6 +90,10 @@ pub struct Guest<R> {
     pub console: Lock<Option<Consumer<Words>>>,
     /// Bytes that people typed and that no UART took yet, for a cooperative guest.
     pub input: Lock<heapless::Deque<u8, 256>>,
+    /// Memory of it that is on its way.
+    pub transit: Lock<Transit<R::Block>>,
+    /// Which of its vCPUs may still reach memory that was taken away.
+    pub shootdown: Shootdown,
     /// Where it is between its start and its end.
     pub course: Lock<Course>,
     /// Whether its channels are connected; changes under [`System::ties`](super::system::System::ties) only.
@@ -132,7 +138,8 @@ impl<R: GuestRam> Guest<R> {
             | Features::CRITICAL
             | Features::YIELD_TO
             | Features::CONSOLE_RING
-            | Features::VCPU_CONTROL;
+            | Features::VCPU_CONTROL
+            | Features::MEMORY;
         features.set(Features::ARM_BY_STORE, self.usable_tsc);
         features.set(Features::YIELD_PLEASE, self.shows_waiters());
         features.set(Features::CHANNELS, !self.channels.is_empty());

@@ -9,10 +9,12 @@ use crate::dispatch::cpuid;
 use crate::dispatch::device::bus::{self, PortBus};
 use crate::dispatch::device::lapic::{self, Lapic, Role};
 use crate::dispatch::guest::{ChannelEnd, Guest};
+use crate::dispatch::memory::Transit;
 use crate::dispatch::system::System;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::VirtualCpu;
 use crate::policy::config::{ChannelConfig, GuestConfig, Visibility};
+use crate::policy::mm::shootdown::Shootdown;
 use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
 use crate::policy::sched::Slot;
 use alloc::boxed::Box;
@@ -23,7 +25,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 const PHYSICAL_BITS: u8 = 40;
 
 /// What a guest is made from.
-pub struct Parts<R> {
+pub struct Parts<R: GuestRam> {
     /// What the owner of the machine grants it.
     pub config: GuestConfig,
     /// Its memory.
@@ -73,6 +75,8 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
         line: Lock::new(Rank::Line, heapless::Vec::new()),
         console: Lock::new(Rank::Console, None),
         input: Lock::new(Rank::Leaf, heapless::Deque::new()),
+        transit: Lock::new(Rank::Memory, Transit::default()),
+        shootdown: Shootdown::new(|| AtomicU64::new(0)),
         course: Lock::new(Rank::Leaf, Course::new(restarts)),
         connected: AtomicBool::new(false),
         generation: AtomicU64::new(0),

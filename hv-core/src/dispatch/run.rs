@@ -16,7 +16,7 @@ use crate::dispatch::entry::{self, Readiness};
 use crate::dispatch::exit;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
-use crate::dispatch::vt::Processor;
+use crate::dispatch::vt::{Processor, VirtualCpu};
 use crate::policy::board::NameTag;
 use crate::policy::sched::Slot;
 use crate::policy::trace::ExitClass;
@@ -161,7 +161,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         self.core.show_queued();
         let wanted = self.core.queue.wanted();
         if shared.publish_on(self.core.queue.slice_end().0, wanted) == Flush::Needed {
-            self.processor.flush(&mut vcpu.state);
+            vcpu.state.flush();
         }
         self.core.rearm();
         let next = turn(&mut self.processor, vcpu, &mut self.core, &mut self.left);

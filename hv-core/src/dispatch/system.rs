@@ -33,6 +33,8 @@ pub struct System<R: GuestRam + 'static> {
     pub telemetry: Lock<Telemetry>,
     /// Held while guests' channels are connected or cut.
     pub ties: Lock<()>,
+    /// Memory that no guest has.
+    pub pool: Lock<Vec<R::Block>>,
     /// The time-stamp counter's frequency.
     pub tsc: Frequency,
     /// Unix time in ns when the time-stamp counter was zero.
@@ -59,6 +61,7 @@ impl<R: GuestRam> System<R> {
             board: Board::new(cpus),
             telemetry: Lock::new(Rank::Leaf, Telemetry::default()),
             ties: Lock::new(Rank::Ties, ()),
+            pool: Lock::new(Rank::Leaf, Vec::new()),
             tsc,
             wall_ns,
             input_guest: GuestId(0),
@@ -67,6 +70,14 @@ impl<R: GuestRam> System<R> {
             ill: AtomicBool::new(false),
             last_cookie: AtomicU16::new(0),
         }
+    }
+
+    /// Takes the machine's free memory into the pool, with room for all that guests may give back.
+    pub fn fill_pool(&mut self, blocks: Vec<R::Block>) {
+        let room: u64 = self.guests.iter().map(|guest| guest.ram.block_count()).sum();
+        let mut pool = self.pool.lock();
+        *pool = blocks;
+        pool.reserve_exact(usize::try_from(room).unwrap_or(0));
     }
 
     /// Takes in the next guest; it has not begun.

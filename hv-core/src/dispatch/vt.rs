@@ -225,6 +225,8 @@ pub trait VirtualCpu {
     fn pat(&self) -> u64;
     /// Sets PAT.
     fn set_pat(&mut self, value: u64);
+    /// Makes its next entry forget its cached translations.
+    fn flush(&mut self);
     /// Gives the vCPU its own debug registers until it is switched out.
     fn load_debug_registers(&mut self);
     /// Puts the vCPU into its state at `start`.
@@ -243,8 +245,6 @@ pub trait Processor {
     fn switch_in(&mut self, vcpu: &mut Self::Vcpu);
     /// Takes in a vCPU that ran elsewhere or begins anew: nothing that this processor has cached for it is true any more.
     fn arrive(&mut self, vcpu: &mut Self::Vcpu);
-    /// Makes the vCPU's next entry forget its cached translations.
-    fn flush(&mut self, vcpu: &mut Self::Vcpu);
     /// Saves it.
     fn switch_out(&mut self, vcpu: &mut Self::Vcpu);
 }

@@ -7,10 +7,12 @@ use crate::base::addr::{GuestPhys, GuestRange, HostPhys, LARGE_PAGE_BYTES, Outsi
 use crate::base::hardware::{GuestRam, SharedWords};
 use crate::policy::mm::frames::Frames;
 use crate::policy::mm::nested::{self, EntryFormat, Rights, TableMemory};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use linked_list_allocator::Heap;
 use spin::Mutex;
 
@@ -103,19 +105,39 @@ impl Memory {
         unsafe { *pointer(at) &= !bits };
     }
 
-    /// Memory for a guest, mapped from guest-physical 0 under a new root, and an empty window at `window_base`.
+    /// Memory for a guest, `len_bytes` of it mapped from guest-physical 0 under a new root, with tables for `most_bytes` (both
+    /// whole blocks), and an empty window at `window_base`.
     pub fn guest_ram<F: EntryFormat>(
         &mut self,
         len_bytes: u64,
+        most_bytes: u64,
         window_base: GuestPhys,
     ) -> Option<(HostPhys, Ram)> {
         let start = self.pages(len_bytes / PAGE_BYTES, LARGE_PAGE_BYTES)?;
         let root = self.new_table()?;
         nested::map::<F>(self, root, GuestPhys::ZERO, start, len_bytes, Rights::All).ok()?;
-        let window = nested::prepare::<F>(self, root, window_base).ok()?;
-        Some((root, Ram { start, len_bytes, window, leaf: F::leaf }))
+        let window = nested::prepare::<F>(self, root, window_base, 0).ok()?;
+        let starts = (0..most_bytes).step_by(1 << 30).map(GuestPhys::new_truncate);
+        let directories =
+            starts.map(|gpa| nested::prepare::<F>(self, root, gpa, 1)).collect::<Result<_, _>>();
+        let blocks = (0..most_bytes / LARGE_PAGE_BYTES).map(|n| {
+            let offset = n * LARGE_PAGE_BYTES;
+            AtomicU64::new(if offset < len_bytes { start.raw() + offset } else { ABSENT })
+        });
+        let blocks = blocks.collect();
+        Some((root, Ram { len_bytes, blocks, directories: directories.ok()?, window, leaf: F::leaf }))
+    }
+
+    /// All memory that is left, in blocks.
+    pub fn blocks(&mut self) -> Vec<Block> {
+        let pages = LARGE_PAGE_BYTES / PAGE_BYTES;
+        core::iter::from_fn(|| self.frames.take(pages, LARGE_PAGE_BYTES).map(Block)).collect()
     }
 }
+
+/// A large page of RAM that is nobody's but this value's: from [`Memory::blocks`], or taken from a guest.
+#[derive(Debug)]
+pub struct Block(HostPhys);
 
 impl TableMemory for Memory {
     fn new_table(&mut self) -> Option<HostPhys> {
@@ -133,62 +155,137 @@ impl TableMemory for Memory {
     }
 }
 
-/// A guest's memory: one run of frames.
+/// A guest's memory: blocks, of which some may be absent.
 #[derive(Debug)]
 pub struct Ram {
-    start: HostPhys,
     len_bytes: u64,
+    /// Where each block lies, or [`ABSENT`].
+    blocks: Box<[AtomicU64]>,
+    /// The tables of large pages, one a GiB.
+    directories: Box<[HostPhys]>,
     /// The lowest-level table of the window.
     window: HostPhys,
     /// How the vendor spells its entries.
     leaf: fn(HostPhys, Rights, bool) -> u64,
 }
 
+/// No block: at physical address 0 lies no memory of a guest's.
+const ABSENT: u64 = 0;
 /// Entries in a table.
 const ENTRIES: u64 = 512;
 
 impl Ram {
-    /// Checks a range and says where it lies.
-    fn at(&self, at: GuestPhys, len: usize) -> Result<*mut u8, OutsideMemory> {
-        let range = GuestRange::new(at, len as u64, self.len_bytes)?;
-        // The run is in memory, so its offset is too.
-        Ok(pointer(HostPhys::new_truncate(self.start.raw() + range.start().raw())))
+    fn block(&self, n: u64) -> Option<&AtomicU64> {
+        self.blocks.get(usize::try_from(n).ok()?)
     }
-}
 
-impl Ram {
-    /// An entry of the window's table.
+    /// An entry of a table of this guest's.
+    fn entry(&self, table: HostPhys, index: u64) -> Option<&AtomicU64> {
+        let index = usize::try_from(index).ok().filter(|_| index < ENTRIES)?;
+        // SAFETY: `table` is one of this guest alone (`Memory::guest_ram`), never freed, and the index is inside; a processor's
+        // table walk and its accessed bits are what an atomic tolerates.
+        Some(unsafe { &*pointer(table).cast::<AtomicU64>().add(index) })
+    }
+
+    /// The entry of block `n`.
+    fn leaf_of(&self, n: u64) -> Option<&AtomicU64> {
+        let directory = self.directories.get(usize::try_from(n / ENTRIES).ok()?)?;
+        self.entry(*directory, n % ENTRIES)
+    }
+
     fn window_entry(&self, page: u64) -> Option<&AtomicU64> {
-        let index = usize::try_from(page).ok().filter(|_| page < ENTRIES)?;
-        // SAFETY: `window` is a table of this guest alone (`Memory::guest_ram`), never freed, and the index is inside; a
-        // processor's table walk and its accessed bits are what an atomic tolerates.
-        Some(unsafe { &*pointer(self.window).cast::<AtomicU64>().add(index) })
+        self.entry(self.window, page)
+    }
+
+    /// Calls `each` with every piece of a range that lies in one block: where it is, its offset in the range, its length.
+    fn pieces(
+        &self,
+        at: GuestPhys,
+        len: usize,
+        mut each: impl FnMut(*mut u8, usize, usize),
+    ) -> Result<(), OutsideMemory> {
+        GuestRange::new(at, len as u64, self.blocks.len() as u64 * LARGE_PAGE_BYTES)?;
+        let mut done = 0;
+        while done < len {
+            let start = at.raw() + done as u64;
+            let (block, offset) = (start / LARGE_PAGE_BYTES, start % LARGE_PAGE_BYTES);
+            let base = self.block(block).map_or(ABSENT, |block| block.load(SeqCst));
+            if base == ABSENT {
+                return Err(OutsideMemory(GuestPhys::new_truncate(start)));
+            }
+            let room = usize::try_from(LARGE_PAGE_BYTES - offset).unwrap_or(0);
+            let piece = (len - done).min(room);
+            each(pointer(HostPhys::new_truncate(base + offset)), done, piece);
+            done += piece;
+        }
+        Ok(())
     }
 }
 
 impl GuestRam for Ram {
+    type Block = Block;
+
     fn len_bytes(&self) -> u64 {
         self.len_bytes
     }
 
-    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
-        let from = self.at(at, into.len())?;
-        // SAFETY: the range was checked; guest frames and `into` never overlap (I-2). A guest may write meanwhile: the
-        // copy then holds a mix of old and new, which the caller checks as it checks any claim.
-        unsafe { ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
+    fn block_count(&self) -> u64 {
+        self.blocks.len() as u64
+    }
+
+    fn has_block(&self, n: u64) -> bool {
+        self.block(n).is_some_and(|block| block.load(SeqCst) != ABSENT)
+    }
+
+    fn remove_block(&self, n: u64) -> Option<Block> {
+        let base = self.block(n)?.swap(ABSENT, SeqCst);
+        self.leaf_of(n)?.store(0, SeqCst);
+        (base != ABSENT).then_some(Block(HostPhys::new_truncate(base)))
+    }
+
+    fn insert_block(&self, n: u64, block: Block) -> Result<(), Block> {
+        let Some((place, leaf)) = self.block(n).zip(self.leaf_of(n)) else { return Err(block) };
+        if place.compare_exchange(ABSENT, block.0.raw(), SeqCst, SeqCst).is_err() {
+            return Err(block);
+        }
+        leaf.store((self.leaf)(block.0, Rights::All, true), SeqCst);
         Ok(())
+    }
+
+    fn clear_block(block: &mut Block, offset: u64, len_bytes: u64) {
+        let from = offset.min(LARGE_PAGE_BYTES);
+        let len = usize::try_from(len_bytes.min(LARGE_PAGE_BYTES - from)).unwrap_or(0);
+        // SAFETY: the part lies in the block, which is mapped RAM and nobody else's (`Block`).
+        unsafe { ptr::write_bytes(pointer(HostPhys::new_truncate(block.0.raw() + from)), 0, len) };
+    }
+
+    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
+        self.pieces(at, into.len(), |_, _, _| {})?;
+        self.pieces(at, into.len(), |from, done, len| {
+            if let Some(into) = into.get_mut(done..done + len) {
+                // SAFETY: the piece lies in a block of this guest, which is not used again before the vCPU that this is done
+                // for lets go of it (I-9); guest frames and `into` never overlap (I-2). A guest may write meanwhile: the
+                // copy then holds a mix of old and new, which the caller checks as it checks any claim.
+                unsafe { ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
+            }
+        })
     }
 
     fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory> {
-        let to = self.at(at, from.len())?;
-        // SAFETY: as in `read`.
-        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
-        Ok(())
+        self.pieces(at, from.len(), |_, _, _| {})?;
+        self.pieces(at, from.len(), |to, done, len| {
+            if let Some(from) = from.get(done..done + len) {
+                // SAFETY: as in `read`.
+                unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+            }
+        })
     }
 
     fn clear(&self) {
-        // SAFETY: the whole run is this guest's.
-        unsafe { ptr::write_bytes(pointer(self.start), 0, usize::try_from(self.len_bytes).unwrap_or(0)) };
+        for base in self.blocks.iter().map(|block| block.load(SeqCst)).filter(|base| *base != ABSENT) {
+            // A guest that is cleared has no vCPU that runs: for this moment the block is nobody's.
+            Self::clear_block(&mut Block(HostPhys::new_truncate(base)), 0, LARGE_PAGE_BYTES);
+        }
         for entry in (0..ENTRIES).filter_map(|page| self.window_entry(page)) {
             entry.store(0, Relaxed);
         }
@@ -206,8 +303,8 @@ impl GuestRam for Ram {
     }
 }
 
-/// The hypervisor's heap: for what lives as long as a guest or the machine, for lines and records, and once an epoch for the
-/// balance. An exit allocates only where it ends a guest, or notes a mark.
+/// The hypervisor's heap: for what lives as long as a guest or the machine, for lines and records. An exit allocates only where
+/// it ends a guest, or notes a mark.
 pub struct HypervisorHeap(Mutex<Heap>);
 
 impl HypervisorHeap {

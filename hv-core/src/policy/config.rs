@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use check::{Bundle, BundleError, Field};
 
 /// First bytes of a bundle; the digit is the format's version.
-pub const MAGIC: [u8; 8] = *b"COMITYB1";
+pub const MAGIC: [u8; 8] = *b"COMITYB2";
 /// Bytes before the manifest: the magic and the manifest's length as a little-endian `u64`.
 pub const HEADER_BYTES: usize = 16;
 /// Longest guest name, in bytes: it stands before every console line.
@@ -79,6 +79,8 @@ pub struct GuestConfig {
     pub vcpus: u8,
     /// RAM from guest-physical 0, a multiple of 2 MiB, 4 … [`MAX_MEMORY_MIB`].
     pub memory_mib: u32,
+    /// How far it may grow by MEMORY(TAKE): a multiple of 2 MiB, `memory_mib` … [`MAX_MEMORY_MIB`].
+    pub memory_max_mib: u32,
     /// Share of the CPU against the other guests, 1 … 10,000.
     pub weight: u32,
     /// What it may see.

@@ -2,3 +2,4 @@
 
 pub mod frames;
 pub mod nested;
+pub mod shootdown;

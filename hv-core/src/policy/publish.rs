@@ -5,6 +5,7 @@ use crate::base::hardware::{Row, SharedWords};
 use crate::base::id::{CpuId, CpuSet, VcpuId, VcpuIndex};
 use crate::base::time::Frequency;
 use crate::policy::board::NameTag;
+use crate::policy::mm::shootdown::{Shootdown, Told};
 use crate::policy::sched::Slot;
 use crate::policy::trace::{ExitClass, VcpuTally};
 use crate::policy::whereabouts::{Life, Whereabouts, attention};
@@ -182,6 +183,11 @@ impl VcpuShared {
         self.wanted_by.store(u32::from(cpu.0) + 1, Relaxed);
     }
 
+    /// Has it flush before it enters guest mode.
+    pub fn tell_to_flush(&self, shootdown: &Shootdown) -> Told {
+        shootdown.tell(&self.whereabouts.attention, &self.status[status::word::DISPATCH_SEQ])
+    }
+
     /// The processor that asked to have it.
     pub fn take_asker(&self) -> Option<CpuId> {
         let asker = self.wanted_by.swap(0, Relaxed).checked_sub(1)?;
@@ -199,9 +205,9 @@ impl VcpuShared {
         self.cookie.store(cookie, Relaxed);
     }
 
-    /// Drops interrupts, NMIs and everything else that waits for a look.
+    /// Drops interrupts, NMIs and everything else that waits for a look, but what others wait for.
     pub fn drop_interrupts(&self) {
-        self.whereabouts.attention.store(0, Relaxed);
+        self.whereabouts.attention.fetch_and(attention::LASTING, SeqCst);
         for word in &self.posted {
             word.store(0, Relaxed);
         }
@@ -209,7 +215,7 @@ impl VcpuShared {
 
     /// Cancels timer, events and grants, and ignores the demand row from now on.
     pub fn unregister(&self) {
-        self.whereabouts.attention.store(0, Relaxed);
+        self.whereabouts.attention.fetch_and(attention::LASTING, SeqCst);
         self.set_cookie(NO_COOKIE);
         for word in self.posted.iter().chain(self.event) {
             word.store(0, Relaxed);

@@ -157,6 +157,8 @@ pub struct CpuTally {
     pub kicks: Counter,
     /// Times it found letters from other processors.
     pub letters: Counter,
+    /// Ticks of handing vCPUs to other processors, and of taking them in.
+    pub move_ticks: Counter,
 }
 
 impl CpuTally {
@@ -168,6 +170,7 @@ impl CpuTally {
             interrupts: self.interrupts.get(),
             kicks: self.kicks.get(),
             letters: self.letters.get(),
+            move_ticks: self.move_ticks.get(),
         }
     }
 }
@@ -221,6 +224,8 @@ pub struct CpuCounters {
     pub kicks: u64,
     /// Times it found letters from other processors.
     pub letters: u64,
+    /// Ticks of handing vCPUs to other processors, and of taking them in.
+    pub move_ticks: u64,
 }
 
 impl CpuCounters {
@@ -233,6 +238,7 @@ impl CpuCounters {
             interrupts: of(|cpu| cpu.interrupts),
             kicks: of(|cpu| cpu.kicks),
             letters: of(|cpu| cpu.letters),
+            move_ticks: of(|cpu| cpu.move_ticks),
         }
     }
 }

@@ -41,6 +41,10 @@ pub mod attention {
     pub const DEVICE: u64 = 1 << 4;
     /// It is to stop.
     pub const STOP: u64 = 1 << 5;
+    /// Memory was taken away that it may have translations of.
+    pub const FLUSH: u64 = 1 << 6;
+    /// What others wait for: nothing that the vCPU does by itself drops it.
+    pub const LASTING: u64 = STOP | FLUSH;
 }
 
 /// What a processor does with a letter that names a vCPU.

@@ -112,6 +112,7 @@ fn expand(table: &GuestTable, at: usize, source: &Source, guests: &mut Vec<Guest
         mode,
         vcpus: table.vcpus,
         memory_mib: table.memory_mib,
+        memory_max_mib: table.memory_max_mib,
         weight: table.weight,
         visibility,
         restarts: table.restarts,
@@ -163,6 +164,11 @@ impl Scenario {
             let message =
                 format!("{}, expected a multiple of 2 from 4 to {MAX_MEMORY_MIB}", guest.memory_mib);
             return refuse("memory_mib", message);
+        }
+        let (least, most) = (guest.memory_mib, guest.most_mib());
+        if !(least..=MAX_MEMORY_MIB).contains(&most) || !most.is_multiple_of(2) {
+            let message = format!("{most}, expected a multiple of 2 from {least} to {MAX_MEMORY_MIB}");
+            return refuse("memory_max_mib", message);
         }
         if !(1..=10_000).contains(&guest.weight) {
             return refuse("weight", format!("{}, expected 1 to 10000", guest.weight));

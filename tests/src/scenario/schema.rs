@@ -70,6 +70,8 @@ pub struct GuestTable {
     /// A multiple of 2 from 4 to 3,072.
     #[serde(default = "small")]
     pub memory_mib: u32,
+    /// How far it may grow: a multiple of 2 from `memory_mib` to 3,072; `memory_mib` without it.
+    pub memory_max_mib: Option<u32>,
     /// 1 … 10,000.
     #[serde(default = "hundred")]
     pub weight: u32,

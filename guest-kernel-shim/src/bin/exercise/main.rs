@@ -7,6 +7,7 @@ mod busy;
 mod channel;
 mod churn;
 mod life;
+mod memory;
 mod quiet;
 mod smp;
 mod victim;
@@ -25,6 +26,7 @@ const EXERCISES: &[(&str, Exercise)] = &[
     ("abandoned", channel::abandoned),
     ("churn", churn::run),
     ("life", life::run),
+    ("memory", memory::run),
     ("idle", quiet::idle),
     ("lone", quiet::lone),
     ("smp", smp::run),

@@ -64,7 +64,7 @@ pub fn unknown_and_out_of_range(check: &mut Check) {
         }
         refused(check, Call::STATS.0, [0, vcpu, 0, 0], &[NO_SUCH_VCPU]);
     }
-    for item in [10, 255, 1 << 32, FAR] {
+    for item in [11, 255, 1 << 32, FAR] {
         refused(check, Call::INFO.0, [item, 0, 0, 0], &[BAD_ARGUMENT]);
         refused(check, Call::STATS.0, [item, 0, 0, 0], &[BAD_ARGUMENT]);
         refused(check, Call::EVENT.0, [item, 0, 0, 0], &[BAD_ARGUMENT]);
@@ -82,7 +82,11 @@ pub fn unknown_and_out_of_range(check: &mut Check) {
         refused(check, Call::EVENT.0, [1, channel, 0, 0], &[NOT_THERE]);
         refused(check, Call::EVENT.0, [2, channel, 0, 0], &[NOT_THERE]);
     }
-    refused(check, Call::MEMORY.0, [FAR; 4], &[NOT_SUPPORTED]);
+    refused(check, Call::MEMORY.0, [FAR; 4], &[BAD_ARGUMENT]);
+    for at in [1, 4096, FAR, FAR << 21, 3 << 30] {
+        refused(check, Call::MEMORY.0, [0, at, 64, 0], &[BAD_ADDRESS]);
+        refused(check, Call::MEMORY.0, [1, at, 0, 0], &[BAD_ADDRESS]);
+    }
     refused(check, Call::SHARE.0, [FAR; 4], &[NOT_SUPPORTED]);
     refused(check, Call::VCPU_START.0, [0, FAR, FAR, FAR], &[BAD_STATE]);
     refused(check, Call::YIELD_TO.0, [0, FAR, 0, 0], &[OK, Code::STALE.0, BAD_STATE]);

@@ -57,7 +57,7 @@ pub fn make<'a>(
     };
     let maps = permission_maps(memory).ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))?;
     for (config, id) in manifest.guests.iter().zip((0_u16..).map(GuestId)) {
-        let made = make_ram(memory, config.memory_mib).zip(make_tables(memory));
+        let made = make_ram(memory, config.memory_mib, config.memory_max_mib).zip(make_tables(memory));
         let ((root, ram), tables) = made.ok_or_else(|| out_of_memory(memory, config))?;
         let mut own = config.clone();
         if !one_clock {
@@ -79,6 +79,7 @@ pub fn make<'a>(
             vcpus.push(make::vcpu(state, shared, guest, &facts));
         }
     }
+    system.fill_pool(memory.blocks());
     Ok(vcpus)
 }
 
@@ -90,8 +91,9 @@ fn out_of_memory<'a>(memory: &Memory, config: &'a hv_core::policy::config::Guest
     }
 }
 
-fn make_ram(memory: &mut Memory, mib: u32) -> Option<(HostPhys, Ram)> {
-    memory.guest_ram::<Npt>(u64::from(mib) << 20, GuestPhys::new_truncate(WINDOW_BASE))
+fn make_ram(memory: &mut Memory, mib: u32, most_mib: u32) -> Option<(HostPhys, Ram)> {
+    let bytes = |mib| u64::from(mib) << 20;
+    memory.guest_ram::<Npt>(bytes(mib), bytes(most_mib), GuestPhys::new_truncate(WINDOW_BASE))
 }
 
 fn make_tables(memory: &mut Memory) -> Option<Tables> {

@@ -8,6 +8,7 @@ use crate::dispatch::core::Core;
 use crate::dispatch::entry;
 use crate::dispatch::guest::{WINDOW_BASE, WINDOW_PAGES};
 use crate::dispatch::hypercall::console;
+use crate::dispatch::memory;
 use crate::dispatch::next::{Next, StartRequest, VcpuSet};
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::VirtualCpu;
@@ -89,6 +90,15 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
             console::drain(vcpu.guest, core);
             ok(0)
         }
+        Request::Give { first, count } => {
+            let (code, waiting) = memory::give(vcpu.guest, vcpu.shared, core, (first, count));
+            (code, waiting, Next::Resume)
+        }
+        Request::Take { block } => {
+            let (code, left) = memory::take(vcpu.guest, block, core.system);
+            (code, left, Next::Resume)
+        }
+        Request::Given => ok(u64::from(vcpu.guest.shootdown.remaining())),
         Request::Start { target, entry, stack, argument } => {
             if target.life() != Life::Stopped {
                 return (Code::BAD_STATE, 0, Next::Resume);
@@ -120,6 +130,7 @@ fn info<S, H: Hardware, R: GuestRam>(item: Info, vcpu: &Vcpu<S, R>, core: &Core<
         Info::VCPU => u64::from(vcpu.shared.index().0),
         Info::WALL_NS => core.system.wall_ns,
         Info::CHANNELS => vcpu.guest.channels.len() as u64,
+        Info::MEMORY_BLOCKS => vcpu.guest.ram.block_count(),
         Info::GENERATION => vcpu.guest.generation.load(Relaxed),
         _ => return (Code::BAD_ARGUMENT, 0, Next::Resume),
     })

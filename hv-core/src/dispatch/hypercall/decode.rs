@@ -7,7 +7,10 @@ use crate::dispatch::guest::Guest;
 use crate::dispatch::vt::{Reg, VirtualCpu};
 use crate::policy::publish::{SharedFrames, VcpuShared};
 use crate::policy::trace::Ending;
-use pv_abi::call::{CONSOLE_MAX_BYTES, Call, Code, ConsoleOp, EventOp, IPI_NMI, Info, Shutdown, Stat};
+use pv_abi::call::{
+    CONSOLE_MAX_BYTES, Call, Code, ConsoleOp, EventOp, IPI_NMI, Info, MEMORY_BLOCK_BYTES, MEMORY_MAX_BLOCKS,
+    MemoryOp, Shutdown, Stat,
+};
 use pv_abi::table::Table;
 
 /// A call whose arguments are all in range.
@@ -32,6 +35,9 @@ pub enum Request {
     ConsoleWrite { at: GuestPhys, len: usize },
     ConsoleRead { at: GuestPhys, len: usize },
     ConsoleFlush,
+    Give { first: u64, count: u64 },
+    Take { block: u64 },
+    Given,
     Start { target: &'static VcpuShared, entry: u64, stack: u64, argument: u64 },
     Stop(&'static VcpuShared),
     State(&'static VcpuShared),
@@ -130,7 +136,8 @@ pub fn decode<S: VirtualCpu, R: GuestRam>(state: &S, guest: &'static Guest<R>) -
             _ => return Err(Refusal::BadArgument(rdi)),
         }),
         Call::MARK => Request::Mark { id: rdi, value: rsi },
-        Call::MEMORY | Call::SHARE => return Err(Refusal::NotSupported(number)),
+        Call::MEMORY => memory(rdi, rsi, rdx)?,
+        Call::SHARE => return Err(Refusal::NotSupported(number)),
         _ => return Err(Refusal::NoSuchCall(number)),
     })
 }
@@ -178,6 +185,20 @@ fn console(op: u64, rsi: u64, rdx: u64) -> Result<Request, Refusal> {
         ConsoleOp::WRITE => range().map(|(at, len)| Request::ConsoleWrite { at, len }),
         ConsoleOp::READ => range().map(|(at, len)| Request::ConsoleRead { at, len }),
         ConsoleOp::FLUSH => Ok(Request::ConsoleFlush),
+        _ => Err(Refusal::BadArgument(op)),
+    }
+}
+
+fn memory(op: u64, rsi: u64, rdx: u64) -> Result<Request, Refusal> {
+    let aligned = rsi.is_multiple_of(MEMORY_BLOCK_BYTES);
+    let block = aligned.then_some(rsi / MEMORY_BLOCK_BYTES).ok_or(Refusal::BadAddress(rsi));
+    match MemoryOp(op) {
+        MemoryOp::GIVE if (1..=MEMORY_MAX_BLOCKS).contains(&rdx) => {
+            Ok(Request::Give { first: block?, count: rdx })
+        }
+        MemoryOp::GIVE => Err(Refusal::BadArgument(rdx)),
+        MemoryOp::TAKE => Ok(Request::Take { block: block? }),
+        MemoryOp::QUERY => Ok(Request::Given),
         _ => Err(Refusal::BadArgument(op)),
     }
 }

@@ -11,6 +11,7 @@ use crate::dispatch::device::bus::PortBus;
 use crate::dispatch::device::channel::{ChannelIndex, Peer};
 use crate::dispatch::guest::Guest;
 use crate::dispatch::hypercall::console;
+use crate::dispatch::memory;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Processor, Reg, Start, VirtualCpu};
 use crate::policy::guest::pvh::{self, LoadError};
@@ -37,6 +38,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     fn boot_guest(&mut self, guest: &'static Guest<R>) -> Result<(), LoadError> {
         let begun = self.core.hardware.now();
         let Some(image) = self.core.system.image(guest.id) else { return Ok(()) };
+        if !memory::restore(guest, self.core.system) {
+            return Err(LoadError::NoMemory);
+        }
         guest.ram.clear();
         let loaded = pvh::load(&guest.ram, image.kernel, image.initrd, &guest.config.command_line)?;
         guest.tables.reset(&header(guest, &self.core));
@@ -111,6 +115,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         if restart && self.begin_again(guest) {
             return;
         }
+        memory::surrender(guest, system, 0);
         if system.guest_is_over() {
             for (cpu, _) in system.board.lines() {
                 self.core.ask(cpu);

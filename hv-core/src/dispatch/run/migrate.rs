@@ -37,8 +37,10 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             Letter::Mine => {}
             Letter::Gone => return,
             Letter::PickUp => {
+                let begun = self.core.hardware.now();
                 if let Some(vcpu) = self.berths.pick_up(shared) {
                     self.adopt(vcpu, now);
+                    self.count_move(begun);
                 }
                 return;
             }
@@ -110,10 +112,17 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// Sends a vCPU that waits here to another processor.
     pub(super) fn send(&mut self, shared: &'static VcpuShared, to: CpuId, now: Tsc) {
+        let begun = self.core.hardware.now();
         if let Some(vcpu) = self.take_out(shared.slot, now) {
             shared.tally.migrations.add(1);
             self.hand_over(vcpu, to);
+            self.count_move(begun);
         }
+    }
+
+    /// Notes what a vCPU's leaving or coming has cost here.
+    fn count_move(&self, since: Tsc) {
+        self.core.tally().move_ticks.add(self.core.hardware.now().since(since).0);
     }
 
     /// Leaves a vCPU for a processor, and tells it.

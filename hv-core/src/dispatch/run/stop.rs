@@ -4,6 +4,7 @@ use super::Cpu;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::{Ticks, Tsc};
 use crate::dispatch::course::Stopped;
+use crate::dispatch::memory;
 use crate::dispatch::next::StartRequest;
 use crate::dispatch::vt::{Processor, Start};
 use crate::policy::publish::VcpuShared;
@@ -73,6 +74,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         vcpu.lapic.init();
         shared.forget();
         let guest = vcpu.guest;
+        memory::let_go(guest, shared, self.core.system);
         self.berths.lay_up(vcpu);
         let stopped = guest.course.lock().stop();
         match stopped {

@@ -56,10 +56,6 @@ impl Processor for Scripted {
         vcpu.loaded = false;
     }
 
-    fn flush(&mut self, vcpu: &mut ScriptedVcpu) {
-        vcpu.note(self.world.now(), Seen::Flush);
-    }
-
     fn switch_out(&mut self, vcpu: &mut ScriptedVcpu) {
         vcpu.loaded = false;
     }

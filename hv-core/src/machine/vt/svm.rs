@@ -88,10 +88,6 @@ impl Processor for Svm {
         vcpu.change_tag();
     }
 
-    fn flush(&mut self, vcpu: &mut SvmVcpu) {
-        vcpu.vmcb.control.tlb_control = vmcb::FLUSH_ALL;
-    }
-
     #[inline]
     fn switch_out(&mut self, vcpu: &mut SvmVcpu) {
         vcpu.unload_debug_registers();

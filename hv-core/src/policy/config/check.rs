@@ -24,6 +24,8 @@ pub enum Field {
     Vcpus,
     /// Below 4 MiB, above 3 GiB, or no multiple of 2 MiB.
     MemoryMib,
+    /// Less than it begins with, above 3 GiB, or no multiple of 2 MiB.
+    MemoryMaxMib,
     /// Outside 1 … 10,000.
     Weight,
     /// Not on a page, empty, or outside the bundle.
@@ -64,7 +66,7 @@ impl fmt::Display for BundleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Truncated(len) => write!(f, "bundle: truncated at {len} bytes"),
-            Self::NotABundle => write!(f, "bundle: does not begin with COMITYB1"),
+            Self::NotABundle => write!(f, "bundle: does not begin with COMITYB2"),
             Self::Manifest => write!(f, "bundle: the manifest does not decode"),
             Self::GuestCount(n) => write!(f, "bundle: {n} guests, expected 1 to {MAX_GUESTS}"),
             Self::Guest { guest, field } => write!(f, "bundle: guest {guest}: bad field {field:?}"),
@@ -135,6 +137,11 @@ fn check_guest(guest: &GuestConfig, number: usize, bundle_bytes: u64) -> Result<
     if !(4..=MAX_MEMORY_MIB).contains(&guest.memory_mib) || !guest.memory_mib.is_multiple_of(2) {
         return bad(Field::MemoryMib);
     }
+    if !(guest.memory_mib..=MAX_MEMORY_MIB).contains(&guest.memory_max_mib)
+        || !guest.memory_max_mib.is_multiple_of(2)
+    {
+        return bad(Field::MemoryMaxMib);
+    }
     if !(1..=10_000).contains(&guest.weight) {
         return bad(Field::Weight);
     }
@@ -173,6 +180,7 @@ mod tests {
             mode: Mode::Full,
             vcpus: 1,
             memory_mib: 4,
+            memory_max_mib: 4,
             weight: 100,
             visibility: Visibility::Bit,
             restarts: 0,
@@ -212,10 +220,12 @@ mod tests {
     #[test]
     fn a_bad_field_is_refused_by_guest_and_field() {
         type Spoil = fn(&mut GuestConfig);
-        let cases: [(Spoil, Field); 9] = [
+        let cases: [(Spoil, Field); 11] = [
             (|g| g.vcpus = 65, Field::Vcpus),
             (|g| g.vcpus = 0, Field::Vcpus),
             (|g| g.memory_mib = 5, Field::MemoryMib),
+            (|g| g.memory_max_mib = 2, Field::MemoryMaxMib),
+            (|g| g.memory_max_mib = 3074, Field::MemoryMaxMib),
             (|g| g.weight = 0, Field::Weight),
             (|g| g.kernel.len_bytes = u64::MAX, Field::Kernel),
             (|g| g.initrd = Some(Payload { offset_bytes: 1, len_bytes: 1 }), Field::Initrd),

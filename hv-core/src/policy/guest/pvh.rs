@@ -43,6 +43,8 @@ pub enum LoadError {
     Outside(GuestPhys),
     /// The initial RAM disk does not fit above the kernel.
     NoRoomForInitrd,
+    /// Other guests have memory that this one gave back.
+    NoMemory,
 }
 
 /// Loads `kernel` and `initrd`, and describes the guest's memory to it.

@@ -112,8 +112,8 @@ pub fn map<F: EntryFormat>(
     Ok(())
 }
 
-/// Makes the tables down to the 4 KiB level for the 2 MiB around `at`, so that later small pages need no allocation, and
-/// returns the lowest.
+/// Makes the tables down to `level` (0: of small pages, 1: of large ones) around `at`, so that later pages need no allocation,
+/// and returns the lowest.
 ///
 /// # Errors
 ///
@@ -122,8 +122,9 @@ pub fn prepare<F: EntryFormat>(
     memory: &mut impl TableMemory,
     root: HostPhys,
     at: GuestPhys,
+    level: u32,
 ) -> Result<HostPhys, MapError> {
-    descend::<F>(memory, root, at.raw(), 0)
+    descend::<F>(memory, root, at.raw(), level)
 }
 
 fn index(gpa: u64, level: u32) -> usize {
@@ -267,7 +268,7 @@ mod tests {
     #[test]
     fn a_prepared_window_needs_no_more_tables() {
         let (mut tables, root) = Tables::new(100);
-        prepare::<Npt>(&mut tables, root, gpa(0xc000_0000)).unwrap();
+        prepare::<Npt>(&mut tables, root, gpa(0xc000_0000), 0).unwrap();
         tables.1 = 0;
         map::<Npt>(&mut tables, root, gpa(0xc000_5000), hpa(0x5000), 0x1000, Rights::ReadWrite).unwrap();
         let elsewhere = map::<Npt>(&mut tables, root, gpa(0x1_0000_0000), hpa(0), 0x1000, Rights::All);

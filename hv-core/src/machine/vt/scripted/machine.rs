@@ -67,6 +67,7 @@ impl Spec {
             mode,
             vcpus: 1,
             memory_mib: MEMORY_MIB,
+            memory_max_mib: MEMORY_MIB,
             weight: 100,
             visibility: Visibility::Bit,
             restarts: 0,
@@ -82,6 +83,13 @@ impl Spec {
     #[must_use]
     pub fn vcpus(mut self, vcpus: u8) -> Self {
         self.0.vcpus = vcpus;
+        self
+    }
+
+    /// With memory of this size, that may grow to that.
+    #[must_use]
+    pub fn memory_mib(mut self, begins: u32, most: u32) -> Self {
+        (self.0.memory_mib, self.0.memory_max_mib) = (begins, most);
         self
     }
 
@@ -161,7 +169,7 @@ impl Machine {
         let mut vcpus = Vec::new();
         for (Spec(config), id) in specs.into_iter().zip((0..).map(GuestId)) {
             let parts = Parts {
-                ram: TestRam::new(u64::from(config.memory_mib) << 20),
+                ram: TestRam::new(u64::from(config.memory_mib) << 20, u64::from(config.memory_max_mib) << 20),
                 config,
                 tables: frames.tables(),
                 channels: make::channel_ends(channels, &pages, id),

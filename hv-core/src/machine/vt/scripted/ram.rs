@@ -1,6 +1,6 @@
 //! Guest memory of a scripted machine: the pages that were written; the others read zero.
 
-use crate::base::addr::{GuestPhys, GuestRange, HostPhys, OutsideMemory, PAGE_BYTES};
+use crate::base::addr::{GuestPhys, GuestRange, HostPhys, LARGE_PAGE_BYTES, OutsideMemory, PAGE_BYTES};
 use crate::base::hardware::GuestRam;
 use crate::dispatch::guest::WINDOW_PAGES;
 use alloc::boxed::Box;
@@ -8,19 +8,29 @@ use alloc::collections::BTreeMap;
 use core::cell::RefCell;
 
 const PAGE: usize = 4096;
+const BLOCK: usize = 2 << 20;
+/// Pages in a block.
+const PAGES: u64 = LARGE_PAGE_BYTES / PAGE_BYTES;
 
 /// Memory and window of one guest.
 #[derive(Debug)]
 pub struct TestRam {
     len_bytes: u64,
+    blocks: RefCell<Box<[bool]>>,
     pages: RefCell<BTreeMap<u64, Box<[u8; PAGE]>>>,
     window: RefCell<BTreeMap<u64, (HostPhys, bool)>>,
 }
 
 impl TestRam {
-    /// Memory of this size, a multiple of the page size, all zero.
-    pub const fn new(len_bytes: u64) -> Self {
-        Self { len_bytes, pages: RefCell::new(BTreeMap::new()), window: RefCell::new(BTreeMap::new()) }
+    /// Memory of this size, all zero, that may grow to that; both whole blocks.
+    pub fn new(len_bytes: u64, most_bytes: u64) -> Self {
+        let blocks = (0..most_bytes).step_by(BLOCK).map(|start| start < len_bytes);
+        Self {
+            len_bytes,
+            blocks: RefCell::new(blocks.collect()),
+            pages: RefCell::new(BTreeMap::new()),
+            window: RefCell::new(BTreeMap::new()),
+        }
     }
 
     /// What stands in the window: page, frame, and whether the guest may write it.
@@ -35,7 +45,11 @@ impl TestRam {
         len: usize,
         mut each: impl FnMut(u64, usize, usize, usize),
     ) -> Result<(), OutsideMemory> {
-        GuestRange::new(at, len as u64, self.len_bytes)?;
+        GuestRange::new(at, len as u64, self.block_count() * LARGE_PAGE_BYTES)?;
+        let last = (at.raw() + len as u64).saturating_sub(1);
+        if (at.raw() / LARGE_PAGE_BYTES..=last / LARGE_PAGE_BYTES).any(|n| len > 0 && !self.has_block(n)) {
+            return Err(OutsideMemory(at));
+        }
         let mut done = 0;
         while done < len {
             let start = at.raw() + done as u64;
@@ -48,7 +62,47 @@ impl TestRam {
     }
 }
 
+/// A block, with what is in its pages.
+#[derive(Debug, Default)]
+pub struct TestBlock(BTreeMap<u64, Box<[u8; PAGE]>>);
+
 impl GuestRam for TestRam {
+    type Block = TestBlock;
+
+    fn block_count(&self) -> u64 {
+        self.blocks.borrow().len() as u64
+    }
+
+    fn has_block(&self, n: u64) -> bool {
+        usize::try_from(n).is_ok_and(|n| self.blocks.borrow().get(n).copied().unwrap_or(false))
+    }
+
+    fn remove_block(&self, n: u64) -> Option<TestBlock> {
+        let index = usize::try_from(n).ok()?;
+        core::mem::take(self.blocks.borrow_mut().get_mut(index)?).then(|| {
+            let first = n * PAGES;
+            let mut pages = self.pages.borrow_mut();
+            let taken = pages.extract_if(first..first + PAGES, |_, _| true);
+            TestBlock(taken.map(|(page, content)| (page - first, content)).collect())
+        })
+    }
+
+    fn insert_block(&self, n: u64, block: TestBlock) -> Result<(), TestBlock> {
+        let mut blocks = self.blocks.borrow_mut();
+        let place = usize::try_from(n).ok().and_then(|n| blocks.get_mut(n));
+        let Some(place) = place.filter(|is_there| !**is_there) else { return Err(block) };
+        *place = true;
+        self.pages
+            .borrow_mut()
+            .extend(block.0.into_iter().map(|(page, content)| (page + n * PAGES, content)));
+        Ok(())
+    }
+
+    fn clear_block(block: &mut TestBlock, offset: u64, len_bytes: u64) {
+        let cleared = offset / PAGE_BYTES..(offset + len_bytes) / PAGE_BYTES;
+        block.0.retain(|page, _| !cleared.contains(page));
+    }
+
     fn len_bytes(&self) -> u64 {
         self.len_bytes
     }

@@ -79,6 +79,7 @@ pub struct ScriptedVcpu {
     pub(super) loaded: bool,
     cr8: u8,
     injected: Option<Seen>,
+    must_flush: bool,
     window: Window,
 }
 
@@ -99,6 +100,7 @@ impl ScriptedVcpu {
             loaded: false,
             cr8: 0,
             injected: None,
+            must_flush: false,
             window: Window::Closed,
         }
     }
@@ -137,6 +139,9 @@ impl ScriptedVcpu {
     }
 
     pub(super) fn enter(&mut self, now: Tsc) {
+        if core::mem::take(&mut self.must_flush) {
+            self.note(now, Seen::Flush);
+        }
         if let Some(injected) = self.injected.take() {
             self.note(now, injected);
         }
@@ -153,6 +158,10 @@ impl ScriptedVcpu {
 }
 
 impl VirtualCpu for ScriptedVcpu {
+    fn flush(&mut self) {
+        self.must_flush = true;
+    }
+
     fn reg(&self, reg: Reg) -> u64 {
         self.registers[reg as usize]
     }

@@ -3,7 +3,9 @@
 use super::debug;
 use super::fpu::Fpu;
 use super::switch::Saved;
-use super::vmcb::{ALL_DEBUG_REGISTERS, Instructions, SvmInstructions, VirtualInterrupt, Vmcb, event};
+use super::vmcb::{
+    ALL_DEBUG_REGISTERS, FLUSH_ALL, Instructions, SvmInstructions, VirtualInterrupt, Vmcb, event,
+};
 use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
 
@@ -201,6 +203,10 @@ impl VirtualCpu for SvmVcpu {
         };
         self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(length);
         self.vmcb.control.interrupt_shadow = 0;
+    }
+
+    fn flush(&mut self) {
+        self.vmcb.control.tlb_control = FLUSH_ALL;
     }
 
     #[inline]

@@ -1,0 +1,121 @@
+//! Memory that guests give back and take: MEMORY (docs/src/abi.md), and what a guest's end and restart do about it.
+//!
+//! A block is a guest's, in its quarantine, in the pool, or being cleared for one guest.
+
+use crate::base::addr::LARGE_PAGE_BYTES;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::dispatch::core::Core;
+use crate::dispatch::guest::Guest;
+use crate::dispatch::system::System;
+use crate::policy::mm::shootdown::Told;
+use crate::policy::publish::VcpuShared;
+use crate::policy::whereabouts::attention;
+use pv_abi::call::{Code, MEMORY_MAX_BLOCKS};
+
+/// Bytes that one call clears: some microseconds' work.
+const CLEARED_AT_ONCE: u64 = 64 << 10;
+
+#[expect(clippy::cast_possible_truncation, reason = "a batch is small")]
+const MOST_AT_ONCE: usize = MEMORY_MAX_BLOCKS as usize;
+
+/// A guest's blocks that are on their way.
+pub struct Transit<B> {
+    /// Given back, and perhaps still reached by somebody.
+    quarantine: heapless::Vec<B, MOST_AT_ONCE>,
+    /// Being cleared for the guest, so far.
+    coming: Option<(B, u64)>,
+}
+
+impl<B> Default for Transit<B> {
+    fn default() -> Self {
+        Self { quarantine: heapless::Vec::new(), coming: None }
+    }
+}
+
+/// MEMORY(GIVE): takes `count` blocks from `first` on away from the guest, and has its vCPUs forget them. They are free when
+/// all have. Answers how many have not yet.
+pub fn give<H: Hardware, R: GuestRam>(
+    guest: &'static Guest<R>,
+    giver: &'static VcpuShared,
+    core: &mut Core<H, R>,
+    (first, count): (u64, u64),
+) -> (Code, u64) {
+    let mut transit = guest.transit.lock();
+    if !transit.quarantine.is_empty() {
+        return (Code::AGAIN, 0);
+    }
+    let blocks = first..first.saturating_add(count);
+    if !blocks.clone().all(|n| guest.ram.has_block(n)) {
+        return (Code::BAD_ADDRESS, 0);
+    }
+    transit.quarantine.extend(blocks.filter_map(|n| guest.ram.remove_block(n)));
+    guest.shootdown.begin(guest.vcpu_count());
+    for other in guest.vcpus.iter().filter(|other| other.index() != giver.index()) {
+        let last = match other.tell_to_flush(&guest.shootdown) {
+            Told::Post => {
+                core.post(other);
+                false
+            }
+            Told::Later => guest.shootdown.let_go(other.index()),
+        };
+        debug_assert!(!last, "the giver has not let go");
+    }
+    // It is in this very exit; before it enters guest mode again it flushes.
+    giver.attend(attention::FLUSH);
+    if guest.shootdown.let_go(giver.index()) {
+        free(&mut transit, core.system);
+    }
+    (Code::OK, u64::from(guest.shootdown.remaining()))
+}
+
+/// A vCPU has flushed, or stopped.
+pub fn let_go<R: GuestRam>(guest: &Guest<R>, vcpu: &VcpuShared, system: &System<R>) {
+    if guest.shootdown.let_go(vcpu.index()) {
+        free(&mut guest.transit.lock(), system);
+    }
+}
+
+/// MEMORY(TAKE): a block out of the pool, cleared call by call. Answers how many bytes are left.
+pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code, u64) {
+    if n >= guest.ram.block_count() {
+        return (Code::BAD_ADDRESS, 0);
+    }
+    let mut transit = guest.transit.lock();
+    if guest.ram.has_block(n) {
+        return (Code::BAD_ADDRESS, 0);
+    }
+    let taken = transit.coming.take().or_else(|| Some((system.pool.lock().pop()?, 0)));
+    let Some((mut block, cleared)) = taken else { return (Code::AGAIN, 0) };
+    R::clear_block(&mut block, cleared, CLEARED_AT_ONCE);
+    let left = LARGE_PAGE_BYTES.saturating_sub(cleared + CLEARED_AT_ONCE);
+    if left > 0 {
+        transit.coming = Some((block, cleared + CLEARED_AT_ONCE));
+    } else if let Err(block) = guest.ram.insert_block(n, block) {
+        system.pool.lock().push(block);
+    }
+    (Code::OK, left)
+}
+
+/// Gives a guest, all of whose vCPUs are stopped, the blocks that it began with, and no more. False when others have them.
+pub fn restore<R: GuestRam>(guest: &Guest<R>, system: &System<R>) -> bool {
+    let begins_with = guest.ram.len_bytes() / LARGE_PAGE_BYTES;
+    surrender(guest, system, begins_with);
+    let mut pool = system.pool.lock();
+    (0..begins_with).all(|n| {
+        guest.ram.has_block(n) || pool.pop().is_some_and(|block| guest.ram.insert_block(n, block).is_ok())
+    })
+}
+
+/// Takes from a guest, all of whose vCPUs are stopped, its blocks from `first` on.
+pub fn surrender<R: GuestRam>(guest: &Guest<R>, system: &System<R>, first: u64) {
+    let mut transit = guest.transit.lock();
+    free(&mut transit, system);
+    let mut pool = system.pool.lock();
+    pool.extend(transit.coming.take().map(|(block, _)| block));
+    pool.extend((first..guest.ram.block_count()).filter_map(|n| guest.ram.remove_block(n)));
+}
+
+/// What was in quarantine is anybody's.
+fn free<R: GuestRam>(transit: &mut Transit<R::Block>, system: &System<R>) {
+    system.pool.lock().extend(core::mem::take(&mut transit.quarantine));
+}

@@ -1,0 +1,216 @@
+//! MEMORY: blocks given back and taken, by whom they are still reached, and what a guest's end does about them.
+
+mod common;
+
+use common::{A, A1, A2, B, MS, US};
+use hv_core::base::addr::GuestPhys;
+use hv_core::base::hardware::GuestRam;
+use hv_core::base::id::VcpuId;
+use hv_core::base::time::Ticks;
+use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, call_steps};
+use hv_core::policy::whereabouts::{Life, attention};
+use pv_abi::call::{Call, Code, Info, MEMORY_BLOCK_BYTES, MEMORY_MAX_BLOCKS, MemoryOp, Shutdown};
+
+const GIVE: u64 = MemoryOp::GIVE.0;
+const TAKE: u64 = MemoryOp::TAKE.0;
+const BLOCK: u64 = MEMORY_BLOCK_BYTES;
+
+fn spec(vcpus: u8) -> Spec {
+    Spec::cooperative("one").vcpus(vcpus).memory_mib(8, 12)
+}
+
+fn pass(machine: &mut Machine, ticks: u64) {
+    let until = machine.world.now() + Ticks(ticks);
+    let _ = machine.go_to(until);
+}
+
+fn give(machine: &mut Machine, id: VcpuId, block: u64, count: u64) -> (Code, u64) {
+    machine.call(id, Call::MEMORY, &[GIVE, block * BLOCK, count])
+}
+
+/// Takes a block to the last byte; how many calls that was.
+fn take(machine: &mut Machine, id: VcpuId, block: u64) -> Result<u32, Code> {
+    for calls in 1.. {
+        match machine.call(id, Call::MEMORY, &[TAKE, block * BLOCK]) {
+            (Code::OK, 0) => return Ok(calls),
+            (Code::OK, _) => {}
+            (code, _) => return Err(code),
+        }
+    }
+    Err(Code::AGAIN)
+}
+
+fn pooled(machine: &Machine) -> usize {
+    machine.cpu.core.system.pool.lock().len()
+}
+
+fn flushes(machine: &mut Machine, id: VcpuId) -> usize {
+    machine.state(id).count(Seen::Flush)
+}
+
+fn start(machine: &mut Machine, index: u8) {
+    assert_eq!(machine.call(A, Call::VCPU_START, &[u64::from(index), 0x1000, 0x2000, 0]).0, Code::OK);
+}
+
+#[test]
+fn a_block_that_was_given_back_is_a_hole_until_it_is_taken_and_comes_back_cleared() {
+    let mut machine = Machine::boot([spec(1)]);
+    let ram = &machine.guest(0).ram;
+    let secret = GuestPhys::new(3 * BLOCK - 2).unwrap();
+    ram.write(secret, &[7; 4]).unwrap();
+    let before = flushes(&mut machine, A);
+    assert_eq!(give(&mut machine, A, 2, 2), (Code::OK, 0));
+    machine.compute(A, US);
+    assert_eq!(flushes(&mut machine, A), before + 1, "two blocks, one flush");
+    assert_eq!(pooled(&machine), 2);
+    let mut bytes = [1; 4];
+    assert!(ram.read(secret, &mut bytes).is_err() && ram.write(secret, &[9; 4]).is_err());
+    assert_eq!(give(&mut machine, A, 1, 2), (Code::BAD_ADDRESS, 0), "half of it is not there");
+    assert!(ram.has_block(1));
+    // A block is cleared in parts: no call lasts longer than it takes for 64 KiB.
+    assert_eq!(take(&mut machine, A, 3), Ok(32));
+    assert_eq!(take(&mut machine, A, 2), Ok(32));
+    assert_eq!((ram.read(secret, &mut bytes), bytes), (Ok(()), [0; 4]));
+    assert_eq!(take(&mut machine, A, 2), Err(Code::BAD_ADDRESS), "it is there");
+    assert_eq!(take(&mut machine, A, 4), Err(Code::AGAIN), "it may grow, but the machine has no more");
+    assert_eq!(take(&mut machine, A, 6), Err(Code::BAD_ADDRESS), "it may not grow so far");
+    assert_eq!(machine.call(A, Call::INFO, &[Info::MEMORY_BLOCKS.0]), (Code::OK, 6));
+}
+
+#[test]
+fn what_one_guest_gives_back_another_takes_and_sees_nothing_of_it() {
+    let mut machine = Machine::boot([spec(1), Spec::cooperative("two").memory_mib(4, 8)]);
+    let (one, two) = (&machine.guest(0).ram, &machine.guest(1).ram);
+    one.write(GuestPhys::new(3 * BLOCK).unwrap(), &[7; 64]).unwrap();
+    assert_eq!(give(&mut machine, A, 3, 1), (Code::OK, 0));
+    assert_eq!(take(&mut machine, B, 3), Ok(32));
+    let mut bytes = [1; 64];
+    two.read(GuestPhys::new(3 * BLOCK).unwrap(), &mut bytes).unwrap();
+    assert_eq!(bytes, [0; 64]);
+    assert_eq!(take(&mut machine, A, 3), Err(Code::AGAIN));
+}
+
+#[test]
+fn only_who_is_on_cpu_is_told_and_nobody_gets_the_block_before_it_flushed() {
+    let mut machine = Machine::boot_on(3, [spec(3), Spec::cooperative("two").memory_mib(4, 8)], &[]);
+    start(&mut machine, 1);
+    start(&mut machine, 2);
+    machine.run(A2, call_steps(Call::BLOCK, &[u64::MAX]));
+    pass(&mut machine, MS);
+    assert_eq!(
+        [A, A1, A2].map(|id| machine.shared(id).life()),
+        [Life::Runnable, Life::Runnable, Life::Blocked]
+    );
+    let letters = |machine: &Machine| [0, 1].map(|n: usize| machine.others[n].core.tally().letters.get());
+    let before = letters(&machine);
+    let flushed = [A1, A2].map(|id| flushes(&mut machine, id));
+    machine.script(A, call_steps(Call::MEMORY, &[GIVE, 2 * BLOCK, 2]));
+    // The processors take turns: the second vCPU is on its CPU, and sees nothing of this yet.
+    while machine.guest(0).ram.has_block(2) {
+        assert!(machine.cpu.step());
+    }
+    assert_eq!(pooled(&machine), 0, "the second vCPU may still use it");
+    assert_eq!(machine.guest(0).shootdown.remaining(), 1);
+    pass(&mut machine, 100 * US);
+    assert_eq!(pooled(&machine), 2);
+    let after = letters(&machine);
+    assert_eq!([after[0] - before[0], after[1] - before[1]], [1, 0], "one letter, to who runs");
+    assert_eq!(flushes(&mut machine, A1), flushed[0] + 1);
+    assert_eq!(flushes(&mut machine, A2), flushed[1], "it sleeps on");
+    assert_eq!(machine.shared(A2).life(), Life::Blocked);
+    assert_eq!(machine.call(A, Call::KICK, &[2]).0, Code::OK);
+    machine.compute(A2, US);
+    assert_eq!(flushes(&mut machine, A2), flushed[1] + 1, "it flushes before it runs");
+}
+
+#[test]
+fn a_second_batch_waits_until_the_first_is_let_go_of() {
+    let mut machine = Machine::boot_on(2, [spec(2)], &[]);
+    start(&mut machine, 1);
+    pass(&mut machine, MS);
+    let again = [GIVE, 3 * BLOCK, 1];
+    let first = call_steps(Call::MEMORY, &[GIVE, 2 * BLOCK, 1]);
+    machine.script(A, first.into_iter().chain(call_steps(Call::MEMORY, &again)));
+    while machine.guest(0).ram.has_block(2) {
+        assert!(machine.cpu.step());
+    }
+    machine.finish(A);
+    assert!(machine.guest(0).ram.has_block(3), "answered AGAIN");
+    pass(&mut machine, 100 * US);
+    assert_eq!(machine.call(A, Call::MEMORY, &[MemoryOp::QUERY.0]), (Code::OK, 0));
+    assert_eq!(give(&mut machine, A, 3, 1).0, Code::OK);
+}
+
+#[test]
+fn a_vcpu_that_is_stopped_instead_of_flushing_lets_go_too() {
+    let mut machine = Machine::boot_on(2, [spec(2)], &[]);
+    start(&mut machine, 1);
+    pass(&mut machine, MS);
+    let give = call_steps(Call::MEMORY, &[GIVE, 2 * BLOCK, 1]);
+    machine.script(A, give.into_iter().chain(call_steps(Call::VCPU_STOP, &[1])));
+    while machine.guest(0).ram.has_block(2) {
+        assert!(machine.cpu.step());
+    }
+    machine.finish(A);
+    pass(&mut machine, 100 * US);
+    assert_eq!(machine.shared(A1).life(), Life::Stopped);
+    assert_eq!(pooled(&machine), 1);
+}
+
+#[test]
+fn unregistering_drops_no_order_to_flush_or_to_stop() {
+    let mut machine = Machine::boot([spec(2)]);
+    machine.register(A, 0);
+    let shared = machine.shared(A);
+    shared.attend(attention::STOP | attention::FLUSH | attention::EVENT);
+    shared.unregister();
+    assert_eq!(shared.attention(), attention::STOP | attention::FLUSH);
+}
+
+#[test]
+fn bad_arguments_are_refused_and_change_nothing() {
+    let mut machine = Machine::boot([spec(1)]);
+    for (arguments, code) in [
+        ([3, 0, 1], Code::BAD_ARGUMENT),
+        ([GIVE, 0, 0], Code::BAD_ARGUMENT),
+        ([GIVE, 0, MEMORY_MAX_BLOCKS + 1], Code::BAD_ARGUMENT),
+        ([GIVE, 4096, 1], Code::BAD_ADDRESS),
+        ([GIVE, 0, 5], Code::BAD_ADDRESS),
+        ([GIVE, 4 * BLOCK, 1], Code::BAD_ADDRESS),
+        ([GIVE, !(BLOCK - 1), 64], Code::BAD_ADDRESS),
+        ([TAKE, BLOCK + 8, 0], Code::BAD_ADDRESS),
+        ([TAKE, !(BLOCK - 1), 0], Code::BAD_ADDRESS),
+        ([TAKE, 0, 0], Code::BAD_ADDRESS),
+    ] {
+        assert_eq!(machine.call(A, Call::MEMORY, &arguments), (code, 0), "{arguments:x?}");
+    }
+    assert!((0..4).all(|n| machine.guest(0).ram.has_block(n)));
+}
+
+#[test]
+fn a_restart_brings_the_memory_back_and_an_end_leaves_it_to_the_others() {
+    let mut machine = Machine::boot([spec(1), Spec::cooperative("two").memory_mib(4, 12)]);
+    assert_eq!(give(&mut machine, A, 2, 2), (Code::OK, 0));
+    assert_eq!(take(&mut machine, A, 5), Ok(32));
+    machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
+    pass(&mut machine, MS);
+    let has = |machine: &Machine, guest| [0, 1, 2, 3, 4, 5].map(|n| machine.guest(guest).ram.has_block(n));
+    assert_eq!(has(&machine, 0), [true, true, true, true, false, false]);
+    assert_eq!(pooled(&machine), 0);
+    machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::OFF.0]));
+    pass(&mut machine, MS);
+    assert_eq!(pooled(&machine), 4);
+    assert_eq!(take(&mut machine, B, 2), Ok(32));
+}
+
+#[test]
+fn a_guest_whose_memory_others_have_is_not_started_again() {
+    let mut machine = Machine::boot([spec(1), Spec::cooperative("two").memory_mib(4, 12)]);
+    assert_eq!(give(&mut machine, A, 2, 2), (Code::OK, 0));
+    assert_eq!(take(&mut machine, B, 2), Ok(32));
+    machine.script(B, [Step::Run(100 * MS)]);
+    machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
+    pass(&mut machine, MS);
+    assert!(machine.world.console().contains("guest: not restarted name=one error=NoMemory"));
+    assert_eq!(machine.shared(A).life(), Life::Stopped);
+}
