@@ -1,6 +1,7 @@
 //! Rows of several processors, one machine at a time, since each of its processors is a thread of the host's: throughput at 1,
 //! 2 and 4 processors, wakes across processors, shares, and what 1,024 idle vCPUs cost.
 
+mod crossing;
 mod scale;
 mod shares;
 
@@ -25,7 +26,7 @@ pub fn run(length: Length, wanted: impl Fn(&str) -> bool) -> (Vec<Figure>, Vec<S
         ("smp", scale::measure),
         ("spinners", shares::spinners),
         ("entitlement", shares::entitlement),
-        ("crossing", crossing),
+        ("crossing", crossing::measure),
         ("idle_1024", idle),
     ];
     for (name, measure) in parts.into_iter().filter(|(name, _)| wanted(name)) {
@@ -71,27 +72,6 @@ impl All {
                 self.figures.push(figure);
             }
             Err(trouble) => self.troubles.push(trouble),
-        }
-    }
-}
-
-/// A wake across processors in the host's time, and one on its processor beside 1,022 idle vCPUs and beside 2, in instructions.
-fn crossing(all: &mut All) {
-    let median = |evidence: &Evidence<'_>| {
-        let figure = evidence.first()?.figures.first().ok_or("no figure")?;
-        Ok(real(figure.median))
-    };
-    for mode in [Mode::Full, Mode::Cooperative] {
-        let samples = (0..RUNS).map(|_| {
-            all.once(("smp_wake", mode, Clock::Host, None), |evidence| {
-                Ok(median(evidence)? * 1000.0 / real(evidence.tsc_khz()?))
-            })
-        });
-        let samples = samples.collect();
-        all.keep("crossing.wake_us", mode, "µs of the host", samples);
-        for (name, file) in [("wake_beside_2", "wake_4"), ("wake_beside_1022", "wake_1024")] {
-            let sample = all.once((file, mode, Clock::Counted, None), median);
-            all.keep(&format!("crossing.{name}"), mode, "instructions", sample.map(|value| vec![value]));
         }
     }
 }

@@ -126,6 +126,7 @@ fn cpu_less(last: &CpuCounters, first: &CpuCounters) -> CpuCounters {
         interrupts: last.interrupts.saturating_sub(first.interrupts),
         kicks: last.kicks.saturating_sub(first.kicks),
         letters: last.letters.saturating_sub(first.letters),
+        move_ticks: last.move_ticks.saturating_sub(first.move_ticks),
     }
 }
 

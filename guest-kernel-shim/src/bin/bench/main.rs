@@ -27,6 +27,7 @@ const WORKLOADS: &[(&str, Workload)] = &[
     ("idle", workloads::idle::run),
     ("tick", workloads::tick::run),
     ("pipe", workloads::pipe::run),
+    ("phases", workloads::phases::run),
     ("spinners", workloads::spinners::run),
 ];
 

@@ -3,6 +3,7 @@
 
 mod console;
 mod crew;
+mod memory;
 mod processors;
 mod ring;
 mod single;
@@ -32,6 +33,8 @@ const FIGURES: &[(&str, Figure)] = &[
     ("ipi_halted", processors::ipi_halted),
     ("ipi_running", processors::ipi_running),
     ("yield_switch", processors::yield_switch),
+    ("shootdown_running", memory::running),
+    ("shootdown_idle", memory::idle),
 ];
 
 /// Runs the figures that the command line wants.

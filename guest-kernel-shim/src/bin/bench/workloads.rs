@@ -7,6 +7,7 @@ pub mod batch;
 mod chance;
 pub mod idle;
 pub mod locks;
+pub mod phases;
 pub mod pipe;
 mod rank;
 pub mod server;

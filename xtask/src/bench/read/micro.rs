@@ -8,7 +8,7 @@ use crate::bench::window::{Window, real};
 /// The guest marks its n-th figure with this and n: value 0 before it, 1 after it.
 const MARK_FIRST: u64 = 0x100;
 /// The guest's figures in the order of its marks (`guest-kernel-shim/src/bin/bench/micro.rs`).
-const MARKED: [&str; 13] = [
+const MARKED: [&str; 15] = [
     "null_call",
     "cpuid",
     "eoi",
@@ -22,6 +22,8 @@ const MARKED: [&str; 13] = [
     "ipi_halted",
     "ipi_running",
     "yield_switch",
+    "shootdown_running",
+    "shootdown_idle",
 ];
 
 /// Reads them.
@@ -53,13 +55,18 @@ fn figure(evidence: &Evidence<'_>, sampled: &Sampled) -> Figure {
 
 /// What one operation did, from the counters around all of them.
 fn hardware(evidence: &Evidence<'_>, sampled: &Sampled) -> Option<Hardware> {
-    let at = MARKED.iter().position(|name| sampled.name.starts_with(name))?;
-    let id = MARK_FIRST + at as u64;
-    let window = Window::find(evidence.records, 0, (id, Some(0)), (id, Some(1)))?;
+    let window = window(evidence, sampled)?;
     let each = |count: u64| real(count) / real(sampled.operations.max(1));
     Some(Hardware {
         world_switches: each(window.exits()),
         fpu_switches: each(window.switches()),
         timer_arms: each(window.cpu.timer_arms),
     })
+}
+
+/// What happened around all operations of a figure.
+pub fn window(evidence: &Evidence<'_>, sampled: &Sampled) -> Option<Window> {
+    let at = MARKED.iter().position(|name| sampled.name.starts_with(name))?;
+    let id = MARK_FIRST + at as u64;
+    Window::find(evidence.records, 0, (id, Some(0)), (id, Some(1)))
 }
