@@ -17,6 +17,7 @@ use crate::dispatch::exit;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Processor, VirtualCpu};
+use crate::policy::balance::Balancer;
 use crate::policy::board::NameTag;
 use crate::policy::sched::Slot;
 use crate::policy::trace::ExitClass;
@@ -51,6 +52,7 @@ pub struct Cpu<P: Processor, H, R: GuestRam + 'static> {
     ask_after: Tsc,
     /// When weights and places are worked out anew.
     epoch_end: Tsc,
+    balancer: Balancer,
     /// Every guest has ended.
     over: bool,
 }
@@ -60,6 +62,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     pub fn new(processor: P, core: Core<H, R>, berths: &'static Berths<P::Vcpu, R>) -> Self {
         let vcpus = core.system.vcpus.iter().map(|_| None).collect();
         let left = (core.hardware.now(), ExitClass::Other);
+        let cpus = core.system.board.cpus().0.count_ones() as usize;
+        let balancer = Balancer::new(cpus, core.system.guests.len());
         Self {
             processor,
             core,
@@ -70,6 +74,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             asleep: None,
             ask_after: Tsc(0),
             epoch_end: Tsc(0),
+            balancer,
             over: false,
         }
     }

@@ -4,6 +4,7 @@
 
 use crate::base::id::MAX_CPUS;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 /// One whole processor.
 pub const PART: u32 = 1 << 10;
@@ -22,27 +23,23 @@ pub struct Claim {
 /// How much of a processor each unit of weight is due, in 2^-16 parts, so that all processors are used, or all claims are
 /// met: water-filling. A guest is due `min(wants, weight × level)`.
 pub fn level(claims: &[Claim], cpus: u32) -> u64 {
-    let mut free = u64::from(cpus * PART) << 16;
-    let mut open: Vec<Claim> = claims.iter().copied().filter(|claim| claim.wants != 0).collect();
+    let mut level = 0_u64;
     loop {
-        let weights: u64 = open.iter().map(|claim| u64::from(claim.weight.max(1))).sum();
-        if weights == 0 {
-            return u64::MAX;
-        }
-        let level = free / weights;
-        let before = open.len();
-        // Whoever cannot use what his weight gives leaves the rest to the others.
-        open.retain(|claim| {
-            let wants = u64::from(claim.wants) << 16;
-            let is_met = wants <= level.saturating_mul(u64::from(claim.weight.max(1)));
-            if is_met {
+        let (mut free, mut weights) = (u64::from(cpus * PART) << 16, 0);
+        for claim in claims {
+            let (wants, weight) = (u64::from(claim.wants) << 16, u64::from(claim.weight.max(1)));
+            // Whoever cannot use what his weight gives leaves the rest to the others.
+            if wants <= level.saturating_mul(weight) {
                 free = free.saturating_sub(wants);
+            } else {
+                weights += weight;
             }
-            !is_met
-        });
-        if open.len() == before {
+        }
+        let Some(higher) = free.checked_div(weights) else { return u64::MAX };
+        if higher <= level {
             return level;
         }
+        level = higher;
     }
 }
 
@@ -100,37 +97,82 @@ impl Placement {
     fn heaviest(&self, rates: &[u32]) -> u32 {
         (0..self.cpus()).map(|cpu| self.load(cpu, rates)).max().unwrap_or(0)
     }
+}
 
-    /// A better placement, or `None` when this one is good enough: the vCPUs with the highest rate first, each to the
-    /// processor with the least to do, and to where it is if that is as good.
-    pub fn improved(&self, rates: &[u32]) -> Option<Self> {
-        let heaviest = self.heaviest(rates);
-        if heaviest <= PART + SLACK {
-            return None;
+/// Looks for a better placement, in memory of its own: an epoch ends without an allocation.
+#[derive(Debug)]
+pub struct Balancer {
+    /// Who is where now.
+    pub present: Placement,
+    /// By guest.
+    claims: Vec<Claim>,
+    rates: Vec<u32>,
+    order: Vec<usize>,
+    /// By processor.
+    loads: Vec<u32>,
+    better: Placement,
+}
+
+impl Balancer {
+    /// For a machine of so many processors and guests.
+    pub fn new(cpus: usize, guests: usize) -> Self {
+        let nobody = Placement::new(cpus, guests);
+        Self {
+            claims: alloc::vec![Claim::default(); guests],
+            rates: alloc::vec![0; guests],
+            order: (0..guests).collect(),
+            loads: alloc::vec![0; nobody.cpus()],
+            better: nobody.clone(),
+            present: nobody,
         }
-        let mut order: Vec<usize> = (0..self.guests).collect();
-        order.sort_by_key(|guest| core::cmp::Reverse(rates.get(*guest).copied().unwrap_or(0)));
-        let mut better = Self::new(self.cpus(), self.guests);
-        let mut loads = alloc::vec![0_u32; self.cpus()];
-        for guest in order {
-            let mut rest = self.wants(guest);
+    }
+
+    /// Looks for a better placement than the present one; false when that is good enough. `weights` are the guests', in their
+    /// order.
+    #[must_use]
+    pub fn improve(&mut self, weights: impl Iterator<Item = u32>) -> bool {
+        for ((guest, claim), weight) in self.claims.iter_mut().enumerate().zip(weights) {
+            *claim = Claim { weight, wants: self.present.wants(guest) };
+        }
+        let level = level(&self.claims, u32::try_from(self.present.cpus()).unwrap_or(0));
+        for (rate, claim) in self.rates.iter_mut().zip(&self.claims) {
+            *rate = self::rate(*claim, level);
+        }
+        let heaviest = self.present.heaviest(&self.rates);
+        if heaviest <= PART + SLACK {
+            return false;
+        }
+        self.place_anew();
+        self.better.heaviest(&self.rates) + SLACK < heaviest
+    }
+
+    /// What the last look found, if it found something better.
+    pub const fn better(&self) -> &Placement {
+        &self.better
+    }
+
+    /// The vCPUs with the highest rate first, each to the processor with the least to do, and to where it is if that is as
+    /// good.
+    fn place_anew(&mut self) {
+        let Self { present, rates, order, loads, better, .. } = self;
+        order.sort_unstable_by_key(|guest| (Reverse(rates.get(*guest).copied()), *guest));
+        better.present.fill(0);
+        loads.fill(0);
+        for guest in order.iter().copied() {
+            let mut rest = present.wants(guest);
             while rest != 0 {
                 let piece = rest.min(PART);
                 rest -= piece;
-                let load = share(piece, rates.get(guest).copied().unwrap_or(0));
-                let stays = |cpu: usize| better.get(cpu, guest) + piece <= self.get(cpu, guest);
-                let key = |cpu: &usize| {
-                    let load = loads.get(*cpu).copied().unwrap_or(0);
-                    (load / SLACK, better.get(*cpu, guest), !stays(*cpu), load)
-                };
-                let cpu = (0..self.cpus()).min_by_key(key)?;
+                let stays = |cpu: usize| better.get(cpu, guest) + piece <= present.get(cpu, guest);
+                let key =
+                    |(cpu, load): &(usize, u32)| (load / SLACK, better.get(*cpu, guest), !stays(*cpu), *load);
+                let Some((cpu, _)) = loads.iter().copied().enumerate().min_by_key(key) else { return };
                 better.set(cpu, guest, better.get(cpu, guest) + piece);
                 if let Some(sum) = loads.get_mut(cpu) {
-                    *sum = sum.saturating_add(load);
+                    *sum = sum.saturating_add(share(piece, rates.get(guest).copied().unwrap_or(0)));
                 }
             }
         }
-        (better.heaviest(rates) + SLACK < heaviest).then_some(better)
     }
 }
 
@@ -180,33 +222,37 @@ mod tests {
         placement
     }
 
+    fn improved(placement: &Placement, weights: &[u32]) -> Option<Placement> {
+        let mut balancer = Balancer::new(placement.cpus(), placement.guests);
+        balancer.present = placement.clone();
+        balancer.improve(weights.iter().copied()).then(|| balancer.better().clone())
+    }
+
     #[test]
     fn the_light_ones_share_and_the_heavy_one_has_a_processor_to_itself() {
-        let rates = rates(&claims(&[1, 2, 4], 1), 2);
+        let weights = [1, 2, 4];
         for bad in [
             placed(&[&[1, 0, 1], &[0, 1, 0]]),
             placed(&[&[0, 1, 1], &[1, 0, 0]]),
             placed(&[&[1, 1, 1], &[0, 0, 0]]),
         ] {
-            let better = bad.improved(&rates).unwrap();
+            let better = improved(&bad, &weights).unwrap();
             let heavy = (0..2).find(|cpu| better.get(*cpu, 2) != 0).unwrap();
             assert_eq!((better.get(heavy, 0), better.get(heavy, 1)), (0, 0), "{better:?}");
-            assert_eq!(better.improved(&rates), None);
+            assert_eq!(improved(&better, &weights), None);
         }
     }
 
     #[test]
     fn siblings_are_parted() {
-        let rates = rates(&claims(&[1, 2, 4], 2), 2);
-        let better = placed(&[&[0, 0, 2], &[2, 2, 0]]).improved(&rates).unwrap();
+        let better = improved(&placed(&[&[0, 0, 2], &[2, 2, 0]]), &[1, 2, 4]).unwrap();
         assert_eq!(better, placed(&[&[1, 1, 1], &[1, 1, 1]]));
     }
 
     #[test]
     fn what_is_good_stays() {
-        let rates = rates(&claims(&[1, 1], 1), 2);
-        assert_eq!(placed(&[&[1, 0], &[0, 1]]).improved(&rates), None);
-        assert_eq!(placed(&[&[0, 1], &[1, 0]]).improved(&rates), None);
+        assert_eq!(improved(&placed(&[&[1, 0], &[0, 1]]), &[1, 1]), None);
+        assert_eq!(improved(&placed(&[&[0, 1], &[1, 0]]), &[1, 1]), None);
     }
 
     proptest! {
@@ -236,7 +282,7 @@ mod tests {
             let placement = placed(&places);
             let claims: Vec<_> = weights.iter().enumerate().map(|(guest, weight)| Claim { weight: *weight, wants: placement.wants(guest) }).collect();
             let rates = rates(&claims, u32::try_from(counts.len()).unwrap());
-            if let Some(better) = placement.improved(&rates) {
+            if let Some(better) = improved(&placement, &weights) {
                 prop_assert!(better.heaviest(&rates) < placement.heaviest(&rates));
                 for guest in 0..6 {
                     prop_assert_eq!(better.wants(guest), placement.wants(guest));

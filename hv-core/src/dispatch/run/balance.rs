@@ -6,10 +6,9 @@ use crate::base::id::{CpuId, GuestId};
 use crate::base::time::Tsc;
 use crate::dispatch::guest::Guest;
 use crate::dispatch::vt::Processor;
-use crate::policy::balance::{self, Claim, PART, Placement};
+use crate::policy::balance::PART;
 use crate::policy::publish::VcpuShared;
 use crate::policy::sched::EntityId;
-use alloc::vec::Vec;
 
 /// An idle processor asks for work no more often than this: whoever is asked leaves guest mode for it.
 const ASK_PERIOD_NS: u64 = 50_000;
@@ -100,29 +99,26 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// Moves vCPUs that wait here to where there is less to do.
     fn move_apart(&mut self, now: Tsc) {
         let system = self.core.system;
-        let cpus = system.board.cpus().0.count_ones();
-        let mut placement = Placement::new(cpus as usize, system.guests.len());
+        let balancer = &mut self.balancer;
         for (cpu, line) in system.board.lines() {
             for guest in &system.guests {
-                placement.set(usize::from(cpu.0), usize::from(guest.id.0), line.present(guest.id));
+                balancer.present.set(usize::from(cpu.0), usize::from(guest.id.0), line.present(guest.id));
             }
         }
-        let claims = system.guests.iter().zip(0..);
-        let claims: Vec<_> = claims
-            .map(|(guest, n)| Claim { weight: guest.config.weight, wants: placement.wants(n) })
-            .collect();
-        let level = balance::level(&claims, cpus);
-        let rates: Vec<_> = claims.iter().map(|claim| balance::rate(*claim, level)).collect();
-        let Some(better) = placement.improved(&rates) else { return };
+        let weights = system.guests.iter().map(|guest| guest.config.weight);
+        if !balancer.improve(weights) {
+            return;
+        }
         let here = usize::from(self.core.cpu.0);
-        let surplus = |guest: &&&Guest<R>| {
-            let guest = usize::from(guest.id.0);
-            placement.get(here, guest) >= better.get(here, guest) + PART / 2
-        };
-        for guest in system.guests.iter().filter(surplus).take(MOVES_PER_EPOCH) {
+        let mut moves = 0;
+        for guest in &system.guests {
             let number = usize::from(guest.id.0);
+            let (present, better) = (&self.balancer.present, self.balancer.better());
+            if present.get(here, number) < better.get(here, number) + PART / 2 {
+                continue;
+            }
             let wanting = |cpu: &CpuId| {
-                better.get(usize::from(cpu.0), number) >= placement.get(usize::from(cpu.0), number) + PART / 2
+                better.get(usize::from(cpu.0), number) >= present.get(usize::from(cpu.0), number) + PART / 2
             };
             let Some(to) = system.board.lines().map(|(cpu, _)| cpu).find(wanting) else { continue };
             let waiting = self.core.queue.waiting_of(EntityId(guest.id.0));
@@ -131,6 +127,10 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                 .find(|shared| shared.allowed.has(to));
             if let Some(shared) = chosen {
                 self.send(shared, to, now);
+            }
+            moves += 1;
+            if moves == MOVES_PER_EPOCH {
+                return;
             }
         }
     }
