@@ -10,6 +10,7 @@ use hv_core::machine::vt::scripted::{Machine, Spec, Step, at, call_steps};
 use hv_core::policy::trace::{Ending, Record};
 use hv_core::policy::whereabouts::Life;
 use pv_abi::call::{Call, Code};
+use pv_abi::protocol::yield_wanted::Enter;
 use pv_abi::status::word;
 
 fn boot(cpus: u8, specs: impl IntoIterator<Item = Spec>) -> Machine {
@@ -286,4 +287,36 @@ fn vcpus_that_began_together_are_parted() {
     pass(&mut machine, 200 * MS);
     let holders: Vec<_> = [A, A2, at(0, 3)].map(|id| holder(&machine, id)).into();
     assert!(holders.contains(&0) && holders.contains(&1), "{holders:?}");
+}
+
+#[test]
+fn who_computes_is_interrupted_for_another_guest_at_most_once_in_50_us_and_no_letter_stays() {
+    let specs = [Spec::cooperative("one").vcpus(2).pin(&[0, 1]), Spec::full("two").pin(&[1])];
+    let mut machine = boot(2, specs);
+    start(&mut machine, 1);
+    machine.run(A1, call_steps(Call::BLOCK, &[u64::MAX]));
+    pass(&mut machine, MS);
+    assert_eq!(machine.shared(A1).life(), Life::Blocked);
+    assert_eq!(machine.status(B, word::DISPATCH_SEQ) & 1, 1, "the other guest has the processor");
+    // It is in guest mode from now on, while the first processor works.
+    assert_eq!(machine.others[0].core.mail().go_away(), Enter::Alone);
+    let before = kicks(&machine);
+    let calls = |machine: &mut Machine, count| {
+        for _ in 0..count {
+            machine.script(A, call_steps(Call::KICK, &[1]));
+        }
+        while !machine.state(A).script.is_empty() {
+            assert!(machine.cpu.step());
+        }
+    };
+    calls(&mut machine, 20);
+    assert_eq!(kicks(&machine) - before, 1);
+    machine.script(A, [Step::Run(60 * US)]);
+    while !machine.state(A).script.is_empty() {
+        assert!(machine.cpu.step());
+    }
+    assert_eq!(kicks(&machine) - before, 2, "what was put off was not forgotten");
+    machine.others[0].core.mail().come_back();
+    pass(&mut machine, MS);
+    assert_eq!(machine.shared(A1).life(), Life::Runnable);
 }

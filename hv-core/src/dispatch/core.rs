@@ -1,7 +1,7 @@
 //! One processor's share of the work: who may run, when to look again, and what to tell whom.
 
 use crate::base::hardware::{GuestRam, Hardware};
-use crate::base::id::CpuId;
+use crate::base::id::{CpuId, CpuSet};
 use crate::base::time::{Frequency, Ticks, Tsc};
 use crate::dispatch::guest::Guest;
 use crate::dispatch::system::System;
@@ -9,7 +9,7 @@ use crate::policy::board::{CpuLine, Queued};
 use crate::policy::demand;
 use crate::policy::mail::Mailbox;
 use crate::policy::publish::VcpuShared;
-use crate::policy::sched::{Params, RunQueue, Wake};
+use crate::policy::sched::{Params, RunQueue, Slot, Wake};
 use crate::policy::timers::Timers;
 use crate::policy::trace::CpuTally;
 use crate::policy::whereabouts::{Life, attention};
@@ -18,8 +18,8 @@ use pv_abi::protocol::yield_wanted::Interrupt;
 
 /// Publishing statistics costs as much as a third of a switch, so a vCPU that switches all the time does it less often.
 const STATISTICS_PERIOD_NS: u64 = 1_000_000;
-/// Directed yields interrupt other processors no more often than this.
-const PULL_PERIOD_NS: u64 = 50_000;
+/// Whoever runs on another processor is interrupted for other guests no more often than this (DESIGN §5).
+const QUIET_NS: u64 = 50_000;
 /// Longest line of the hypervisor's own, in bytes.
 const MAX_LINE_BYTES: usize = 1024;
 
@@ -49,8 +49,10 @@ pub struct Core<H, R: GuestRam + 'static> {
     movable: u32,
     /// How many the others were told wait here; `u32::MAX` when they are to be told anew.
     told: u32,
-    /// Before this, nobody is interrupted for a directed yield once more.
-    pull_after: Tsc,
+    /// Processors to interrupt when they may be again.
+    put_off: CpuSet,
+    /// Where [`Self::timers`] has the moment of that: after all vCPUs.
+    put_off_slot: Slot,
     /// When the timer is set to interrupt; [`Tsc::NEVER`] = not.
     armed: Tsc,
 }
@@ -67,6 +69,8 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         for _ in &system.vcpus {
             timers.add_slot();
         }
+        let put_off_slot = Slot(u16::try_from(system.vcpus.len()).unwrap_or(u16::MAX));
+        timers.add_slot();
         Self {
             cpu,
             system,
@@ -80,7 +84,8 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
             ns_per_tick: crate::policy::publish::tsc_to_ns_mul(tsc),
             movable: 0,
             told: 0,
-            pull_after: Tsc(0),
+            put_off: CpuSet(0),
+            put_off_slot,
             armed: Tsc::NEVER,
         }
     }
@@ -128,26 +133,42 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         }
     }
 
-    /// Has the processor that holds a vCPU look at it.
+    /// Has the processor that holds a vCPU look at it: at once, unless that interrupts another guest too often.
     #[cold]
     pub fn post(&mut self, vcpu: &VcpuShared) {
         let holder = vcpu.holder();
-        if self.system.board.line(holder).mail.post(vcpu.slot) == Interrupt::Needed {
-            self.kick(holder);
+        let line = self.system.board.line(holder);
+        if line.mail.post(vcpu.slot) == Interrupt::NotNeeded || holder == self.cpu {
+            return;
+        }
+        match line.disturb(vcpu.id.guest, self.hardware.now(), self.tsc.ticks(QUIET_NS)) {
+            Ok(()) => self.kick(holder),
+            Err(until) => {
+                self.put_off.0 |= CpuSet::one(holder).0;
+                let first = self.timers.get(self.put_off_slot).min(until);
+                self.timers.set(self.put_off_slot, first);
+                self.rearm();
+            }
         }
     }
 
-    /// Asks for a vCPU that waits for another processor. A guest may do this as often as it likes, so whoever runs there is
-    /// interrupted for it at most once in 50 µs; else the letter is found when that one's turn ends.
+    /// Interrupts the processors for which that was put off, if they have not looked by themselves meanwhile.
+    #[cold]
+    pub fn kick_put_off(&mut self) {
+        let system = self.system;
+        let put_off = core::mem::replace(&mut self.put_off, CpuSet(0));
+        for (cpu, line) in system.board.lines().filter(|(cpu, _)| put_off.has(*cpu)) {
+            if line.mail.is_away() && !line.mail.is_empty() {
+                self.kick(cpu);
+            }
+        }
+    }
+
+    /// Asks for a vCPU that waits for another processor.
     #[cold]
     pub fn pull(&mut self, vcpu: &VcpuShared) {
         vcpu.ask_for(self.cpu);
-        let (holder, now) = (vcpu.holder(), self.hardware.now());
-        let wanted = self.system.board.line(holder).mail.post(vcpu.slot) == Interrupt::Needed;
-        if wanted && now >= self.pull_after {
-            self.pull_after = now + self.tsc.ticks(PULL_PERIOD_NS);
-            self.kick(holder);
-        }
+        self.post(vcpu);
     }
 
     /// Has another processor look around.

@@ -143,6 +143,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             if let Some(vcpu) = self.core.system.vcpus.get(usize::from(slot.0)).copied() {
                 vcpu.attend(attention::TIMER);
                 self.core.wake_here(vcpu, now);
+            } else {
+                self.core.kick_put_off();
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What each processor shows the others: its letter box, how many wait for it, what it counted, whether it is idle.
 
 use crate::base::id::{CpuId, CpuSet, GuestId, MAX_GUESTS};
+use crate::base::time::{Ticks, Tsc};
 use crate::policy::balance::PART;
 use crate::policy::mail::Mailbox;
 use crate::policy::sched::Slot;
@@ -20,6 +21,8 @@ pub struct CpuLine {
     running: AtomicU32,
     /// A [`Queued`], packed.
     queued: AtomicU32,
+    /// Before this, whoever runs here is not interrupted for another guest once more: a TSC.
+    quiet_until: AtomicU64,
     /// By guest: how many of its vCPUs run or wait here, on average, in parts (`policy::balance`).
     present: Box<[AtomicU32]>,
 }
@@ -81,6 +84,7 @@ impl Board {
             tally: CpuTally::default(),
             running: AtomicU32::new(0),
             queued: AtomicU32::new(0),
+            quiet_until: AtomicU64::new(0),
             present: (0..MAX_GUESTS).map(|_| AtomicU32::new(0)).collect(),
         };
         Self { lines: (0..cpus.clamp(1, 64)).map(line).collect(), idle: AtomicU64::new(0) }
@@ -146,6 +150,22 @@ impl CpuLine {
         self.queued.swap(queued.pack(), SeqCst);
     }
 
+    /// Claims the right to interrupt whoever runs here for `guest`: always where that is a vCPU of its own or nobody, else once in
+    /// a `period`.
+    ///
+    /// # Errors
+    ///
+    /// When that will be.
+    pub fn disturb(&self, guest: GuestId, now: Tsc, period: Ticks) -> Result<(), Tsc> {
+        if self.running().is_none_or(|(_, runner)| runner == guest) {
+            return Ok(());
+        }
+        let until = self.quiet_until.load(Relaxed);
+        let claimed = now.0 >= until
+            && self.quiet_until.compare_exchange(until, (now + period).0, Relaxed, Relaxed).is_ok();
+        if claimed { Ok(()) } else { Err(Tsc(self.quiet_until.load(Relaxed))) }
+    }
+
     /// The vCPU that runs here, and whose it is.
     pub fn running(&self) -> Option<(Slot, GuestId)> {
         NameTag(self.running.load(Relaxed)).read()
@@ -201,6 +221,19 @@ mod tests {
             board.line(CpuId(cpu)).publish_queued(Queued { waiting: 3, spare });
         }
         assert_eq!(board.busiest(), Some(CpuId(1)));
+    }
+
+    #[test]
+    fn who_runs_is_interrupted_for_others_once_in_a_period_and_for_its_own_guest_always() {
+        let board = Board::new(1);
+        let line = board.line(CpuId(0));
+        let disturb = |guest, now| line.disturb(GuestId(guest), Tsc(now), Ticks(50)).err();
+        assert_eq!([disturb(1, 0), disturb(2, 0)], [None, None], "nobody runs");
+        line.publish_running(NameTag::of(Slot(9), GuestId(4)));
+        assert_eq!(disturb(1, 100), None);
+        assert_eq!([disturb(1, 101), disturb(2, 149)], [Some(Tsc(150)); 2]);
+        assert_eq!(disturb(4, 101), None);
+        assert_eq!([disturb(2, 150), disturb(1, 150)], [None, Some(Tsc(200))]);
     }
 
     #[test]
