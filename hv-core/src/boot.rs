@@ -1,7 +1,9 @@
 //! Layer 4: from the loader's handover to the first guest.
 
+mod entry;
 mod epitaph;
 mod init;
+mod multiboot2;
 mod processors;
 mod pvh;
 mod selftest;
@@ -18,6 +20,14 @@ pub struct Handover {
     pub command_line: &'static str,
     /// Where the firmware's tables begin; 0 = the loader does not know.
     pub rsdp: u64,
+}
+
+/// What the entry code maps, at itself.
+const MAPPED: u64 = 4 << 30;
+
+/// Something that a loader left below that.
+fn pointer<T>(at: u64) -> *const T {
+    core::ptr::with_exposed_provenance(usize::try_from(at).unwrap_or(0))
 }
 
 pub use init::main;

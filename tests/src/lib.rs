@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod images;
+pub mod iso;
 pub mod kernel;
 pub mod machine;
 pub mod refusal;

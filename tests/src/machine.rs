@@ -1,18 +1,21 @@
 //! The machine: what QEMU is asked for.
 
 mod arguments;
+mod bochs;
 mod console;
 mod evidence;
 mod running;
 mod verdict;
 
 use crate::images;
+use crate::iso::IsoError;
 use crate::refusal::Refusal;
 use crate::scenario::Scenario;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use arguments::UEFI;
 pub use console::{Line, Speaker};
 pub use evidence::Mark;
 pub use running::Running;
@@ -20,6 +23,11 @@ pub use verdict::{Ended, Outcome};
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-x86_64";
+
+/// The other emulator, with Intel's VMX; and the part of it that needs no screen.
+pub const BOCHS: &str = "bochs";
+/// See [`BOCHS`].
+pub const BOCHS_TERM: &str = "/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so";
 
 /// What executes the machine's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -29,6 +37,57 @@ pub enum Accelerator {
     Tcg,
     /// The host's processor, where nested virtualization is on.
     Kvm,
+}
+
+/// Which machine, and by which of its ways the hypervisor starts. A bare kernel always starts in QEMU, by `-kernel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// QEMU, by PVH.
+    #[default]
+    Qemu,
+    /// QEMU, from a CD by BIOS and GRUB.
+    QemuCd,
+    /// QEMU, from a CD by UEFI and GRUB.
+    QemuUefi,
+    /// Bochs with VMX, from a CD.
+    BochsIntel,
+    /// Bochs with SVM, from a CD.
+    BochsAmd,
+}
+
+impl Kind {
+    /// Every machine by its name.
+    pub const ALL: [(&str, Self); 5] = [
+        ("qemu", Self::Qemu),
+        ("qemu-cd", Self::QemuCd),
+        ("qemu-uefi", Self::QemuUefi),
+        ("bochs-intel", Self::BochsIntel),
+        ("bochs-amd", Self::BochsAmd),
+    ];
+
+    /// The machine of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind)
+    }
+
+    /// The machine that boot tests are to run on: `$COMITY_MACHINE`, else QEMU.
+    pub fn of_tests() -> Self {
+        std::env::var("COMITY_MACHINE").ok().and_then(|name| Self::named(&name)).unwrap_or_default()
+    }
+
+    /// Whether it is Bochs.
+    pub fn is_bochs(self) -> bool {
+        matches!(self, Self::BochsIntel | Self::BochsAmd)
+    }
+
+    fn has_cd(self) -> bool {
+        self != Self::Qemu
+    }
+
+    /// How much longer than QEMU it may take.
+    fn patience(self) -> u32 {
+        if self.is_bochs() { 8 } else { 1 }
+    }
 }
 
 /// What boots.
@@ -44,6 +103,7 @@ enum Boot {
 #[derive(Clone, Debug)]
 pub struct Machine {
     boot: Boot,
+    kind: Kind,
     command_line: String,
     memory_mib: u32,
     cpus: u8,
@@ -61,8 +121,10 @@ pub enum StartError {
     Files(std::io::Error),
     /// An image is not there.
     NoImage(PathBuf),
-    /// QEMU is not there or could not be started.
-    Emulator(std::io::Error),
+    /// The CD could not be made.
+    Cd(IsoError),
+    /// The emulator is not there or could not be started.
+    Emulator(&'static str, std::io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -72,7 +134,8 @@ impl fmt::Display for StartError {
             Self::NoImage(path) => {
                 write!(f, "{}: no such image; `cargo xtask build` makes them", path.display())
             }
-            Self::Emulator(error) => write!(f, "{QEMU}: {error}"),
+            Self::Cd(error) => write!(f, "{error}"),
+            Self::Emulator(name, error) => write!(f, "{name}: {error}"),
         }
     }
 }
@@ -87,9 +150,8 @@ impl Machine {
     /// What is wrong with the scenario's files.
     pub fn of_scenario(scenario: &Scenario) -> Result<Self, Refusal> {
         let config = &scenario.machine;
-        let input = scenario.input.as_ref().map(|guest| format!("input={guest}"));
         Ok(Self {
-            command_line: input.unwrap_or_default(),
+            command_line: scenario.command_line(),
             memory_mib: config.memory_mib,
             cpus: config.cpus,
             icount: config.icount,
@@ -109,8 +171,13 @@ impl Machine {
     }
 
     fn new(boot: Boot) -> Self {
+        let kind = match boot {
+            Boot::Hypervisor { .. } => Kind::of_tests(),
+            Boot::Bare { .. } => Kind::Qemu,
+        };
         Self {
             boot,
+            kind,
             command_line: String::new(),
             memory_mib: 512,
             cpus: 1,
@@ -161,6 +228,15 @@ impl Machine {
     #[must_use]
     pub fn cpus(mut self, cpus: u8) -> Self {
         self.cpus = cpus;
+        self
+    }
+
+    /// Sets which machine the hypervisor boots on.
+    #[must_use]
+    pub fn on(mut self, kind: Kind) -> Self {
+        if let Boot::Hypervisor { .. } = self.boot {
+            self.kind = kind;
+        }
         self
     }
 

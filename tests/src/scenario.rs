@@ -184,6 +184,11 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// The hypervisor's command line: who gets what is typed.
+    pub fn command_line(&self) -> String {
+        self.input.as_ref().map(|guest| format!("input={guest}")).unwrap_or_default()
+    }
+
     /// Reads and checks the kernels and returns the bundle.
     ///
     /// # Errors

@@ -14,7 +14,9 @@ pub struct Telemetry {
 /// Decodes all frames; one that is broken is counted and passed over.
 pub fn decode(bytes: &[u8]) -> Telemetry {
     let mut telemetry = Telemetry::default();
-    for frame in bytes.split(|byte| *byte == 0).filter(|frame| !frame.is_empty()) {
+    // What firmware says on the line before the hypervisor's first frame is none: the hypervisor begins with a zero.
+    let noise = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    for frame in bytes.split_at(noise).1.split(|byte| *byte == 0).filter(|frame| !frame.is_empty()) {
         match postcard::from_bytes_cobs(&mut frame.to_vec()) {
             Ok(record) => telemetry.records.push(record),
             Err(_) => telemetry.broken_frames += 1,
@@ -30,7 +32,8 @@ mod tests {
     #[test]
     fn a_broken_frame_costs_no_other_record() {
         let lost = |records| Record::Lost { records };
-        let mut bytes = postcard::to_allocvec_cobs(&lost(1)).unwrap();
+        let mut bytes = b"UEFI was here\0".to_vec();
+        bytes.extend(postcard::to_allocvec_cobs(&lost(1)).unwrap());
         bytes.extend([9, 9, 9, 0]);
         bytes.extend(postcard::to_allocvec_cobs(&lost(300)).unwrap());
         let telemetry = decode(&bytes);

@@ -5,6 +5,7 @@ mod build;
 mod compiler;
 mod doctor;
 mod failure;
+mod iso;
 mod linker;
 mod lint;
 mod run;
@@ -33,6 +34,8 @@ enum Command {
     Run(run::Arguments),
     /// Measures the bench guest bare, full and cooperative, and writes target/bench/report.*.
     Bench(bench::Arguments),
+    /// Makes a CD image of a scenario, which boots on a PC, in QEMU and in Bochs.
+    Iso(iso::Arguments),
     /// Says what this machine can do, and what to type for what it cannot.
     Doctor,
     /// Runs every check and every test, in stages.
@@ -48,6 +51,7 @@ fn run(command: &Command) -> Outcome<()> {
         Command::Build(arguments) => build::run(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Iso(arguments) => iso::run(arguments),
         Command::Doctor => doctor::run(),
         Command::Test(arguments) => test::run(arguments),
         Command::Lint => lint::run(),

@@ -4,7 +4,7 @@ use crate::failure::{Failure, Outcome};
 use crate::show::Screen;
 use crate::{build, setup};
 use ::tests::images;
-use ::tests::machine::{Accelerator, Ended, Machine};
+use ::tests::machine::{Accelerator, Ended, Kind, Machine};
 use ::tests::scenario::{Guest, HYPERVISOR_MIB, MachineConfig, Scenario};
 use hv_core::policy::config::{Mode, TscTrust};
 use std::io;
@@ -66,6 +66,9 @@ pub struct Arguments {
     /// What executes the machine's instructions.
     #[arg(long, value_enum, default_value = "tcg")]
     accel: AcceleratorName,
+    /// The machine: qemu, qemu-cd, qemu-uefi, bochs-intel or bochs-amd.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["bare", "accel", "gdb", "icount"], value_parser = machine_kind)]
+    machine: Option<Kind>,
     /// QEMU's CPU model.
     #[arg(long, value_name = "MODEL")]
     cpu: Option<String>,
@@ -86,11 +89,20 @@ enum AcceleratorName {
     Kvm,
 }
 
+fn machine_kind(name: &str) -> Result<Kind, String> {
+    let known = || Kind::ALL.map(|(name, _)| name).join(", ");
+    Kind::named(name).ok_or_else(|| format!("no such machine; there are {}", known()))
+}
+
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome<()> {
     // A scenario with a mistake in it is refused before anything is built for it.
     let scenario = scenario(arguments)?;
-    setup::emulator()?;
+    match arguments.machine {
+        None | Some(Kind::Qemu) => setup::emulator()?,
+        Some(Kind::QemuCd | Kind::QemuUefi) => setup::cd()?,
+        Some(Kind::BochsIntel | Kind::BochsAmd) => setup::bochs()?,
+    }
     if !arguments.no_build {
         build::all()?;
     }
@@ -183,6 +195,9 @@ fn machine(arguments: &Arguments, scenario: Option<&Scenario>) -> Outcome<Machin
     });
     if arguments.icount {
         machine = machine.icount();
+    }
+    if let Some(kind) = arguments.machine {
+        machine = machine.on(kind);
     }
     if let Some(model) = &arguments.cpu {
         machine = machine.cpu_model(model);

@@ -6,7 +6,8 @@ use crate::compiler::Compiler;
 use crate::failure::{Attempt, Failure, Outcome};
 use crate::linker::Linker;
 use crate::workspace;
-use ::tests::machine::QEMU;
+use ::tests::iso;
+use ::tests::machine::{BOCHS, BOCHS_TERM, QEMU, UEFI};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +18,9 @@ enum Part {
     Compiler,
     Linker,
     Emulator,
+    Grub,
+    Bochs,
+    Uefi,
 }
 
 impl Part {
@@ -26,6 +30,9 @@ impl Part {
             Self::Compiler => &["rustc-web", "rust-web-src"],
             Self::Linker => &["lld"],
             Self::Emulator => &["qemu-system-x86"],
+            Self::Grub => &["grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "xorriso", "mtools"],
+            Self::Uefi => &["ovmf"],
+            Self::Bochs => &["bochs", "bochs-term", "bochsbios", "vgabios"],
         }
     }
 
@@ -37,6 +44,13 @@ impl Part {
                     || Compiler::find().is_some_and(|compiler| Linker::find(&compiler).is_some())
             }
             Self::Emulator => workspace::in_path(QEMU).is_some(),
+            Self::Grub => {
+                let parts = ["/usr/lib/grub/i386-pc", "/usr/lib/grub/x86_64-efi"];
+                [iso::GRUB, "xorriso", "mformat"].iter().all(|tool| workspace::in_path(tool).is_some())
+                    && parts.iter().all(|part| Path::new(part).is_dir())
+            }
+            Self::Uefi => Path::new(UEFI).is_file(),
+            Self::Bochs => workspace::in_path(BOCHS).is_some() && Path::new(BOCHS_TERM).exists(),
         }
     }
 }
@@ -62,6 +76,21 @@ pub fn toolchain() -> Outcome<(Compiler, Linker)> {
 /// Makes sure that the emulator is there.
 pub fn emulator() -> Outcome<()> {
     provide(&[Part::Emulator])
+}
+
+/// Makes sure that CD images can be made.
+pub fn grub() -> Outcome<()> {
+    provide(&[Part::Grub])
+}
+
+/// Makes sure that QEMU is there, and what it needs to boot from a CD, by BIOS or UEFI.
+pub fn cd() -> Outcome<()> {
+    provide(&[Part::Emulator, Part::Grub, Part::Uefi])
+}
+
+/// Makes sure that Bochs is there, and what makes images for it.
+pub fn bochs() -> Outcome<()> {
+    provide(&[Part::Grub, Part::Bochs])
 }
 
 /// Installs those of `parts` that are missing.

@@ -45,6 +45,8 @@ fn panic(info: &PanicInfo<'_>) -> ! {
             describe(&mut line, work, cpu);
         }
     }
+    let _ = writeln!(line, "comity: end: verdict={:?}", Verdict::Panic);
+    line.finish();
     power_off(Verdict::Panic)
 }
 

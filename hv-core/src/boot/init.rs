@@ -85,6 +85,7 @@ fn say(lines: &Lines, text: core::fmt::Arguments<'_>) {
 }
 
 fn end(lines: &Lines, verdict: Verdict) -> ! {
+    say(lines, format_args!("end: verdict={verdict:?}"));
     lines.flush();
     power_off(verdict)
 }
@@ -99,6 +100,8 @@ pub fn main(handover: Handover) -> ! {
     if !HEAP.init(&mut memory, HEAP_PAGES) {
         let free_kib = memory.free_bytes() / 1024;
         let _ = writeln!(com1, "comity: refused: the machine has too little memory: {free_kib} KiB free");
+        let _ = writeln!(com1, "comity: end: verdict={:?}", Verdict::Refused);
+        com1.finish();
         power_off(Verdict::Refused)
     }
     com1.interrupt_on_receive();
@@ -107,7 +110,7 @@ pub fn main(handover: Handover) -> ! {
     interrupts::install();
     percpu::install(CpuId(0));
     // SAFETY: this is the only processor that runs, and nothing lies below its stack.
-    if !unsafe { paging::unmap(&mut memory, super::pvh::stack_guard()) } {
+    if !unsafe { paging::unmap(&mut memory, super::entry::stack_guard()) } {
         refuse(lines, format_args!("the machine has too little memory"));
     }
     // SAFETY: CPL 0, the APIC's page is below 4 GiB and mapped, and this is the only code that drives it.

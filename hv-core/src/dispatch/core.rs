@@ -279,6 +279,8 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
     /// Writes the records that were kept.
     pub fn write_records(&mut self) {
         let records = self.system.telemetry.lock().take();
+        // Ends whatever firmware left on the line.
+        self.hardware.telemetry_write(&[0]);
         for record in records {
             if let Ok(bytes) = postcard::to_allocvec_cobs(&record) {
                 self.hardware.telemetry_write(&bytes);

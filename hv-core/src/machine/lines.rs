@@ -60,7 +60,10 @@ impl Lines {
 
     /// Waits until everything is written. For the end of the machine.
     pub fn flush(&self) {
-        drain(&mut self.com1.lock(), &self.buffer);
+        let mut com1 = self.com1.lock();
+        drain(&mut com1, &self.buffer);
+        com1.finish();
+        self.com2.lock().finish();
     }
 
     /// Takes what waits without waiting for anybody: for a machine that has stopped, whatever its processors hold.

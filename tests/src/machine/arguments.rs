@@ -1,9 +1,12 @@
 //! A machine in QEMU's words.
 
-use super::running::{bundle, com2, reset_log};
-use super::{Accelerator, Boot, Machine};
+use super::running::{bundle, cd, com2, reset_log};
+use super::{Accelerator, Boot, Kind, Machine};
 use std::ffi::OsString;
 use std::path::Path;
+
+/// UEFI for QEMU (package ovmf).
+pub const UEFI: &str = "/usr/share/ovmf/OVMF.fd";
 
 impl Machine {
     /// QEMU's arguments; its own files lie in `folder`, and COM1 is its standard input and output.
@@ -32,7 +35,7 @@ impl Machine {
         if let Some(port) = self.gdb_port {
             add(&["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
         }
-        if !self.command_line.is_empty() {
+        if !self.command_line.is_empty() && !self.kind.has_cd() {
             add(&["-append", &self.command_line]);
         }
         all.push("-serial".into());
@@ -40,6 +43,12 @@ impl Machine {
         // Tells a triple fault from a power-off.
         add_path(&mut all, &["-d", "cpu_reset", "-D"], &reset_log(folder));
         match &self.boot {
+            Boot::Hypervisor { .. } if self.kind.has_cd() => {
+                add_path(&mut all, &["-cdrom"], &cd(folder));
+                if self.kind == Kind::QemuUefi {
+                    add_path(&mut all, &["-bios"], Path::new(UEFI));
+                }
+            }
             Boot::Hypervisor { image, .. } => {
                 add_path(&mut all, &["-kernel"], image);
                 add_path(&mut all, &["-initrd"], &bundle(folder));

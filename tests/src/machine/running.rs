@@ -1,8 +1,8 @@
 //! A machine that runs: its process, its console, its end.
 
 use super::console::{self, Line};
-use super::{Boot, Ended, Machine, Outcome, QEMU, StartError};
-use crate::telemetry;
+use super::{BOCHS, Boot, Ended, Kind, Machine, Outcome, QEMU, StartError, bochs};
+use crate::{iso, telemetry};
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -29,6 +29,7 @@ const TRIPLE_FAULT: &str = "Triple fault";
 /// A running machine. Dropping it kills it.
 pub struct Running {
     image: PathBuf,
+    kind: Kind,
     emulator: Child,
     input: Option<ChildStdin>,
     lines: Receiver<Line>,
@@ -54,6 +55,11 @@ pub(super) fn com2(folder: &Path) -> PathBuf {
     folder.join("com2")
 }
 
+/// Where the CD lies in a machine's folder.
+pub(super) fn cd(folder: &Path) -> PathBuf {
+    folder.join("cd.iso")
+}
+
 /// Where QEMU notes resets in a machine's folder.
 pub(super) fn reset_log(folder: &Path) -> PathBuf {
     folder.join("reset")
@@ -66,6 +72,10 @@ impl Running {
         }
         let folder = tempfile::Builder::new().prefix("comity-").tempdir().map_err(StartError::Files)?;
         let hypervised = match &machine.boot {
+            Boot::Hypervisor { bundle: bytes, image } if machine.kind.has_cd() => {
+                iso::make(image, bytes, &machine.command_line, &cd(folder.path())).map_err(StartError::Cd)?;
+                true
+            }
             Boot::Hypervisor { bundle: bytes, .. } => {
                 fs::write(bundle(folder.path()), bytes).map_err(StartError::Files)?;
                 true
@@ -74,18 +84,22 @@ impl Running {
         };
         let com2 = create(&com2(folder.path())).map_err(StartError::Files)?;
         let resets = create(&reset_log(folder.path())).map_err(StartError::Files)?;
-        let mut command = emulator()?;
-        command.args(machine.arguments(folder.path()));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let started = Instant::now();
-        let mut emulator = command.spawn().map_err(StartError::Emulator)?;
+        let mut emulator = spawn(machine, folder.path())?;
+        let stderr = emulator.stderr.take();
+        // Bochs' screen is its standard output, and its COM1 what QEMU complains on.
+        let (com1, says): (Option<Box<dyn Read + Send>>, _) = if machine.kind.is_bochs() {
+            (stderr.map(|stderr| Box::new(stderr) as _), None)
+        } else {
+            (emulator.stdout.take().map(|stdout| Box::new(stdout) as _), stderr)
+        };
         let (sender, lines) = sync_channel(MAX_WAITING_LINES);
-        if let Some(com1) = emulator.stdout.take() {
+        if let Some(com1) = com1 {
             thread::spawn(move || console::read(com1, hypervised, &sender));
         }
-        let says = emulator.stderr.take();
         Ok(Self {
             image: machine.image().to_path_buf(),
+            kind: machine.kind,
             input: emulator.stdin.take(),
             emulator_says: says.map(|says| thread::spawn(move || hear(says))),
             emulator,
@@ -96,7 +110,7 @@ impl Running {
             resets,
             folder: Some(folder),
             started,
-            deadline: machine.timeout.map(|timeout| started + timeout),
+            deadline: machine.timeout.map(|timeout| started + timeout * machine.kind.patience()),
             timed_out: false,
         })
     }
@@ -116,7 +130,10 @@ impl Running {
                 }
             }
         }?;
-        self.folder = None;
+        // Bochs opens its files one by one, and after its first word.
+        if !self.kind.is_bochs() {
+            self.folder = None;
+        }
         self.keep(line.clone());
         Some(line)
     }
@@ -162,7 +179,11 @@ impl Running {
         }
         let resets = String::from_utf8_lossy(&whole(&mut self.resets)).into_owned();
         let fault = resets.contains(TRIPLE_FAULT);
-        let ended = if self.timed_out { Ended::TimedOut } else { Ended::of_exit(exit_code, fault) };
+        let ended = match self.kind {
+            _ if self.timed_out => Ended::TimedOut,
+            kind if kind.is_bochs() => Ended::of_words(&self.kept),
+            _ => Ended::of_exit(exit_code, fault),
+        };
         Outcome {
             image: self.image.clone(),
             ended,
@@ -206,22 +227,35 @@ impl Drop for Running {
     }
 }
 
-/// QEMU, killed by the kernel when the thread that starts it ends in whatever way.
-fn emulator() -> Result<Command, StartError> {
+/// Starts the emulator, killed by the kernel when the thread that starts it ends in whatever way.
+fn spawn(machine: &Machine, folder: &Path) -> Result<Child, StartError> {
+    let (program, arguments) = if machine.kind.is_bochs() {
+        bochs::prepare(machine, folder).map_err(StartError::Files)?;
+        (BOCHS, bochs::arguments(folder))
+    } else {
+        (QEMU, machine.arguments(folder))
+    };
     let in_path = |program: &str| {
         env::var_os("PATH")
             .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
     };
-    if !in_path(QEMU) {
-        return Err(StartError::Emulator(io::Error::from(io::ErrorKind::NotFound)));
+    if !in_path(program) {
+        return Err(StartError::Emulator(program, io::Error::from(io::ErrorKind::NotFound)));
     }
-    if in_path("setpriv") {
+    let mut command = if in_path("setpriv") {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", QEMU]);
-        Ok(command)
+        command.args(["--pdeathsig", "KILL", "--", program]);
+        command
     } else {
-        Ok(Command::new(QEMU))
+        Command::new(program)
+    };
+    command.args(arguments).stderr(Stdio::piped());
+    if machine.kind.is_bochs() {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+    } else {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
     }
+    command.spawn().map_err(|error| StartError::Emulator(program, error))
 }
 
 /// A file that QEMU writes by its name and we read by this handle.

@@ -44,6 +44,20 @@ impl Ended {
     }
 }
 
+impl Ended {
+    /// Reads the hypervisor's last line, where the emulator's exit code says nothing.
+    pub(super) fn of_words(lines: &[Line]) -> Self {
+        let hypervisor = lines.iter().rev().filter(|line| line.speaker == Speaker::Hypervisor);
+        match hypervisor.filter_map(|line| line.text.strip_prefix("end: verdict=")).next() {
+            Some("Well") => Self::Well,
+            Some("GuestEndedBadly") => Self::Badly,
+            Some("Refused") => Self::Refused,
+            Some("Panic") => Self::Panicked,
+            Some(_) | None => Self::Emulator(None),
+        }
+    }
+}
+
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -19,6 +19,8 @@ pub enum Verdict {
 
 /// Port of QEMU's isa-debug-exit device.
 const DEBUG_EXIT: u16 = 0xf4;
+/// Bochs' way out: the letters of "Shutdown".
+const BOCHS_SHUTDOWN: u16 = 0x8900;
 /// PM1a control of QEMU's and Bochs' PC: S5 is SLP_EN with SLP_TYP 0.
 const PM1A_CONTROL: u16 = 0x604;
 const S5: u16 = 1 << 13;
@@ -28,6 +30,9 @@ pub fn power_off(verdict: Verdict) -> ! {
     // SAFETY: an unclaimed port ignores the write; a claimed one ends the machine, which is what is asked.
     unsafe {
         Port::<u32>::new(DEBUG_EXIT).write(verdict as u32);
+        for letter in b"Shutdown" {
+            Port::<u8>::new(BOCHS_SHUTDOWN).write(*letter);
+        }
         Port::<u16>::new(PM1A_CONTROL).write(S5);
     }
     loop {

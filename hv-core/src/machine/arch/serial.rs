@@ -16,7 +16,9 @@ pub struct Serial {
 /// Bytes the transmit FIFO takes when it is empty.
 const FIFO_BYTES: usize = 16;
 const DATA_READY: u8 = 1 << 0;
+/// The FIFO is empty; and the last byte has left.
 const TRANSMIT_EMPTY: u8 = 1 << 5;
+const TRANSMITTED: u8 = 1 << 6;
 /// How often to look whether the FIFO drained before dropping output: a UART that is not there must not hang us.
 const PATIENCE: u32 = 1_000_000;
 
@@ -62,20 +64,24 @@ impl Serial {
     /// Writes everything, or drops the rest when the line does not drain.
     pub fn write(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(FIFO_BYTES) {
-            let mut patience = PATIENCE;
-            // SAFETY: register 5 of our UART; reading it has no effect on memory.
-            while unsafe { self.line_status.read() } & TRANSMIT_EMPTY == 0 {
-                patience -= 1;
-                if patience == 0 {
-                    return;
-                }
-                core::hint::spin_loop();
+            if !self.wait_for(TRANSMIT_EMPTY) {
+                return;
             }
             for byte in chunk {
                 // SAFETY: register 0 of our UART; the FIFO has room.
                 unsafe { self.data.write(*byte) };
             }
         }
+    }
+
+    /// Waits until the last byte has left.
+    pub fn finish(&mut self) {
+        self.wait_for(TRANSMITTED);
+    }
+
+    fn wait_for(&mut self, bit: u8) -> bool {
+        // SAFETY: register 5 of our UART; reading it has no effect on memory.
+        (0..PATIENCE).any(|_| unsafe { self.line_status.read() } & bit != 0)
     }
 
     /// A received byte.

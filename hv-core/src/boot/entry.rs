@@ -1,0 +1,144 @@
+//! The entry: 32-bit protected mode, paging off, EBX = what the loader has to say. Tables, long mode, and Rust.
+#![expect(unsafe_code, reason = "entry code")]
+
+use super::{multiboot2, pvh};
+use core::arch::global_asm;
+use hv_core::base::addr::HostPhys;
+
+// The tables map the first 4 GiB at themselves, by 2 MiB pages. `boot_pml4` and what follows lie in .bss, which the
+// loader cleared.
+global_asm!(
+    ".pushsection .note.pvh, \"a\", @note",
+    ".balign 4",
+    ".long 4, 4, 18",
+    ".asciz \"Xen\"",
+    ".long pvh_entry",
+    ".popsection",
+    ".pushsection .bss.boot, \"aw\", @nobits",
+    ".balign 4096",
+    "boot_pml4: .skip 4096",
+    "boot_pdpt: .skip 4096",
+    "boot_pd: .skip 4 * 4096",
+    "boot_guard: .skip 4096",
+    "boot_stack: .skip 64 * 1024",
+    "boot_stack_top:",
+    ".popsection",
+    ".pushsection .text.boot, \"ax\", @progbits",
+    ".code32",
+    // A Multiboot2 loader says so in EAX (Multiboot2 3.3).
+    ".globl multiboot2_entry",
+    ".type multiboot2_entry, @function",
+    "multiboot2_entry:",
+    "cmp eax, {multiboot2_magic}",
+    "jne 1f",
+    "mov edi, ebx",
+    "mov ebx, {multiboot2}",
+    "jmp boot_tables",
+    "1: hlt", // a loader of no kind that we know
+    "jmp 1b",
+    ".size multiboot2_entry, . - multiboot2_entry",
+    ".globl pvh_entry",
+    ".type pvh_entry, @function",
+    "pvh_entry:",
+    "mov edi, ebx",
+    "mov ebx, {pvh}",
+    "boot_tables:",
+    "cld",
+    "mov esp, offset boot_stack_top",
+    // PML4[0] -> PDPT, PDPT[0..4] -> PDs, PDs -> 2 MiB pages
+    "mov eax, offset boot_pdpt",
+    "or eax, 3",
+    "mov dword ptr [boot_pml4], eax",
+    "mov eax, offset boot_pd",
+    "or eax, 3",
+    "mov ecx, 0",
+    "2: mov dword ptr [boot_pdpt + ecx * 8], eax",
+    "add eax, 4096",
+    "inc ecx",
+    "cmp ecx, 4",
+    "jb 2b",
+    "mov eax, 0x83", // present, writable, large
+    "mov ecx, 0",
+    "3: mov dword ptr [boot_pd + ecx * 8], eax",
+    "add eax, 0x200000",
+    "inc ecx",
+    "cmp ecx, 2048",
+    "jb 3b",
+    "mov esi, offset boot_first",
+    // From here on every processor, with the 64-bit place to go on in ESI and an argument in EDI.
+    ".globl boot_long_mode",
+    "boot_long_mode:",
+    "mov eax, offset boot_pml4",
+    "mov cr3, eax",
+    "mov eax, cr4",
+    "or eax, 0x620", // PAE, OSFXSR, OSXMMEXCPT
+    "mov cr4, eax",
+    "mov ecx, 0xc0000080", // EFER: LME, NXE
+    "rdmsr",
+    "or eax, 0x900",
+    "wrmsr",
+    "mov eax, cr0",
+    "and eax, 0x9ffffffb", // no EM; no CD and NW, which INIT sets
+    "or eax, 0x80010002",  // PG, WP, MP
+    "mov cr0, eax",
+    "lgdt [boot_gdt_pointer]",
+    "ljmp 8, offset boot_long",
+    ".code64",
+    "boot_long:",
+    "mov eax, 16",
+    "mov ds, eax",
+    "mov es, eax",
+    "mov ss, eax",
+    "mov edi, edi",
+    "mov esi, esi",
+    "xor ebp, ebp",
+    "jmp rsi",
+    "boot_first:",
+    "mov esi, ebx",
+    "call {main}",
+    "ud2",
+    ".balign 8",
+    // null, 64-bit code, data, 32-bit code
+    ".globl boot_gdt",
+    "boot_gdt: .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cf9b000000ffff",
+    "boot_gdt_pointer: .short 31",
+    ".long boot_gdt",
+    ".size pvh_entry, . - pvh_entry",
+    ".popsection",
+    main = sym first,
+    multiboot2_magic = const multiboot2::MAGIC,
+    multiboot2 = const MULTIBOOT2,
+    pvh = const PVH,
+);
+
+/// Which loader it was.
+const PVH: u32 = 0;
+const MULTIBOOT2: u32 = 1;
+
+unsafe extern "C" {
+    static image_start: u8;
+    static image_end: u8;
+    static boot_guard: u8;
+}
+
+/// The page below the first processor's stack: nothing lies there.
+pub fn stack_guard() -> HostPhys {
+    HostPhys::new_truncate(&raw const boot_guard as u64)
+}
+
+/// Where the image lies: start and length.
+pub fn image() -> (HostPhys, u64) {
+    let (start, end) = (&raw const image_start as u64, &raw const image_end as u64);
+    (HostPhys::new_truncate(start), end - start)
+}
+
+/// First Rust code, on the boot stack, with the first 4 GiB mapped at themselves.
+extern "sysv64" fn first(info: u64, loader: u32) -> ! {
+    // SAFETY: `info` is what that loader left in EBX, and nothing was written since but the image's own data.
+    let mut handover = unsafe { if loader == MULTIBOOT2 { multiboot2::read(info) } else { pvh::read(info) } };
+    // Below 1 MiB lie the firmware's data; the image is where it was linked.
+    handover.frames.reserve(HostPhys::ZERO, 1 << 20);
+    let (start, len) = image();
+    handover.frames.reserve(start, len);
+    super::main(handover)
+}

@@ -1,0 +1,64 @@
+//! The Multiboot2 header, and what a loader like GRUB says by it (Multiboot2 specification 2.0 §3.1, §3.4, §3.6).
+#![expect(unsafe_code, reason = "the header in a section of its own, and the loader's structures through raw pointers")]
+
+use super::{Handover, MAPPED, pointer};
+use core::arch::global_asm;
+use hv_core::base::addr::HostPhys;
+use hv_core::policy::mm::frames::Frames;
+use multiboot2::{BootInformation, MemoryAreaType};
+
+/// In EAX at the entry.
+pub const MAGIC: u32 = multiboot2::MAGIC;
+
+// Within the first 32 KiB of the file, at a multiple of 8. Each tag: type, flags, size, and what belongs to it.
+global_asm!(
+    ".pushsection .multiboot2, \"a\", @progbits",
+    ".balign 8",
+    "multiboot2_header:",
+    ".long 0xe85250d6, 0, multiboot2_header_end - multiboot2_header", // i386
+    ".long -(0xe85250d6 + multiboot2_header_end - multiboot2_header)",
+    ".short 3, 0", // where to enter
+    ".long 12, multiboot2_entry, 0",
+    ".short 6, 0", // modules at pages
+    ".long 8",
+    ".short 0, 0", // the end
+    ".long 8",
+    "multiboot2_header_end:",
+    ".popsection",
+);
+
+/// Takes from the boot information what the rest needs; nothing where it is damaged.
+///
+/// # Safety
+///
+/// `info` is what a Multiboot2 loader left in EBX, and what it leads to is as the loader left it.
+pub unsafe fn read(info: u64) -> Handover {
+    // SAFETY: by contract it points to boot information, which lies below 4 GiB and so is mapped, at a multiple of 8.
+    let Ok(info) = (unsafe { BootInformation::load(pointer(info)) }) else {
+        return Handover { frames: Frames::default(), bundle: &[], command_line: "", rsdp: 0 };
+    };
+    let mut frames = Frames::default();
+    let areas = info.memory_map_tag().map_or(&[][..], |map| map.memory_areas());
+    for area in areas.iter().filter(|area| area.typ() == MemoryAreaType::Available) {
+        let (start, end) = (area.start_address(), area.end_address().min(MAPPED));
+        if let Some(from) = HostPhys::new(start) {
+            frames.add(from, end.saturating_sub(start));
+        }
+    }
+    frames.reserve(HostPhys::new_truncate(info.start_address() as u64), info.total_size() as u64);
+    let mut bundle: &'static [u8] = &[];
+    if let Some(module) = info.module_tags().next() {
+        let (start, len) = (module.start_address(), module.module_size());
+        frames.reserve(HostPhys::new_truncate(u64::from(start)), u64::from(len));
+        // SAFETY: the loader put the module there; the range was just taken out of the free frames, so it never changes.
+        bundle = unsafe { core::slice::from_raw_parts(pointer(u64::from(start)), len as usize) };
+    }
+    let command_line = info.command_line_tag().and_then(|tag| tag.cmdline().ok()).unwrap_or_default();
+    // SAFETY: the boot information was just taken out of the free frames, so it never changes.
+    let command_line = unsafe { &*core::ptr::from_ref(command_line) };
+    // Either tag holds a copy of the firmware's structure after 8 bytes of its own.
+    let new = info.rsdp_v2_tag().map(|tag| core::ptr::from_ref(tag).expose_provenance());
+    let old = || info.rsdp_v1_tag().map(|tag| core::ptr::from_ref(tag).expose_provenance());
+    let rsdp = new.or_else(old).map_or(0, |tag| tag as u64 + 8);
+    Handover { frames, bundle, command_line, rsdp }
+}

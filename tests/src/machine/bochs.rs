@@ -1,0 +1,53 @@
+//! A machine in Bochs' words: a configuration file, and commands for its debugger.
+
+use super::running::{cd, com2};
+use super::{Kind, Machine};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Makes the files that Bochs wants.
+pub(super) fn prepare(machine: &Machine, folder: &Path) -> io::Result<()> {
+    fs::write(folder.join("bochsrc"), configuration(machine, folder))?;
+    // Its debugger is compiled in: it waits for commands before the first instruction, and after the machine's end.
+    fs::write(folder.join("commands"), "c\nq\n")
+}
+
+/// Its arguments.
+pub(super) fn arguments(folder: &Path) -> Vec<OsString> {
+    let words = ["-q", "-f", "bochsrc", "-rc", "commands"];
+    let in_folder = |word: &str| match word {
+        "bochsrc" | "commands" => folder.join(word).into(),
+        _ => word.into(),
+    };
+    words.into_iter().map(in_folder).collect()
+}
+
+/// What Bochs is asked for. Time is counted in instructions, one a nanosecond.
+fn configuration(machine: &Machine, folder: &Path) -> String {
+    let model = match machine.kind {
+        Kind::BochsAmd => "ryzen",
+        Kind::BochsIntel | Kind::Qemu | Kind::QemuCd | Kind::QemuUefi => "corei7_skylake_x",
+    };
+    format!(
+        "display_library: term\n\
+         romimage: file=/usr/share/bochs/BIOS-bochs-latest\n\
+         vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\
+         memory: guest={mib}, host={mib}\n\
+         cpu: model={model}, count={cpus}, ips=1000000000, reset_on_triple_fault=0\n\
+         clock: sync=none, time0=1000000000\n\
+         ata0-master: type=cdrom, path={cd}, status=inserted\n\
+         boot: cdrom\n\
+         com1: enabled=1, mode=file, dev=/dev/stderr\n\
+         com2: enabled=1, mode=file, dev={com2}\n\
+         panic: action=fatal\nerror: action=ignore\ninfo: action=ignore\ndebug: action=ignore\n\
+         log: {log}\n\
+         sound: waveoutdrv=dummy\n",
+        mib = machine.memory_mib,
+        cpus = machine.cpus,
+        cd = cd(folder).display(),
+        com2 = com2(folder).display(),
+        log = folder.join("log").display(),
+    )
+}
