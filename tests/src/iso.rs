@@ -27,7 +27,10 @@ impl fmt::Display for IsoError {
         match self {
             Self::Files(path, error) => write!(f, "{}: {error}", path.display()),
             Self::NoGrub(error) => {
-                write!(f, "{GRUB}: {error}; packages grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools")
+                write!(
+                    f,
+                    "{GRUB}: {error}; packages grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools"
+                )
             }
             Self::Grub(said) => write!(f, "{GRUB}: {said}"),
             Self::CommandLine(words) => {

@@ -14,11 +14,11 @@ pub struct Telemetry {
 /// Decodes all frames; one that is broken is counted and passed over.
 pub fn decode(bytes: &[u8]) -> Telemetry {
     let mut telemetry = Telemetry::default();
-    // What firmware says on the line before the hypervisor's first frame is none: the hypervisor begins with a zero.
-    let noise = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    for frame in bytes.split_at(noise).1.split(|byte| *byte == 0).filter(|frame| !frame.is_empty()) {
+    for (n, frame) in bytes.split(|byte| *byte == 0).enumerate().filter(|(_, frame)| !frame.is_empty()) {
         match postcard::from_bytes_cobs(&mut frame.to_vec()) {
             Ok(record) => telemetry.records.push(record),
+            // What firmware said on the line: the hypervisor begins with a zero of its own.
+            Err(_) if n == 0 => {}
             Err(_) => telemetry.broken_frames += 1,
         }
     }

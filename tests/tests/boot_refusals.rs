@@ -60,7 +60,7 @@ fn refusals(outcome: &Outcome) -> Vec<&str> {
 #[test]
 fn a_processor_without_svm_or_nested_paging_is_refused_with_what_to_type() {
     let machine = Machine::of_bundle(bundle_of(hello(), config()));
-    refused(&machine.clone().cpu_model("qemu64,-svm"), &["no AMD-V", "-cpu max"]);
+    refused(&machine.clone().cpu_model("qemu64,-svm"), &["neither AMD-V", "nor VT-x", "-cpu max"]);
     refused(&machine.cpu_model("qemu64,+svm,-npt"), &["no nested paging", "+npt"]);
 }
 

@@ -1,7 +1,7 @@
 //! The last words: a panic is a bug of ours, and whoever mends it wants to know where.
 #![expect(unsafe_code, reason = "walks the stack by frame pointers, and takes the serial line over")]
 
-use super::init::Shared;
+use super::init::Common;
 use super::processors;
 use core::arch::asm;
 use core::fmt::Write;
@@ -70,7 +70,7 @@ fn backtrace(line: &mut Serial) {
 }
 
 /// What a processor was doing.
-fn describe(line: &mut Serial, work: &Shared, cpu: CpuId) {
+fn describe(line: &mut Serial, work: &Common, cpu: CpuId) {
     let number = usize::from(cpu.0);
     let _ = write!(line, "comity: cpu{number}");
     let _ = match stop::stopped_at(number) {
@@ -78,7 +78,7 @@ fn describe(line: &mut Serial, work: &Shared, cpu: CpuId) {
         Some(rip) => write!(line, " stopped rip={rip:#x}"),
         None => write!(line, " does not answer"),
     };
-    let system = work.system();
+    let system = work.system;
     let board = system.board.line(cpu);
     let running = board.running().and_then(|(slot, _)| system.vcpus.get(usize::from(slot.0)));
     let _ = match running {

@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid_count;
 use core::fmt::Write;
+use hv_core::base::addr::PAGE_BYTES;
 use hv_core::base::id::{CpuId, GuestId};
 use hv_core::base::time::{Frequency, Tsc};
 use hv_core::dispatch::berth::Berths;
@@ -21,12 +22,11 @@ use hv_core::machine::arch::calibrate::Clocks;
 use hv_core::machine::arch::exit::{Verdict, power_off};
 use hv_core::machine::arch::ioapic;
 use hv_core::machine::arch::serial::Serial;
-use hv_core::machine::arch::translator::Translator;
 use hv_core::machine::arch::{calibrate, descriptors, interrupts, paging, percpu, time};
 use hv_core::machine::lines::Lines;
 use hv_core::machine::memory::{HypervisorHeap, Memory, Ram};
 use hv_core::machine::platform::Platform;
-use hv_core::machine::vt::svm::{Maps, Svm, SvmOn, SvmVcpu};
+use hv_core::machine::vt::{Amd, Intel, Kind, Setup, Vendor};
 use hv_core::policy::acpi;
 use hv_core::policy::config::{Bundle, Manifest, TscTrust};
 use hv_core::policy::guest::Image;
@@ -40,10 +40,11 @@ static HEAP: HypervisorHeap = HypervisorHeap::empty();
 /// Pages of the heap: guests' vCPUs, tables and telemetry.
 const HEAP_PAGES: u64 = 8192;
 
-/// What all processors work with.
-pub struct Shared {
-    system: &'static System<Ram>,
-    berths: &'static Berths<SvmVcpu, Ram>,
+/// What all processors have in common, whatever the vendor.
+#[derive(Clone, Copy)]
+pub struct Common {
+    /// The guests.
+    pub system: &'static System<Ram>,
     /// The serial lines.
     pub lines: &'static Lines,
     /// Local APIC ids, by processor.
@@ -52,13 +53,7 @@ pub struct Shared {
     selftest: Option<Selftest>,
 }
 
-impl Shared {
-    /// A processor that takes part.
-    pub fn join(&self, cpu: CpuId, apic: LocalApic, svm: Svm) -> Cpu<Svm, Platform, Ram> {
-        let platform = Platform::new(apic, self.clocks, self.lines, self.apic_ids);
-        Cpu::new(svm, Core::new(cpu, self.system, platform), self.berths)
-    }
-
+impl Common {
     /// Fails on purpose if that was asked for and this is the last processor.
     pub fn fail_if_asked(&self, cpu: CpuId) {
         if let Some(selftest) = self.selftest
@@ -67,10 +62,33 @@ impl Shared {
             selftest.fail(self.clocks.tsc)
         }
     }
+}
 
-    /// What all processors have in common.
-    pub const fn system(&self) -> &'static System<Ram> {
-        self.system
+/// What all processors work with.
+pub struct Shared<V: Vendor> {
+    /// See there.
+    pub common: Common,
+    berths: &'static Berths<V::Vcpu, Ram>,
+}
+
+impl<V: Vendor> Clone for Shared<V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V: Vendor> Copy for Shared<V> {}
+
+impl<V: Vendor> Shared<V> {
+    /// A processor that takes part.
+    pub fn join(
+        &self,
+        cpu: CpuId,
+        apic: LocalApic,
+        processor: V::Processor,
+    ) -> Cpu<V::Processor, Platform, Ram> {
+        let Common { system, lines, apic_ids, clocks, .. } = self.common;
+        Cpu::new(processor, Core::new(cpu, system, Platform::new(apic, clocks, lines, apic_ids)), self.berths)
     }
 }
 
@@ -91,12 +109,12 @@ fn end(lines: &Lines, verdict: Verdict) -> ! {
 }
 
 /// From the handover to the last guest's end.
-pub fn main(handover: Handover) -> ! {
+pub fn main(mut handover: Handover) -> ! {
     // SAFETY: this is the first and only code that drives the two UARTs.
     let (mut com1, com2) = unsafe { (Serial::new(Serial::COM1), Serial::new(Serial::COM2)) };
     // SAFETY: the entry code took from the loader's map what is RAM and not the image, the bundle or the firmware's, all of
     // it below the 4 GiB that are mapped.
-    let mut memory = unsafe { Memory::new(handover.frames) };
+    let mut memory = unsafe { Memory::new(core::mem::take(&mut handover.frames)) };
     if !HEAP.init(&mut memory, HEAP_PAGES) {
         let free_kib = memory.free_bytes() / 1024;
         let _ = writeln!(com1, "comity: refused: the machine has too little memory: {free_kib} KiB free");
@@ -118,33 +136,58 @@ pub fn main(handover: Handover) -> ! {
     let Some(clocks) = calibrate::measure(&mut apic) else {
         refuse(lines, format_args!("the 8254 timer does not count"));
     };
-    let (Some(host_save), Some(host_vmcb)) = (memory.pages(1, 4096), memory.pages(1, 4096)) else {
+    let ground = Ground { memory, apic, clocks, lines };
+    match Kind::find() {
+        Some(Kind::Svm) => run::<Amd>(ground, handover),
+        Some(Kind::Vmx) => run::<Intel>(ground, handover),
+        None => refuse(
+            lines,
+            format_args!(
+                "this processor has neither AMD-V (CPUID 8000_0001 ECX.SVM) nor VT-x (CPUID 1 ECX.VMX); \
+                 QEMU: -cpu max or -cpu qemu64,+svm,+npt"
+            ),
+        ),
+    }
+}
+
+/// What is there before a guest is.
+struct Ground {
+    memory: Memory,
+    apic: LocalApic,
+    clocks: Clocks,
+    lines: &'static Lines,
+}
+
+/// From the processor's ability to virtualize to the last guest's end.
+fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
+    let Ground { mut memory, mut apic, clocks, lines } = ground;
+    let Some(pages) = memory.pages(V::PROCESSOR_PAGES, PAGE_BYTES) else {
         refuse(lines, format_args!("the machine has too little memory"));
     };
-    // SAFETY: CPL 0 on the only processor; the frame was just taken for this.
-    let svm_on = match unsafe { SvmOn::enable(host_save) } {
+    // SAFETY: CPL 0 on the only processor; the pages were just taken for this.
+    let processor = match unsafe { V::enable(pages, clocks.tsc) } {
         Ok(on) => on,
         Err(missing) => refuse(lines, format_args!("{missing}")),
     };
+    let capabilities = V::capabilities(&processor);
     let bundle = match Bundle::parse(handover.bundle) {
         Ok(bundle) => bundle,
         Err(error) => refuse(lines, format_args!("{error}")),
     };
     let manifest = bundle.manifest();
     let apic_ids = acpi::processors(|at, into| memory.read_firmware(at, into), handover.rsdp);
-    let start = processors::Start {
+    let start = processors::Start::<V> {
         memory: &mut memory,
         apic: &mut apic,
         apic_ids: apic_ids.unwrap_or_else(|error| {
             say(lines, format_args!("one processor only: {error}"));
             Vec::new()
         }),
-        wanted: svm_on.capabilities(),
+        wanted: capabilities,
         tsc: clocks.tsc,
         command_line: handover.command_line,
     };
     let processors = processors::start(start, |text| say(lines, text));
-    let svm = Svm::new(svm_on, host_vmcb, Translator::find(clocks.tsc));
     let wall_ns =
         (time::wall_clock_seconds() * 1_000_000_000).wrapping_sub(clocks.tsc.ns(time::now().since(Tsc(0))));
     // SAFETY: the page lies below the 4 GiB that are mapped, every PC has an I/O APIC there, and only this code drives it.
@@ -153,8 +196,9 @@ pub fn main(handover: Handover) -> ! {
     say(
         lines,
         format_args!(
-            "version={} cpus={cpus} tsc_khz={} apic_khz={} free_mib={} guests={}",
+            "version={} vt={} cpus={cpus} tsc_khz={} apic_khz={} free_mib={} guests={}",
             env!("CARGO_PKG_VERSION"),
+            V::NAME,
             clocks.tsc.khz(),
             clocks.apic.khz(),
             memory.free_bytes() >> 20,
@@ -166,10 +210,11 @@ pub fn main(handover: Handover) -> ! {
     if let Some(n) = manifest.guests.iter().position(|guest| Some(guest.name.as_str()) == input) {
         system.input_guest = GuestId(u16::try_from(n).unwrap_or(0));
     }
-    let vcpus = match guests::make(&mut memory, &mut system, manifest, processors.one_clock) {
-        Ok(vcpus) => vcpus,
-        Err(error) => refuse(lines, format_args!("{error}")),
-    };
+    let vcpus =
+        match guests::make::<V>(&mut memory, &mut system, manifest, capabilities, processors.one_clock) {
+            Ok(vcpus) => vcpus,
+            Err(error) => refuse(lines, format_args!("{error}")),
+        };
     let images = manifest.guests.iter().map(|guest| Image {
         kernel: bundle.payload(guest.kernel),
         initrd: guest.initrd.map(|initrd| bundle.payload(initrd)),
@@ -180,20 +225,23 @@ pub fn main(handover: Handover) -> ! {
         tsc_khz: clocks.tsc.khz(),
         guests: manifest.guests.iter().map(|guest| guest.name.clone()).collect(),
     });
-    let shared = Shared {
-        system: Box::leak(Box::new(system)),
+    let shared = Shared::<V> {
+        common: Common {
+            system: Box::leak(Box::new(system)),
+            lines,
+            apic_ids: processors.apic_ids.clone().leak(),
+            clocks,
+            selftest: Selftest::asked(handover.command_line),
+        },
         berths: Box::leak(Box::new(Berths::new(vcpus))),
-        lines,
-        apic_ids: processors.apic_ids.leak(),
-        clocks,
-        selftest: Selftest::asked(handover.command_line),
     };
-    let mut cpu = shared.join(CpuId(0), apic, svm);
+    let mut cpu = shared.join(CpuId(0), apic, processor);
     if let Err((id, error)) = cpu.boot_guests() {
         let name = manifest.guests.get(usize::from(id.0)).map_or("?", |guest| guest.name.as_str());
         refuse(lines, format_args!("guest {name}: kernel: {error:?}"));
     }
-    processors::release(shared).fail_if_asked(CpuId(0));
+    processors.release(shared);
+    shared.common.fail_if_asked(CpuId(0));
     let verdict = if cpu.run_forever() { Verdict::Well } else { Verdict::GuestEndedBadly };
     end(lines, verdict)
 }

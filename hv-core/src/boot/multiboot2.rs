@@ -1,5 +1,8 @@
 //! The Multiboot2 header, and what a loader like GRUB says by it (Multiboot2 specification 2.0 §3.1, §3.4, §3.6).
-#![expect(unsafe_code, reason = "the header in a section of its own, and the loader's structures through raw pointers")]
+#![expect(
+    unsafe_code,
+    reason = "the header in a section of its own, and the loader's structures through raw pointers"
+)]
 
 use super::{Handover, MAPPED, pointer};
 use core::arch::global_asm;

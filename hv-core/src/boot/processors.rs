@@ -2,9 +2,10 @@
 //! and kept at their stations until there is work.
 #![expect(unsafe_code, reason = "the entry of application processors, and what is handed to them")]
 
-use super::init::Shared;
+use super::init::{Common, Shared};
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::arch::global_asm;
 use core::hint::spin_loop;
@@ -15,10 +16,9 @@ use hv_core::base::id::CpuId;
 use hv_core::base::time::{Frequency, Ticks};
 use hv_core::machine::arch::apic::{Ipi, LocalApic};
 use hv_core::machine::arch::skew::{Bounds, Question};
-use hv_core::machine::arch::translator::Translator;
 use hv_core::machine::arch::{descriptors, interrupts, paging, percpu, stop, time};
 use hv_core::machine::memory::Memory;
-use hv_core::machine::vt::svm::{Capabilities, Svm, SvmOn};
+use hv_core::machine::vt::Vendor;
 use spin::{Mutex, Once};
 
 // Copied to a page below 1 MiB, where a start-up begins in real mode with CS at the page. No address in it is its own.
@@ -65,12 +65,11 @@ global_asm!(
     ".code64",
     "ap_long:",
     "mov rsp, qword ptr [rdi]",
-    "call {main}",
+    "call qword ptr [rdi + 8]",
     "ud2",
     ".size ap_protected, . - ap_protected",
     ".popsection",
     ticket = sym TICKET,
-    main = sym ap_main,
 );
 
 unsafe extern "C" {
@@ -80,8 +79,8 @@ unsafe extern "C" {
 
 /// Address of the [`Entrant`] whose turn it is, below 4 GiB; 0 = nobody's.
 static TICKET: AtomicU32 = AtomicU32::new(0);
-/// What the processors at their stations wait for.
-static WORK: Once<Shared> = Once::new();
+/// What all processors have in common, once there is work.
+static COMMON: Once<Common> = Once::new();
 
 const STACK_BYTES: u64 = 64 << 10;
 /// Low pages that may hold the trampoline: conventional memory on every PC.
@@ -95,18 +94,22 @@ const MAX_SKEW_NS: u64 = 1_000;
 
 /// What a processor finds when it comes up. Never freed: it may come late.
 #[repr(C)]
-struct Entrant {
+struct Entrant<V: Vendor> {
     /// Top of its stack; the entry code reads it.
     stack_top: u64,
+    /// Where it goes on; the entry code calls it, with this.
+    main: extern "sysv64" fn(&'static Self) -> !,
     cpu: CpuId,
-    host_save: HostPhys,
-    host_vmcb: HostPhys,
-    wanted: Capabilities,
-    translator: Option<Translator>,
+    /// Pages of its own.
+    pages: HostPhys,
+    wanted: V::Capabilities,
+    tsc: Frequency,
     /// See [`Arrival`].
     arrival: AtomicU64,
     refusal: Mutex<Option<String>>,
     question: Question,
+    /// What it waits for at its station.
+    work: Once<Shared<V>>,
 }
 
 /// How far a processor has come.
@@ -118,22 +121,24 @@ enum Arrival {
     Refused = 2,
 }
 
-impl Entrant {
+impl<V: Vendor> Entrant<V> {
     fn has(&self, arrival: Arrival) -> bool {
         self.arrival.load(Acquire) == arrival as u64
     }
 }
 
 /// The processors that run, by number.
-pub struct Processors {
+pub struct Processors<V: Vendor> {
     /// Their local APIC ids.
     pub apic_ids: Vec<u32>,
+    /// Those but the first, at their stations.
+    waiting: Vec<&'static Entrant<V>>,
     /// Their counters are one clock.
     pub one_clock: bool,
 }
 
 /// What starting them needs.
-pub struct Start<'a> {
+pub struct Start<'a, V: Vendor> {
     /// For stacks and save areas.
     pub memory: &'a mut Memory,
     /// The first processor's.
@@ -141,7 +146,7 @@ pub struct Start<'a> {
     /// All APIC ids that the firmware names.
     pub apic_ids: Vec<u32>,
     /// What each must be able to do.
-    pub wanted: Capabilities,
+    pub wanted: V::Capabilities,
     /// The time-stamp counter's frequency.
     pub tsc: Frequency,
     /// What lies below 1 MiB and is still needed.
@@ -149,10 +154,13 @@ pub struct Start<'a> {
 }
 
 /// Starts the processors one after another. Each that does not come up is named, with the reason, and left out.
-pub fn start(mut start: Start<'_>, mut say: impl FnMut(core::fmt::Arguments<'_>)) -> Processors {
+pub fn start<V: Vendor>(
+    mut start: Start<'_, V>,
+    mut say: impl FnMut(core::fmt::Arguments<'_>),
+) -> Processors<V> {
     let first = start.apic.id();
     let others: Vec<u32> = start.apic_ids.iter().copied().filter(|id| *id != first).collect();
-    let mut up = Processors { apic_ids: alloc::vec![first], one_clock: true };
+    let mut up = Processors { apic_ids: alloc::vec![first], waiting: Vec::new(), one_clock: true };
     if others.is_empty() {
         return up;
     }
@@ -175,6 +183,7 @@ pub fn start(mut start: Start<'_>, mut say: impl FnMut(core::fmt::Arguments<'_>)
                     up.one_clock = false;
                 }
                 up.apic_ids.push(id);
+                up.waiting.push(entrant);
             }
             Err(reason) => say(format_args!("cpu: left out apic={id} reason={reason}")),
         }
@@ -196,8 +205,8 @@ fn copy_trampoline(command_line: &'static str) -> u8 {
     u8::try_from(page / PAGE_BYTES).unwrap_or(8)
 }
 
-/// Takes what a processor needs: a stack above a guard page, and frames for SVM.
-fn prepare(start: &mut Start<'_>, cpu: CpuId) -> Option<&'static Entrant> {
+/// Takes what a processor needs: a stack above a guard page, and the vendor's pages.
+fn prepare<V: Vendor>(start: &mut Start<'_, V>, cpu: CpuId) -> Option<&'static Entrant<V>> {
     let memory = &mut *start.memory;
     let guard = memory.pages(1 + STACK_BYTES / PAGE_BYTES, PAGE_BYTES)?;
     // SAFETY: other processors may be at their stations, but nobody has touched this page yet, so nobody has it cached.
@@ -206,19 +215,25 @@ fn prepare(start: &mut Start<'_>, cpu: CpuId) -> Option<&'static Entrant> {
     }
     Some(Box::leak(Box::new(Entrant {
         stack_top: guard.raw() + PAGE_BYTES + STACK_BYTES,
+        main: ap_main::<V>,
         cpu,
-        host_save: memory.pages(1, PAGE_BYTES)?,
-        host_vmcb: memory.pages(1, PAGE_BYTES)?,
+        pages: memory.pages(V::PROCESSOR_PAGES, PAGE_BYTES)?,
         wanted: start.wanted,
-        translator: Translator::find(start.tsc),
+        tsc: start.tsc,
         arrival: AtomicU64::new(Arrival::Awaited as u64),
         refusal: Mutex::new(None),
         question: Question::default(),
+        work: Once::new(),
     })))
 }
 
 /// Starts one processor and measures its clock against this one's.
-fn bring_up(start: &mut Start<'_>, id: u32, page: u8, entrant: &'static Entrant) -> Result<Bounds, String> {
+fn bring_up<V: Vendor>(
+    start: &mut Start<'_, V>,
+    id: u32,
+    page: u8,
+    entrant: &'static Entrant<V>,
+) -> Result<Bounds, String> {
     let address = u32::try_from(core::ptr::from_ref(entrant).expose_provenance());
     TICKET.store(address.map_err(|_| String::from("its block lies above 4 GiB"))?, SeqCst);
     start.apic.send(id, Ipi::Init);
@@ -253,48 +268,50 @@ fn wait(tsc: Frequency, ns: u64, done: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Lets the processors at their stations work. They build what is theirs and join.
-pub fn release(work: Shared) -> &'static Shared {
-    WORK.call_once(|| work)
+impl<V: Vendor> Processors<V> {
+    /// Lets the processors at their stations work. They build what is theirs and join.
+    pub fn release(&self, work: Shared<V>) {
+        COMMON.call_once(|| work.common);
+        for entrant in &self.waiting {
+            entrant.work.call_once(|| work);
+        }
+    }
 }
 
 /// What the processors have in common, once there is work.
-pub fn work() -> Option<&'static Shared> {
-    WORK.get()
+pub fn work() -> Option<&'static Common> {
+    COMMON.get()
 }
 
 /// First Rust code of an application processor.
-extern "sysv64" fn ap_main(entrant: &'static Entrant) -> ! {
+extern "sysv64" fn ap_main<V: Vendor>(entrant: &'static Entrant<V>) -> ! {
     percpu::install(entrant.cpu);
     descriptors::install();
     interrupts::install();
     // SAFETY: CPL 0, the APIC's page is below 4 GiB and mapped, and only this code drives this processor's.
     let apic = unsafe { LocalApic::enable() };
-    // SAFETY: CPL 0 on the processor that will use it; the frame was taken for this.
-    let svm = match unsafe { SvmOn::enable(entrant.host_save) } {
-        Ok(on) if on.capabilities() == entrant.wanted => Svm::new(on, entrant.host_vmcb, entrant.translator),
-        Ok(_) => refuse(entrant, "its AMD-V differs from the first processor's"),
-        Err(missing) => {
-            use alloc::string::ToString;
-            refuse(entrant, &missing.to_string())
-        }
+    // SAFETY: CPL 0 on the processor that will use it; the pages were taken for this.
+    let processor = match unsafe { V::enable(entrant.pages, entrant.tsc) } {
+        Ok(on) if V::capabilities(&on) == entrant.wanted => on,
+        Ok(_) => refuse(entrant, format!("its {} differs from the first processor's", V::NAME)),
+        Err(missing) => refuse(entrant, missing.to_string()),
     };
     entrant.arrival.store(Arrival::Up as u64, Release);
     entrant.question.answer();
     let work = loop {
-        match WORK.get() {
+        match entrant.work.get() {
             Some(work) => break work,
             None => spin_loop(),
         }
     };
-    let mut cpu = work.join(entrant.cpu, apic, svm);
-    work.fail_if_asked(entrant.cpu);
+    let mut cpu = work.join(entrant.cpu, apic, processor);
+    work.common.fail_if_asked(entrant.cpu);
     cpu.run_forever();
     stop::here()
 }
 
-fn refuse(entrant: &Entrant, reason: &str) -> ! {
-    *entrant.refusal.lock() = Some(reason.into());
+fn refuse<V: Vendor>(entrant: &Entrant<V>, reason: String) -> ! {
+    *entrant.refusal.lock() = Some(reason);
     entrant.arrival.store(Arrival::Refused as u64, Release);
     stop::here()
 }

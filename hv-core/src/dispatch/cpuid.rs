@@ -56,6 +56,8 @@ pub struct Facts {
     pub tsc: Frequency,
     /// The emulated APIC timer.
     pub apic_bus: Frequency,
+    /// How guests call.
+    pub call: CallInstruction,
 }
 
 /// Leaf 1 ECX of a guest: SSE3, PCLMULQDQ, SSSE3, CX16, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, RDRAND.
@@ -116,7 +118,7 @@ pub fn table<R: GuestRam>(facts: &Facts, guest: &Guest<R>, index: u8) -> Box<Tab
         hypervisor[0] = [abi::LAST, b, c, d];
         hypervisor[1] = [pv_abi::VERSION.packed(), guest.features().bits(), count, id];
         let khz = |clock: Frequency| u32::try_from(clock.khz()).unwrap_or(0);
-        hypervisor[2] = [khz(facts.tsc), khz(facts.apic_bus), CallInstruction::VMMCALL.0, 0];
+        hypervisor[2] = [khz(facts.tsc), khz(facts.apic_bus), facts.call.0, 0];
         let (low, pages) =
             (u32::try_from(WINDOW_BASE).unwrap_or(0), u32::try_from(WINDOW_PAGES).unwrap_or(0));
         hypervisor[3] = [low, 0, pages, 0];

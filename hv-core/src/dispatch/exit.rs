@@ -42,6 +42,7 @@ pub fn class<S: VirtualCpu>(exit: &Exit, state: &S) -> ExitClass {
         Exit::DebugRegister
         | Exit::Undefined
         | Exit::CacheFlush
+        | Exit::Handled
         | Exit::Shutdown
         | Exit::BadState
         | Exit::Unknown { .. } => ExitClass::Other,
@@ -94,6 +95,7 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
             vcpu.state.finish(Instruction::CacheFlush);
             Next::Resume
         }
+        Exit::Handled => Next::Resume,
         Exit::StringPort(access) => Next::Kill(KillReason::StringPort(access.port)),
         Exit::Shutdown => Next::Kill(KillReason::TripleFault),
         Exit::BadState => Next::Kill(KillReason::BadState),

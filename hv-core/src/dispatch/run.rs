@@ -137,7 +137,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     }
 
     /// Whoever's moment has come is looked at before it runs again.
-    #[inline]
+    #[inline(always)] // on the way of every switch, and both vendors' loops call it
     fn wake_due(&mut self, now: Tsc) {
         while let Some(slot) = self.core.timers.take_due(now) {
             if let Some(vcpu) = self.core.system.vcpus.get(usize::from(slot.0)).copied() {

@@ -40,6 +40,8 @@ pub enum Exit {
     CacheFlush,
     /// A debug register that is not switched with every entry: it is loaded, and the instruction runs again.
     DebugRegister,
+    /// The backend has done what was owed.
+    Handled,
     /// A triple fault.
     Shutdown,
     /// The processor refused the vCPU's state.
@@ -114,6 +116,8 @@ pub enum Instruction {
     Port,
     /// WBINVD or INVD.
     CacheFlush,
+    /// MOV to a control register, by a backend that must emulate it.
+    ControlRegister,
 }
 
 /// What a vCPU waits for before it can take an interrupt.
@@ -245,6 +249,8 @@ pub trait Processor {
     fn switch_in(&mut self, vcpu: &mut Self::Vcpu);
     /// Takes in a vCPU that ran elsewhere or begins anew: nothing that this processor has cached for it is true any more.
     fn arrive(&mut self, vcpu: &mut Self::Vcpu);
+    /// Lets a vCPU go that is switched out: another processor takes it in, or none does.
+    fn depart(&mut self, vcpu: &mut Self::Vcpu);
     /// Saves it.
     fn switch_out(&mut self, vcpu: &mut Self::Vcpu);
 }

@@ -1,6 +1,7 @@
 //! The processor and the devices of a PC that the hypervisor itself needs.
 
 pub mod apic;
+pub mod bochs;
 pub mod calibrate;
 pub mod descriptors;
 pub mod exit;

@@ -99,7 +99,9 @@ pub(super) fn read(mut com1: impl Read, hypervised: bool, lines: &SyncSender<Lin
 /// Whether a line is what Bochs says of itself before it has its log: eleven digits, a letter for how bad it is, a device.
 fn is_chatter(line: &[u8]) -> bool {
     let (moment, rest) = line.split_at(line.len().min(11));
-    moment.len() == 11 && moment.iter().all(u8::is_ascii_digit) && matches!(rest, [b'i' | b'd' | b'e', b'[', ..])
+    moment.len() == 11
+        && moment.iter().all(u8::is_ascii_digit)
+        && matches!(rest, [b'i' | b'd' | b'e', b'[', ..])
 }
 
 /// The text with control characters spelled out: a guest may not steer the user's terminal.

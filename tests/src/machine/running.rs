@@ -88,10 +88,10 @@ impl Running {
         let mut emulator = spawn(machine, folder.path())?;
         let stderr = emulator.stderr.take();
         // Bochs' screen is its standard output, and its COM1 what QEMU complains on.
-        let (com1, says): (Option<Box<dyn Read + Send>>, _) = if machine.kind.is_bochs() {
-            (stderr.map(|stderr| Box::new(stderr) as _), None)
+        let (com1, says) = if machine.kind.is_bochs() {
+            (stderr.map(|stderr| -> Box<dyn Read + Send> { Box::new(stderr) }), None)
         } else {
-            (emulator.stdout.take().map(|stdout| Box::new(stdout) as _), stderr)
+            (emulator.stdout.take().map(|stdout| -> Box<dyn Read + Send> { Box::new(stdout) }), stderr)
         };
         let (sender, lines) = sync_channel(MAX_WAITING_LINES);
         if let Some(com1) = com1 {
@@ -179,10 +179,12 @@ impl Running {
         }
         let resets = String::from_utf8_lossy(&whole(&mut self.resets)).into_owned();
         let fault = resets.contains(TRIPLE_FAULT);
-        let ended = match self.kind {
-            _ if self.timed_out => Ended::TimedOut,
-            kind if kind.is_bochs() => Ended::of_words(&self.kept),
-            _ => Ended::of_exit(exit_code, fault),
+        let ended = if self.timed_out {
+            Ended::TimedOut
+        } else if self.kind.is_bochs() {
+            Ended::of_words(&self.kept)
+        } else {
+            Ended::of_exit(exit_code, fault)
         };
         Outcome {
             image: self.image.clone(),

@@ -37,14 +37,28 @@ pub fn notes(tree: &Tree) -> Vec<String> {
 /// The backend of host tests: no image has it.
 const SCRIPTED: [&str; 3] = ["machine", "vt", "scripted"];
 
-/// Lines of code of everything in hv-core but the dispatch layer and the scripted backend; the roots count as composition.
+/// The vendors' backends: a machine runs one of them.
+const VENDORS: [[&str; 3]; 2] = [["machine", "vt", "svm"], ["machine", "vt", "vmx"]];
+
+fn is_in(source: &Source, place: [&str; 3]) -> bool {
+    source.module.iter().map(String::as_str).take(place.len()).eq(place)
+}
+
+/// Lines of code of everything in hv-core that one machine runs, but for the dispatch layer: of the vendors' backends the longest
+/// counts. The roots count as composition.
 fn privileged_lines(tree: &Tree) -> usize {
     let privileged = |source: &&Source| {
         source.package == "hv-core"
             && source.module.first().and_then(|top| layer(top)) != Some(2)
-            && !source.module.iter().map(String::as_str).take(SCRIPTED.len()).eq(SCRIPTED)
+            && !is_in(source, SCRIPTED)
     };
-    tree.sources.iter().filter(privileged).map(Source::product_code).sum()
+    let lines_in = |place| {
+        let inside = tree.sources.iter().filter(privileged).filter(|source| is_in(source, place));
+        inside.map(Source::product_code).sum::<usize>()
+    };
+    let all: usize = tree.sources.iter().filter(privileged).map(Source::product_code).sum();
+    let vendors = VENDORS.map(lines_in);
+    all - vendors.iter().sum::<usize>() + vendors.into_iter().max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -53,20 +67,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tests_and_the_dispatch_layer_do_not_count() {
+    fn tests_the_dispatch_layer_and_the_shorter_vendor_do_not_count() {
         let files = [
-            ("hv-core/src/lib.rs", "mod base;\nmod dispatch;\n#[cfg(test)]\nmod checks;\n"),
+            ("hv-core/src/lib.rs", "mod base;\nmod dispatch;\nmod machine;\n#[cfg(test)]\nmod checks;\n"),
             (
                 "hv-core/src/base.rs",
                 "// none\n\nfn one() {}\nfn two() {}\n#[cfg(test)]\nmod tests {\n    fn none() {}\n}\n",
             ),
-            ("hv-core/src/dispatch.rs", "// none\n"),
-            ("hv-core/src/machine/vt/scripted/ram.rs", "// none\n"),
+            ("hv-core/src/dispatch.rs", "fn none() {}\n"),
+            ("hv-core/src/machine/vt/scripted/ram.rs", "fn none() {}\n"),
+            ("hv-core/src/machine.rs", "pub mod vt;\n"),
+            ("hv-core/src/machine/vt.rs", "pub mod scripted;\nmod svm;\nmod vmx;\n"),
+            ("hv-core/src/machine/vt/scripted.rs", "pub mod ram;\n"),
+            ("hv-core/src/machine/vt/svm.rs", "fn counts() {}\nfn too() {}\n"),
+            ("hv-core/src/machine/vt/vmx.rs", "fn shorter() {}\n"),
             ("hv-core/src/checks.rs", "// none\n"),
         ];
         let (_folder, tree) = sample::tree(&files);
-        // lib.rs counts 3 (its attribute, not the module under it), base.rs 3 in the same way.
-        assert_eq!(privileged_lines(&tree), 6);
+        // lib.rs counts 4 (its attribute, not the module under it), base.rs 3 in the same way, machine.rs 1, vt.rs 3, svm.rs 2.
+        assert_eq!(privileged_lines(&tree), 13);
     }
 
     #[test]

@@ -1,20 +1,18 @@
 //! Makes the guests of a manifest: memory, tables, channels, vCPUs. Everything that will ever be allocated for them.
-#![expect(unsafe_code, reason = "VMCBs and permission maps in frames that were just taken")]
 
 use super::*;
 use core::fmt;
-use hv_core::base::addr::{GuestPhys, HostPhys, PAGE_BYTES};
+use hv_core::base::addr::{GuestPhys, HostPhys};
 use hv_core::base::id::VcpuIndex;
 use hv_core::dispatch::guest::WINDOW_BASE;
 use hv_core::dispatch::make::{self, Parts};
 use hv_core::dispatch::msr::UNTOUCHED;
-use hv_core::machine::vt::svm::{Injection, Vmcb};
 use hv_core::policy::config::ChannelConfig;
-use hv_core::policy::mm::nested::Npt;
+use hv_core::policy::mm::nested::EntryFormat;
 use hv_core::policy::publish::{SharedFrames, Tables};
 use pv_abi::table::{CONSOLE_PAGES, DEMAND_PAGES, EVENT_PAGES, STATUS_PAGES};
 
-type Vcpus = Vec<Box<Vcpu<SvmVcpu, Ram>>>;
+type Vcpus<V> = Vec<Box<Vcpu<<V as Vendor>::Vcpu, Ram>>>;
 
 /// Why the guests cannot be made.
 pub enum MakeError<'a> {
@@ -41,23 +39,22 @@ impl fmt::Display for MakeError<'_> {
 }
 
 /// Makes all guests; none of them runs yet. Returns their vCPUs by slot.
-pub fn make<'a>(
+pub fn make<'a, V: Vendor>(
     memory: &mut Memory,
     system: &mut System<Ram>,
     manifest: &'a Manifest,
+    capabilities: V::Capabilities,
     one_clock: bool,
-) -> Result<Vcpus, MakeError<'a>> {
-    let facts = cpuid::Facts { machine: machine_cpuid, tsc: system.tsc, apic_bus: apic_bus() };
+) -> Result<Vcpus<V>, MakeError<'a>> {
+    let facts = cpuid::Facts { machine: machine_cpuid, tsc: system.tsc, apic_bus: apic_bus(), call: V::CALL };
     let usable_tsc = one_clock && (manifest.tsc == TscTrust::Trusted || has_invariant_tsc());
-    let mut vcpus = Vcpus::new();
+    let mut vcpus = Vec::new();
     let channels = channel_pages(memory, manifest)?;
-    let injection = match Translator::find(system.tsc) {
-        Some(Translator::Counting) => Injection::Virtual,
-        Some(Translator::Threaded) | None => Injection::Event,
-    };
-    let maps = permission_maps(memory).ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))?;
+    let maps = V::maps(memory, capabilities, &UNTOUCHED);
+    let maps = maps.ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))?;
     for (config, id) in manifest.guests.iter().zip((0_u16..).map(GuestId)) {
-        let made = make_ram(memory, config.memory_mib, config.memory_max_mib).zip(make_tables(memory));
+        let made =
+            make_ram::<V::Format>(memory, config.memory_mib, config.memory_max_mib).zip(make_tables(memory));
         let ((root, ram), tables) = made.ok_or_else(|| out_of_memory(memory, config))?;
         let mut own = config.clone();
         if !one_clock {
@@ -72,10 +69,8 @@ pub fn make<'a>(
         let parts = Parts { config: own, ram, tables, channels, usable_tsc };
         let guest = make::guest(system, parts).map_err(|_| MakeError::TooManyVcpus(&config.name))?;
         for shared in &guest.vcpus {
-            // SAFETY: a VMCB is integers only, so all-zero is one.
-            let page = unsafe { memory.zeroed_page::<Vmcb>() };
-            let (vmcb_phys, vmcb) = page.ok_or_else(|| out_of_memory(memory, config))?;
-            let state = SvmVcpu::new(vmcb, vmcb_phys, maps, root, injection, u32::from(shared.slot.0) + 1);
+            let setup = Setup { number: u32::from(shared.slot.0) + 1, tsc: system.tsc };
+            let state = V::vcpu(memory, maps, root, setup).ok_or_else(|| out_of_memory(memory, config))?;
             vcpus.push(make::vcpu(state, shared, guest, &facts));
         }
     }
@@ -91,9 +86,9 @@ fn out_of_memory<'a>(memory: &Memory, config: &'a hv_core::policy::config::Guest
     }
 }
 
-fn make_ram(memory: &mut Memory, mib: u32, most_mib: u32) -> Option<(HostPhys, Ram)> {
+fn make_ram<F: EntryFormat>(memory: &mut Memory, mib: u32, most_mib: u32) -> Option<(HostPhys, Ram)> {
     let bytes = |mib| u64::from(mib) << 20;
-    memory.guest_ram::<Npt>(bytes(mib), bytes(most_mib), GuestPhys::new_truncate(WINDOW_BASE))
+    memory.guest_ram::<F>(bytes(mib), bytes(most_mib), GuestPhys::new_truncate(WINDOW_BASE))
 }
 
 fn make_tables(memory: &mut Memory) -> Option<Tables> {
@@ -120,21 +115,6 @@ fn channel_pages<'a>(
     };
     let channels: Option<Vec<_>> = manifest.channels.iter().map(&mut frames).collect();
     channels.ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))
-}
-
-/// I/O: everything is intercepted. MSRs: everything but what VMLOAD and VMSAVE switch (APM vol 2 §15.10, §15.11).
-fn permission_maps(memory: &mut Memory) -> Option<Maps> {
-    let io = memory.pages_of_ones(3)?;
-    let msr = memory.pages_of_ones(2)?;
-    for index in UNTOUCHED {
-        // Two bits an MSR; the second range begins at byte 0x800.
-        let (base, offset) = if index >= 0xc000_0000 { (0x800, index - 0xc000_0000) } else { (0, index) };
-        let byte = base + u64::from(offset / 4);
-        debug_assert!(byte < 2 * PAGE_BYTES);
-        // SAFETY: the byte lies in the two pages just taken, which no VMCB names yet.
-        unsafe { memory.clear_bits(msr.checked_add(byte)?, 0b11 << (offset % 4 * 2)) };
-    }
-    Some(Maps { io, msr })
 }
 
 fn machine_cpuid(leaf: u32, subleaf: u32) -> cpuid::Leaf {

@@ -69,6 +69,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             vcpu.note_hypervisor(self.left.1, self.left.0, now);
             self.left.0 = now;
         }
+        self.processor.depart(&mut vcpu.state);
         if is_on_cpu(vcpu.shared.dispatch_seq()) {
             vcpu.shared.publish_off();
         }

@@ -56,6 +56,10 @@ impl Processor for Scripted {
         vcpu.loaded = false;
     }
 
+    fn depart(&mut self, vcpu: &mut ScriptedVcpu) {
+        vcpu.loaded = false;
+    }
+
     fn switch_out(&mut self, vcpu: &mut ScriptedVcpu) {
         vcpu.loaded = false;
     }

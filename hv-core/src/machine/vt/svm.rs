@@ -2,10 +2,8 @@
 //! Owns the VMCB and the world switch. Knows nothing of guests or scheduling.
 #![expect(unsafe_code, reason = "the world switch and SVM's MSRs; every block carries SAFETY")]
 
-mod debug;
 mod decode;
 mod enable;
-mod fpu;
 mod reset;
 mod state;
 mod switch;
@@ -17,18 +15,25 @@ use crate::machine::arch::translator::Translator;
 use alloc::boxed::Box;
 use core::arch::asm;
 
-use fpu::Restore;
+use super::fpu::Restore;
+use crate::base::addr::PAGE_BYTES;
+use crate::base::time::Frequency;
+use crate::machine::memory::Memory;
+use crate::policy::mm::nested::Npt;
+use enable::SvmOn;
+use pv_abi::cpuid::CallInstruction;
+use state::Injection;
+use vmcb::Vmcb;
 
-pub use enable::{Capabilities, Missing, SvmOn};
-pub use state::{Injection, Maps, SvmVcpu};
-pub use vmcb::Vmcb;
+pub use enable::{Capabilities, Missing};
+pub use state::{Maps, SvmVcpu};
 
 /// As many identifiers as are told apart.
 const MAX_ASIDS: u32 = 4096;
 
 /// One processor with SVM on.
 pub struct Svm {
-    _on: SvmOn,
+    on: SvmOn,
     /// VMLOAD and VMSAVE keep the host's TR, LDTR, FS, GS and system-call MSRs here.
     host_vmcb: HostPhys,
     /// Identifiers that vCPUs share.
@@ -47,13 +52,7 @@ impl Svm {
         }
         let asids = on.asids().clamp(2, MAX_ASIDS);
         let asid_owners = alloc::vec![0; asids as usize].into_boxed_slice();
-        Self {
-            _on: on,
-            host_vmcb,
-            shared_asids: asids - 1,
-            asid_owners,
-            restore: Restore::of_machine(translator),
-        }
+        Self { on, host_vmcb, shared_asids: asids - 1, asid_owners, restore: Restore::of_machine(translator) }
     }
 }
 
@@ -63,7 +62,7 @@ impl Processor for Svm {
     #[inline]
     fn run(&mut self, vcpu: &mut SvmVcpu) -> Exit {
         let vmcb_phys = vcpu.vmcb_phys.raw();
-        // SAFETY: the VMCB is a page of the vCPU's own, `host_vmcb` is this processor's, SVM is on (`_on`), and the
+        // SAFETY: the VMCB is a page of the vCPU's own, `host_vmcb` is this processor's, SVM is on (`on`), and the
         // caller's `&mut` keeps anyone else from running this vCPU. Interrupts are off (I-1).
         unsafe { switch::enter(&raw mut vcpu.saved, vmcb_phys, self.host_vmcb.raw()) };
         vcpu.vmcb.control.tlb_control = 0;
@@ -88,9 +87,66 @@ impl Processor for Svm {
         vcpu.change_tag();
     }
 
+    fn depart(&mut self, _vcpu: &mut SvmVcpu) {}
+
     #[inline]
     fn switch_out(&mut self, vcpu: &mut SvmVcpu) {
         vcpu.unload_debug_registers();
         vcpu.fpu.save();
+    }
+}
+
+/// AMD's way, as the boot sees it.
+#[derive(Debug)]
+pub enum Amd {}
+
+impl super::Vendor for Amd {
+    type Format = Npt;
+    type Processor = Svm;
+    type Vcpu = SvmVcpu;
+    type Capabilities = Capabilities;
+    type Missing = Missing;
+    type Maps = Maps;
+
+    const NAME: &'static str = "AMD-V";
+    const CALL: CallInstruction = CallInstruction::VMMCALL;
+    /// Where VMRUN keeps the host's state, and where VMSAVE does.
+    const PROCESSOR_PAGES: u64 = 2;
+
+    unsafe fn enable(pages: HostPhys, tsc: Frequency) -> Result<Svm, Missing> {
+        // SAFETY: by contract.
+        let on = unsafe { SvmOn::enable(pages)? };
+        let host_vmcb = HostPhys::new_truncate(pages.raw() + PAGE_BYTES);
+        Ok(Svm::new(on, host_vmcb, Translator::find(tsc)))
+    }
+
+    fn capabilities(processor: &Svm) -> Capabilities {
+        processor.on.capabilities()
+    }
+
+    /// I/O: everything is intercepted. MSRs: everything but `untouched`, two bits an MSR; the second range begins at byte 0x800
+    /// (§15.10, §15.11).
+    fn maps(memory: &mut Memory, _capabilities: Capabilities, untouched: &[u32]) -> Option<Maps> {
+        let io = memory.pages_of_ones(3)?;
+        let msr = memory.pages_of_ones(2)?;
+        for index in untouched {
+            let (base, offset) =
+                if *index >= 0xc000_0000 { (0x800, index - 0xc000_0000) } else { (0, *index) };
+            let byte = base + u64::from(offset / 4);
+            debug_assert!(byte < 2 * PAGE_BYTES);
+            // SAFETY: the byte lies in the two pages just taken, which no VMCB names yet.
+            unsafe { memory.clear_bits(msr.checked_add(byte)?, 0b11 << (offset % 4 * 2)) };
+        }
+        Some(Maps { io, msr })
+    }
+
+    fn vcpu(memory: &mut Memory, maps: Maps, root: HostPhys, setup: super::Setup) -> Option<SvmVcpu> {
+        // SAFETY: a VMCB is integers only, so all-zero is one.
+        let (vmcb_phys, vmcb) = unsafe { memory.zeroed_page::<Vmcb>()? };
+        let injection = match Translator::find(setup.tsc) {
+            Some(Translator::Counting) => Injection::Virtual,
+            Some(Translator::Threaded) | None => Injection::Event,
+        };
+        Some(SvmVcpu::new(vmcb, vmcb_phys, maps, root, injection, setup.number))
     }
 }

@@ -61,6 +61,39 @@ impl EntryFormat for Npt {
     }
 }
 
+/// Intel's extended page tables: rights of their own, and the kind of memory in each leaf (SDM vol 3C §28.3.2).
+pub struct Ept;
+
+const EPT_READ: u64 = 1 << 0;
+const EPT_WRITE: u64 = 1 << 1;
+const EPT_EXECUTE: u64 = 1 << 2;
+const EPT_ALL: u64 = EPT_READ | EPT_WRITE | EPT_EXECUTE;
+/// Write-back, unless the guest's own PAT says otherwise.
+const EPT_WRITE_BACK: u64 = 6 << 3;
+
+impl EntryFormat for Ept {
+    fn leaf(frame: HostPhys, rights: Rights, large: bool) -> u64 {
+        let rights = match rights {
+            Rights::Read => EPT_READ,
+            Rights::ReadWrite => EPT_READ | EPT_WRITE,
+            Rights::All => EPT_ALL,
+        };
+        frame.raw() | rights | EPT_WRITE_BACK | if large { LARGE } else { 0 }
+    }
+
+    fn table(frame: HostPhys) -> u64 {
+        frame.raw() | EPT_ALL
+    }
+
+    fn is_present(entry: u64) -> bool {
+        entry & EPT_ALL != 0
+    }
+
+    fn is_large(entry: u64) -> bool {
+        entry & LARGE != 0
+    }
+}
+
 /// Where tables live.
 pub trait TableMemory {
     /// A zeroed table of 512 entries, or `None` when memory is out.

@@ -11,6 +11,7 @@ impl RunQueue {
     /// Charges the runner and chooses who has the CPU from now on; the chosen becomes the runner. `None`: idle.
     ///
     /// May be called at any time: a turn that is not over goes on.
+    #[inline(always)] // on the way of every switch, and both vendors' loops call it
     pub fn pick(&mut self, now: Tsc) -> Option<Slot> {
         if self.turn == Turn::Yielded
             && !self.special
@@ -41,6 +42,7 @@ impl RunQueue {
     }
 
     /// Takes the CPU from the runner, if there is one, and gives it to the next.
+    #[inline(always)] // on the way of every switch, and both vendors' loops call it
     fn switch(&mut self, now: Tsc) {
         let previous = self.runner;
         let yielded = self.turn == Turn::Yielded;
@@ -56,6 +58,7 @@ impl RunQueue {
     }
 
     /// Whether the turn of the runner is not over yet.
+    #[inline(always)] // on the way of every switch, and both vendors' loops call it
     fn goes_on(&mut self, now: Tsc) -> bool {
         if let Some(end) = self.extended_to {
             return now < end;

@@ -50,7 +50,7 @@ impl Lapic {
     ///
     /// [`Gp`], and nothing changed, when there is no such register, it cannot be written, a reserved bit is set, or the
     /// APIC is not in x2APIC mode (§11.12.1.2).
-    #[inline]
+    #[inline(always)] // both vendors' loops call it, on the way of every EOI
     pub fn write_msr(&mut self, index: u32, value: u64, now: Tsc) -> Result<ApicEffect, Gp> {
         if index == register::EOI && value == 0 && self.is_x2apic() {
             return Ok(ApicEffect::Eoi(self.end_of_interrupt()));

@@ -29,6 +29,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::SeqCst;
 use pv_abi::call::{Call, Code};
+use pv_abi::cpuid::CallInstruction;
 use pv_abi::demand;
 use pv_abi::table::{CONSOLE_PAGES, DEMAND_PAGES, EVENT_PAGES, STATUS_PAGES};
 
@@ -161,7 +162,7 @@ impl Machine {
         let world = Rc::new(World::new(cpus));
         world.advance(1_000_000); // nothing starts at zero
         let tsc = frequency(1_000_000);
-        let facts = cpuid::Facts { machine: everything, tsc, apic_bus: tsc };
+        let facts = cpuid::Facts { machine: everything, tsc, apic_bus: tsc, call: CallInstruction::VMMCALL };
         let mut system = System::new(cpus, tsc, WALL_NS);
         let mut frames = Frames(FIRST_FRAME);
         let pages: Vec<_> = channels.iter().map(|channel| frames.take(usize::from(channel.pages))).collect();

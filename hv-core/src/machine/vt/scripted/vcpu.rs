@@ -195,6 +195,7 @@ impl VirtualCpu for ScriptedVcpu {
             Instruction::Call => 3,
             Instruction::Cpuid | Instruction::Msr | Instruction::Pause | Instruction::CacheFlush => 2,
             Instruction::Halt | Instruction::Port => 1,
+            Instruction::ControlRegister => 3,
         };
         self.rip = self.rip.wrapping_add(length);
         self.shadow = false;

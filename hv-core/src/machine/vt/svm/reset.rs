@@ -1,10 +1,10 @@
 //! How a vCPU begins: the state after reset, and what each way to start adds to it (APM vol 2 §14.1.3).
 
-use super::fpu::Fpu;
 use super::state::{EFER_GUEST, EFER_SVME, SvmVcpu};
 use super::switch::Saved;
 use super::vmcb::{ALL_DEBUG_REGISTERS, FLUSH_ALL, Instructions, Segment, VirtualInterrupt};
 use crate::dispatch::vt::Start;
+use crate::machine::vt::fpu::Fpu;
 
 /// Power-on PAT (§7.8.2).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;

@@ -1,13 +1,13 @@
 //! One vCPU under SVM: its VMCB, its registers, and what the core reads and writes of them.
 
-use super::debug;
-use super::fpu::Fpu;
 use super::switch::Saved;
 use super::vmcb::{
     ALL_DEBUG_REGISTERS, FLUSH_ALL, Instructions, SvmInstructions, VirtualInterrupt, Vmcb, event,
 };
 use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
+use crate::machine::vt::debug;
+use crate::machine::vt::fpu::Fpu;
 
 /// How an interrupt is injected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -196,6 +196,7 @@ impl VirtualCpu for SvmVcpu {
             Instruction::Call => 3,
             Instruction::Cpuid | Instruction::Msr | Instruction::Pause | Instruction::CacheFlush => 2,
             Instruction::Halt => 1,
+            Instruction::ControlRegister => 0, // never exits
             Instruction::Port => {
                 self.vmcb.save.rip = self.vmcb.control.exit_info_2;
                 0

@@ -1,0 +1,133 @@
+//! From VMX's exit reasons to [`Exit`]. Intel SDM vol 3D appendix C, vol 3C §27.2.
+
+use super::controls::Primary;
+use super::fields;
+use super::registers;
+use super::state::{VmxVcpu, event};
+use super::vmcs::Current;
+use crate::base::addr::GuestPhys;
+use crate::dispatch::vt::{Access, Direction, Exit, PortAccess};
+
+/// Basic exit reasons.
+pub mod reason {
+    pub const EXCEPTION_OR_NMI: u32 = 0;
+    pub const EXTERNAL_INTERRUPT: u32 = 1;
+    pub const TRIPLE_FAULT: u32 = 2;
+    pub const INTERRUPT_WINDOW: u32 = 7;
+    pub const NMI_WINDOW: u32 = 8;
+    pub const CPUID: u32 = 10;
+    pub const HLT: u32 = 12;
+    pub const INVD: u32 = 13;
+    pub const RDPMC: u32 = 15;
+    pub const VMCALL: u32 = 18;
+    pub const VMX_FIRST: u32 = 19;
+    pub const VMX_LAST: u32 = 27;
+    pub const CONTROL_REGISTER: u32 = 28;
+    pub const DEBUG_REGISTER: u32 = 29;
+    pub const IO: u32 = 30;
+    pub const RDMSR: u32 = 31;
+    pub const WRMSR: u32 = 32;
+    pub const INVALID_STATE: u32 = 33;
+    pub const MWAIT: u32 = 36;
+    pub const MONITOR: u32 = 39;
+    pub const PAUSE: u32 = 40;
+    pub const BELOW_THRESHOLD: u32 = 43;
+    pub const EPT_VIOLATION: u32 = 48;
+    pub const INVEPT: u32 = 50;
+    pub const PREEMPTION_TIMER: u32 = 52;
+    pub const INVVPID: u32 = 53;
+    pub const WBINVD: u32 = 54;
+    pub const XSETBV: u32 = 55;
+    pub const VMFUNC: u32 = 59;
+    /// Set beside the reason when the entry failed.
+    pub const ENTRY_FAILED: u32 = 1 << 31;
+}
+
+/// Decodes the exit that the vCPU of the current VMCS just took.
+#[inline]
+pub fn exit(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
+    match why {
+        reason::VMCALL => Exit::Call,
+        reason::CPUID => Exit::Cpuid,
+        reason::RDMSR => Exit::ReadMsr,
+        reason::WRMSR => Exit::WriteMsr,
+        reason::IO => port(vmcs.read(fields::QUALIFICATION)),
+        reason::HLT => Exit::Halt,
+        reason::PAUSE => Exit::Pause,
+        reason::INTERRUPT_WINDOW | reason::BELOW_THRESHOLD => Exit::Window,
+        other => rare(vcpu, vmcs, other),
+    }
+}
+
+#[cold]
+fn rare(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
+    vcpu.extra.note_cr2();
+    deliver_again(vcpu, vmcs);
+    match why {
+        // An NMI that came here was taken from the processor; `Vmx::run` has passed it on.
+        reason::EXCEPTION_OR_NMI | reason::EXTERNAL_INTERRUPT | reason::PREEMPTION_TIMER => {
+            Exit::HostInterrupt
+        }
+        reason::NMI_WINDOW => {
+            vcpu.control_primary(Primary::NMI_WINDOW, false);
+            Exit::Window
+        }
+        reason::TRIPLE_FAULT => Exit::Shutdown,
+        reason::EPT_VIOLATION => memory(vmcs.read(fields::QUALIFICATION), vmcs.read(fields::GUEST_PHYSICAL)),
+        reason::CONTROL_REGISTER => registers::control_access(vcpu, vmcs),
+        reason::DEBUG_REGISTER => Exit::DebugRegister,
+        reason::INVD | reason::WBINVD => Exit::CacheFlush,
+        reason::RDPMC
+        | reason::VMX_FIRST..=reason::VMX_LAST
+        | reason::MWAIT
+        | reason::MONITOR
+        | reason::INVEPT
+        | reason::INVVPID
+        | reason::XSETBV
+        | reason::VMFUNC => Exit::Undefined,
+        failed if failed & reason::ENTRY_FAILED != 0 => Exit::BadState,
+        reason::INVALID_STATE => Exit::BadState,
+        other => Exit::Unknown { code: u64::from(other) },
+    }
+}
+
+/// An exit may have cut the delivery of an event short: it is injected again (§27.2.4). A software interrupt's instruction runs
+/// again by itself.
+fn deliver_again(vcpu: &mut VmxVcpu, vmcs: Current) {
+    let cut_short = vmcs.read(fields::VECTORING_EVENT);
+    if cut_short & event::VALID == 0 {
+        return;
+    }
+    let kind = cut_short & event::TYPE_MASK;
+    if kind < event::SOFTWARE {
+        if kind == event::NMI {
+            vcpu.unblock_nmi();
+        }
+        vcpu.inject(cut_short & event::MEANING, vmcs.read(fields::VECTORING_ERROR));
+    }
+}
+
+/// The qualification of an I/O exit (table 27-5): bits 2:0 size less one, bit 3 IN, bit 4 string, bits 31:16 port.
+#[expect(clippy::cast_possible_truncation, reason = "bits 31:16 of the word are the port")]
+fn port(qualification: u64) -> Exit {
+    let size_bytes = match qualification & 7 {
+        0 => 1,
+        1 => 2,
+        _ => 4,
+    };
+    let direction = if qualification & 1 << 3 == 0 { Direction::Out } else { Direction::In };
+    let access = PortAccess { port: (qualification >> 16) as u16, size_bytes, direction };
+    if qualification & 1 << 4 == 0 { Exit::Port(access) } else { Exit::StringPort(access) }
+}
+
+/// The qualification of an EPT violation (table 27-7): bit 0 read, bit 1 write, bit 2 fetch.
+fn memory(qualification: u64, address: u64) -> Exit {
+    let access = if qualification & 1 << 2 != 0 {
+        Access::Execute
+    } else if qualification & 1 << 1 != 0 {
+        Access::Write
+    } else {
+        Access::Read
+    };
+    Exit::MemoryFault { at: GuestPhys::new_truncate(address), access }
+}

@@ -1,0 +1,471 @@
+//! One vCPU under VMX: its VMCS, its registers, and what the core reads and writes of them.
+//!
+//! What every exit needs is kept here and goes to the VMCS before the next entry, if it changed; the rest is read and written
+//! where it is. A VMCS is active on the processor that holds the vCPU, from [`Vmx::arrive`](super::Vmx) to its departure.
+#![expect(unsafe_code, reason = "the VMCS, by the instructions of `vmcs`")]
+
+use super::controls::Primary;
+use super::enable::Capabilities;
+use super::fields::{self, Field, SegmentFields};
+use super::switch::Saved;
+use super::vmcs::{self, Current, Value};
+use crate::base::addr::HostPhys;
+use crate::base::hardware::SharedWords;
+use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
+use crate::machine::vt::debug;
+use crate::machine::vt::fpu::Fpu;
+use bitflags::bitflags;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// What every vCPU shares: physical addresses of the permission maps, all ones but for what guests may touch, and what the
+/// processors can do.
+#[derive(Clone, Copy, Debug)]
+pub struct Maps {
+    /// 8 KiB (§24.6.4).
+    pub io: HostPhys,
+    /// 4 KiB (§24.6.9).
+    pub msr: HostPhys,
+    /// Of every processor.
+    pub capabilities: Capabilities,
+}
+
+bitflags! {
+    /// What is not in the VMCS yet.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(super) struct Stale: u8 {
+        const RIP = 1 << 0;
+        const PRIMARY = 1 << 1;
+        const INTERRUPTIBILITY = 1 << 2;
+        const EVENT = 1 << 3;
+        const THRESHOLD = 1 << 4;
+    }
+}
+
+/// A vCPU.
+pub struct VmxVcpu {
+    pub(super) vmcs: HostPhys,
+    pub(super) saved: Saved,
+    pub(super) fpu: Fpu,
+    /// Registers that no entry switches, while they are not in the processor.
+    pub(super) extra: Extra,
+    /// The virtual-APIC page: the task priority is at byte 0x80 (§29.1.1).
+    apic: SharedWords,
+    pub(super) ept_pointer: u64,
+    pub(super) stale: Stale,
+    pub(super) rip: u64,
+    pub(super) rflags: u64,
+    pub(super) stack_access: u32,
+    pub(super) interruptibility: u32,
+    pub(super) instruction_length: u32,
+    pub(super) primary: Primary,
+    /// VM-entry interruption information (§24.8.3), and its error code.
+    pub(super) event: (u32, u32),
+    threshold: u8,
+    pub(super) launched: bool,
+    /// Its VMCS is active on the processor that holds it; otherwise nowhere.
+    pub(super) here: bool,
+    pub(super) must_flush: bool,
+    /// DR0 … DR3 are in the processor.
+    pub(super) has_debug_registers: bool,
+}
+
+/// Registers that no entry switches, and that the hypervisor has no use for: a vCPU has them from one switch to the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Extra {
+    pub cr2: u64,
+    pub dr6: u64,
+    /// DR0 … DR3, only from their first use on.
+    pub debug: [u64; 4],
+    /// STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE.
+    pub system_call: [u64; 5],
+}
+
+/// STI, and MOV SS, hold interrupts back for one more instruction (§24.4.2).
+const SHADOW: u32 = 0b11;
+/// NMIs are held back until IRET.
+const NMI_BLOCKED: u32 = 1 << 3;
+const RFLAGS_IF: u64 = 1 << 9;
+/// SCE, LME, LMA, NXE: what a guest may set.
+pub(super) const EFER_GUEST: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
+pub(super) const EFER_LMA: u64 = 1 << 10;
+pub(super) const EFER_LME: u64 = 1 << 8;
+pub(super) const CR0_PG: u64 = 1 << 31;
+/// VMX keeps it set (§23.8); the guest sees its own.
+pub(super) const CR0_NE: u64 = 1 << 5;
+/// VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT, FSGSBASE, SMEP, SMAP: what a guest may set. The others are ours, and
+/// read as zero: a guest that sets one exits.
+pub(super) const CR4_GUEST: u64 = 0x7ff | 1 << 16 | 1 << 20 | 1 << 21;
+pub(super) const CR4_VMXE: u64 = 1 << 13;
+/// Index of the word of the virtual-APIC page that holds the task priority.
+const TASK_PRIORITY: usize = 0x80 / 8;
+
+/// Entry interruption information (§24.8.3).
+pub(super) mod event {
+    pub const VALID: u32 = 1 << 31;
+    pub const INTERRUPT: u32 = 0 << 8;
+    pub const NMI: u32 = 2 << 8;
+    pub const EXCEPTION: u32 = 3 << 8;
+    pub const HAS_ERROR: u32 = 1 << 11;
+    pub const TYPE_MASK: u32 = 7 << 8;
+    /// Software interrupts and exceptions: their instruction runs again instead.
+    pub const SOFTWARE: u32 = 4 << 8;
+    /// What means something: vector, type, error code, valid.
+    pub const MEANING: u32 = VALID | 0xfff;
+}
+
+impl VmxVcpu {
+    /// Makes a vCPU that is not started. `vmcs` is a zeroed frame of its own, which holds the revision; `apic` a page of its own
+    /// at `apic_phys`; `number` unique from 1.
+    ///
+    /// # Safety
+    ///
+    /// This processor is in VMX operation, and nothing else uses the frames.
+    pub(super) unsafe fn new(
+        vmcs: HostPhys,
+        apic: (HostPhys, SharedWords),
+        maps: Maps,
+        root: HostPhys,
+        number: u16,
+    ) -> Self {
+        let controls = maps.capabilities.controls;
+        let ept_pointer = root.raw() | maps.capabilities.ept_flags;
+        let vcpu = Self {
+            vmcs,
+            saved: Saved::default(),
+            fpu: Fpu::reset(),
+            extra: Extra::default(),
+            apic: apic.1,
+            ept_pointer,
+            stale: Stale::empty(),
+            rip: 0,
+            rflags: 2,
+            stack_access: 0,
+            interruptibility: 0,
+            instruction_length: 0,
+            primary: controls.primary,
+            event: (0, 0),
+            threshold: 0,
+            launched: false,
+            here: false,
+            must_flush: false,
+            has_debug_registers: false,
+        };
+        // SAFETY: the frame is a VMCS's, active nowhere, by contract.
+        unsafe { vmcs::clear(vmcs) };
+        vcpu.vmcs(|vmcs| {
+            vmcs.write(fields::PIN_CONTROLS, controls.pin.bits());
+            vmcs.write(fields::PRIMARY_CONTROLS, controls.primary.bits());
+            vmcs.write(fields::SECONDARY_CONTROLS, controls.secondary.bits());
+            vmcs.write(fields::EXIT_CONTROLS, controls.exit.bits());
+            vmcs.write(fields::ENTRY_CONTROLS, controls.entry.bits());
+            for zero in [
+                fields::EXCEPTION_BITMAP,
+                fields::CR3_TARGET_COUNT,
+                fields::EXIT_MSR_STORE_COUNT,
+                fields::EXIT_MSR_LOAD_COUNT,
+                fields::ENTRY_MSR_LOAD_COUNT,
+                fields::TPR_THRESHOLD,
+                fields::ENTRY_LENGTH,
+            ] {
+                vmcs.write(zero, 0);
+            }
+            vmcs.write(fields::VPID, number);
+            vmcs.write(fields::IO_MAP_A, maps.io.raw());
+            vmcs.write(fields::IO_MAP_B, maps.io.raw() + 4096);
+            vmcs.write(fields::MSR_MAP, maps.msr.raw());
+            vmcs.write(fields::VIRTUAL_APIC, apic.0.raw());
+            vmcs.write(fields::EPT_POINTER, ept_pointer);
+            vmcs.write(fields::LINK_POINTER, u64::MAX);
+            vmcs.write(fields::DEBUGCTL, 0);
+            // §25.1.3: PAUSEs closer together than the gap, for longer than the window, are a loop. Linux' values.
+            vmcs.write(fields::PLE_GAP, 128);
+            vmcs.write(fields::PLE_WINDOW, 4096);
+            vmcs.write(fields::CR0_MASK, CR0_NE);
+            vmcs.write(fields::CR4_MASK, !CR4_GUEST);
+        });
+        vcpu
+    }
+
+    /// Looks at its VMCS, wherever that is.
+    pub(super) fn vmcs<T>(&self, look: impl FnOnce(Current) -> T) -> T {
+        // SAFETY: the frame is this vCPU's VMCS. Whoever has the vCPU is the processor on which it is active, if it is (`here`),
+        // since a vCPU departs before another processor gets it (I-7).
+        unsafe { vmcs::with(self.vmcs, self.here, look) }
+    }
+
+    fn get<T: Value>(&self, field: Field<T>) -> T {
+        self.vmcs(|vmcs| vmcs.read(field))
+    }
+
+    fn set<T: Value>(&self, field: Field<T>, value: T) {
+        self.vmcs(|vmcs| vmcs.write(field, value));
+    }
+
+    /// What changed since the exit goes to the VMCS.
+    #[inline]
+    pub(super) fn sync(&mut self, vmcs: Current) {
+        let stale = core::mem::replace(&mut self.stale, Stale::empty());
+        if stale.contains(Stale::RIP) {
+            vmcs.write(fields::RIP, self.rip);
+        }
+        if stale.contains(Stale::EVENT) {
+            vmcs.write(fields::ENTRY_EVENT, self.event.0);
+            vmcs.write(fields::ENTRY_ERROR, self.event.1);
+            self.event = (0, 0);
+        }
+        if stale.contains(Stale::PRIMARY) {
+            vmcs.write(fields::PRIMARY_CONTROLS, self.primary.bits());
+        }
+        if stale.contains(Stale::INTERRUPTIBILITY) {
+            vmcs.write(fields::INTERRUPTIBILITY, self.interruptibility);
+        }
+        if stale.contains(Stale::THRESHOLD) {
+            vmcs.write(fields::TPR_THRESHOLD, u32::from(self.threshold));
+        }
+    }
+
+    pub(super) fn inject(&mut self, event: u32, error: u32) {
+        self.event = (event, error);
+        self.stale.insert(Stale::EVENT);
+    }
+
+    pub(super) fn control_primary(&mut self, bits: Primary, on: bool) {
+        if self.primary.contains(bits) != on {
+            self.primary.set(bits, on);
+            self.stale.insert(Stale::PRIMARY);
+        }
+    }
+
+    pub(super) fn set_interruptibility(&mut self, value: u32) {
+        if self.interruptibility != value {
+            self.interruptibility = value;
+            self.stale.insert(Stale::INTERRUPTIBILITY);
+        }
+    }
+
+    pub(super) fn set_threshold(&mut self, class: u8) {
+        if self.threshold != class {
+            self.threshold = class;
+            self.stale.insert(Stale::THRESHOLD);
+        }
+    }
+
+    /// An NMI that was being delivered does not hold itself back.
+    pub(super) fn unblock_nmi(&mut self) {
+        self.set_interruptibility(self.interruptibility & !NMI_BLOCKED);
+    }
+
+    /// A vCPU whose DR7 enables a breakpoint needs their addresses at once: they fire without an access to intercept.
+    pub(super) fn arm_breakpoints(&mut self, dr7: u64) {
+        if dr7 & 0xff != 0 && !self.has_debug_registers {
+            self.load_debug_registers();
+        }
+    }
+
+    /// Takes the debug registers out of the processor if they are this vCPU's; the next vCPU finds none of its values.
+    pub(super) fn unload_debug_registers(&mut self) {
+        if core::mem::take(&mut self.has_debug_registers) {
+            self.extra.debug = debug::swap([0; 4]);
+            self.control_primary(Primary::MOV_DR, true);
+        }
+    }
+}
+
+/// Access rights as the VMCS has them (§24.4.1) from the twelve packed bits of the core.
+pub(super) fn access(packed: u16) -> u32 {
+    u32::from(packed & 0xff) | u32::from(packed & 0xf00) << 4
+}
+
+/// And back.
+fn packed((selector, access): (u16, u32)) -> (u16, u16) {
+    let low = u16::try_from(access & 0xff).unwrap_or(0);
+    let high = u16::try_from(access >> 4 & 0xf00).unwrap_or(0);
+    (selector, low | high)
+}
+
+impl VirtualCpu for VmxVcpu {
+    #[inline]
+    fn reg(&self, reg: Reg) -> u64 {
+        match reg {
+            Reg::Rax => self.saved.rax,
+            Reg::Rbx => self.saved.rbx,
+            Reg::Rcx => self.saved.rcx,
+            Reg::Rdx => self.saved.rdx,
+            Reg::Rsi => self.saved.rsi,
+            Reg::Rdi => self.saved.rdi,
+            Reg::R8 => self.saved.r8,
+            Reg::R9 => self.saved.r9,
+            Reg::R10 => self.saved.r10,
+        }
+    }
+
+    #[inline]
+    fn set_reg(&mut self, reg: Reg, value: u64) {
+        match reg {
+            Reg::Rax => self.saved.rax = value,
+            Reg::Rbx => self.saved.rbx = value,
+            Reg::Rcx => self.saved.rcx = value,
+            Reg::Rdx => self.saved.rdx = value,
+            Reg::Rsi => self.saved.rsi = value,
+            Reg::Rdi => self.saved.rdi = value,
+            Reg::R8 => self.saved.r8 = value,
+            Reg::R9 => self.saved.r9 = value,
+            Reg::R10 => self.saved.r10 = value,
+        }
+    }
+
+    fn rip(&self) -> u64 {
+        self.rip
+    }
+
+    fn rsp(&self) -> u64 {
+        self.get(fields::RSP)
+    }
+
+    fn cr2(&self) -> u64 {
+        self.extra.cr2
+    }
+
+    fn cr3(&self) -> u64 {
+        self.get(fields::CR3)
+    }
+
+    /// The descriptor privilege level of SS (§24.4.1).
+    #[inline]
+    fn cpl(&self) -> u8 {
+        (self.stack_access >> 5 & 3) as u8
+    }
+
+    /// Every instruction that is emulated has exited by itself, so its length is known (§27.2.5).
+    #[inline]
+    fn finish(&mut self, _instruction: Instruction) {
+        self.rip = self.rip.wrapping_add(u64::from(self.instruction_length));
+        self.stale.insert(Stale::RIP);
+        if self.interruptibility & SHADOW != 0 {
+            self.set_interruptibility(self.interruptibility & !SHADOW);
+        }
+    }
+
+    #[inline]
+    fn interrupts_on(&self) -> bool {
+        self.rflags & RFLAGS_IF != 0
+    }
+
+    #[inline]
+    fn ready_for_interrupt(&self) -> bool {
+        self.interrupts_on() && self.interruptibility & SHADOW == 0 && self.event.0 & event::VALID == 0
+    }
+
+    #[inline]
+    fn inject_interrupt(&mut self, vector: u8) {
+        self.inject(event::VALID | event::INTERRUPT | u32::from(vector), 0);
+    }
+
+    fn inject_exception(&mut self, exception: Exception) {
+        let (vector, error) = match exception {
+            Exception::InvalidOpcode => (6, 0),
+            Exception::GeneralProtection => (13, event::HAS_ERROR),
+        };
+        self.inject(event::VALID | event::EXCEPTION | error | vector, 0);
+    }
+
+    /// An NMI that cannot come now has its window watched.
+    fn inject_nmi(&mut self) -> bool {
+        let free = self.event.0 & event::VALID == 0 && self.interruptibility & (SHADOW | NMI_BLOCKED) == 0;
+        if free {
+            self.inject(event::VALID | event::NMI | 2, 0);
+        }
+        self.control_primary(Primary::NMI_WINDOW, !free);
+        free
+    }
+
+    #[inline]
+    fn watch_window(&mut self, watch: Window) {
+        self.control_primary(Primary::INTERRUPT_WINDOW, watch == Window::Interrupts);
+        self.set_threshold(match watch {
+            Window::Closed | Window::Interrupts => 0,
+            // Entry fails when CR8 is below it already (§26.2.1.1).
+            Window::Priority(class) => class.min(self.cr8()),
+        });
+    }
+
+    fn watches_window(&self) -> bool {
+        self.primary.contains(Primary::INTERRUPT_WINDOW) || self.threshold != 0
+    }
+
+    #[inline]
+    fn in_shadow(&self) -> bool {
+        self.interruptibility & SHADOW != 0
+    }
+
+    #[inline]
+    fn cr8(&self) -> u8 {
+        self.apic.get(TASK_PRIORITY).map_or(0, |word| (word.load(Relaxed) >> 4 & 0xf) as u8)
+    }
+
+    fn set_cr8(&mut self, value: u8) {
+        if let Some(word) = self.apic.get(TASK_PRIORITY) {
+            word.store(u64::from(value & 0xf) << 4, Relaxed);
+        }
+        self.set_threshold(self.threshold.min(value & 0xf));
+    }
+
+    fn load_debug_registers(&mut self) {
+        debug::swap(self.extra.debug);
+        self.has_debug_registers = true;
+        self.control_primary(Primary::MOV_DR, false);
+    }
+
+    fn efer(&self) -> u64 {
+        self.get(fields::EFER)
+    }
+
+    fn set_efer(&mut self, value: u64) -> bool {
+        let (before, cr0) = (self.get(fields::EFER), self.get(fields::CR0));
+        if value & !EFER_GUEST != 0 || cr0 & CR0_PG != 0 && (value ^ before) & EFER_LME != 0 {
+            return false;
+        }
+        // LMA follows LME and paging; software cannot set it.
+        self.set(fields::EFER, value & !EFER_LMA | before & EFER_LMA);
+        true
+    }
+
+    fn pat(&self) -> u64 {
+        self.get(fields::PAT)
+    }
+
+    fn set_pat(&mut self, value: u64) {
+        self.set(fields::PAT, value);
+    }
+
+    fn flush(&mut self) {
+        self.must_flush = true;
+    }
+
+    fn reset(&mut self, start: Start) {
+        self.begin(start);
+    }
+
+    fn control(&self) -> Control {
+        self.vmcs(|vmcs| {
+            let segment = |of: SegmentFields| packed((vmcs.read(of.selector), vmcs.read(of.access)));
+            let seen = |real: Field<u64>, shadow: Field<u64>, mask: u64| {
+                vmcs.read(real) & !mask | vmcs.read(shadow) & mask
+            };
+            Control {
+                cr: [
+                    seen(fields::CR0, fields::CR0_SHADOW, CR0_NE),
+                    vmcs.read(fields::CR3),
+                    seen(fields::CR4, fields::CR4_SHADOW, !CR4_GUEST),
+                ],
+                efer: vmcs.read(fields::EFER) & EFER_GUEST,
+                pat: vmcs.read(fields::PAT),
+                tables: [
+                    (vmcs.read(fields::GDTR_BASE), vmcs.read(fields::GDTR_LIMIT)),
+                    (vmcs.read(fields::IDTR_BASE), vmcs.read(fields::IDTR_LIMIT)),
+                ],
+                segments: [segment(fields::CS), segment(fields::SS)],
+            }
+        })
+    }
+}

@@ -1,0 +1,69 @@
+//! The world switch.
+#![expect(unsafe_code, reason = "VMLAUNCH and VMRESUME in a naked function")]
+
+use super::fields::{HOST_RIP, HOST_RSP};
+use core::arch::naked_asm;
+use core::mem::offset_of;
+
+/// General registers of a guest; RSP, RIP and RFLAGS are in the VMCS.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Saved {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+}
+
+/// Runs the guest of the current VMCS until it exits. RDI: its registers; RSI: not 0 when its VMCS was launched before. RAX: 0
+/// after an exit, 1 when it did not enter at all.
+///
+/// HOST_RSP and HOST_RIP are written here, so that the exit comes back to this frame.
+///
+/// # Safety
+///
+/// The VMCS of this vCPU is current, with the host state of this processor in it; the host's interrupts are off.
+#[unsafe(naked)]
+pub unsafe extern "sysv64" fn enter(saved: *mut Saved, launched: u64) -> u64 {
+    naked_asm!(
+        "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15", "push rdi",
+        "mov eax, {host_rsp}", "vmwrite rax, rsp",
+        "lea rdx, [rip + 2f]", "mov eax, {host_rip}", "vmwrite rax, rdx",
+        "test esi, esi",
+        "mov rax, [rdi + {rax}]", "mov rbx, [rdi + {rbx}]", "mov rcx, [rdi + {rcx}]", "mov rdx, [rdi + {rdx}]",
+        "mov rsi, [rdi + {rsi}]", "mov rbp, [rdi + {rbp}]", "mov r8, [rdi + {r8}]", "mov r9, [rdi + {r9}]",
+        "mov r10, [rdi + {r10}]", "mov r11, [rdi + {r11}]", "mov r12, [rdi + {r12}]", "mov r13, [rdi + {r13}]",
+        "mov r14, [rdi + {r14}]", "mov r15, [rdi + {r15}]", "mov rdi, [rdi + {rdi}]",
+        "jz 5f",
+        "vmresume",
+        "jmp 3f",
+        "5: vmlaunch",
+        // It did not enter: no register has changed.
+        "3: pop rdi", "mov eax, 1", "jmp 4f",
+        "2: push rdi", "mov rdi, [rsp + 8]",
+        "mov [rdi + {rax}], rax", "mov [rdi + {rbx}], rbx", "mov [rdi + {rcx}], rcx", "mov [rdi + {rdx}], rdx",
+        "mov [rdi + {rsi}], rsi", "mov [rdi + {rbp}], rbp", "mov [rdi + {r8}], r8", "mov [rdi + {r9}], r9",
+        "mov [rdi + {r10}], r10", "mov [rdi + {r11}], r11", "mov [rdi + {r12}], r12", "mov [rdi + {r13}], r13",
+        "mov [rdi + {r14}], r14", "mov [rdi + {r15}], r15", "pop rax", "mov [rdi + {rdi}], rax",
+        "pop rdi", "xor eax, eax",
+        "4: pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
+        "ret",
+        host_rsp = const HOST_RSP.encoding(), host_rip = const HOST_RIP.encoding(),
+        rax = const offset_of!(Saved, rax), rbx = const offset_of!(Saved, rbx), rcx = const offset_of!(Saved, rcx),
+        rdx = const offset_of!(Saved, rdx), rsi = const offset_of!(Saved, rsi), rdi = const offset_of!(Saved, rdi),
+        rbp = const offset_of!(Saved, rbp), r8 = const offset_of!(Saved, r8), r9 = const offset_of!(Saved, r9),
+        r10 = const offset_of!(Saved, r10), r11 = const offset_of!(Saved, r11), r12 = const offset_of!(Saved, r12),
+        r13 = const offset_of!(Saved, r13), r14 = const offset_of!(Saved, r14), r15 = const offset_of!(Saved, r15),
+    )
+}
