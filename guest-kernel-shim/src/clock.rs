@@ -25,6 +25,8 @@ static TSC_KHZ: AtomicU64 = AtomicU64::new(FALLBACK_KHZ);
 static APIC_KHZ: AtomicU64 = AtomicU64::new(0);
 static NS_A_TICK: AtomicU64 = AtomicU64::new(0);
 static TICKS_A_NS: AtomicU64 = AtomicU64::new(0);
+/// Ticks that had passed at the moment that counts as zero.
+static ZERO_TICKS: AtomicU64 = AtomicU64::new(0);
 
 /// The time-stamp counter.
 #[inline]
@@ -32,10 +34,21 @@ pub fn ticks() -> u64 {
     cpu::rdtsc()
 }
 
-/// Nanoseconds since the TSC was zero.
+/// Nanoseconds since the TSC was zero, or since `zero_ms=N` on the command line: where firmware took that long before the
+/// hypervisor, guests that agree on a moment count from there.
 #[inline]
 pub fn now_ns() -> u64 {
-    ns_from_ticks(ticks())
+    ns_from_ticks(ticks().saturating_sub(ZERO_TICKS.load(Ordering::Relaxed)))
+}
+
+/// The tick at which [`now_ns`] says this.
+#[inline]
+pub fn ticks_at_ns(ns: u64) -> u64 {
+    ticks_from_ns(ns).saturating_add(ZERO_TICKS.load(Ordering::Relaxed))
+}
+
+pub(crate) fn set_zero(ns: u64) {
+    ZERO_TICKS.store(ticks_from_ns(ns), Ordering::Relaxed);
 }
 
 /// TSC ticks as nanoseconds.

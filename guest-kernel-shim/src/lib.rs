@@ -48,6 +48,7 @@ fn start(boot: &'static Boot, main: impl FnOnce(&'static Boot)) -> ! {
     cooperative::start();
     console::start();
     clock::start();
+    clock::set_zero(boot.number("zero_ms").unwrap_or(0).saturating_mul(1_000_000));
     smp::find(boot.number("cpus"));
     timer::start();
     interrupt::enable();

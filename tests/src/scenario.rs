@@ -195,6 +195,15 @@ impl Scenario {
     ///
     /// A file that is missing, or a kernel that cannot be loaded, by guest.
     pub fn bundle(&self) -> Result<Vec<u8>, Refusal> {
+        self.bundle_with("")
+    }
+
+    /// The same with more words on every guest's command line.
+    ///
+    /// # Errors
+    ///
+    /// As [`bundle`](Self::bundle).
+    pub fn bundle_with(&self, words: &str) -> Result<Vec<u8>, Refusal> {
         let mut writer = BundleWriter::new(self.machine.tsc);
         let mut files = BTreeMap::new();
         for guest in &self.guests {
@@ -203,7 +212,7 @@ impl Scenario {
                 Some(initrd) => Some(self.add(&mut writer, &mut files, guest, "initrd", initrd)?),
                 None => None,
             };
-            writer.guest(grant(guest), kernel, initrd);
+            writer.guest(grant(guest, words), kernel, initrd);
         }
         for channel in &self.channels {
             writer.channel(*channel);
@@ -251,7 +260,7 @@ impl Scenario {
 }
 
 /// What the hypervisor is told about a guest; the writer fills in the payloads.
-fn grant(guest: &Guest) -> GuestConfig {
+fn grant(guest: &Guest, words: &str) -> GuestConfig {
     GuestConfig {
         name: guest.name.clone(),
         mode: guest.mode,
@@ -263,7 +272,7 @@ fn grant(guest: &Guest) -> GuestConfig {
         restarts: guest.restarts,
         kernel: Payload { offset_bytes: 0, len_bytes: 0 },
         initrd: None,
-        command_line: guest.command_line.clone(),
+        command_line: format!("{}{words}", guest.command_line),
         pin: guest.pin.clone(),
         mark_port: guest.mark_port,
     }

@@ -50,7 +50,8 @@ fn exits(outcome: &Outcome) -> (u64, u64) {
     let marks = outcome.marks_of("guest");
     let [before, after] = marks[..] else { panic!("two marks: {}", outcome.transcript()) };
     let id = outcome.id_of("guest").unwrap_or_else(|| panic!("no guest"));
-    assert!(after.tsc - before.tsc >= 1_000_000_000, "a second, at one tick a nanosecond");
+    // Bochs' clock is measured, to some 100 ppm.
+    assert!(after.tsc - before.tsc >= 999_000_000, "a second, at one tick a nanosecond");
     let of = |class| after.exits(id, class) - before.exits(id, class);
     let scheduling = [ExitClass::Interrupt, ExitClass::Halt, ExitClass::Pause, ExitClass::Window];
     (scheduling.into_iter().map(of).sum(), ExitClass::ALL.into_iter().map(of).sum())
@@ -77,9 +78,9 @@ fn who_gives_way_sees_that_somebody_waits_and_who_may_not_know_sees_nothing() {
             .unwrap_or_else(|| panic!("{guest} {key}: {}", outcome.transcript()))
     };
     assert!(number("yields", "seen") > 0 && number("keeps", "seen") > 0, "{}", outcome.transcript());
-    // It gives way at once, so it is switched to far more often than once a slice, of which there is one in 2 ms.
-    let slices = number("yields", "elapsed_ns") / 2_000_000;
-    assert!(number("yields", "switches") > 2 * slices, "{}", outcome.transcript());
+    // It gives way at once, so it is switched to far more often than once in the 2 ms that a slice has.
+    let slices = number("yields", "run_ns") / 2_000_000;
+    assert!(number("yields", "switches") > 4 * slices, "{}", outcome.transcript());
     assert_eq!((number("blind", "seen"), number("blind", "slice_ns")), (0, 0), "{}", outcome.transcript());
     assert_eq!((number("blind", "peers_ns"), number("blind", "lag_ns")), (0, 0));
     assert!(number("keeps", "peers_ns") > 0);

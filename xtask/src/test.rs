@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that can fail, in stages, each with its time, and one sum at the end.
 
+mod machines;
 mod stage;
 mod stress;
 mod tally;
@@ -49,11 +50,13 @@ enum Name {
     Build,
     /// Machines in QEMU.
     Boot,
+    /// The core of them on other machines: from a CD by BIOS and by UEFI, and in Bochs with VMX and with SVM.
+    Machines,
     /// The micro figures against the committed ones.
     Figures,
 }
 
-const ALL: [Name; 9] = [
+const ALL: [Name; 10] = [
     Name::Format,
     Name::Lint,
     Name::Clippy,
@@ -62,6 +65,7 @@ const ALL: [Name; 9] = [
     Name::Loom,
     Name::Build,
     Name::Boot,
+    Name::Machines,
     Name::Figures,
 ];
 
@@ -76,6 +80,7 @@ impl Name {
             Self::Loom => "loom",
             Self::Build => "build",
             Self::Boot => "boot tests",
+            Self::Machines => "machines",
             Self::Figures => "figures",
         }
     }
@@ -103,6 +108,7 @@ impl Name {
             Self::Loom => loom().tests(verbose),
             Self::Build => own(build::all().map(|_| ())),
             Self::Boot => boot(verbose),
+            Self::Machines => machines::run(verbose),
             Self::Figures => own(bench::run(&bench::Arguments::check())),
         }
     }
@@ -121,7 +127,7 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
         println!("=== {}", name.text());
         let started = Instant::now();
         // Images of an earlier build would answer for this one.
-        let unbuilt = name == Name::Boot
+        let unbuilt = matches!(name, Name::Boot | Name::Machines)
             && rows.iter().any(|(name, tally, _)| *name == Name::Build && tally.failed > 0);
         let tally =
             if unbuilt { own(Err(Failure::new("not run: no images"))) } else { name.run(arguments.verbose) };

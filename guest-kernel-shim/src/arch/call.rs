@@ -7,9 +7,9 @@ use pv_abi::call::{Call, Code};
 use pv_abi::cpuid::CallInstruction;
 
 /// How calls are made: 0 = not at all, [`AMD`] or [`INTEL`]. One load tells, on the path of every call.
-static HOW: AtomicU8 = AtomicU8::new(0);
+pub(super) static HOW: AtomicU8 = AtomicU8::new(0);
 const AMD: u8 = 1;
-const INTEL: u8 = 2;
+pub(super) const INTEL: u8 = 2;
 
 /// From now on calls are made by this instruction. Comity is there.
 pub(crate) fn choose(instruction: CallInstruction) {

@@ -1,8 +1,10 @@
 //! Instructions that may fault, and calls with every register in view: for kernels that try out what a machine allows.
 #![expect(unsafe_code, reason = "executes what the caller asks for, and survives the fault")]
 
+use super::call::{HOW, INTEL};
 use super::trap;
 use core::arch::asm;
+use core::sync::atomic::Ordering;
 
 /// An exception's vector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,8 +162,8 @@ pub enum Privileged {
     Invlpga,
     /// VMXON.
     Vmxon,
-    /// VMCALL where calls are VMMCALL.
-    Vmcall,
+    /// The other vendor's call: VMCALL where calls are VMMCALL, and VMMCALL where they are VMCALL.
+    ForeignCall,
     /// RSM.
     Rsm,
     /// XSETBV with reserved bits.
@@ -179,7 +181,7 @@ impl Privileged {
         Self::Skinit,
         Self::Invlpga,
         Self::Vmxon,
-        Self::Vmcall,
+        Self::ForeignCall,
         Self::Rsm,
         Self::Xsetbv,
     ];
@@ -214,14 +216,15 @@ pub unsafe fn execute(instruction: Privileged) -> Result<(), Fault> {
         Privileged::Skinit => execute!(".byte 0x0f, 0x01, 0xde"),
         Privileged::Invlpga => execute!(".byte 0x0f, 0x01, 0xdf"),
         Privileged::Vmxon => execute!(".byte 0xf3, 0x0f, 0xc7, 0x30"),
-        Privileged::Vmcall => execute!(".byte 0x0f, 0x01, 0xc1"),
+        Privileged::ForeignCall if HOW.load(Ordering::Relaxed) == INTEL => execute!(".byte 0x0f, 0x01, 0xd9"),
+        Privileged::ForeignCall => execute!(".byte 0x0f, 0x01, 0xc1"),
         Privileged::Rsm => execute!(".byte 0x0f, 0xaa"),
         Privileged::Xsetbv => execute!(".byte 0x0f, 0x01, 0xd1"),
     };
     answer(fault, ())
 }
 
-/// Executes VMMCALL with these registers and answers those after it.
+/// Executes VMMCALL, or VMCALL where calls are made so, with these registers and answers those after it.
 ///
 /// # Errors
 ///
@@ -241,7 +244,11 @@ pub unsafe fn call(before: Registers) -> Result<Registers, Fault> {
             "mov r9, [rbp + 48]", "mov rbx, [rbp + 56]", "mov rcx, [rbp + 64]", "mov r11, [rbp + 72]",
             "mov r12, [rbp + 80]", "mov r13, [rbp + 88]", "mov r14, [rbp + 96]", "mov r15, [rbp + 104]",
             "mov rax, [rbp]", "mov rdx, [rbp + 8]",
+            "cmp byte ptr [rip + {how}], {intel}",
+            "je 3f",
             "vmmcall",
+            "jmp 2f",
+            "3: vmcall",
             "2:",
             "pop rbp",
             "mov [rbp], rax", "mov [rbp + 8], rdx",
@@ -249,6 +256,7 @@ pub unsafe fn call(before: Registers) -> Result<Registers, Fault> {
             "mov [rbp + 48], r9", "mov [rbp + 56], rbx", "mov [rbp + 64], rcx", "mov [rbp + 72], r11",
             "mov [rbp + 80], r12", "mov [rbp + 88], r13", "mov [rbp + 96], r14", "mov [rbp + 104], r15",
             "pop rbp", "pop rbx",
+            how = sym HOW, intel = const INTEL,
             inlateout("rdi") &raw mut after => _,
             inlateout("rsi") slot => _,
             out("rax") _, out("rcx") _, out("rdx") _, out("r8") _, out("r9") _, out("r10") _,

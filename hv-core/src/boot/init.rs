@@ -122,7 +122,6 @@ pub fn main(mut handover: Handover) -> ! {
         com1.finish();
         power_off(Verdict::Refused)
     }
-    com1.interrupt_on_receive();
     let lines: &'static Lines = Box::leak(Box::new(Lines::new(com1, com2)));
     descriptors::install();
     interrupts::install();

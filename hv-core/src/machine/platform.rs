@@ -52,6 +52,16 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// The console's line may have room again.
+    #[inline]
+    fn serve_line(&self) {
+        if self.lines.waits() {
+            self.lines.pump();
+        }
+    }
+}
+
 impl Hardware for Platform {
     #[inline]
     fn now(&self) -> Tsc {
@@ -73,11 +83,13 @@ impl Hardware for Platform {
     fn take_interrupts(&mut self) {
         interrupts::take();
         self.stop_period();
+        self.serve_line();
     }
 
     fn wait(&mut self) -> bool {
         interrupts::wait();
         self.stop_period();
+        self.serve_line();
         true
     }
 

@@ -16,7 +16,7 @@ pub fn run(boot: &'static Boot) -> Result<(), &'static str> {
     let mut late = [0u64; MAX_WAKES];
     let late = late.get_mut(..wakes).ok_or("too many wakes")?;
     let period = clock::ticks_from_ns(PERIOD_NS);
-    let begin = clock::ticks_from_ns(boot.number("begin_ms").unwrap_or(0) * 1_000_000);
+    let begin = clock::ticks_at_ns(boot.number("begin_ms").unwrap_or(0) * 1_000_000);
     let mut due = begin.max(clock::ticks()) + period;
     for slot in late.iter_mut() {
         timer::sleep_until(due);

@@ -13,6 +13,15 @@ pub struct Serial {
     line_status: Port<u8>,
 }
 
+/// Whether bytes wait for the transmit FIFO.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transmit {
+    /// They do.
+    Waits,
+    /// None do.
+    Idle,
+}
+
 /// Bytes the transmit FIFO takes when it is empty.
 const FIFO_BYTES: usize = 16;
 const DATA_READY: u8 = 1 << 0;
@@ -55,10 +64,23 @@ impl Serial {
         uart
     }
 
-    /// Lets received bytes interrupt (IRQ 4 for COM1).
-    pub fn interrupt_on_receive(&mut self) {
+    /// Lets received bytes interrupt (IRQ 4 for COM1), and an empty transmit FIFO if somebody `wants` that.
+    pub fn interrupt_on_receive_and(&mut self, wants: Transmit) {
+        let transmit = if wants == Transmit::Waits { 0x02 } else { 0 };
         // SAFETY: register 1 of our UART.
-        unsafe { self.interrupt_enable.write(0x01) };
+        unsafe { self.interrupt_enable.write(0x01 | transmit) };
+    }
+
+    /// Puts as many bytes into the transmit FIFO as it takes now: those that `next` gives, while it gives some.
+    pub fn offer(&mut self, mut next: impl FnMut() -> Option<u8>) {
+        // SAFETY: registers 5 and 0 of our UART: the FIFO has room for so many when it is empty.
+        while unsafe { self.line_status.read() } & TRANSMIT_EMPTY != 0 {
+            for _ in 0..FIFO_BYTES {
+                let Some(byte) = next() else { return };
+                // SAFETY: as above.
+                unsafe { self.data.write(byte) };
+            }
+        }
     }
 
     /// Writes everything, or drops the rest when the line does not drain.

@@ -1,0 +1,18 @@
+//! Tests that a bug of an emulator makes impossible there. At most five.
+
+use super::Kind;
+
+/// A machine, a test's name, and the bug.
+pub const EXCLUDED: [(Kind, &str, &str); 4] = [
+    (Kind::BochsIntel, "a_lone_busy_vcpu_takes_no_exit_for_a_second_but_that_of_its_mark", LOST),
+    (
+        Kind::BochsAmd,
+        "a_guest_is_started_again_as_often_as_its_configuration_says_with_its_memory_zeroed",
+        FATAL,
+    ),
+    (Kind::BochsAmd, "a_guest_that_cannot_go_on_leaves_its_reason_its_registers_and_its_last_exits", FATAL),
+    (Kind::BochsAmd, "those_who_stay_share_what_the_others_left", FATAL),
+];
+
+const LOST: &str = "Bochs 2.7 loses an external interrupt that comes while a VMX guest has IF clear: guests are left every ms";
+const FATAL: &str = "Bochs 2.7 ends when an SVM guest takes a triple fault, instead of leaving it";
