@@ -79,6 +79,9 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     // Read first: a missing file should not be found out after minutes.
     let old = arguments.compare.as_deref().map(Report::load).transpose()?;
     setup::emulator()?;
+    if arguments.all {
+        setup::bochs()?;
+    }
     if !arguments.no_build {
         build::all()?;
     }

@@ -4,7 +4,7 @@ use super::figure::{Figure, Mode};
 use super::read::{Evidence, Reader};
 use super::says::Said;
 use crate::failure::{Failure, Outcome};
-use ::tests::machine::{Ended, Machine};
+use ::tests::machine::{Ended, Kind, Machine};
 use ::tests::scenario::Scenario;
 use hv_core::policy::config;
 use std::path::Path;
@@ -85,6 +85,9 @@ impl Job {
         let machine = match (mode, scenario.guests.first()) {
             (Mode::Full | Mode::Cooperative | Mode::Mixed, _) => {
                 Machine::of_scenario(&scenario).map_err(refused)?
+            }
+            (Mode::CooperativeVmx, _) => {
+                Machine::of_scenario(&scenario).map_err(refused)?.on(Kind::BochsIntel)
             }
             (Mode::Bare, Some(guest)) => {
                 let bare = Machine::bare(guest.kernel.clone())

@@ -7,7 +7,7 @@ mod shares;
 
 use super::figure::{Figure, Mode};
 use super::job::{Clock, Job, Length};
-use super::read::Evidence;
+use super::read::{Evidence, micro};
 use super::window::{exits, real};
 use crate::failure::{Failure, Outcome};
 use crate::workspace;
@@ -22,7 +22,8 @@ const RUNS: usize = 5;
 /// Measures all; what went wrong comes back beside the figures.
 pub fn run(length: Length, wanted: impl Fn(&str) -> bool) -> (Vec<Figure>, Vec<String>) {
     let mut all = All { length, figures: Vec::new(), troubles: Vec::new() };
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 6] = [
+        ("micro_vmx", vmx),
         ("smp", scale::measure),
         ("spinners", shares::spinners),
         ("entitlement", shares::entitlement),
@@ -73,6 +74,16 @@ impl All {
             }
             Err(trouble) => self.troubles.push(trouble),
         }
+    }
+}
+
+/// The micro figures on Intel's VMX, in Bochs.
+fn vmx(all: &mut All) {
+    let path = workspace::root().join("tests/scenarios/bench/micro.toml");
+    let job = Job::new(&path, "micro", Mode::CooperativeVmx, all.length, micro::read);
+    match job.map_err(|failure| failure.message).and_then(|job| job.run()) {
+        Ok(figures) => all.figures.extend(figures),
+        Err(trouble) => all.troubles.push(trouble),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::figure::{Figure, Mode, readable, value};
 
-const COLUMN: usize = 13;
+const COLUMN: usize = 16;
 
 /// Whether exits by reason have lines of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

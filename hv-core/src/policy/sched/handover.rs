@@ -28,7 +28,7 @@ enum Next {
 
 impl RunQueue {
     /// Gives the CPU of a runner that yielded to the next one; returns `None`, having done nothing, when that is not simple.
-    #[inline]
+    #[inline(always)] // on the way of every switch, and both vendors' loops call it
     pub(super) fn hand_over(&mut self, now: Tsc) -> Option<Slot> {
         let runner = self.runner;
         let passed = Ticks(now.0.wrapping_sub(self.charged_to.0));

@@ -42,7 +42,6 @@ impl RunQueue {
     }
 
     /// Takes the CPU from the runner, if there is one, and gives it to the next.
-    #[inline(always)] // on the way of every switch, and both vendors' loops call it
     fn switch(&mut self, now: Tsc) {
         let previous = self.runner;
         let yielded = self.turn == Turn::Yielded;
@@ -58,7 +57,6 @@ impl RunQueue {
     }
 
     /// Whether the turn of the runner is not over yet.
-    #[inline(always)] // on the way of every switch, and both vendors' loops call it
     fn goes_on(&mut self, now: Tsc) -> bool {
         if let Some(end) = self.extended_to {
             return now < end;

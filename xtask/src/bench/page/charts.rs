@@ -83,6 +83,7 @@ const fn colour(mode: Mode) -> usize {
         Mode::Full => 1,
         Mode::Cooperative => 2,
         Mode::Mixed => 3,
+        Mode::CooperativeVmx => 4,
     }
 }
 
