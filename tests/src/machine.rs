@@ -118,6 +118,7 @@ pub struct Machine {
     accelerator: Accelerator,
     icount: bool,
     gdb_port: Option<u16>,
+    exit_device: bool,
     timeout: Option<Duration>,
 }
 
@@ -192,6 +193,7 @@ impl Machine {
             accelerator: Accelerator::Tcg,
             icount: false,
             gdb_port: None,
+            exit_device: true,
             timeout: Some(Duration::from_secs(60)),
         }
     }
@@ -265,6 +267,13 @@ impl Machine {
     #[must_use]
     pub fn icount(mut self) -> Self {
         self.icount = true;
+        self
+    }
+
+    /// Takes isa-debug-exit away, as on a PC: QEMU then ends when the machine is powered off.
+    #[must_use]
+    pub fn without_exit_device(mut self) -> Self {
+        self.exit_device = false;
         self
     }
 

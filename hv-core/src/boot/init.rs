@@ -19,7 +19,7 @@ use hv_core::dispatch::system::System;
 use hv_core::dispatch::vcpu::Vcpu;
 use hv_core::machine::arch::apic::LocalApic;
 use hv_core::machine::arch::calibrate::Clocks;
-use hv_core::machine::arch::exit::{Verdict, power_off};
+use hv_core::machine::arch::exit::{self, Verdict, power_off};
 use hv_core::machine::arch::ioapic;
 use hv_core::machine::arch::serial::Serial;
 use hv_core::machine::arch::{calibrate, descriptors, interrupts, paging, percpu, time};
@@ -135,6 +135,10 @@ pub fn main(mut handover: Handover) -> ! {
     let Some(clocks) = calibrate::measure(&mut apic) else {
         refuse(lines, format_args!("the 8254 timer does not count"));
     };
+    match acpi::soft_off(|at, into| memory.read_firmware(at, into), handover.rsdp) {
+        Ok(way) => exit::learn(way),
+        Err(error) => say(lines, format_args!("no way to power off: {error}")),
+    }
     let ground = Ground { memory, apic, clocks, lines };
     match Kind::find() {
         Some(Kind::Svm) => run::<Amd>(ground, handover),

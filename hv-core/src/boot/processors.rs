@@ -199,7 +199,7 @@ fn copy_trampoline(command_line: &'static str) -> u8 {
     let is_free = |page: &u64| page + PAGE_BYTES <= kept_from || *page >= kept_to;
     let page = LOW_PAGES.step_by(4096).find(is_free).unwrap_or(LOW_PAGES.start);
     let to: *mut u8 = core::ptr::with_exposed_provenance_mut(usize::try_from(page).unwrap_or(0));
-    // SAFETY: the first MiB is in nobody's frames (`boot/pvh.rs`), the page holds nothing that is still needed, and the code
+    // SAFETY: the first MiB is in nobody's frames (`boot/entry.rs`), the page holds nothing that is still needed, and the code
     // is shorter than a page.
     unsafe { core::ptr::copy_nonoverlapping(begin, to, end as usize - begin as usize) };
     u8::try_from(page / PAGE_BYTES).unwrap_or(8)

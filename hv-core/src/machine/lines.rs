@@ -39,6 +39,9 @@ impl Lines {
 
     /// Writes to people: `text` appears whole, if it is shorter than the buffer. It is lost where the line does not drain.
     pub fn write(&self, text: &[u8]) {
+        if !self.waits() && self.written(text) {
+            return;
+        }
         for _ in 0..WRITE_PATIENCE {
             let done = self.buffered(text);
             self.pump();
@@ -46,6 +49,22 @@ impl Lines {
                 return;
             }
         }
+    }
+
+    /// Gives the line a text past the empty buffer, and the buffer what the line does not take now. False: it is not so simple.
+    fn written(&self, text: &[u8]) -> bool {
+        let Some(mut line) = self.com1.try_lock() else { return false };
+        let mut buffer = self.buffer.lock();
+        let simple = buffer.is_empty() && text.len() <= BUFFER_BYTES;
+        if simple {
+            let rest = text.get(line.offer(text)..).unwrap_or_default();
+            if !rest.is_empty() {
+                buffer.extend(rest.iter().copied());
+                self.waits.store(true, SeqCst);
+                line.interrupt_on_receive_and(Transmit::Waits);
+            }
+        }
+        simple
     }
 
     fn buffered(&self, text: &[u8]) -> bool {
@@ -70,8 +89,7 @@ impl Lines {
     pub fn pump(&self) {
         while self.waits() {
             let Some(mut line) = self.com1.try_lock() else { return };
-            line.offer(|| self.buffer.lock().pop_front());
-            let rest = !self.buffer.lock().is_empty();
+            let rest = self.move_to(&mut line);
             self.waits.store(rest, SeqCst);
             line.interrupt_on_receive_and(if rest { Transmit::Waits } else { Transmit::Idle });
             drop(line);
@@ -79,6 +97,22 @@ impl Lines {
                 return;
             }
             self.waits.store(true, SeqCst);
+        }
+    }
+
+    /// Moves what the line takes out of the buffer; whether something is left.
+    fn move_to(&self, line: &mut Serial) -> bool {
+        loop {
+            let mut buffer = self.buffer.lock();
+            let (first, second) = buffer.as_slices();
+            let chunk = if first.is_empty() { second } else { first };
+            let taken = line.offer(chunk);
+            for _ in 0..taken {
+                let _ = buffer.pop_front();
+            }
+            if taken == 0 {
+                return !buffer.is_empty();
+            }
         }
     }
 

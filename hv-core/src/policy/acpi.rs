@@ -1,4 +1,5 @@
-//! The firmware's tables, as far as they name processors: RSDP, RSDT or XSDT, MADT (ACPI 6.5 §5.2.5, §5.2.7, §5.2.8, §5.2.12).
+//! The firmware's tables, as far as they name processors and the way to power off: RSDP, RSDT or XSDT, MADT, FADT, and of the
+//! DSDT the package \_S5 (ACPI 6.5 §5.2.5, §5.2.7 … §5.2.9, §5.2.12, §7.4.2).
 //!
 //! Read through a closure that copies physical memory, so that it runs on the host too. Of the tables nothing is believed: each
 //! length is bounded, each sum is checked. The crate `acpi` is not used for this: its handler wants port, PCI and time services
@@ -10,7 +11,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// Longest table that is read, in bytes.
-const MAX_TABLE_BYTES: usize = 64 << 10;
+const MAX_TABLE_BYTES: usize = 1 << 20;
 /// Most tables that are looked at.
 const MAX_TABLES: usize = 256;
 /// Bytes of a table's header.
@@ -25,8 +26,10 @@ pub enum AcpiError {
     NoRsdp,
     /// A table whose sum or length is wrong: its signature.
     BadTable([u8; 4]),
-    /// No MADT.
-    NoMadt,
+    /// No table of this signature.
+    Missing([u8; 4]),
+    /// The DSDT has no \_S5 package that can be read without interpreting it.
+    NoS5,
 }
 
 impl fmt::Display for AcpiError {
@@ -34,7 +37,8 @@ impl fmt::Display for AcpiError {
         match self {
             Self::NoRsdp => f.write_str("no ACPI RSDP"),
             Self::BadTable(name) => write!(f, "bad ACPI table {}", name.escape_ascii()),
-            Self::NoMadt => f.write_str("no ACPI MADT"),
+            Self::Missing(name) => write!(f, "no ACPI table {}", name.escape_ascii()),
+            Self::NoS5 => f.write_str("no ACPI \\_S5"),
         }
     }
 }
@@ -69,6 +73,57 @@ pub fn processors(read: impl Fn(u64, &mut [u8]) -> bool, rsdp: u64) -> Result<Ve
         }
     }
     Ok(ids)
+}
+
+/// How a machine is powered off: SLP_TYP and SLP_EN go to the PM1 control registers (§4.8.3.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SoftOff {
+    /// Ports of PM1a and PM1b control; 0 = there is none.
+    pub control: [u16; 2],
+    /// SLP_TYP for each, 0 … 7.
+    pub kind: [u8; 2],
+    /// Written to the first where it is not 0, the second has firmware leave the registers to us.
+    pub enable: (u16, u8),
+}
+
+/// Finds it. `read` and `rsdp` as for [`processors`].
+///
+/// # Errors
+///
+/// What is missing or broken.
+pub fn soft_off(read: impl Fn(u64, &mut [u8]) -> bool, rsdp: u64) -> Result<SoftOff, AcpiError> {
+    let tables = Tables { read };
+    let fadt = tables.find(rsdp, *b"FACP")?;
+    let port = |at| word(&fadt, at).and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
+    let wide = u64::from(word(&fadt, 140).unwrap_or(0)) | u64::from(word(&fadt, 144).unwrap_or(0)) << 32;
+    let narrow = word(&fadt, 40).map_or(0, u64::from);
+    let dsdt = tables.table(if wide != 0 { wide } else { narrow })?;
+    let kind = s5(&dsdt).ok_or(AcpiError::NoS5)?;
+    let enable = (port(48), fadt.get(52).copied().unwrap_or(0));
+    Ok(SoftOff { control: [port(64), port(68)], kind, enable })
+}
+
+/// The first two elements of the package named _S5_ (§20.2.5: name, PackageOp, length, count, elements), if they are small
+/// integers as everywhere.
+fn s5(dsdt: &[u8]) -> Option<[u8; 2]> {
+    const NAME: &[u8] = b"_S5_\x12";
+    let at = dsdt.windows(NAME.len()).position(|window| window == NAME)?;
+    let rest = dsdt.get(at + NAME.len()..)?;
+    // The length's first byte says in bits 7:6 how many follow; then the count.
+    let after_length = rest.get(1 + usize::from(rest.first()? >> 6)..)?;
+    let elements = after_length.get(1..)?;
+    let (first, rest) = small(elements)?;
+    let (second, _) = small(rest)?;
+    Some([first, second])
+}
+
+/// An integer that SLP_TYP can be, and what follows it.
+fn small(code: &[u8]) -> Option<(u8, &[u8])> {
+    let (value, rest) = match code {
+        [value @ (0 | 1), rest @ ..] | [0x0a, value, rest @ ..] => (*value, rest),
+        _ => return None,
+    };
+    (value < 8).then_some((value, rest))
 }
 
 /// A little-endian word at a byte offset.
@@ -130,7 +185,7 @@ impl<F: Fn(u64, &mut [u8]) -> bool> Tables<F> {
                 return self.table(at);
             }
         }
-        Err(AcpiError::NoMadt)
+        Err(AcpiError::Missing(name))
     }
 }
 
@@ -161,14 +216,19 @@ mod tests {
             table[4..8].copy_from_slice(&len.to_le_bytes());
             table
         };
-        put(0x100, &table(b"RSDT", &[address(0x200), address(0x300)].concat()), 9);
-        put(0x200, &table(b"FACP", &[0; 8]), 9);
+        put(0x100, &table(b"RSDT", &[address(0x700), address(0x300)].concat()), 9);
+        let mut fadt = [0; 240];
+        fadt[40 - 36..44 - 36].copy_from_slice(&address(0x500));
+        fadt[48 - 36..53 - 36].copy_from_slice(&[0xb2, 0, 0, 0, 2]);
+        fadt[64 - 36..66 - 36].copy_from_slice(&[0x04, 0xb0]);
+        put(0x700, &table(b"FACP", &fadt), 9);
+        put(0x500, &table(b"DSDT", b"\x10\x05junk\x08_S5_\x12\x06\x04\x0a\x05\x01\0\0more"), 9);
         put(0x300, &table(b"APIC", &[&[0; 8], entries].concat()), 9);
         memory
     }
 
-    fn find(memory: &[u8], rsdp: u64) -> Result<Vec<u32>, AcpiError> {
-        let read = |at: u64, into: &mut [u8]| {
+    fn reader(memory: &[u8]) -> impl Fn(u64, &mut [u8]) -> bool {
+        |at: u64, into: &mut [u8]| {
             let from = at.checked_sub(BASE).and_then(|at| memory.get(usize::try_from(at).ok()?..));
             match from.and_then(|from| from.get(..into.len())) {
                 Some(from) => {
@@ -177,8 +237,11 @@ mod tests {
                 }
                 None => false,
             }
-        };
-        processors(read, rsdp)
+        }
+    }
+
+    fn find(memory: &[u8], rsdp: u64) -> Result<Vec<u32>, AcpiError> {
+        processors(reader(memory), rsdp)
     }
 
     const THREE: [u8; 40] = [
@@ -202,21 +265,37 @@ mod tests {
         memory[0x300 + 40] ^= 1;
         assert_eq!(find(&memory, BASE), Err(AcpiError::BadTable(*b"APIC")));
         memory[0x300] = b'X';
-        assert_eq!(find(&memory, BASE), Err(AcpiError::NoMadt));
+        assert_eq!(find(&memory, BASE), Err(AcpiError::Missing(*b"APIC")));
         memory[0x100 + 7] = 0xff;
         assert_eq!(find(&memory, BASE), Err(AcpiError::BadTable(*b"RSDT")));
         assert_eq!(find(&memory[16..], 0), Err(AcpiError::NoRsdp));
     }
 
+    #[test]
+    fn the_way_to_power_off_is_read_from_two_tables() {
+        let memory = firmware(&THREE);
+        let expected = SoftOff { control: [0xb004, 0], kind: [5, 1], enable: (0xb2, 2) };
+        assert_eq!(soft_off(reader(&memory), BASE), Ok(expected));
+        let mut other = memory.clone();
+        other[0x500 + HEADER_BYTES + 7] = b'X'; // no more _S5_, and a wrong sum
+        assert_eq!(soft_off(reader(&other), BASE), Err(AcpiError::BadTable(*b"DSDT")));
+        assert_eq!(s5(b"_S5_\x12"), None);
+        assert_eq!(s5(b"_S5_\x12\x06\x02\x0a\x09\0"), None, "no SLP_TYP");
+        assert_eq!(s5(b"_S5_\x12\x46\x02\x04\0\x0a\x07"), Some([0, 7]), "a long length");
+    }
+
     proptest! {
         #[test]
-        fn no_firmware_breaks_the_reader(changes in prop::collection::vec((0_usize..0x400, any::<u8>()), 0..8), entries in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_firmware_breaks_the_reader(changes in prop::collection::vec((0_usize..0x900, any::<u8>()), 0..8), entries in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut memory = firmware(&entries);
             for (at, byte) in changes {
                 memory[at] = byte;
             }
             if let Ok(ids) = find(&memory, BASE) {
                 prop_assert!(ids.len() <= MAX_CPUS);
+            }
+            if let Ok(off) = soft_off(reader(&memory), BASE) {
+                prop_assert!(off.kind.iter().all(|kind| *kind < 8));
             }
         }
     }

@@ -27,7 +27,9 @@ impl Machine {
         add(&["-machine", "pc", "-accel", accelerator, "-cpu", model]);
         add(&["-m", &self.memory_mib.to_string(), "-smp", &self.cpus.to_string()]);
         add(&["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"]);
-        add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        if self.exit_device {
+            add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        }
         add(&["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]);
         if self.icount {
             add(&["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm"]);

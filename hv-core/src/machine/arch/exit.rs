@@ -1,6 +1,8 @@
 //! Leaving: telling whoever runs the machine how it went, and stopping.
 #![expect(unsafe_code, reason = "port I/O and HLT")]
 
+use crate::policy::acpi::SoftOff;
+use spin::Once;
 use x86_64::instructions::port::Port;
 
 /// How the machine's run went: what QEMU's isa-debug-exit is given (its exit status is twice that plus one).
@@ -21,11 +23,38 @@ pub enum Verdict {
 const DEBUG_EXIT: u16 = 0xf4;
 /// Bochs' way out: the letters of "Shutdown".
 const BOCHS_SHUTDOWN: u16 = 0x8900;
-/// PM1a control of QEMU's and Bochs' PC: S5 is SLP_EN with SLP_TYP 0.
-const PM1A_CONTROL: u16 = 0x604;
-const S5: u16 = 1 << 13;
+/// SLP_EN of a PM1 control register, and where SLP_TYP stands there; SCI_EN: the registers are ours (ACPI 6.5 §4.8.3.2).
+const SLEEP: u16 = 1 << 13;
+const SLEEP_TYPE: u8 = 10;
+const ENABLED: u16 = 1 << 0;
+/// Looks whether firmware has handed the registers over.
+const PATIENCE: u32 = 1_000_000;
 
-/// Powers off: by isa-debug-exit where it is, else by ACPI, else it halts for good.
+/// What the firmware's tables say of powering off.
+static SOFT_OFF: Once<SoftOff> = Once::new();
+
+/// From now on [`power_off`] knows the machine's own way.
+pub fn learn(soft_off: SoftOff) {
+    SOFT_OFF.call_once(|| soft_off);
+}
+
+fn soft_off(way: &SoftOff) {
+    let [first, second] = way.control;
+    // SAFETY: the firmware's tables name these ports as the ones that put the machine to sleep, which is what is asked.
+    unsafe {
+        let mut control = Port::<u16>::new(first);
+        if control.read() & ENABLED == 0 && way.enable.0 != 0 {
+            Port::<u8>::new(way.enable.0).write(way.enable.1);
+            let _ = (0..PATIENCE).any(|_| control.read() & ENABLED != 0);
+        }
+        control.write(SLEEP | u16::from(way.kind[0]) << SLEEP_TYPE);
+        if second != 0 {
+            Port::<u16>::new(second).write(SLEEP | u16::from(way.kind[1]) << SLEEP_TYPE);
+        }
+    }
+}
+
+/// Powers off: by isa-debug-exit or Bochs' port where they are, else by ACPI, else it halts for good.
 pub fn power_off(verdict: Verdict) -> ! {
     // SAFETY: an unclaimed port ignores the write; a claimed one ends the machine, which is what is asked.
     unsafe {
@@ -33,7 +62,9 @@ pub fn power_off(verdict: Verdict) -> ! {
         for letter in b"Shutdown" {
             Port::<u8>::new(BOCHS_SHUTDOWN).write(*letter);
         }
-        Port::<u16>::new(PM1A_CONTROL).write(S5);
+    }
+    if let Some(way) = SOFT_OFF.get().filter(|way| way.control[0] != 0) {
+        soft_off(way);
     }
     loop {
         x86_64::instructions::interrupts::disable();

@@ -71,16 +71,21 @@ impl Serial {
         unsafe { self.interrupt_enable.write(0x01 | transmit) };
     }
 
-    /// Puts as many bytes into the transmit FIFO as it takes now: those that `next` gives, while it gives some.
-    pub fn offer(&mut self, mut next: impl FnMut() -> Option<u8>) {
-        // SAFETY: registers 5 and 0 of our UART: the FIFO has room for so many when it is empty.
-        while unsafe { self.line_status.read() } & TRANSMIT_EMPTY != 0 {
-            for _ in 0..FIFO_BYTES {
-                let Some(byte) = next() else { return };
-                // SAFETY: as above.
-                unsafe { self.data.write(byte) };
+    /// Puts as many of the bytes into the transmit FIFO as it takes now; how many.
+    pub fn offer(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        for chunk in bytes.chunks(FIFO_BYTES) {
+            // SAFETY: register 5 of our UART; reading it has no effect on memory.
+            if unsafe { self.line_status.read() } & TRANSMIT_EMPTY == 0 {
+                break;
             }
+            for byte in chunk {
+                // SAFETY: register 0 of our UART; the FIFO has room for so many when it is empty.
+                unsafe { self.data.write(*byte) };
+            }
+            taken += chunk.len();
         }
+        taken
     }
 
     /// Writes everything, or drops the rest when the line does not drain.
