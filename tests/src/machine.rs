@@ -249,7 +249,7 @@ impl Machine {
         self
     }
 
-    /// Sets QEMU's CPU model; `max` otherwise.
+    /// Sets the emulator's CPU model; QEMU's is `max` otherwise, Bochs' the one of its kind.
     #[must_use]
     pub fn cpu_model(mut self, model: &str) -> Self {
         self.cpu_model = Some(model.into());

@@ -4,7 +4,7 @@
 
 use hv_core::policy::config::{GuestConfig, MAGIC, Mode, Payload, TscTrust, Visibility};
 use tests::bundle::BundleWriter;
-use tests::machine::{Ended, Machine, Outcome, Speaker};
+use tests::machine::{Ended, Kind, Machine, Outcome, Speaker};
 use tests::scenario::{Guest, MachineConfig, Scenario};
 use tests::{images, telemetry::Telemetry};
 
@@ -55,6 +55,14 @@ fn refused(machine: &Machine, words: &[&str]) {
 
 fn refusals(outcome: &Outcome) -> Vec<&str> {
     outcome.hypervisor_lines().into_iter().filter(|line| line.starts_with("refused: ")).collect()
+}
+
+/// Bochs' Penryn has VMX as it was before EPT.
+#[test]
+fn a_processor_whose_vmx_lacks_a_control_is_refused_by_the_controls_name() {
+    let kernel = std::fs::read(images::guest("hello")).unwrap_or_default();
+    let machine = Machine::of_bundle(bundle_of(kernel, config())).on(Kind::BochsIntel);
+    refused(&machine.cpu_model("core2_penryn_t9600"), &["VT-x lacks the secondary", "control EPT"]);
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn judge_modules(modules: &[(&str, Option<String>)]) -> Result<String, String> {
 /// What the hypervisor needs of a host's processor by the names of /proc/cpuinfo, and what it uses besides.
 const ABILITIES: [(&str, &[&str], &[&str]); 2] = [
     ("svm", &["npt"], &[]),
-    ("vmx", &["ept", "vpid", "unrestricted_guest", "vnmi", "vtpr", "preemption_timer"], &["ept_ad", "ple"]),
+    ("vmx", &["ept", "vpid", "unrestricted_guest", "vnmi", "vtpr"], &["preemption_timer", "ept_ad", "ple"]),
 ];
 
 /// What the hypervisor would use of this host's processor, nested or on the bare machine.

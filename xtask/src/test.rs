@@ -191,7 +191,7 @@ fn loom() -> Stage {
 }
 
 fn boot(verbose: bool) -> Tally {
-    if let Err(failure) = crate::setup::cd() {
+    if let Err(failure) = crate::setup::cd().and_then(|()| crate::setup::bochs()) {
         return own(Err(failure));
     }
     Stage::cargo(&["test", "-p", "tests", "--features", "boot", "--no-fail-fast", "--test", "boot_*"])

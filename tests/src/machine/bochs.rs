@@ -26,10 +26,8 @@ pub(super) fn arguments(folder: &Path) -> Vec<OsString> {
 
 /// What Bochs is asked for. Time is counted in instructions, one a nanosecond.
 fn configuration(machine: &Machine, folder: &Path) -> String {
-    let model = match machine.kind {
-        Kind::BochsAmd => "ryzen",
-        Kind::BochsIntel | Kind::Qemu | Kind::QemuCd | Kind::QemuUefi => "corei7_skylake_x",
-    };
+    let usual = if machine.kind == Kind::BochsAmd { "ryzen" } else { "corei7_skylake_x" };
+    let model = machine.cpu_model.as_deref().unwrap_or(usual);
     format!(
         "display_library: term\n\
          romimage: file=/usr/share/bochs/BIOS-bochs-latest\n\

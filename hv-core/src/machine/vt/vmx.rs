@@ -24,6 +24,7 @@ use crate::dispatch::vt::{Exit, Processor};
 use crate::machine::arch::bochs;
 use crate::machine::memory::Memory;
 use crate::policy::mm::nested::Ept;
+use controls::Pin;
 use core::arch::asm;
 use decode::reason;
 use pv_abi::cpuid::CallInstruction;
@@ -105,7 +106,9 @@ impl Processor for Vmx {
         vcpu.must_flush = true;
         let vmcs = self.make_current(vcpu);
         host::write(vmcs);
-        vmcs.write(fields::PREEMPTION_TIMER, self.longest_stay);
+        if self.capabilities.controls.pin.contains(Pin::PREEMPTION_TIMER) {
+            vmcs.write(fields::PREEMPTION_TIMER, self.longest_stay);
+        }
     }
 
     fn depart(&mut self, vcpu: &mut VmxVcpu) {

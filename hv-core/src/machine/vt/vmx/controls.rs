@@ -80,7 +80,7 @@ pub struct Controls {
 
 /// What every vCPU begins with, but for bits that a processor must have set. §25.1.3 says what exits besides.
 pub const WANTED: Controls = Controls {
-    pin: Pin::EXTERNAL_INTERRUPTS.union(Pin::NMI).union(Pin::VIRTUAL_NMI).union(Pin::PREEMPTION_TIMER),
+    pin: Pin::EXTERNAL_INTERRUPTS.union(Pin::NMI).union(Pin::VIRTUAL_NMI),
     primary: Primary::HLT
         .union(Primary::MWAIT)
         .union(Primary::RDPMC)

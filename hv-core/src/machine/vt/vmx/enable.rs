@@ -1,7 +1,7 @@
 //! Finding VMX, turning it on, and what it allows. Intel SDM vol 3C §23.6 … §23.8, vol 3D appendix A.
 #![expect(unsafe_code, reason = "VMXON and capability MSRs")]
 
-use super::controls::{self, Controls, LATER, LATER_AT_ENTRY, Secondary, WANTED};
+use super::controls::{self, Controls, LATER, LATER_AT_ENTRY, Pin, Secondary, WANTED};
 use super::vmcs::InVmx;
 use crate::base::addr::HostPhys;
 use bitflags::Flags;
@@ -124,7 +124,7 @@ impl Capabilities {
             return Err(Missing::TrueControls);
         }
         let mut controls = Controls {
-            pin: adjust(read(TRUE_PIN), WANTED.pin, controls::Pin::empty(), "pin-based")?,
+            pin: adjust(read(TRUE_PIN), WANTED.pin, Pin::empty(), "pin-based")?,
             primary: adjust(read(TRUE_PRIMARY), WANTED.primary, LATER, "primary processor-based")?,
             secondary: adjust(
                 read(SECONDARY),
@@ -135,10 +135,10 @@ impl Capabilities {
             exit: adjust(read(TRUE_EXIT), WANTED.exit, controls::Exit::empty(), "VM-exit")?,
             entry: adjust(read(TRUE_ENTRY), WANTED.entry, LATER_AT_ENTRY, "VM-entry")?,
         };
-        // Without it a vCPU that spins keeps its slice.
-        if read(SECONDARY) >> 32 & u64::from(Secondary::PAUSE_LOOP.bits()) != 0 {
-            controls.secondary |= Secondary::PAUSE_LOOP;
-        }
+        // Without it a vCPU that spins keeps its slice; and Bochs, which has it, needs the timer.
+        let may = |allowed: u64, bits: u32| allowed >> 32 & u64::from(bits) != 0;
+        controls.secondary.set(Secondary::PAUSE_LOOP, may(read(SECONDARY), Secondary::PAUSE_LOOP.bits()));
+        controls.pin.set(Pin::PREEMPTION_TIMER, may(read(TRUE_PIN), Pin::PREEMPTION_TIMER.bits()));
         let ept = read(EPT_VPID);
         if let Some((_, name)) = EPT_NEEDED.iter().find(|(bit, _)| ept >> bit & 1 == 0) {
             return Err(Missing::Ept(name));

@@ -4,7 +4,7 @@
 //! where it is. A VMCS is active on the processor that holds the vCPU, from [`Vmx::arrive`](super::Vmx) to its departure.
 #![expect(unsafe_code, reason = "the VMCS, by the instructions of `vmcs`")]
 
-use super::controls::Primary;
+use super::controls::{Primary, Secondary};
 use super::enable::Capabilities;
 use super::fields::{self, Field, SegmentFields};
 use super::switch::Saved;
@@ -178,8 +178,10 @@ impl VmxVcpu {
             vmcs.write(fields::LINK_POINTER, u64::MAX);
             vmcs.write(fields::DEBUGCTL, 0);
             // §25.1.3: PAUSEs closer together than the gap, for longer than the window, are a loop. Linux' values.
-            vmcs.write(fields::PLE_GAP, 128);
-            vmcs.write(fields::PLE_WINDOW, 4096);
+            if controls.secondary.contains(Secondary::PAUSE_LOOP) {
+                vmcs.write(fields::PLE_GAP, 128);
+                vmcs.write(fields::PLE_WINDOW, 4096);
+            }
             vmcs.write(fields::CR0_MASK, CR0_NE);
             vmcs.write(fields::CR4_MASK, !CR4_GUEST);
         });
