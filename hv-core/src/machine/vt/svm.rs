@@ -10,7 +10,7 @@ mod switch;
 mod vmcb;
 
 use crate::base::addr::HostPhys;
-use crate::dispatch::vt::{Exit, Processor};
+use crate::dispatch::vt::{Exit, Processor, VirtualCpu};
 use crate::machine::arch::translator::Translator;
 use alloc::boxed::Box;
 use core::arch::asm;
@@ -77,7 +77,7 @@ impl Processor for Svm {
             && *owner != vcpu.tag
         {
             *owner = vcpu.tag;
-            vcpu.vmcb.control.tlb_control = vmcb::FLUSH_ALL;
+            vcpu.flush();
         }
         vcpu.arm_breakpoints();
         vcpu.fpu.load(self.restore);
@@ -126,7 +126,7 @@ impl super::Vendor for Amd {
 
     /// I/O: everything is intercepted. MSRs: everything but `untouched`, two bits an MSR; the second range begins at byte 0x800
     /// (§15.10, §15.11).
-    fn maps(memory: &mut Memory, _capabilities: Capabilities, untouched: &[u32]) -> Option<Maps> {
+    fn maps(memory: &mut Memory, capabilities: Capabilities, untouched: &[u32]) -> Option<Maps> {
         let io = memory.pages_of_ones(3)?;
         let msr = memory.pages_of_ones(2)?;
         for index in untouched {
@@ -137,7 +137,7 @@ impl super::Vendor for Amd {
             // SAFETY: the byte lies in the two pages just taken, which no VMCB names yet.
             unsafe { memory.clear_bits(msr.checked_add(byte)?, 0b11 << (offset % 4 * 2)) };
         }
-        Some(Maps { io, msr })
+        Some(Maps { io, msr, features: capabilities.features() })
     }
 
     fn vcpu(memory: &mut Memory, maps: Maps, root: HostPhys, setup: super::Setup) -> Option<SvmVcpu> {

@@ -1,6 +1,7 @@
 //! Finding SVM and turning it on (§15.4).
 #![expect(unsafe_code, reason = "EFER and the host save area by MSR")]
 
+use bitflags::bitflags;
 use core::arch::x86_64::__cpuid;
 use core::fmt;
 use core::marker::PhantomData;
@@ -12,7 +13,23 @@ pub struct Capabilities {
     /// EBX: address-space identifiers, the host's 0 included.
     asids: u32,
     /// EDX: features.
-    features: u32,
+    features: Features,
+}
+
+bitflags! {
+    /// CPUID 8000_000A EDX (§15.30, APM vol 3 appendix E.4.9): what is used, where it is there.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Features: u32 {
+        /// Nested paging.
+        const NESTED_PAGING = 1 << 0;
+        /// TLB_CONTROL flushes one address-space identifier (§15.16.2).
+        const FLUSH_BY_ASID = 1 << 6;
+        /// PAUSE exits when a count of them has run down (§15.14.4).
+        const PAUSE_FILTER = 1 << 10;
+        /// The count begins anew after this many cycles without PAUSE (§15.14.4).
+        const PAUSE_THRESHOLD = 1 << 12;
+        const _ = !0;
+    }
 }
 
 /// Proof that SVM is on for this processor.
@@ -52,6 +69,13 @@ const VM_HSAVE_PA: u32 = 0xc001_0117;
 const SVME: u64 = 1 << 12;
 const SVMDIS: u64 = 1 << 4;
 
+impl Capabilities {
+    /// What there is.
+    pub const fn features(self) -> Features {
+        self.features
+    }
+}
+
 impl SvmOn {
     /// Turns SVM on. `host_save` is the frame in which VMRUN keeps the host's state.
     ///
@@ -68,10 +92,11 @@ impl SvmOn {
             return Err(Missing::Svm);
         }
         let features = __cpuid(0x8000_000a);
-        if features.edx & 1 == 0 {
+        let (ebx, features) = (features.ebx, Features::from_bits_retain(features.edx));
+        if !features.contains(Features::NESTED_PAGING) {
             return Err(Missing::NestedPaging);
         }
-        if features.ebx < 2 {
+        if ebx < 2 {
             return Err(Missing::Asids);
         }
         // SAFETY: SVM is there, so VM_CR is; CPL 0 and the frame by contract; SVME only adds the SVM instructions.
@@ -84,7 +109,7 @@ impl SvmOn {
             efer.write(value | SVME);
             Msr::new(VM_HSAVE_PA).write(host_save.raw());
         }
-        let capabilities = Capabilities { asids: features.ebx, features: features.edx };
+        let capabilities = Capabilities { asids: ebx, features };
         Ok(Self { capabilities, _this_cpu_only: PhantomData })
     }
 

@@ -2,8 +2,8 @@
 
 use super::state::{EFER_GUEST, EFER_SVME, SvmVcpu};
 use super::switch::Saved;
-use super::vmcb::{ALL_DEBUG_REGISTERS, FLUSH_ALL, Instructions, Segment, VirtualInterrupt};
-use crate::dispatch::vt::Start;
+use super::vmcb::{ALL_DEBUG_REGISTERS, Instructions, Segment, VirtualInterrupt};
+use crate::dispatch::vt::{Start, VirtualCpu};
 use crate::machine::vt::fpu::Fpu;
 
 /// Power-on PAT (§7.8.2).
@@ -51,6 +51,7 @@ impl SvmVcpu {
     }
 
     fn reset_common(&mut self) {
+        self.flush(); // an earlier life's translations
         self.saved = Saved::default();
         self.fpu = Fpu::reset();
         self.debug = [0; 4];
@@ -60,7 +61,6 @@ impl SvmVcpu {
         control.intercept_instructions.remove(Instructions::VINTR);
         control.event_injection = 0;
         control.interrupt_shadow = 0;
-        control.tlb_control = FLUSH_ALL; // an earlier life's translations
         save.cr2 = 0;
         save.cr3 = 0;
         save.cr4 = 0;

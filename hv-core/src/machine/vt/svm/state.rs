@@ -1,8 +1,9 @@
 //! One vCPU under SVM: its VMCB, its registers, and what the core reads and writes of them.
 
+use super::enable::Features;
 use super::switch::Saved;
 use super::vmcb::{
-    ALL_DEBUG_REGISTERS, FLUSH_ALL, Instructions, SvmInstructions, VirtualInterrupt, Vmcb, event,
+    ALL_DEBUG_REGISTERS, FLUSH_ALL, FLUSH_ASID, Instructions, SvmInstructions, VirtualInterrupt, Vmcb, event,
 };
 use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
@@ -27,6 +28,8 @@ pub struct SvmVcpu {
     /// DR0 … DR3 while they are not in the processor; VMRUN switches DR6 and DR7 only (§15.5.1).
     pub(super) debug: [u64; 4],
     injection: Injection,
+    /// What TLB_CONTROL is for a flush.
+    flush: u32,
     /// Unique among vCPUs, from 1: chooses the address-space identifier.
     number: u32,
     /// Unique among vCPUs and their arrivals at a processor: what one cached under another tag is stale.
@@ -40,7 +43,13 @@ pub struct Maps {
     pub io: HostPhys,
     /// 8 KiB (§15.11).
     pub msr: HostPhys,
+    /// What every processor can do.
+    pub features: Features,
 }
+
+/// PAUSEs that are no loop yet, and cycles between two that begin a new count: Linux' values (§15.14.4).
+const PAUSE_COUNT: u16 = 3000;
+const PAUSE_THRESHOLD: u16 = 128;
 
 pub(super) const EFER_SVME: u64 = 1 << 12;
 /// SCE, LME, LMA, NXE: what a guest may set.
@@ -83,6 +92,11 @@ impl SvmVcpu {
         control.io_map = maps.io.raw();
         control.msr_map = maps.msr.raw();
         control.virtual_interrupt = VirtualInterrupt::MASKING;
+        if maps.features.contains(Features::PAUSE_FILTER) {
+            control.pause_count = PAUSE_COUNT;
+            control.pause_threshold =
+                if maps.features.contains(Features::PAUSE_THRESHOLD) { PAUSE_THRESHOLD } else { 0 };
+        }
         control.nested_paging = 1;
         control.nested_cr3 = nested_root.raw();
         Self {
@@ -92,6 +106,7 @@ impl SvmVcpu {
             fpu: Fpu::reset(),
             debug: [0; 4],
             injection,
+            flush: if maps.features.contains(Features::FLUSH_BY_ASID) { FLUSH_ASID } else { FLUSH_ALL },
             number,
             tag: u64::from(number),
         }
@@ -207,7 +222,7 @@ impl VirtualCpu for SvmVcpu {
     }
 
     fn flush(&mut self) {
-        self.vmcb.control.tlb_control = FLUSH_ALL;
+        self.vmcb.control.tlb_control = self.flush;
     }
 
     #[inline]

@@ -264,3 +264,5 @@ pub const ALL_DEBUG_REGISTERS: u32 = !0;
 
 /// TLB_CONTROL: flush everything (the only value QEMU's TCG acts on; APM vol 2 §15.16.1).
 pub const FLUSH_ALL: u32 = 1;
+/// TLB_CONTROL: flush this guest's identifier, where the processor can (§15.16.2).
+pub const FLUSH_ASID: u32 = 3;
