@@ -3,6 +3,7 @@
 
 mod debug;
 mod fpu;
+mod registers;
 #[cfg(any(test, feature = "testkit"))]
 #[forbid(unsafe_code)]
 pub mod scripted;

@@ -1,10 +1,10 @@
 //! How a vCPU begins: the state after reset, and what each way to start adds to it (APM vol 2 §14.1.3).
 
 use super::state::{EFER_GUEST, EFER_SVME, SvmVcpu};
-use super::switch::Saved;
 use super::vmcb::{ALL_DEBUG_REGISTERS, Instructions, Segment, VirtualInterrupt};
 use crate::dispatch::vt::{Start, VirtualCpu};
 use crate::machine::vt::fpu::Fpu;
+use crate::machine::vt::registers::Registers;
 
 /// Power-on PAT (§7.8.2).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
@@ -52,7 +52,7 @@ impl SvmVcpu {
 
     fn reset_common(&mut self) {
         self.flush(); // an earlier life's translations
-        self.saved = Saved::default();
+        self.saved = Registers::default();
         self.fpu = Fpu::reset();
         self.debug = [0; 4];
         let (control, save) = (&mut self.vmcb.control, &mut self.vmcb.save);

@@ -1,7 +1,6 @@
 //! One vCPU under SVM: its VMCB, its registers, and what the core reads and writes of them.
 
 use super::enable::Features;
-use super::switch::Saved;
 use super::vmcb::{
     ALL_DEBUG_REGISTERS, FLUSH_ALL, FLUSH_ASID, Instructions, SvmInstructions, VirtualInterrupt, Vmcb, event,
 };
@@ -9,6 +8,7 @@ use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
+use crate::machine::vt::registers::Registers;
 
 /// How an interrupt is injected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +23,7 @@ pub enum Injection {
 pub struct SvmVcpu {
     pub(super) vmcb: &'static mut Vmcb,
     pub(super) vmcb_phys: HostPhys,
-    pub(super) saved: Saved,
+    pub(super) saved: Registers,
     pub(super) fpu: Fpu,
     /// DR0 … DR3 while they are not in the processor; VMRUN switches DR6 and DR7 only (§15.5.1).
     pub(super) debug: [u64; 4],
@@ -102,7 +102,7 @@ impl SvmVcpu {
         Self {
             vmcb,
             vmcb_phys,
-            saved: Saved::default(),
+            saved: Registers::default(),
             fpu: Fpu::reset(),
             debug: [0; 4],
             injection,
@@ -155,31 +155,15 @@ impl SvmVcpu {
 impl VirtualCpu for SvmVcpu {
     #[inline]
     fn reg(&self, reg: Reg) -> u64 {
-        match reg {
-            Reg::Rax => self.vmcb.save.rax,
-            Reg::Rbx => self.saved.rbx,
-            Reg::Rcx => self.saved.rcx,
-            Reg::Rdx => self.saved.rdx,
-            Reg::Rsi => self.saved.rsi,
-            Reg::Rdi => self.saved.rdi,
-            Reg::R8 => self.saved.r8,
-            Reg::R9 => self.saved.r9,
-            Reg::R10 => self.saved.r10,
-        }
+        if reg == Reg::Rax { self.vmcb.save.rax } else { self.saved.get(reg) }
     }
 
     #[inline]
     fn set_reg(&mut self, reg: Reg, value: u64) {
-        match reg {
-            Reg::Rax => self.vmcb.save.rax = value,
-            Reg::Rbx => self.saved.rbx = value,
-            Reg::Rcx => self.saved.rcx = value,
-            Reg::Rdx => self.saved.rdx = value,
-            Reg::Rsi => self.saved.rsi = value,
-            Reg::Rdi => self.saved.rdi = value,
-            Reg::R8 => self.saved.r8 = value,
-            Reg::R9 => self.saved.r9 = value,
-            Reg::R10 => self.saved.r10 = value,
+        if reg == Reg::Rax {
+            self.vmcb.save.rax = value;
+        } else {
+            *self.saved.get_mut(reg) = value;
         }
     }
 

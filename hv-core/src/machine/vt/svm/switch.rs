@@ -1,28 +1,9 @@
 //! The world switch.
 #![expect(unsafe_code, reason = "VMRUN in a naked function")]
 
+use crate::machine::vt::registers::Registers;
 use core::arch::naked_asm;
 use core::mem::offset_of;
-
-/// General registers of a guest that VMRUN leaves to us; RAX, RSP, RIP and RFLAGS are in the VMCB.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct Saved {
-    pub rbx: u64,
-    pub rcx: u64,
-    pub rdx: u64,
-    pub rsi: u64,
-    pub rdi: u64,
-    pub rbp: u64,
-    pub r8: u64,
-    pub r9: u64,
-    pub r10: u64,
-    pub r11: u64,
-    pub r12: u64,
-    pub r13: u64,
-    pub r14: u64,
-    pub r15: u64,
-}
 
 /// Runs a guest until #VMEXIT. RDI: its registers; RSI: physical address of its VMCB; RDX: of the host's save area.
 ///
@@ -35,7 +16,7 @@ pub struct Saved {
 /// EFER.SVME is set; `vmcb` and `host` are physical addresses of VMCB pages of this vCPU and this CPU that nothing else
 /// uses meanwhile; the host's interrupts are off, and a handler for each enabled one is installed.
 #[unsafe(naked)]
-pub unsafe extern "sysv64" fn enter(saved: *mut Saved, vmcb: u64, host: u64) {
+pub unsafe extern "sysv64" fn enter(saved: *mut Registers, vmcb: u64, host: u64) {
     naked_asm!(
         "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15",
         "push rdi", "push rdx",
@@ -54,10 +35,10 @@ pub unsafe extern "sysv64" fn enter(saved: *mut Saved, vmcb: u64, host: u64) {
         "cli", "stgi",
         "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
         "ret",
-        rbx = const offset_of!(Saved, rbx), rcx = const offset_of!(Saved, rcx), rdx = const offset_of!(Saved, rdx),
-        rsi = const offset_of!(Saved, rsi), rdi = const offset_of!(Saved, rdi), rbp = const offset_of!(Saved, rbp),
-        r8 = const offset_of!(Saved, r8), r9 = const offset_of!(Saved, r9), r10 = const offset_of!(Saved, r10),
-        r11 = const offset_of!(Saved, r11), r12 = const offset_of!(Saved, r12), r13 = const offset_of!(Saved, r13),
-        r14 = const offset_of!(Saved, r14), r15 = const offset_of!(Saved, r15),
+        rbx = const offset_of!(Registers, rbx), rcx = const offset_of!(Registers, rcx), rdx = const offset_of!(Registers, rdx),
+        rsi = const offset_of!(Registers, rsi), rdi = const offset_of!(Registers, rdi), rbp = const offset_of!(Registers, rbp),
+        r8 = const offset_of!(Registers, r8), r9 = const offset_of!(Registers, r9), r10 = const offset_of!(Registers, r10),
+        r11 = const offset_of!(Registers, r11), r12 = const offset_of!(Registers, r12), r13 = const offset_of!(Registers, r13),
+        r14 = const offset_of!(Registers, r14), r15 = const offset_of!(Registers, r15),
     )
 }

@@ -3,10 +3,10 @@
 use super::controls::{Entry, Primary};
 use super::fields::{self, SegmentFields};
 use super::state::{CR0_NE, CR4_GUEST, CR4_VMXE, EFER_GUEST, EFER_LMA, Extra, Stale, VmxVcpu, access};
-use super::switch::Saved;
 use super::vmcs::Current;
 use crate::dispatch::vt::{Start, VirtualCpu};
 use crate::machine::vt::fpu::Fpu;
+use crate::machine::vt::registers::Registers;
 
 /// Power-on PAT (SDM vol 3A §11.12.4).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
@@ -56,7 +56,7 @@ impl Segment {
 impl VmxVcpu {
     /// Puts the vCPU into its state at `start`.
     pub(super) fn begin(&mut self, start: Start) {
-        self.saved = Saved::default();
+        self.saved = Registers::default();
         self.fpu = Fpu::reset();
         self.extra = Extra { dr6: 0xffff_0ff0, ..Extra::default() };
         let beginning = self.beginning(start);

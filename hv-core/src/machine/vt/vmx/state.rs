@@ -7,13 +7,13 @@
 use super::controls::{Primary, Secondary};
 use super::enable::Capabilities;
 use super::fields::{self, Field, SegmentFields};
-use super::switch::Saved;
 use super::vmcs::{self, Current, Value};
 use crate::base::addr::HostPhys;
 use crate::base::hardware::SharedWords;
 use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
+use crate::machine::vt::registers::Registers;
 use bitflags::bitflags;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -44,7 +44,7 @@ bitflags! {
 /// A vCPU.
 pub struct VmxVcpu {
     pub(super) vmcs: HostPhys,
-    pub(super) saved: Saved,
+    pub(super) saved: Registers,
     pub(super) fpu: Fpu,
     /// Registers that no entry switches, while they are not in the processor.
     pub(super) extra: Extra,
@@ -131,7 +131,7 @@ impl VmxVcpu {
         let ept_pointer = root.raw() | maps.capabilities.ept_flags;
         let vcpu = Self {
             vmcs,
-            saved: Saved::default(),
+            saved: Registers::default(),
             fpu: Fpu::reset(),
             extra: Extra::default(),
             apic: apic.1,
@@ -288,32 +288,12 @@ fn packed((selector, access): (u16, u32)) -> (u16, u16) {
 impl VirtualCpu for VmxVcpu {
     #[inline]
     fn reg(&self, reg: Reg) -> u64 {
-        match reg {
-            Reg::Rax => self.saved.rax,
-            Reg::Rbx => self.saved.rbx,
-            Reg::Rcx => self.saved.rcx,
-            Reg::Rdx => self.saved.rdx,
-            Reg::Rsi => self.saved.rsi,
-            Reg::Rdi => self.saved.rdi,
-            Reg::R8 => self.saved.r8,
-            Reg::R9 => self.saved.r9,
-            Reg::R10 => self.saved.r10,
-        }
+        self.saved.get(reg)
     }
 
     #[inline]
     fn set_reg(&mut self, reg: Reg, value: u64) {
-        match reg {
-            Reg::Rax => self.saved.rax = value,
-            Reg::Rbx => self.saved.rbx = value,
-            Reg::Rcx => self.saved.rcx = value,
-            Reg::Rdx => self.saved.rdx = value,
-            Reg::Rsi => self.saved.rsi = value,
-            Reg::Rdi => self.saved.rdi = value,
-            Reg::R8 => self.saved.r8 = value,
-            Reg::R9 => self.saved.r9 = value,
-            Reg::R10 => self.saved.r10 = value,
-        }
+        *self.saved.get_mut(reg) = value;
     }
 
     fn rip(&self) -> u64 {

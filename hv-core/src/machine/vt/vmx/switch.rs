@@ -2,29 +2,9 @@
 #![expect(unsafe_code, reason = "VMLAUNCH and VMRESUME in a naked function")]
 
 use super::fields::{HOST_RIP, HOST_RSP};
+use crate::machine::vt::registers::Registers;
 use core::arch::naked_asm;
 use core::mem::offset_of;
-
-/// General registers of a guest; RSP, RIP and RFLAGS are in the VMCS.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct Saved {
-    pub rax: u64,
-    pub rbx: u64,
-    pub rcx: u64,
-    pub rdx: u64,
-    pub rsi: u64,
-    pub rdi: u64,
-    pub rbp: u64,
-    pub r8: u64,
-    pub r9: u64,
-    pub r10: u64,
-    pub r11: u64,
-    pub r12: u64,
-    pub r13: u64,
-    pub r14: u64,
-    pub r15: u64,
-}
 
 /// Runs the guest of the current VMCS until it exits. RDI: its registers; RSI: not 0 when its VMCS was launched before. RAX: 0
 /// after an exit, 1 when it did not enter at all.
@@ -35,7 +15,7 @@ pub struct Saved {
 ///
 /// The VMCS of this vCPU is current, with the host state of this processor in it; the host's interrupts are off.
 #[unsafe(naked)]
-pub unsafe extern "sysv64" fn enter(saved: *mut Saved, launched: u64) -> u64 {
+pub unsafe extern "sysv64" fn enter(saved: *mut Registers, launched: u64) -> u64 {
     naked_asm!(
         "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15", "push rdi",
         "mov eax, {host_rsp}", "vmwrite rax, rsp",
@@ -60,10 +40,10 @@ pub unsafe extern "sysv64" fn enter(saved: *mut Saved, launched: u64) -> u64 {
         "4: pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
         "ret",
         host_rsp = const HOST_RSP.encoding(), host_rip = const HOST_RIP.encoding(),
-        rax = const offset_of!(Saved, rax), rbx = const offset_of!(Saved, rbx), rcx = const offset_of!(Saved, rcx),
-        rdx = const offset_of!(Saved, rdx), rsi = const offset_of!(Saved, rsi), rdi = const offset_of!(Saved, rdi),
-        rbp = const offset_of!(Saved, rbp), r8 = const offset_of!(Saved, r8), r9 = const offset_of!(Saved, r9),
-        r10 = const offset_of!(Saved, r10), r11 = const offset_of!(Saved, r11), r12 = const offset_of!(Saved, r12),
-        r13 = const offset_of!(Saved, r13), r14 = const offset_of!(Saved, r14), r15 = const offset_of!(Saved, r15),
+        rax = const offset_of!(Registers, rax), rbx = const offset_of!(Registers, rbx), rcx = const offset_of!(Registers, rcx),
+        rdx = const offset_of!(Registers, rdx), rsi = const offset_of!(Registers, rsi), rdi = const offset_of!(Registers, rdi),
+        rbp = const offset_of!(Registers, rbp), r8 = const offset_of!(Registers, r8), r9 = const offset_of!(Registers, r9),
+        r10 = const offset_of!(Registers, r10), r11 = const offset_of!(Registers, r11), r12 = const offset_of!(Registers, r12),
+        r13 = const offset_of!(Registers, r13), r14 = const offset_of!(Registers, r14), r15 = const offset_of!(Registers, r15),
     )
 }
