@@ -43,6 +43,9 @@ pub mod reason {
     pub const ENTRY_FAILED: u32 = 1 << 31;
 }
 
+/// HLT without prefixes.
+const HLT_BYTES: u32 = 1;
+
 /// Decodes the exit that the vCPU of the current VMCS just took.
 #[inline]
 pub fn exit(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
@@ -66,6 +69,8 @@ fn rare(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
     match why {
         // An NMI that came here was taken from the processor; `Vmx::run` has passed it on.
         reason::EXCEPTION_OR_NMI | reason::EXTERNAL_INTERRUPT | reason::PREEMPTION_TIMER => {
+            // No instruction exited. The one that the core may finish all the same is a HLT after STI (`dispatch::exit`).
+            vcpu.instruction_length = HLT_BYTES;
             Exit::HostInterrupt
         }
         reason::NMI_WINDOW => {

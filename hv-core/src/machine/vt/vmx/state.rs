@@ -318,7 +318,7 @@ impl VirtualCpu for VmxVcpu {
         (self.stack_access >> 5 & 3) as u8
     }
 
-    /// Every instruction that is emulated has exited by itself, so its length is known (§27.2.5).
+    /// An instruction that exits has its length in the VMCS (§27.2.5).
     #[inline]
     fn finish(&mut self, _instruction: Instruction) {
         self.rip = self.rip.wrapping_add(u64::from(self.instruction_length));
