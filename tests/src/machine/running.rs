@@ -253,7 +253,8 @@ fn spawn(machine: &Machine, folder: &Path) -> Result<Child, StartError> {
     };
     command.args(arguments).stderr(Stdio::piped());
     if machine.kind.is_bochs() {
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        // Its screen is drawn for a terminal, whether there is one or not.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).env("TERM", "vt100");
     } else {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
     }

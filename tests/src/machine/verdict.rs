@@ -25,7 +25,7 @@ pub enum Ended {
     TripleFault,
     /// It was stopped after its time.
     TimedOut,
-    /// QEMU failed, with its exit code if it had one.
+    /// The emulator failed, with its exit code if it had one.
     Emulator(Option<i32>),
 }
 
@@ -68,8 +68,8 @@ impl fmt::Display for Ended {
             Self::PoweredOff => write!(f, "the machine was switched off or reset"),
             Self::TripleFault => write!(f, "triple fault: the machine was reset (--gdb shows where)"),
             Self::TimedOut => write!(f, "stopped: out of time"),
-            Self::Emulator(Some(code)) => write!(f, "QEMU failed with code {code}"),
-            Self::Emulator(None) => write!(f, "QEMU was killed"),
+            Self::Emulator(Some(code)) => write!(f, "the emulator failed with code {code}"),
+            Self::Emulator(None) => write!(f, "the emulator was killed"),
         }
     }
 }
