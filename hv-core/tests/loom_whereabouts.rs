@@ -32,6 +32,8 @@ enum Without {
     Course,
     /// The mover leaves the vCPU in its berth, but keeps a copy.
     Handover,
+    /// Who enters guest mode takes all of attention, an order to stop included.
+    KeptStop,
 }
 
 /// The vCPU itself: whoever has it may run it.
@@ -267,6 +269,39 @@ fn without_a_look_at_arrival_an_order_is_lost() {
 #[should_panic]
 fn a_mover_that_keeps_the_vcpu_lets_two_run_it() {
     an_order_to_stop_beside_a_move(Without::Handover);
+}
+
+/// A vCPU that runs looks at what waits for it, as `entry::attend` does, while it is told to stop.
+fn an_order_to_stop_beside_an_entry(without: Without) {
+    explore(move || {
+        let scene = Scene::new(Life::Runnable, 1, without);
+        scene.whereabouts.attention.fetch_or(attention::EVENT);
+        let stopper = {
+            let scene = scene.clone();
+            loom::thread::spawn(move || scene.order_stop())
+        };
+        if scene.whereabouts.attention.load() & attention::STOP == 0 {
+            let _ = if without == Without::KeptStop {
+                scene.whereabouts.attention.swap(0)
+            } else {
+                scene.whereabouts.take_attention()
+            };
+        }
+        stopper.join().unwrap();
+        scene.settle();
+        assert_eq!(*scene.stopped.lock().unwrap(), 1, "the order is lost");
+    });
+}
+
+#[test]
+fn an_order_to_stop_outlasts_an_entry() {
+    an_order_to_stop_beside_an_entry(Without::Nothing);
+}
+
+#[test]
+#[should_panic(expected = "the order is lost")]
+fn an_entry_that_takes_the_order_with_the_rest_loses_it() {
+    an_order_to_stop_beside_an_entry(Without::KeptStop);
 }
 
 /// A vCPU is started while its guest is told to end.

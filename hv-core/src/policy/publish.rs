@@ -168,9 +168,9 @@ impl VcpuShared {
         self.whereabouts.attention.fetch_or(bits, SeqCst);
     }
 
-    /// Takes what waits for a look.
+    /// Takes them, but an order to stop.
     pub fn take_attention(&self) -> u64 {
-        self.whereabouts.attention.swap(0, SeqCst)
+        self.whereabouts.take_attention()
     }
 
     /// Whether somebody who left something must tell the vCPU's processor.

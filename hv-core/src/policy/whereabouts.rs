@@ -4,6 +4,7 @@
 //! ```text
 //! sender: LOCK OR attention; load life, dispatch_seq; asleep or on CPU: load holder; post there
 //! sleeper: life = blocked; dispatch_seq = off (XCHG); anything in attention: life = runnable, and go on
+//! entry: attention has STOP: park; take the rest by LOCK AND STOP
 //! mover: leave it in its berth; holder = new; post to the new one
 //! receiver of a letter for what it is to hold: take it out of its berth; look at attention
 //! ```
@@ -109,6 +110,12 @@ impl<W: Word> Whereabouts<W> {
             holder if holder == me => Letter::PickUp,
             _ => Letter::Gone,
         }
+    }
+
+    /// Holder, before an entry: takes what waits for a look, but leaves an order to stop: one that came after the look at it would
+    /// be lost.
+    pub fn take_attention(&self) -> u64 {
+        self.attention.fetch_and(attention::STOP)
     }
 
     /// Holder: the vCPU is about to sleep. What is in `attention` after the caller has published it as off CPU (an XCHG)
