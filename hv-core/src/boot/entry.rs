@@ -3,7 +3,7 @@
 
 use super::{multiboot2, pvh};
 use core::arch::global_asm;
-use hv_core::base::addr::HostPhys;
+use hv_core::base::addr::{HostPhys, PAGE_BYTES};
 
 // The tables map the first 4 GiB at themselves, by 2 MiB pages. `boot_pml4` and what follows lie in .bss, which the
 // loader cleared.
@@ -19,7 +19,7 @@ global_asm!(
     "boot_pml4: .skip 4096",
     "boot_pdpt: .skip 4096",
     "boot_pd: .skip 4 * 4096",
-    "boot_guard: .skip 4096",
+    "boot_guard: .skip {guard}",
     "boot_stack: .skip 64 * 1024",
     "boot_stack_top:",
     ".popsection",
@@ -109,6 +109,7 @@ global_asm!(
     multiboot2_magic = const multiboot2::MAGIC,
     multiboot2 = const MULTIBOOT2,
     pvh = const PVH,
+    guard = const GUARD_BYTES,
 );
 
 /// Which loader it was.
@@ -121,7 +122,10 @@ unsafe extern "C" {
     static boot_guard: u8;
 }
 
-/// The page below the first processor's stack: nothing lies there.
+/// Below each stack, and nobody's. A frame of up to a page is not probed as it grows, so that one page could be stepped over.
+pub const GUARD_BYTES: u64 = 2 * PAGE_BYTES;
+
+/// What lies below the first processor's stack: nothing does.
 pub fn stack_guard() -> HostPhys {
     HostPhys::new_truncate(&raw const boot_guard as u64)
 }

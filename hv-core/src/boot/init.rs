@@ -127,7 +127,7 @@ pub fn main(mut handover: Handover) -> ! {
     interrupts::install();
     percpu::install(CpuId(0));
     // SAFETY: this is the only processor that runs, and nothing lies below its stack.
-    if !unsafe { paging::unmap(&mut memory, super::entry::stack_guard()) } {
+    if !unsafe { paging::unmap(&mut memory, super::entry::stack_guard(), super::entry::GUARD_BYTES) } {
         refuse(lines, format_args!("the machine has too little memory"));
     }
     // SAFETY: CPL 0, the APIC's page is below 4 GiB and mapped, and this is the only code that drives it.

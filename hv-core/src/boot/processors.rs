@@ -2,6 +2,7 @@
 //! and kept at their stations until there is work.
 #![expect(unsafe_code, reason = "the entry of application processors, and what is handed to them")]
 
+use super::entry::GUARD_BYTES;
 use super::init::{Common, Shared};
 use alloc::boxed::Box;
 use alloc::format;
@@ -205,16 +206,16 @@ fn copy_trampoline(command_line: &'static str) -> u8 {
     u8::try_from(page / PAGE_BYTES).unwrap_or(8)
 }
 
-/// Takes what a processor needs: a stack above a guard page, and the vendor's pages.
+/// Takes what a processor needs: a stack above its guard, and the vendor's pages.
 fn prepare<V: Vendor>(start: &mut Start<'_, V>, cpu: CpuId) -> Option<&'static Entrant<V>> {
     let memory = &mut *start.memory;
-    let guard = memory.pages(1 + STACK_BYTES / PAGE_BYTES, PAGE_BYTES)?;
+    let guard = memory.pages((GUARD_BYTES + STACK_BYTES) / PAGE_BYTES, PAGE_BYTES)?;
     // SAFETY: other processors may be at their stations, but nobody has touched this page yet, so nobody has it cached.
-    if !unsafe { paging::unmap(memory, guard) } {
+    if !unsafe { paging::unmap(memory, guard, GUARD_BYTES) } {
         return None;
     }
     Some(Box::leak(Box::new(Entrant {
-        stack_top: guard.raw() + PAGE_BYTES + STACK_BYTES,
+        stack_top: guard.raw() + GUARD_BYTES + STACK_BYTES,
         main: ap_main::<V>,
         cpu,
         pages: memory.pages(V::PROCESSOR_PAGES, PAGE_BYTES)?,

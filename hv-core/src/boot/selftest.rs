@@ -40,8 +40,8 @@ impl Selftest {
     }
 }
 
-/// Takes some stack, and more. Less than a page at once: what is touched below the stack is its guard, with the stack pointer in it.
+/// Takes a page of stack, and more: as much as a frame may take at once without being probed.
 fn deeper(levels: u64) -> u64 {
-    let some = core::hint::black_box([levels; 64]);
-    if levels == 0 { some[1] } else { deeper(levels - 1) ^ core::hint::black_box(some[2]) }
+    let page = core::hint::black_box([levels; 512]);
+    if levels == 0 { page[1] } else { deeper(levels - 1) ^ core::hint::black_box(page[2]) }
 }

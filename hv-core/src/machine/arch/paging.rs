@@ -24,13 +24,21 @@ unsafe fn entry(table: u64, index: u64) -> *mut u64 {
     unsafe { table.add(usize::try_from(index & 511).unwrap_or(0)) }
 }
 
-/// Takes a page away from every processor's view: whoever touches it faults. False when there is no memory for a table.
+/// Takes pages away from every processor's view: whoever touches them faults. False when there is no memory for a table.
 ///
 /// # Safety
 ///
-/// Only one processor runs, and nothing lies in the page.
-pub unsafe fn unmap(memory: &mut Memory, page: HostPhys) -> bool {
-    let at = page.raw();
+/// Only one processor runs, or none has touched the pages yet; and nothing lies in them.
+pub unsafe fn unmap(memory: &mut Memory, start: HostPhys, len_bytes: u64) -> bool {
+    let pages = (start.raw()..start.raw() + len_bytes).step_by(4096);
+    // SAFETY: by contract.
+    pages.into_iter().all(|at| unsafe { unmap_page(memory, at) })
+}
+
+/// # Safety
+///
+/// As for [`unmap`].
+unsafe fn unmap_page(memory: &mut Memory, at: u64) -> bool {
     // SAFETY: CR3 holds the entry code's tables, which map themselves (I-4); two levels down, each entry leads to the next
     // table, and nobody else changes them (contract).
     unsafe {
