@@ -13,6 +13,9 @@ const BUFFER_BYTES: usize = 32 << 10;
 /// must not hang us.
 const WRITE_PATIENCE: u32 = 10_000_000;
 const FLUSH_PATIENCE: u32 = 100_000_000;
+/// Bytes that go from the buffer to the line under one hold of its lock; and that a processor moves which wrote none of them.
+const CHUNK_BYTES: usize = 64;
+
 /// COM1, for people, and COM2, for programs.
 ///
 /// A text is put into a buffer whole, under a lock held for as long as a copy takes, and goes to the line when that has room: at
@@ -44,7 +47,8 @@ impl Lines {
         }
         for _ in 0..WRITE_PATIENCE {
             let done = self.buffered(text);
-            self.pump();
+            // Who writes moves as much, and what others left is not for ever his.
+            self.move_at_most(text.len() + CHUNK_BYTES);
             if done {
                 return;
             }
@@ -84,12 +88,18 @@ impl Lines {
         self.waits.load(Relaxed)
     }
 
-    /// Gives the line what it takes now, unless somebody else is at it: who lets go of it looks once more, so that what came
-    /// meanwhile from one who saw it taken is not left behind.
+    /// Gives the line some of what waits, for a processor that was interrupted: others may write as fast as this one moves.
     pub fn pump(&self) {
+        self.move_at_most(CHUNK_BYTES);
+    }
+
+    /// Gives the line as much of what waits as it takes now, at most so many bytes, unless somebody else is at it. Who lets go
+    /// of it looks once more, so that what came meanwhile from one who saw it taken is not left behind.
+    fn move_at_most(&self, most: usize) {
+        let mut left = most;
         while self.waits() {
             let Some(mut line) = self.com1.try_lock() else { return };
-            let rest = self.move_to(&mut line);
+            let rest = self.move_to(&mut line, &mut left);
             self.waits.store(rest, SeqCst);
             line.interrupt_on_receive_and(if rest { Transmit::Waits } else { Transmit::Idle });
             drop(line);
@@ -100,13 +110,14 @@ impl Lines {
         }
     }
 
-    /// Moves what the line takes out of the buffer; whether something is left.
-    fn move_to(&self, line: &mut Serial) -> bool {
+    /// Moves what the line takes out of the buffer, at most so many bytes; whether something stays.
+    fn move_to(&self, line: &mut Serial, left: &mut usize) -> bool {
         loop {
             let mut buffer = self.buffer.lock();
             let (first, second) = buffer.as_slices();
-            let chunk = if first.is_empty() { second } else { first };
-            let taken = line.offer(chunk);
+            let next = if first.is_empty() { second } else { first };
+            let taken = line.offer(next.get(..next.len().min(CHUNK_BYTES).min(*left)).unwrap_or_default());
+            *left -= taken;
             for _ in 0..taken {
                 let _ = buffer.pop_front();
             }
@@ -119,7 +130,7 @@ impl Lines {
     /// Waits until everything is written. For the end of the machine.
     pub fn flush(&self) {
         for _ in 0..FLUSH_PATIENCE {
-            self.pump();
+            self.move_at_most(BUFFER_BYTES);
             if !self.waits() {
                 break;
             }
