@@ -68,6 +68,12 @@ pub fn give<H: Hardware, R: GuestRam>(
     (Code::OK, u64::from(guest.shootdown.remaining()))
 }
 
+/// MEMORY(QUERY): how many vCPUs have not let go of the last batch; 0 only when it is in the pool.
+pub fn given<R: GuestRam>(guest: &Guest<R>) -> u64 {
+    let is_gone = guest.transit.lock().quarantine.is_empty();
+    if is_gone { 0 } else { u64::from(guest.shootdown.remaining().max(1)) }
+}
+
 /// A vCPU has flushed, or stopped.
 pub fn let_go<R: GuestRam>(guest: &Guest<R>, vcpu: &VcpuShared, system: &System<R>) {
     if guest.shootdown.let_go(vcpu.index()) {

@@ -98,7 +98,7 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
             let (code, left) = memory::take(vcpu.guest, block, core.system);
             (code, left, Next::Resume)
         }
-        Request::Given => ok(u64::from(vcpu.guest.shootdown.remaining())),
+        Request::Given => ok(memory::given(vcpu.guest)),
         Request::Start { target, entry, stack, argument } => {
             if target.life() != Life::Stopped {
                 return (Code::BAD_STATE, 0, Next::Resume);
