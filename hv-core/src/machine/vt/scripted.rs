@@ -7,12 +7,14 @@ mod hardware;
 mod kernel;
 mod machine;
 mod ram;
+mod spec;
 mod vcpu;
 mod world;
 
 pub use hardware::ScriptedHardware;
-pub use machine::{Machine, Spec, at, call_steps, write_msr_steps};
+pub use machine::{Machine, at, call_steps, write_msr_steps};
 pub use ram::TestRam;
+pub use spec::Spec;
 pub use vcpu::{ScriptedVcpu, Seen, Step};
 pub use world::{Stuck, World};
 

@@ -4,7 +4,7 @@
 #![expect(clippy::panic, reason = "a test's mistake ends the test")]
 
 use super::world::Stuck;
-use super::{Scripted, ScriptedHardware, ScriptedVcpu, Step, TestRam, World, kernel};
+use super::{Scripted, ScriptedHardware, ScriptedVcpu, Spec, Step, TestRam, World, kernel};
 use crate::base::addr::HostPhys;
 use crate::base::id::{CpuId, GuestId, VcpuId, VcpuIndex};
 use crate::base::time::{Frequency, Tsc};
@@ -17,14 +17,13 @@ use crate::dispatch::run::Cpu;
 use crate::dispatch::system::System;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Direction, Exit, PortAccess, Reg, VirtualCpu};
-use crate::policy::config::{ChannelConfig, GuestConfig, Mode, Payload, Visibility};
+use crate::policy::config::ChannelConfig;
 use crate::policy::guest::Image;
 use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
 use crate::policy::trace::Record;
 use crate::policy::whereabouts::Life;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::SeqCst;
@@ -33,8 +32,6 @@ use pv_abi::cpuid::CallInstruction;
 use pv_abi::demand;
 use pv_abi::table::{CONSOLE_PAGES, DEMAND_PAGES, EVENT_PAGES, STATUS_PAGES};
 
-/// Memory of each guest: what a kernel at 1 MiB needs, and a little more.
-const MEMORY_MIB: u32 = 4;
 /// Pages taken for guests, from here on; no frame is ever given out twice.
 const FIRST_FRAME: u64 = 1 << 32;
 /// Unix time in ns when the counter was zero: 2026-01-01.
@@ -45,89 +42,6 @@ const MAX_ROUNDS: u32 = 1_000_000;
 /// A vCPU of a guest, both counted from 0.
 pub const fn at(guest: u16, vcpu: u8) -> VcpuId {
     VcpuId { guest: GuestId(guest), index: VcpuIndex(vcpu) }
-}
-
-/// What a guest is to be.
-#[derive(Clone, Debug)]
-pub struct Spec(GuestConfig);
-
-impl Spec {
-    /// An ordinary PC.
-    pub fn full(name: &str) -> Self {
-        Self::new(name, Mode::Full)
-    }
-
-    /// A guest to which Comity is announced.
-    pub fn cooperative(name: &str) -> Self {
-        Self::new(name, Mode::Cooperative)
-    }
-
-    fn new(name: &str, mode: Mode) -> Self {
-        Self(GuestConfig {
-            name: name.to_string(),
-            mode,
-            vcpus: 1,
-            memory_mib: MEMORY_MIB,
-            memory_max_mib: MEMORY_MIB,
-            weight: 100,
-            visibility: Visibility::Bit,
-            restarts: 0,
-            kernel: Payload { offset_bytes: 4096, len_bytes: 1 },
-            initrd: None,
-            command_line: String::new(),
-            pin: Vec::new(),
-            mark_port: false,
-        })
-    }
-
-    /// With so many vCPUs.
-    #[must_use]
-    pub fn vcpus(mut self, vcpus: u8) -> Self {
-        self.0.vcpus = vcpus;
-        self
-    }
-
-    /// With memory of this size, that may grow to that.
-    #[must_use]
-    pub fn memory_mib(mut self, begins: u32, most: u32) -> Self {
-        (self.0.memory_mib, self.0.memory_max_mib) = (begins, most);
-        self
-    }
-
-    /// With this weight.
-    #[must_use]
-    pub fn weight(mut self, weight: u32) -> Self {
-        self.0.weight = weight;
-        self
-    }
-
-    /// It may not know that others wait.
-    #[must_use]
-    pub fn blind(mut self) -> Self {
-        self.0.visibility = Visibility::None;
-        self
-    }
-
-    /// It is started again so often.
-    #[must_use]
-    pub fn restarts(mut self, restarts: u32) -> Self {
-        self.0.restarts = restarts;
-        self
-    }
-
-    /// vCPU i runs on processor `cpus[i % len]` only.
-    #[must_use]
-    pub fn pin(mut self, cpus: &[u8]) -> Self {
-        self.0.pin = cpus.to_vec();
-        self
-    }
-
-    /// It may write marks to a port.
-    #[must_use]
-    pub fn mark_port(mut self) -> Self {
-        self.0.mark_port = true;
-        self
-    }
 }
 
 /// One processor.

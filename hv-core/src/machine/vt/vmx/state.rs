@@ -4,18 +4,19 @@
 //! where it is. A VMCS is active on the processor that holds the vCPU, from [`Vmx::arrive`](super::Vmx) to its departure.
 #![expect(unsafe_code, reason = "the VMCS, by the instructions of `vmcs`")]
 
+mod vcpu;
+
 use super::controls::{Primary, Secondary};
 use super::enable::Capabilities;
-use super::fields::{self, Field, SegmentFields};
+use super::fields::{self, Field};
 use super::vmcs::{self, Current, Value};
 use crate::base::addr::HostPhys;
 use crate::base::hardware::SharedWords;
-use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
+use crate::dispatch::vt::VirtualCpu;
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
 use bitflags::bitflags;
-use core::sync::atomic::Ordering::Relaxed;
 
 /// What every vCPU shares: physical addresses of the permission maps, all ones but for what guests may touch, and what the
 /// processors can do.
@@ -80,11 +81,8 @@ pub(super) struct Extra {
     pub system_call: [u64; 5],
 }
 
-/// STI, and MOV SS, hold interrupts back for one more instruction (§24.4.2).
-const SHADOW: u32 = 0b11;
-/// NMIs are held back until IRET.
+/// NMIs are held back until IRET (§24.4.2).
 const NMI_BLOCKED: u32 = 1 << 3;
-const RFLAGS_IF: u64 = 1 << 9;
 /// SCE, LME, LMA, NXE: what a guest may set.
 pub(super) const EFER_GUEST: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
 pub(super) const EFER_LMA: u64 = 1 << 10;
@@ -96,8 +94,6 @@ pub(super) const CR0_NE: u64 = 1 << 5;
 /// read as zero: a guest that sets one exits.
 pub(super) const CR4_GUEST: u64 = 0x7ff | 1 << 16 | 1 << 20 | 1 << 21;
 pub(super) const CR4_VMXE: u64 = 1 << 13;
-/// Index of the word of the virtual-APIC page that holds the task priority.
-const TASK_PRIORITY: usize = 0x80 / 8;
 
 /// Entry interruption information (§24.8.3).
 pub(super) mod event {
@@ -285,169 +281,17 @@ fn packed((selector, access): (u16, u32)) -> (u16, u16) {
     (selector, low | high)
 }
 
-impl VirtualCpu for VmxVcpu {
-    #[inline]
-    fn reg(&self, reg: Reg) -> u64 {
-        self.saved.get(reg)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    #[inline]
-    fn set_reg(&mut self, reg: Reg, value: u64) {
-        *self.saved.get_mut(reg) = value;
-    }
-
-    fn rip(&self) -> u64 {
-        self.rip
-    }
-
-    fn rsp(&self) -> u64 {
-        self.get(fields::RSP)
-    }
-
-    fn cr2(&self) -> u64 {
-        self.extra.cr2
-    }
-
-    fn cr3(&self) -> u64 {
-        self.get(fields::CR3)
-    }
-
-    /// The descriptor privilege level of SS (§24.4.1).
-    #[inline]
-    fn cpl(&self) -> u8 {
-        (self.stack_access >> 5 & 3) as u8
-    }
-
-    /// An instruction that exits has its length in the VMCS (§27.2.5).
-    #[inline]
-    fn finish(&mut self, _instruction: Instruction) {
-        self.rip = self.rip.wrapping_add(u64::from(self.instruction_length));
-        self.stale.insert(Stale::RIP);
-        if self.interruptibility & SHADOW != 0 {
-            self.set_interruptibility(self.interruptibility & !SHADOW);
+    #[test]
+    fn access_rights_survive_both_ways() {
+        for bits in 0..0x1000 {
+            assert_eq!(packed((8, access(bits))), (8, bits));
         }
-    }
-
-    #[inline]
-    fn interrupts_on(&self) -> bool {
-        self.rflags & RFLAGS_IF != 0
-    }
-
-    #[inline]
-    fn ready_for_interrupt(&self) -> bool {
-        self.interrupts_on() && self.interruptibility & SHADOW == 0 && self.event.0 & event::VALID == 0
-    }
-
-    #[inline]
-    fn inject_interrupt(&mut self, vector: u8) {
-        self.inject(event::VALID | event::INTERRUPT | u32::from(vector), 0);
-    }
-
-    fn inject_exception(&mut self, exception: Exception) {
-        let (vector, error) = match exception {
-            Exception::InvalidOpcode => (6, 0),
-            Exception::GeneralProtection => (13, event::HAS_ERROR),
-        };
-        self.inject(event::VALID | event::EXCEPTION | error | vector, 0);
-    }
-
-    /// An NMI that cannot come now has its window watched.
-    fn inject_nmi(&mut self) -> bool {
-        let free = self.event.0 & event::VALID == 0 && self.interruptibility & (SHADOW | NMI_BLOCKED) == 0;
-        if free {
-            self.inject(event::VALID | event::NMI | 2, 0);
-        }
-        self.control_primary(Primary::NMI_WINDOW, !free);
-        free
-    }
-
-    #[inline]
-    fn watch_window(&mut self, watch: Window) {
-        self.control_primary(Primary::INTERRUPT_WINDOW, watch == Window::Interrupts);
-        self.set_threshold(match watch {
-            Window::Closed | Window::Interrupts => 0,
-            // Entry fails when CR8 is below it already (§26.2.1.1).
-            Window::Priority(class) => class.min(self.cr8()),
-        });
-    }
-
-    fn watches_window(&self) -> bool {
-        self.primary.contains(Primary::INTERRUPT_WINDOW) || self.threshold != 0
-    }
-
-    #[inline]
-    fn in_shadow(&self) -> bool {
-        self.interruptibility & SHADOW != 0
-    }
-
-    #[inline]
-    fn cr8(&self) -> u8 {
-        self.apic.get(TASK_PRIORITY).map_or(0, |word| (word.load(Relaxed) >> 4 & 0xf) as u8)
-    }
-
-    fn set_cr8(&mut self, value: u8) {
-        if let Some(word) = self.apic.get(TASK_PRIORITY) {
-            word.store(u64::from(value & 0xf) << 4, Relaxed);
-        }
-        self.set_threshold(self.threshold.min(value & 0xf));
-    }
-
-    fn load_debug_registers(&mut self) {
-        debug::swap(self.extra.debug);
-        self.has_debug_registers = true;
-        self.control_primary(Primary::MOV_DR, false);
-    }
-
-    fn efer(&self) -> u64 {
-        self.get(fields::EFER)
-    }
-
-    fn set_efer(&mut self, value: u64) -> bool {
-        let (before, cr0) = (self.get(fields::EFER), self.get(fields::CR0));
-        if value & !EFER_GUEST != 0 || cr0 & CR0_PG != 0 && (value ^ before) & EFER_LME != 0 {
-            return false;
-        }
-        // LMA follows LME and paging; software cannot set it.
-        self.set(fields::EFER, value & !EFER_LMA | before & EFER_LMA);
-        true
-    }
-
-    fn pat(&self) -> u64 {
-        self.get(fields::PAT)
-    }
-
-    fn set_pat(&mut self, value: u64) {
-        self.set(fields::PAT, value);
-    }
-
-    fn flush(&mut self) {
-        self.must_flush = true;
-    }
-
-    fn reset(&mut self, start: Start) {
-        self.begin(start);
-    }
-
-    fn control(&self) -> Control {
-        self.vmcs(|vmcs| {
-            let segment = |of: SegmentFields| packed((vmcs.read(of.selector), vmcs.read(of.access)));
-            let seen = |real: Field<u64>, shadow: Field<u64>, mask: u64| {
-                vmcs.read(real) & !mask | vmcs.read(shadow) & mask
-            };
-            Control {
-                cr: [
-                    seen(fields::CR0, fields::CR0_SHADOW, CR0_NE),
-                    vmcs.read(fields::CR3),
-                    seen(fields::CR4, fields::CR4_SHADOW, !CR4_GUEST),
-                ],
-                efer: vmcs.read(fields::EFER) & EFER_GUEST,
-                pat: vmcs.read(fields::PAT),
-                tables: [
-                    (vmcs.read(fields::GDTR_BASE), vmcs.read(fields::GDTR_LIMIT)),
-                    (vmcs.read(fields::IDTR_BASE), vmcs.read(fields::IDTR_LIMIT)),
-                ],
-                segments: [segment(fields::CS), segment(fields::SS)],
-            }
-        })
+        // Code, 64 bits, present, granular: type and P below, L and G from bit 12 on (§24.4.1).
+        assert_eq!(access(0xa9b), 0xa09b);
+        assert_eq!(packed((0, 1 << 16)), (0, 0), "\"unusable\" has no place in the core's form");
     }
 }

@@ -1,0 +1,183 @@
+//! What the exit path asks of a vCPU on VMX.
+
+use super::{
+    CR0_NE, CR0_PG, CR4_GUEST, EFER_GUEST, EFER_LMA, EFER_LME, NMI_BLOCKED, Stale, VmxVcpu, event, packed,
+};
+use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
+use crate::machine::vt::debug;
+use crate::machine::vt::vmx::controls::Primary;
+use crate::machine::vt::vmx::fields::{self, Field, SegmentFields};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// STI, and MOV SS, hold interrupts back for one more instruction (§24.4.2).
+const SHADOW: u32 = 0b11;
+const RFLAGS_IF: u64 = 1 << 9;
+/// Index of the word of the virtual-APIC page that holds the task priority.
+const TASK_PRIORITY: usize = 0x80 / 8;
+
+impl VirtualCpu for VmxVcpu {
+    #[inline]
+    fn reg(&self, reg: Reg) -> u64 {
+        self.saved.get(reg)
+    }
+
+    #[inline]
+    fn set_reg(&mut self, reg: Reg, value: u64) {
+        *self.saved.get_mut(reg) = value;
+    }
+
+    fn rip(&self) -> u64 {
+        self.rip
+    }
+
+    fn rsp(&self) -> u64 {
+        self.get(fields::RSP)
+    }
+
+    fn cr2(&self) -> u64 {
+        self.extra.cr2
+    }
+
+    fn cr3(&self) -> u64 {
+        self.get(fields::CR3)
+    }
+
+    /// The descriptor privilege level of SS (§24.4.1).
+    #[inline]
+    fn cpl(&self) -> u8 {
+        (self.stack_access >> 5 & 3) as u8
+    }
+
+    /// An instruction that exits has its length in the VMCS (§27.2.5).
+    #[inline]
+    fn finish(&mut self, _instruction: Instruction) {
+        self.rip = self.rip.wrapping_add(u64::from(self.instruction_length));
+        self.stale.insert(Stale::RIP);
+        if self.interruptibility & SHADOW != 0 {
+            self.set_interruptibility(self.interruptibility & !SHADOW);
+        }
+    }
+
+    #[inline]
+    fn interrupts_on(&self) -> bool {
+        self.rflags & RFLAGS_IF != 0
+    }
+
+    #[inline]
+    fn ready_for_interrupt(&self) -> bool {
+        self.interrupts_on() && self.interruptibility & SHADOW == 0 && self.event.0 & event::VALID == 0
+    }
+
+    #[inline]
+    fn inject_interrupt(&mut self, vector: u8) {
+        self.inject(event::VALID | event::INTERRUPT | u32::from(vector), 0);
+    }
+
+    fn inject_exception(&mut self, exception: Exception) {
+        let (vector, error) = match exception {
+            Exception::InvalidOpcode => (6, 0),
+            Exception::GeneralProtection => (13, event::HAS_ERROR),
+        };
+        self.inject(event::VALID | event::EXCEPTION | error | vector, 0);
+    }
+
+    /// An NMI that cannot come now has its window watched.
+    fn inject_nmi(&mut self) -> bool {
+        let free = self.event.0 & event::VALID == 0 && self.interruptibility & (SHADOW | NMI_BLOCKED) == 0;
+        if free {
+            self.inject(event::VALID | event::NMI | 2, 0);
+        }
+        self.control_primary(Primary::NMI_WINDOW, !free);
+        free
+    }
+
+    #[inline]
+    fn watch_window(&mut self, watch: Window) {
+        self.control_primary(Primary::INTERRUPT_WINDOW, watch == Window::Interrupts);
+        self.set_threshold(match watch {
+            Window::Closed | Window::Interrupts => 0,
+            // Entry fails when CR8 is below it already (§26.2.1.1).
+            Window::Priority(class) => class.min(self.cr8()),
+        });
+    }
+
+    fn watches_window(&self) -> bool {
+        self.primary.contains(Primary::INTERRUPT_WINDOW) || self.threshold != 0
+    }
+
+    #[inline]
+    fn in_shadow(&self) -> bool {
+        self.interruptibility & SHADOW != 0
+    }
+
+    #[inline]
+    fn cr8(&self) -> u8 {
+        self.apic.get(TASK_PRIORITY).map_or(0, |word| (word.load(Relaxed) >> 4 & 0xf) as u8)
+    }
+
+    fn set_cr8(&mut self, value: u8) {
+        if let Some(word) = self.apic.get(TASK_PRIORITY) {
+            word.store(u64::from(value & 0xf) << 4, Relaxed);
+        }
+        self.set_threshold(self.threshold.min(value & 0xf));
+    }
+
+    fn load_debug_registers(&mut self) {
+        debug::swap(self.extra.debug);
+        self.has_debug_registers = true;
+        self.control_primary(Primary::MOV_DR, false);
+    }
+
+    fn efer(&self) -> u64 {
+        self.get(fields::EFER)
+    }
+
+    fn set_efer(&mut self, value: u64) -> bool {
+        let (before, cr0) = (self.get(fields::EFER), self.get(fields::CR0));
+        if value & !EFER_GUEST != 0 || cr0 & CR0_PG != 0 && (value ^ before) & EFER_LME != 0 {
+            return false;
+        }
+        // LMA follows LME and paging; software cannot set it.
+        self.set(fields::EFER, value & !EFER_LMA | before & EFER_LMA);
+        true
+    }
+
+    fn pat(&self) -> u64 {
+        self.get(fields::PAT)
+    }
+
+    fn set_pat(&mut self, value: u64) {
+        self.set(fields::PAT, value);
+    }
+
+    fn flush(&mut self) {
+        self.must_flush = true;
+    }
+
+    fn reset(&mut self, start: Start) {
+        self.begin(start);
+    }
+
+    fn control(&self) -> Control {
+        self.vmcs(|vmcs| {
+            let segment = |of: SegmentFields| packed((vmcs.read(of.selector), vmcs.read(of.access)));
+            let seen = |real: Field<u64>, shadow: Field<u64>, mask: u64| {
+                vmcs.read(real) & !mask | vmcs.read(shadow) & mask
+            };
+            Control {
+                cr: [
+                    seen(fields::CR0, fields::CR0_SHADOW, CR0_NE),
+                    vmcs.read(fields::CR3),
+                    seen(fields::CR4, fields::CR4_SHADOW, !CR4_GUEST),
+                ],
+                efer: vmcs.read(fields::EFER) & EFER_GUEST,
+                pat: vmcs.read(fields::PAT),
+                tables: [
+                    (vmcs.read(fields::GDTR_BASE), vmcs.read(fields::GDTR_LIMIT)),
+                    (vmcs.read(fields::IDTR_BASE), vmcs.read(fields::IDTR_LIMIT)),
+                ],
+                segments: [segment(fields::CS), segment(fields::SS)],
+            }
+        })
+    }
+}
