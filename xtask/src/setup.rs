@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: makes sure that everything a build and a boot need is there.
+//! `cargo xtask setup`: makes sure that everything a build, a boot and the tests need is there.
 //!
 //! Installs Debian packages when it may; otherwise says what to type. Never calls rustup.
 
@@ -24,6 +24,9 @@ enum Part {
 }
 
 impl Part {
+    const ALL: [Self; 6] =
+        [Self::Compiler, Self::Linker, Self::Emulator, Self::Grub, Self::Bochs, Self::Uefi];
+
     /// The Debian packages that bring it.
     fn packages(self) -> &'static [&'static str] {
         match self {
@@ -55,13 +58,14 @@ impl Part {
     }
 }
 
-/// Runs the command.
+/// Runs the command: what is missing is named, or installed, all at once.
 pub fn run() -> Outcome<()> {
+    provide(&Part::ALL)?;
     let (compiler, linker) = toolchain()?;
-    emulator()?;
     println!("compiler: {}", compiler.describe());
     println!("linker: {}", linker.describe());
-    println!("emulator: {QEMU}");
+    println!("emulators: {QEMU}, {BOCHS}");
+    println!("images: {}", iso::GRUB);
     Ok(())
 }
 
