@@ -8,6 +8,7 @@ mod processors;
 mod pvh;
 mod selftest;
 
+use hv_core::machine::arch::screen::Frame;
 use hv_core::policy::mm::frames::Frames;
 
 /// What a loader tells us.
@@ -20,6 +21,8 @@ pub struct Handover {
     pub command_line: &'static str,
     /// Where the firmware's tables begin; 0 = the loader does not know.
     pub rsdp: u64,
+    /// The screen, if there is one.
+    pub screen: Option<Frame>,
 }
 
 /// What the entry code maps, at itself.

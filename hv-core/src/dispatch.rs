@@ -13,6 +13,7 @@ pub mod entry;
 pub mod exit;
 pub mod guest;
 pub mod hypercall;
+pub mod load;
 pub mod make;
 pub mod memory;
 pub mod msr;

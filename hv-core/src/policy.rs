@@ -5,7 +5,6 @@ pub mod balance;
 pub mod board;
 pub mod config;
 pub mod demand;
-pub mod guest;
 pub mod mail;
 pub mod mm;
 pub mod publish;

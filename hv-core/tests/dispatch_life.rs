@@ -176,6 +176,7 @@ fn a_new_life_remembers_nothing_of_the_old_one() {
     machine.compute(A, 1);
     let _ = machine.call(A, Call::IPI, &[0, 0x77]);
     machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
+    machine.compute(A, 1);
     let mut bytes = [1; 6];
     guest.ram.read(GuestPhys::new_truncate(0x20_0000), &mut bytes).unwrap();
     assert_eq!(bytes, [0; 6]);
@@ -207,4 +208,31 @@ fn counters_of_a_guest_count_what_it_did() {
     assert_eq!(counters.exits[ExitClass::Cpuid as usize], 3);
     assert_eq!(counters.exits[ExitClass::Call as usize], 5);
     assert_eq!(counters.guest_ticks, 7 * MS);
+}
+
+#[test]
+fn a_guest_is_made_again_in_parts_and_in_its_own_time() {
+    let mut machine = Machine::boot([Spec::cooperative("one"), Spec::cooperative("two")]);
+    let guest = machine.guest(0);
+    let place = |offset: u64| GuestPhys::new_truncate(offset);
+    let last = guest.ram.len_bytes() - 8;
+    let parts = guest.ram.len_bytes() >> 16;
+    guest.ram.write(place(last), b"last").unwrap();
+    guest.ram.write(place(0x10_0000), b"changed").unwrap();
+    machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
+    assert!(guest.birth.lock().is_some());
+    let mut turns = 0;
+    while guest.birth.lock().is_some() {
+        // Between any two parts somebody else may have the CPU.
+        assert_eq!(machine.call(B, Call::INFO, &[Info::VCPUS.0]), (Code::OK, 1));
+        assert!(machine.step());
+        turns += 1;
+    }
+    assert!(turns <= parts + 8, "{turns} {parts}");
+    let mut bytes = [1; 7];
+    guest.ram.read(place(last), &mut bytes[..4]).unwrap();
+    assert_eq!(bytes[..4], [0; 4]);
+    guest.ram.read(place(0x10_0000), &mut bytes).unwrap();
+    assert_eq!(bytes[..3], [0xeb, 0xfe, 0], "the kernel as it was");
+    assert_eq!(machine.call(A, Call::INFO, &[Info::GENERATION.0]), (Code::OK, 1));
 }

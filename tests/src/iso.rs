@@ -73,10 +73,18 @@ pub fn make(hypervisor: &Path, bundle: &[u8], command_line: &str, to: &Path) -> 
     }
 }
 
-/// What GRUB is told: no menu, no question.
+/// What GRUB is told: no menu, no question; text on a PC's BIOS, pixels where there is no text (UEFI).
 fn config(command_line: &str) -> String {
     format!(
-        "set timeout=0\nmenuentry comity {{\n  multiboot2 /boot/comity {command_line}\n  module2 /boot/bundle\n  boot\n}}\n"
+        r#"set timeout=0
+menuentry comity {{
+  if [ "$grub_platform" = efi ]; then insmod all_video; fi
+  multiboot2 /boot/comity {command_line}
+  if [ "$grub_platform" = pc ]; then set gfxpayload=text; fi
+  module2 /boot/bundle
+  boot
+}}
+"#
     )
 }
 

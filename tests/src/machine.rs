@@ -6,6 +6,7 @@ mod console;
 mod evidence;
 mod excluded;
 mod running;
+pub mod screen;
 mod verdict;
 
 use crate::images;
@@ -119,6 +120,7 @@ pub struct Machine {
     icount: bool,
     gdb_port: Option<u16>,
     exit_device: bool,
+    com1: bool,
     timeout: Option<Duration>,
 }
 
@@ -194,6 +196,7 @@ impl Machine {
             icount: false,
             gdb_port: None,
             exit_device: true,
+            com1: true,
             timeout: Some(Duration::from_secs(60)),
         }
     }
@@ -274,6 +277,13 @@ impl Machine {
     #[must_use]
     pub fn without_exit_device(mut self) -> Self {
         self.exit_device = false;
+        self
+    }
+
+    /// Takes COM1 away and gives it a screen, as on today's PC: [`screen::read_at_end`] is how to look at it.
+    #[must_use]
+    pub fn without_com1(mut self) -> Self {
+        self.com1 = false;
         self
     }
 

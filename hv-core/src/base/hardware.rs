@@ -54,8 +54,11 @@ pub trait GuestRam {
     /// [`OutsideMemory`], with nothing copied.
     fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory>;
 
-    /// Clears all of it that is there, and empties the window.
-    fn clear(&self);
+    /// Clears what is there of a part that does not cross a block's end, of a guest that does not run.
+    fn clear(&self, at: GuestPhys, len_bytes: u64);
+
+    /// Empties the window for shared pages.
+    fn clear_window(&self);
 
     /// Whether nothing is placed at a page of the window for shared pages, counted from its base. False past its end.
     fn window_is_free(&self, page: u64) -> bool;

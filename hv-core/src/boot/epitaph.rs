@@ -1,5 +1,5 @@
 //! The last words: a panic is a bug of ours, and whoever mends it wants to know where.
-#![expect(unsafe_code, reason = "walks the stack by frame pointers, and takes the serial line over")]
+#![expect(unsafe_code, reason = "walks the stack by frame pointers, and takes the console over")]
 
 use super::init::Common;
 use super::processors;
@@ -8,8 +8,8 @@ use core::fmt::Write;
 use core::panic::PanicInfo;
 use hv_core::base::id::CpuId;
 use hv_core::machine::arch::apic::LocalApic;
+use hv_core::machine::arch::console::Console;
 use hv_core::machine::arch::exit::{Verdict, power_off};
-use hv_core::machine::arch::serial::Serial;
 use hv_core::machine::arch::{percpu, stop};
 
 /// Frames that are printed at most.
@@ -31,7 +31,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         stop::others(&mut apic, work.apic_ids, usize::from(percpu::cpu().0));
     }
     // SAFETY: nothing else runs any more: the others have stopped, or do not answer.
-    let mut line = unsafe { Serial::new(Serial::COM1) };
+    let mut line = unsafe { Console::new() };
     if let Some(work) = work {
         work.lines.rescue(|bytes| line.write(bytes));
     }
@@ -50,7 +50,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     power_off(Verdict::Panic)
 }
 
-fn backtrace(line: &mut Serial) {
+fn backtrace(line: &mut Console) {
     let mut frame: u64;
     // SAFETY: reads RBP only.
     unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack, preserves_flags)) };
@@ -70,7 +70,7 @@ fn backtrace(line: &mut Serial) {
 }
 
 /// What a processor was doing.
-fn describe(line: &mut Serial, work: &Common, cpu: CpuId) {
+fn describe(line: &mut Console, work: &Common, cpu: CpuId) {
     let number = usize::from(cpu.0);
     let _ = write!(line, "comity: cpu{number}");
     let _ = match stop::stopped_at(number) {

@@ -14,11 +14,13 @@ use hv_core::base::time::{Frequency, Tsc};
 use hv_core::dispatch::berth::Berths;
 use hv_core::dispatch::core::Core;
 use hv_core::dispatch::cpuid;
+use hv_core::dispatch::load::Image;
 use hv_core::dispatch::run::Cpu;
 use hv_core::dispatch::system::System;
 use hv_core::dispatch::vcpu::Vcpu;
 use hv_core::machine::arch::apic::LocalApic;
 use hv_core::machine::arch::calibrate::Clocks;
+use hv_core::machine::arch::console::{self, Console};
 use hv_core::machine::arch::exit::{self, Verdict, power_off};
 use hv_core::machine::arch::ioapic;
 use hv_core::machine::arch::serial::Serial;
@@ -29,7 +31,6 @@ use hv_core::machine::platform::Platform;
 use hv_core::machine::vt::{Amd, Intel, Kind, Setup, Vendor};
 use hv_core::policy::acpi;
 use hv_core::policy::config::{Bundle, Manifest, TscTrust};
-use hv_core::policy::guest::Image;
 use hv_core::policy::trace::Record;
 
 mod guests;
@@ -39,6 +40,9 @@ static HEAP: HypervisorHeap = HypervisorHeap::empty();
 
 /// Pages of the heap: guests' vCPUs, tables and telemetry.
 const HEAP_PAGES: u64 = 8192;
+
+/// How long the last lines stay on a screen that nothing else shows.
+const READING_S: u64 = 10;
 
 /// What all processors have in common, whatever the vendor.
 #[derive(Clone, Copy)]
@@ -105,24 +109,31 @@ fn say(lines: &Lines, text: core::fmt::Arguments<'_>) {
 fn end(lines: &Lines, verdict: Verdict) -> ! {
     say(lines, format_args!("end: verdict={verdict:?}"));
     lines.flush();
+    if lines.go_dark() {
+        time::wait_seconds(READING_S);
+    }
     power_off(verdict)
 }
 
 /// From the handover to the last guest's end.
 pub fn main(mut handover: Handover) -> ! {
-    // SAFETY: this is the first and only code that drives the two UARTs.
-    let (mut com1, com2) = unsafe { (Serial::new(Serial::COM1), Serial::new(Serial::COM2)) };
+    if let Some(frame) = handover.screen {
+        console::learn(frame);
+    }
+    // SAFETY: this is the first and only code that drives the two UARTs and the screen, which the loader's map does not have
+    // for RAM and the entry code mapped.
+    let (mut console, com2) = unsafe { (Console::new(), Serial::new(Serial::COM2)) };
     // SAFETY: the entry code took from the loader's map what is RAM and not the image, the bundle or the firmware's, all of
     // it below the 4 GiB that are mapped.
     let mut memory = unsafe { Memory::new(core::mem::take(&mut handover.frames)) };
     if !HEAP.init(&mut memory, HEAP_PAGES) {
         let free_kib = memory.free_bytes() / 1024;
-        let _ = writeln!(com1, "comity: refused: the machine has too little memory: {free_kib} KiB free");
-        let _ = writeln!(com1, "comity: end: verdict={:?}", Verdict::Refused);
-        com1.finish();
+        let _ = writeln!(console, "comity: refused: the machine has too little memory: {free_kib} KiB free");
+        let _ = writeln!(console, "comity: end: verdict={:?}", Verdict::Refused);
+        console.finish();
         power_off(Verdict::Refused)
     }
-    let lines: &'static Lines = Box::leak(Box::new(Lines::new(com1, com2)));
+    let lines: &'static Lines = Box::leak(Box::new(Lines::new(console, com2)));
     descriptors::install();
     interrupts::install();
     percpu::install(CpuId(0));

@@ -7,8 +7,9 @@
 use super::{Handover, MAPPED, pointer};
 use core::arch::global_asm;
 use hv_core::base::addr::HostPhys;
+use hv_core::machine::arch::screen::{self, Frame};
 use hv_core::policy::mm::frames::Frames;
-use multiboot2::{BootInformation, MemoryAreaType};
+use multiboot2::{BootInformation, FramebufferField, FramebufferTag, FramebufferType, MemoryAreaType};
 
 /// In EAX at the entry.
 pub const MAGIC: u32 = multiboot2::MAGIC;
@@ -24,6 +25,12 @@ global_asm!(
     ".long 12, multiboot2_entry, 0",
     ".short 6, 0", // modules at pages
     ".long 8",
+    ".short 4, 1", // a screen of text is welcome
+    ".long 12, 2",
+    ".balign 8",
+    ".short 5, 1", // a screen of pixels is welcome: any size, 32 bits if that may be chosen
+    ".long 20, 0, 0, 32",
+    ".balign 8",
     ".short 0, 0", // the end
     ".long 8",
     "multiboot2_header_end:",
@@ -38,7 +45,7 @@ global_asm!(
 pub unsafe fn read(info: u64) -> Handover {
     // SAFETY: by contract it points to boot information, which lies below 4 GiB and so is mapped, at a multiple of 8.
     let Ok(info) = (unsafe { BootInformation::load(pointer(info)) }) else {
-        return Handover { frames: Frames::default(), bundle: &[], command_line: "", rsdp: 0 };
+        return Handover { frames: Frames::default(), bundle: &[], command_line: "", rsdp: 0, screen: None };
     };
     let mut frames = Frames::default();
     let areas = info.memory_map_tag().map_or(&[][..], |map| map.memory_areas());
@@ -63,5 +70,24 @@ pub unsafe fn read(info: u64) -> Handover {
     let new = info.rsdp_v2_tag().map(|tag| core::ptr::from_ref(tag).expose_provenance());
     let old = || info.rsdp_v1_tag().map(|tag| core::ptr::from_ref(tag).expose_provenance());
     let rsdp = new.or_else(old).map_or(0, |tag| tag as u64 + 8);
-    Handover { frames, bundle, command_line, rsdp }
+    let screen = info.framebuffer_tag().and_then(Result::ok).and_then(screen);
+    Handover { frames, bundle, command_line, rsdp, screen }
+}
+
+/// The screen, unless it lies where nothing is mapped, or has a palette.
+fn screen(tag: &FramebufferTag) -> Option<Frame> {
+    let bits = |field: FramebufferField| 1_u32.checked_shl(field.size.into()).unwrap_or(0).wrapping_sub(1);
+    let white = |field: FramebufferField| bits(field).checked_shl(field.position.into()).unwrap_or(0);
+    let kind = match tag.buffer_type().ok()? {
+        FramebufferType::Text => screen::Kind::Text,
+        FramebufferType::RGB { red, green, blue } => screen::Kind::Pixels {
+            bytes: u32::from(tag.bpp().div_ceil(8)),
+            white: white(red) | white(green) | white(blue),
+        },
+        FramebufferType::Indexed { .. } => return None,
+    };
+    let frame =
+        Frame { start: tag.address(), pitch_bytes: tag.pitch(), size: (tag.width(), tag.height()), kind };
+    let end = frame.start + frame.len_bytes()?;
+    (end <= MAPPED).then_some(frame)
 }

@@ -96,5 +96,5 @@ pub unsafe fn read(start_info: u64) -> Handover {
             }
         }
     }
-    Handover { frames, bundle, command_line, rsdp: info.rsdp }
+    Handover { frames, bundle, command_line, rsdp: info.rsdp, screen: None }
 }

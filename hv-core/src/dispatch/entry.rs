@@ -3,6 +3,7 @@
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::Tsc;
 use crate::dispatch::core::Core;
+use crate::dispatch::load::birth::Progress;
 use crate::dispatch::memory;
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::{VirtualCpu, Window};
@@ -25,6 +26,8 @@ pub enum Readiness {
     Sleep,
     /// It was told to stop.
     Stop,
+    /// A part of its guest's memory was made, and there is more to do.
+    Unborn,
 }
 
 /// Settles everything that is pending. When nothing is, this is two loads.
@@ -75,6 +78,10 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
         if vcpu.guest.is_cooperative() { look_at_wake(vcpu, core) } else { expire_timers(vcpu, core) }
     }
     let bits = vcpu.shared.take_attention();
+    if bits & attention::BIRTH != 0 && make_memory(vcpu) == Progress::More {
+        vcpu.shared.attend(bits);
+        return Readiness::Unborn;
+    }
     if bits & attention::NMI != 0 && !vcpu.state.inject_nmi() {
         vcpu.shared.attend(attention::NMI);
     }
@@ -92,6 +99,16 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
             Readiness::Go
         }
     }
+}
+
+/// Makes the next part of a guest's memory.
+fn make_memory<S, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Progress {
+    let mut birth = vcpu.guest.birth.lock();
+    let progress = birth.as_mut().map_or(Progress::Done, |birth| birth.step(&vcpu.guest.ram));
+    if progress == Progress::Done {
+        *birth = None;
+    }
+    progress
 }
 
 /// Fires the emulated timers of a full guest's vCPU that are due, and queues the next.

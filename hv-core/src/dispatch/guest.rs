@@ -8,6 +8,7 @@ use crate::base::time::{Frequency, Tsc};
 use crate::dispatch::course::Course;
 use crate::dispatch::device::bus::{self, PortBus};
 use crate::dispatch::device::channel::Placement;
+use crate::dispatch::load::birth::Birth;
 use crate::dispatch::memory::Transit;
 use crate::policy::config::{GuestConfig, Mode};
 use crate::policy::mm::shootdown::Shootdown;
@@ -68,7 +69,7 @@ impl Memory for Words {
     }
 }
 
-/// A guest. Made once and never freed: a restart begins again in the same memory.
+/// A guest. Made once and never freed.
 pub struct Guest<R: GuestRam> {
     /// Which.
     pub id: GuestId,
@@ -90,6 +91,8 @@ pub struct Guest<R: GuestRam> {
     pub console: Lock<Option<Consumer<Words>>>,
     /// Bytes that people typed and that no UART took yet, for a cooperative guest.
     pub input: Lock<heapless::Deque<u8, 256>>,
+    /// What is left to do before its first vCPU enters guest mode.
+    pub birth: Lock<Option<Birth>>,
     /// Memory of it that is on its way.
     pub transit: Lock<Transit<R::Block>>,
     /// Which of its vCPUs may still reach memory that was taken away.

@@ -75,6 +75,7 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
         line: Lock::new(Rank::Line, heapless::Vec::new()),
         console: Lock::new(Rank::Console, None),
         input: Lock::new(Rank::Leaf, heapless::Deque::new()),
+        birth: Lock::new(Rank::Leaf, None),
         transit: Lock::new(Rank::Memory, Transit::default()),
         shootdown: Shootdown::new(|| AtomicU64::new(0)),
         course: Lock::new(Rank::Leaf, Course::new(restarts)),

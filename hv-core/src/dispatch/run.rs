@@ -251,6 +251,10 @@ fn turn<P: Processor, H: Hardware, R: GuestRam>(
             Readiness::Go => {}
             Readiness::Sleep => break Next::Block,
             Readiness::Stop => break Next::Park,
+            Readiness::Unborn => {
+                core.take_interrupts();
+                break Next::Reschedule;
+            }
         }
         if core.mail().go_away() == Enter::Reschedule {
             break Next::Resume;

@@ -3,12 +3,14 @@
 pub mod apic;
 pub mod bochs;
 pub mod calibrate;
+pub mod console;
 pub mod descriptors;
 pub mod exit;
 pub mod interrupts;
 pub mod ioapic;
 pub mod paging;
 pub mod percpu;
+pub mod screen;
 pub mod serial;
 pub mod skew;
 pub mod stop;

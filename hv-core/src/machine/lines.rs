@@ -1,5 +1,6 @@
-//! The machine's two serial lines, shared by all processors.
+//! The machine's lines to people and to programs, shared by all processors.
 
+use super::arch::console::Console;
 use super::arch::serial::{Serial, Transmit};
 use alloc::boxed::Box;
 use core::sync::atomic::AtomicBool;
@@ -16,12 +17,12 @@ const FLUSH_PATIENCE: u32 = 100_000_000;
 /// Bytes that go from the buffer to the line under one hold of its lock; and that a processor moves which wrote none of them.
 const CHUNK_BYTES: usize = 64;
 
-/// COM1, for people, and COM2, for programs.
+/// The console, for people, and COM2, for programs.
 ///
 /// A text is put into a buffer whole, under a lock held for as long as a copy takes, and goes to the line when that has room: at
 /// once, at the line's interrupt, or whenever a processor is interrupted. Nobody waits for a slow line, unless the buffer is full.
 pub struct Lines {
-    com1: Mutex<Serial>,
+    console: Mutex<Console>,
     com2: Mutex<Serial>,
     buffer: Mutex<Box<Deque<u8, BUFFER_BYTES>>>,
     /// There may be something in the buffer.
@@ -30,10 +31,10 @@ pub struct Lines {
 
 impl Lines {
     /// Takes the two lines into service.
-    pub fn new(mut com1: Serial, com2: Serial) -> Self {
-        com1.interrupt_on_receive_and(Transmit::Idle);
+    pub fn new(mut console: Console, com2: Serial) -> Self {
+        console.interrupt_on_receive_and(Transmit::Idle);
         Self {
-            com1: Mutex::new(com1),
+            console: Mutex::new(console),
             com2: Mutex::new(com2),
             buffer: Mutex::new(Box::new(Deque::new())),
             waits: AtomicBool::new(false),
@@ -57,7 +58,7 @@ impl Lines {
 
     /// Gives the line a text past the empty buffer, and the buffer what the line does not take now. False: it is not so simple.
     fn written(&self, text: &[u8]) -> bool {
-        let Some(mut line) = self.com1.try_lock() else { return false };
+        let Some(mut line) = self.console.try_lock() else { return false };
         let mut buffer = self.buffer.lock();
         let simple = buffer.is_empty() && text.len() <= BUFFER_BYTES;
         if simple {
@@ -98,7 +99,7 @@ impl Lines {
     fn move_at_most(&self, most: usize) {
         let mut left = most;
         while self.waits() {
-            let Some(mut line) = self.com1.try_lock() else { return };
+            let Some(mut line) = self.console.try_lock() else { return };
             let rest = self.move_to(&mut line, &mut left);
             self.waits.store(rest, SeqCst);
             line.interrupt_on_receive_and(if rest { Transmit::Waits } else { Transmit::Idle });
@@ -111,7 +112,7 @@ impl Lines {
     }
 
     /// Moves what the line takes out of the buffer, at most so many bytes; whether something stays.
-    fn move_to(&self, line: &mut Serial, left: &mut usize) -> bool {
+    fn move_to(&self, line: &mut Console, left: &mut usize) -> bool {
         loop {
             let mut buffer = self.buffer.lock();
             let (first, second) = buffer.as_slices();
@@ -135,7 +136,7 @@ impl Lines {
                 break;
             }
         }
-        self.com1.lock().finish();
+        self.console.lock().finish();
         self.com2.lock().finish();
     }
 
@@ -148,9 +149,14 @@ impl Lines {
         }
     }
 
+    /// Whether people see nothing of what was written once the machine is off.
+    pub fn go_dark(&self) -> bool {
+        self.console.lock().is_screen_only()
+    }
+
     /// A byte that people typed.
     pub fn read(&self) -> Option<u8> {
-        self.com1.try_lock()?.read()
+        self.console.try_lock()?.read()
     }
 
     /// Writes to programs.

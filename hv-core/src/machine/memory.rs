@@ -281,11 +281,16 @@ impl GuestRam for Ram {
         })
     }
 
-    fn clear(&self) {
-        for base in self.blocks.iter().map(|block| block.load(SeqCst)).filter(|base| *base != ABSENT) {
-            // A guest that is cleared has no vCPU that runs: for this moment the block is nobody's.
-            Self::clear_block(&mut Block(HostPhys::new_truncate(base)), 0, LARGE_PAGE_BYTES);
+    fn clear(&self, at: GuestPhys, len_bytes: u64) {
+        let base = self.block(at.raw() / LARGE_PAGE_BYTES).map_or(ABSENT, |block| block.load(SeqCst));
+        if base != ABSENT {
+            // The guest has no vCPU that runs: for this moment the block is nobody's.
+            let mut block = Block(HostPhys::new_truncate(base));
+            Self::clear_block(&mut block, at.raw() % LARGE_PAGE_BYTES, len_bytes);
         }
+    }
+
+    fn clear_window(&self) {
         for entry in (0..ENTRIES).filter_map(|page| self.window_entry(page)) {
             entry.store(0, Relaxed);
         }

@@ -44,6 +44,8 @@ pub mod attention {
     pub const STOP: u64 = 1 << 5;
     /// Memory was taken away that it may have translations of.
     pub const FLUSH: u64 = 1 << 6;
+    /// Its guest's memory is still being made.
+    pub const BIRTH: u64 = 1 << 7;
     /// What others wait for: nothing that the vCPU does by itself drops it.
     pub const LASTING: u64 = STOP | FLUSH;
 }

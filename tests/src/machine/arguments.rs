@@ -9,7 +9,8 @@ use std::path::Path;
 pub const UEFI: &str = "/usr/share/ovmf/OVMF.fd";
 
 impl Machine {
-    /// QEMU's arguments; its own files lie in `folder`, and COM1 is its standard input and output.
+    /// QEMU's arguments; its own files lie in `folder`, and COM1, or the monitor where there is none, is its standard input and
+    /// output.
     pub(super) fn arguments(&self, folder: &Path) -> Vec<OsString> {
         let mut all: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
@@ -30,7 +31,11 @@ impl Machine {
         if self.exit_device {
             add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         }
-        add(&["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]);
+        if self.com1 {
+            add(&["-chardev", "stdio,id=com1,signal=off", "-serial", "chardev:com1"]);
+        } else {
+            add(&["-serial", "none", "-vga", "std", "-no-shutdown", "-monitor", "stdio"]);
+        }
         if self.icount {
             add(&["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
         }

@@ -11,13 +11,15 @@ use crate::dispatch::device::bus::PortBus;
 use crate::dispatch::device::channel::{ChannelIndex, Peer};
 use crate::dispatch::guest::Guest;
 use crate::dispatch::hypercall::console;
+use crate::dispatch::load::birth::{Birth, Progress};
+use crate::dispatch::load::{LoadError, pvh};
 use crate::dispatch::memory;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Processor, Reg, Start, VirtualCpu};
-use crate::policy::guest::pvh::{self, LoadError};
 use crate::policy::publish::VcpuShared;
 use crate::policy::sched::Slot;
 use crate::policy::trace::{Ending, Record};
+use crate::policy::whereabouts::attention;
 use core::sync::atomic::Ordering::Relaxed;
 use pv_abi::header::Header;
 
@@ -29,23 +31,33 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// The first guest whose kernel is refused, with the reason.
     pub fn boot_guests(&mut self) -> Result<(), (GuestId, LoadError)> {
         for guest in &self.core.system.guests {
-            self.boot_guest(guest).map_err(|error| (guest.id, error))?;
+            let begun = self.core.hardware.now();
+            let start = self.conceive(guest).map_err(|error| (guest.id, error))?;
+            if let Some(mut birth) = guest.birth.lock().take() {
+                while birth.step(&guest.ram) == Progress::More {}
+            }
+            // The first time is the machine's.
+            self.core.queue.lose(self.core.hardware.now().since(begun));
+            self.start_first(guest, start, apart(guest.id, self.core.params.default_request));
         }
         Ok(())
     }
 
-    /// Makes a guest as it was at the beginning, and starts its first vCPU. All its vCPUs are stopped.
-    fn boot_guest(&mut self, guest: &'static Guest<R>) -> Result<(), LoadError> {
-        let begun = self.core.hardware.now();
-        let Some(image) = self.core.system.image(guest.id) else { return Ok(()) };
-        if !memory::restore(guest, self.core.system) {
+    /// Makes a guest, all of whose vCPUs are stopped, as it was at the beginning, but for its memory: that is its first vCPU's
+    /// to do, in its own time.
+    fn conceive(&mut self, guest: &'static Guest<R>) -> Result<Start, LoadError> {
+        let system = self.core.system;
+        let image = system.image(guest.id).ok_or(LoadError::NotElf)?;
+        let plan = pvh::plan(guest.ram.len_bytes(), image.kernel, image.initrd, &guest.config.command_line)?;
+        if !memory::restore(guest, system) {
             return Err(LoadError::NoMemory);
         }
-        guest.ram.clear();
-        let loaded = pvh::load(&guest.ram, image.kernel, image.initrd, &guest.config.command_line)?;
+        let start = plan.start;
+        *guest.birth.lock() = Some(Birth::new(plan));
+        guest.ram.clear_window();
         guest.tables.reset(&header(guest, &self.core));
         let now = self.core.hardware.now();
-        let unix_s = (self.core.system.wall_ns + self.core.ns(now.0)) / 1_000_000_000;
+        let unix_s = (system.wall_ns + self.core.ns(now.0)) / 1_000_000_000;
         *guest.devices.lock() = PortBus::new(&guest.bus_setup(self.core.tsc, now, unix_s));
         guest.place_channels();
         *guest.console.lock() = None;
@@ -60,15 +72,14 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             }
         }
         guest.course.lock().begin();
+        Ok(start)
+    }
+
+    fn start_first(&mut self, guest: &'static Guest<R>, start: Start, cost: Ticks) {
         if let Some(first) = guest.vcpu(0) {
-            // Nobody here got this time. Whoever reboots in a loop pays for it; the first time is the machine's.
-            let passed = self.core.hardware.now().since(begun);
-            self.core.queue.lose(passed);
-            let is_first_life = guest.generation.load(Relaxed) == 0;
-            let cost = if is_first_life { apart(guest.id, self.core.params.default_request) } else { passed };
-            self.launch(first, Start::Protected { entry: loaded.entry, ebx: loaded.start_info }, cost);
+            first.attend(attention::BIRTH);
+            self.launch(first, start, cost);
         }
-        Ok(())
     }
 
     /// Has a guest end: all its vCPUs are told to stop, and the last one to stop sees to the rest. Nothing happens when it
@@ -125,13 +136,23 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// Starts a guest again; false when its kernel is refused now.
     fn begin_again(&mut self, guest: &'static Guest<R>) -> bool {
+        let begun = self.core.hardware.now();
         guest.generation.fetch_add(1, Relaxed);
-        if let Err(error) = self.boot_guest(guest) {
-            self.core.say(format_args!("guest: not restarted name={} error={error:?}", guest.config.name));
-            self.core.system.note_bad_end();
-            return false;
+        match self.conceive(guest) {
+            Ok(start) => {
+                // Nobody here got this time. Whoever reboots in a loop pays for it.
+                let passed = self.core.hardware.now().since(begun);
+                self.core.queue.lose(passed);
+                self.start_first(guest, start, passed);
+                true
+            }
+            Err(error) => {
+                self.core
+                    .say(format_args!("guest: not restarted name={} error={error:?}", guest.config.name));
+                self.core.system.note_bad_end();
+                false
+            }
         }
-        true
     }
 
     /// Begins or ends a guest's part in its channels. What an earlier life left in the shared pages is gone either way: the

@@ -37,6 +37,24 @@ impl Serial {
     /// I/O base of COM2.
     pub const COM2: u16 = 0x2f8;
 
+    /// The UART at `base`, set up, or `None` where there is none: its scratch register keeps nothing.
+    ///
+    /// # Safety
+    ///
+    /// As for [`new`](Self::new).
+    pub unsafe fn find(base: u16) -> Option<Self> {
+        let mut scratch = Port::<u8>::new(base + 7);
+        let keeps = |value: u8| {
+            // SAFETY: a UART's register without effect, or nobody's port.
+            unsafe {
+                scratch.write(value);
+                scratch.read() == value
+            }
+        };
+        // SAFETY: by contract.
+        [0x55, 0xaa].into_iter().all(keeps).then(|| unsafe { Self::new(base) })
+    }
+
     /// Sets the UART up for 115,200 baud, 8N1, FIFOs on, interrupts off.
     ///
     /// # Safety
@@ -115,12 +133,5 @@ impl Serial {
     pub fn read(&mut self) -> Option<u8> {
         // SAFETY: registers 5 and 0 of our UART.
         unsafe { (self.line_status.read() & DATA_READY != 0).then(|| self.data.read()) }
-    }
-}
-
-impl core::fmt::Write for Serial {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        self.write(text.as_bytes());
-        Ok(())
     }
 }

@@ -58,6 +58,19 @@ pub fn wall_clock_seconds() -> u64 {
     ((days_since_1970(2000 + year % 100, month, day) * 24 + hour % 24) * 60 + minute % 60) * 60 + second % 60
 }
 
+/// Waits so long by the CMOS clock; not at all where it does not answer.
+pub fn wait_seconds(seconds: u64) {
+    /// More than any processor ticks.
+    const TICKS_A_SECOND: u64 = 10_000_000_000;
+    let (begin_s, begin) = (wall_clock_seconds(), now());
+    while (begin_s..begin_s + seconds).contains(&wall_clock_seconds())
+        && begin_s != 0
+        && now().since(begin).0 < seconds * TICKS_A_SECOND
+    {
+        core::hint::spin_loop();
+    }
+}
+
 /// Days of the proleptic Gregorian calendar; `month` is 1 … 12.
 fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
     // Years begin in March, so that the leap day is the last.

@@ -219,18 +219,18 @@ mod tests {
         }
 
         /// What an MMU would find: frame and entry.
-        fn walk(&self, root: HostPhys, gpa: u64) -> Option<(u64, u64)> {
+        fn walk<F: EntryFormat>(&self, root: HostPhys, gpa: u64) -> Option<(u64, u64)> {
             let mut table = root;
             for level in (0..4).rev() {
                 let entry = self.entry(table, index(gpa, level));
-                if !Npt::is_present(entry) {
+                if !F::is_present(entry) {
                     return None;
                 }
-                if level == 0 || level == 1 && Npt::is_large(entry) {
+                if level == 0 || level == 1 && F::is_large(entry) {
                     let mask = (PAGE_BYTES << (9 * level)) - 1;
-                    return Some((Npt::frame(entry).raw() & !mask | gpa & mask, entry));
+                    return Some((F::frame(entry).raw() & !mask | gpa & mask, entry));
                 }
-                table = Npt::frame(entry);
+                table = F::frame(entry);
             }
             None
         }
@@ -260,17 +260,23 @@ mod tests {
         HostPhys::new(raw).unwrap()
     }
 
+    /// What `address` leads to when `pages` from `at` on are mapped to `to`.
+    fn reaches<F: EntryFormat>(at: u64, to: u64, pages: u64, address: u64) -> Option<u64> {
+        let (mut tables, root) = Tables::new(4000);
+        map::<F>(&mut tables, root, gpa(at), hpa(to), pages * PAGE_BYTES, Rights::All).unwrap();
+        tables.walk::<F>(root, address).map(|hit| hit.0)
+    }
+
     proptest! {
         #[test]
         fn every_mapped_address_reaches_its_frame_and_no_other_is_mapped(
             page in 0u64..1 << 20, frame in 0u64..1 << 20, pages in 1u64..1200, probe in 0u64..1 << 21
         ) {
-            let (mut tables, root) = Tables::new(4000);
             let (at, to) = (page * PAGE_BYTES, frame * PAGE_BYTES);
-            map::<Npt>(&mut tables, root, gpa(at), hpa(to), pages * PAGE_BYTES, Rights::All).unwrap();
             let address = probe * PAGE_BYTES + 5;
-            let inside = (page..page + pages).contains(&probe);
-            prop_assert_eq!(tables.walk(root, address).map(|hit| hit.0), inside.then(|| address - at + to));
+            let reached = (page..page + pages).contains(&probe).then(|| address - at + to);
+            prop_assert_eq!(reaches::<Npt>(at, to, pages, address), reached);
+            prop_assert_eq!(reaches::<Ept>(at, to, pages, address), reached);
         }
     }
 
@@ -285,8 +291,19 @@ mod tests {
     fn a_read_only_page_is_neither_written_nor_executed() {
         let (mut tables, root) = Tables::new(100);
         map::<Npt>(&mut tables, root, gpa(0x1000), hpa(0x1000), 0x1000, Rights::Read).unwrap();
-        let entry = tables.walk(root, 0x1000).unwrap().1;
+        let entry = tables.walk::<Npt>(root, 0x1000).unwrap().1;
         assert_eq!(entry & (WRITE | NO_EXECUTE), NO_EXECUTE);
+    }
+
+    #[test]
+    fn an_ept_entry_has_its_rights_and_write_back_memory() {
+        // SDM vol 3C §28.3.2: bits 2:0 read, write, execute; 5:3 memory type, 6 is write-back; 7 a large page.
+        let cases = [(Rights::Read, 0b001), (Rights::ReadWrite, 0b011), (Rights::All, 0b111)];
+        for (rights, bits) in cases {
+            assert_eq!(Ept::leaf(hpa(0x20_0000), rights, true) & 0xbf, bits | 6 << 3 | 1 << 7, "{rights:?}");
+            assert_eq!(Ept::leaf(hpa(0x5000), rights, false) & 0xbf, bits | 6 << 3, "{rights:?}");
+        }
+        assert_eq!(Ept::table(hpa(0x7000)) & 0xfff, 0b111, "a table says no memory type");
     }
 
     #[test]
@@ -295,7 +312,7 @@ mod tests {
         map::<Npt>(&mut tables, root, gpa(0x1000), hpa(0x5000), 0x1000, Rights::All).unwrap();
         let again = map::<Npt>(&mut tables, root, gpa(0x1000), hpa(0x9000), 0x1000, Rights::All);
         assert_eq!(again, Err(MapError::Occupied(gpa(0x1000))));
-        assert_eq!(tables.walk(root, 0x1000).unwrap().0, 0x5000);
+        assert_eq!(tables.walk::<Npt>(root, 0x1000).unwrap().0, 0x5000);
     }
 
     #[test]

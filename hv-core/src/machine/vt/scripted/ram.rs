@@ -126,8 +126,12 @@ impl GuestRam for TestRam {
         })
     }
 
-    fn clear(&self) {
-        self.pages.borrow_mut().clear();
+    fn clear(&self, at: GuestPhys, len_bytes: u64) {
+        let cleared = at.raw() / PAGE_BYTES..(at.raw() + len_bytes) / PAGE_BYTES;
+        self.pages.borrow_mut().retain(|page, _| !cleared.contains(page));
+    }
+
+    fn clear_window(&self) {
         self.window.borrow_mut().clear();
     }
 

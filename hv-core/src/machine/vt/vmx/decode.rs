@@ -13,12 +13,16 @@ pub mod reason {
     pub const EXCEPTION_OR_NMI: u32 = 0;
     pub const EXTERNAL_INTERRUPT: u32 = 1;
     pub const TRIPLE_FAULT: u32 = 2;
+    /// Another processor sent INIT, which waits for VMXOFF (§25.2).
+    pub const INIT: u32 = 3;
     pub const INTERRUPT_WINDOW: u32 = 7;
     pub const NMI_WINDOW: u32 = 8;
     pub const CPUID: u32 = 10;
+    pub const GETSEC: u32 = 11;
     pub const HLT: u32 = 12;
     pub const INVD: u32 = 13;
     pub const RDPMC: u32 = 15;
+    pub const RSM: u32 = 17;
     pub const VMCALL: u32 = 18;
     pub const VMX_FIRST: u32 = 19;
     pub const VMX_LAST: u32 = 27;
@@ -68,7 +72,7 @@ fn rare(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
     deliver_again(vcpu, vmcs);
     match why {
         // An NMI that came here was taken from the processor; `Vmx::run` has passed it on.
-        reason::EXCEPTION_OR_NMI | reason::EXTERNAL_INTERRUPT | reason::PREEMPTION_TIMER => {
+        reason::EXCEPTION_OR_NMI | reason::EXTERNAL_INTERRUPT | reason::INIT | reason::PREEMPTION_TIMER => {
             // No instruction exited. The one that the core may finish all the same is a HLT after STI (`dispatch::exit`).
             vcpu.instruction_length = HLT_BYTES;
             Exit::HostInterrupt
@@ -82,7 +86,9 @@ fn rare(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
         reason::CONTROL_REGISTER => registers::control_access(vcpu, vmcs),
         reason::DEBUG_REGISTER => Exit::DebugRegister,
         reason::INVD | reason::WBINVD => Exit::CacheFlush,
-        reason::RDPMC
+        reason::GETSEC
+        | reason::RDPMC
+        | reason::RSM
         | reason::VMX_FIRST..=reason::VMX_LAST
         | reason::MWAIT
         | reason::MONITOR

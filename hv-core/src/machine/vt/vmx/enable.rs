@@ -110,6 +110,15 @@ fn adjust<F: Flags<Bits = u32> + Copy>(
     Ok(F::from_bits_retain(wanted.bits() | half(must)))
 }
 
+/// What IA32_FEATURE_CONTROL is to be written with, if anything: what firmware left unlocked is ours to decide (§23.7).
+fn unlock(feature_control: u64) -> Result<Option<u64>, Missing> {
+    match (feature_control & LOCKED != 0, feature_control & VMX_OUTSIDE_SMX != 0) {
+        (false, _) => Ok(Some(feature_control | LOCKED | VMX_OUTSIDE_SMX)),
+        (true, true) => Ok(None),
+        (true, false) => Err(Missing::DisabledByFirmware),
+    }
+}
+
 impl Capabilities {
     /// Reads and checks them.
     fn find() -> Result<Self, Missing> {
@@ -165,14 +174,11 @@ impl Capabilities {
 /// Runs at CPL 0 on the processor that will use the proof, and nothing else uses the frame, which is mapped at its own address.
 pub unsafe fn enable(region: HostPhys) -> Result<(InVmx, Capabilities), Missing> {
     let capabilities = Capabilities::find()?;
-    // SAFETY: VMX is announced, so the MSR is there; CPL 0. What firmware left unlocked is ours to decide (§23.7).
+    // SAFETY: VMX is announced, so the MSR is there, and it is written only while it is not locked; CPL 0.
     unsafe {
         let mut feature_control = Msr::new(FEATURE_CONTROL);
-        let value = feature_control.read();
-        if value & LOCKED == 0 {
-            feature_control.write(value | LOCKED | VMX_OUTSIDE_SMX);
-        } else if value & VMX_OUTSIDE_SMX == 0 {
-            return Err(Missing::DisabledByFirmware);
+        if let Some(value) = unlock(feature_control.read())? {
+            feature_control.write(value);
         }
     }
     let [cr0, cr4] = capabilities.fixed;
@@ -191,5 +197,39 @@ pub unsafe fn enable(region: HostPhys) -> Result<(InVmx, Capabilities), Missing>
             failed = out(reg_byte) failed, options(nostack)
         );
         if failed != 0 { Err(Missing::Vmxon) } else { Ok((InVmx::new(), capabilities)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn what_firmware_left_open_is_locked_with_vmx_and_what_it_locked_counts() {
+        assert_eq!(unlock(0), Ok(Some(5)));
+        assert_eq!(unlock(1 << 20 | 2), Ok(Some(1 << 20 | 7)), "other bits stay");
+        assert_eq!(unlock(5), Ok(None));
+        for locked in [1, 1 | 1 << 1] {
+            assert_eq!(unlock(locked), Err(Missing::DisabledByFirmware), "{locked:#x}");
+        }
+        let line = Missing::DisabledByFirmware.to_string();
+        assert_eq!(line, "VT-x is switched off and locked by firmware (IA32_FEATURE_CONTROL bit 2)");
+    }
+
+    #[test]
+    fn controls_get_what_must_be_set_and_a_missing_one_is_named() {
+        let allowed = |must: u32, may: u32| u64::from(may) << 32 | u64::from(must);
+        let wanted = Pin::EXTERNAL_INTERRUPTS | Pin::NMI;
+        let got = adjust(allowed(0x16, 0x7f), wanted, Pin::VIRTUAL_NMI, "pin-based").unwrap();
+        assert_eq!(got.bits(), 0x16 | 0x9, "what is only used later is not set yet");
+        for (may, name) in [(0x7f & !0x8, "NMI"), (0x7f & !0x20, "VIRTUAL_NMI"), (0, "EXTERNAL_INTERRUPTS")] {
+            let missing = adjust(allowed(0, may), wanted, Pin::VIRTUAL_NMI, "pin-based").unwrap_err();
+            assert_eq!(missing, Missing::Control("pin-based", name));
+            assert_eq!(
+                missing.to_string(),
+                alloc::format!("this processor's VT-x lacks the pin-based control {name}")
+            );
+        }
     }
 }

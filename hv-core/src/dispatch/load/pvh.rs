@@ -1,8 +1,10 @@
 //! Loading a PVH kernel: an ELF64 with a note that says where to enter it in 32-bit protected mode, and a start-info
 //! structure in guest memory (Xen's public/arch-x86/hvm/start_info.h, version 1).
 
+use super::{LoadError, Piece, Plan};
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
-use crate::base::hardware::GuestRam;
+use crate::dispatch::vt::Start;
+use alloc::vec::Vec;
 use elf::ElfBytes;
 use elf::abi::{EM_X86_64, ET_EXEC, PT_LOAD, PT_NOTE};
 use elf::endian::LittleEndian;
@@ -21,48 +23,23 @@ const MEMORY_TYPE_RAM: u32 = 1;
 /// XEN_ELFNOTE_PHYS32_ENTRY.
 const NOTE_ENTRY: u64 = 18;
 
-/// Where a loaded kernel starts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Loaded {
-    /// EIP.
-    pub entry: u32,
-    /// EBX: guest-physical address of the start info.
-    pub start_info: u32,
-}
-
-/// Why a kernel is refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LoadError {
-    /// No ELF, or one that is cut short or damaged.
-    NotElf,
-    /// An ELF, but no 64-bit x86 executable.
-    Foreign,
-    /// No PVH note.
-    NoEntryNote,
-    /// A segment or the entry lies below 1 MiB or outside the guest's memory.
-    Outside(GuestPhys),
-    /// The initial RAM disk does not fit above the kernel.
-    NoRoomForInitrd,
-    /// Other guests have memory that this one gave back.
-    NoMemory,
-}
-
-/// Loads `kernel` and `initrd`, and describes the guest's memory to it.
+/// Plans where `kernel` and `initrd` go in a guest's `ram_bytes`, and what describes its memory to it.
 ///
 /// # Errors
 ///
-/// [`LoadError`]; guest memory may be partly written then.
-pub fn load(
-    ram: &impl GuestRam,
-    kernel: &[u8],
-    initrd: Option<&[u8]>,
+/// [`LoadError`], of the image.
+pub fn plan<'a>(
+    ram_bytes: u64,
+    kernel: &'a [u8],
+    initrd: Option<&'a [u8]>,
     command_line: &str,
-) -> Result<Loaded, LoadError> {
+) -> Result<Plan<'a>, LoadError> {
     let elf = ElfBytes::<LittleEndian>::minimal_parse(kernel).map_err(|_| LoadError::NotElf)?;
     if elf.ehdr.class != Class::ELF64 || elf.ehdr.e_machine != EM_X86_64 || elf.ehdr.e_type != ET_EXEC {
         return Err(LoadError::Foreign);
     }
     let segments = elf.segments().ok_or(LoadError::NotElf)?;
+    let mut pieces = Vec::new();
     let mut entry = None;
     let mut kernel_end = LOWEST_LOAD;
     for segment in segments {
@@ -71,11 +48,11 @@ pub fn load(
                 let data = elf.segment_data(&segment).map_err(|_| LoadError::NotElf)?;
                 let at = GuestPhys::new_truncate(segment.p_paddr);
                 let end = segment.p_paddr.checked_add(segment.p_memsz.max(segment.p_filesz));
-                let end = end.filter(|end| *end <= ram.len_bytes()).ok_or(LoadError::Outside(at))?;
+                let end = end.filter(|end| *end <= ram_bytes).ok_or(LoadError::Outside(at))?;
                 if segment.p_paddr < LOWEST_LOAD {
                     return Err(LoadError::Outside(at));
                 }
-                ram.write(at, data).map_err(|outside| LoadError::Outside(outside.0))?;
+                pieces.push(Piece { at, bytes: data.into() });
                 kernel_end = kernel_end.max(end);
             }
             PT_NOTE => {
@@ -90,9 +67,11 @@ pub fn load(
     if u64::from(entry) < LOWEST_LOAD || u64::from(entry) >= kernel_end {
         return Err(LoadError::Outside(GuestPhys::new_truncate(u64::from(entry))));
     }
-    let module = initrd.map(|initrd| place_initrd(ram, initrd, kernel_end)).transpose()?;
-    write_start_info(ram, module, command_line).map_err(|outside| LoadError::Outside(outside.0))?;
-    Ok(Loaded { entry, start_info: u32::try_from(INFO).unwrap_or(0) })
+    let initrd = initrd.map(|initrd| place_initrd(ram_bytes, initrd, kernel_end)).transpose()?;
+    let module = initrd.as_ref().map(|initrd| (initrd.at.raw(), initrd.bytes.len() as u64));
+    pieces.extend(initrd);
+    pieces.push(start_info(ram_bytes, module, command_line));
+    Ok(Plan { pieces, start: Start::Protected { entry, ebx: u32::try_from(INFO).unwrap_or(0) } })
 }
 
 fn entry_of(note: &Note<'_>) -> Option<u32> {
@@ -104,37 +83,30 @@ fn entry_of(note: &Note<'_>) -> Option<u32> {
     desc.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// Puts the initial RAM disk at the top of memory.
-fn place_initrd(ram: &impl GuestRam, initrd: &[u8], kernel_end: u64) -> Result<(u64, u64), LoadError> {
-    let len = initrd.len() as u64;
-    let start = ram.len_bytes().checked_sub(len).map(|start| start & !(PAGE_BYTES - 1));
+/// The initial RAM disk goes to the top of memory.
+fn place_initrd(ram_bytes: u64, initrd: &[u8], kernel_end: u64) -> Result<Piece<'_>, LoadError> {
+    let start = ram_bytes.checked_sub(initrd.len() as u64).map(|start| start & !(PAGE_BYTES - 1));
     let start = start.filter(|start| *start >= kernel_end).ok_or(LoadError::NoRoomForInitrd)?;
-    ram.write(GuestPhys::new_truncate(start), initrd).map_err(|outside| LoadError::Outside(outside.0))?;
-    Ok((start, len))
+    Ok(Piece { at: GuestPhys::new_truncate(start), bytes: initrd.into() })
 }
 
-fn write_start_info(
-    ram: &impl GuestRam,
-    module: Option<(u64, u64)>,
-    command_line: &str,
-) -> Result<(), crate::base::addr::OutsideMemory> {
-    let write = |at: u64, words: &[u64]| -> Result<(), _> {
-        for (n, word) in (0u64..).zip(words) {
-            ram.write(GuestPhys::new_truncate(at + 8 * n), &word.to_le_bytes())?;
-        }
-        Ok(())
-    };
+fn start_info(ram_bytes: u64, module: Option<(u64, u64)>, command_line: &str) -> Piece<'static> {
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let (start, len) = module.unwrap_or_default();
     let modules = u32::from(module.is_some());
-    write(INFO, &[pair(START_MAGIC, 1), pair(0, modules), MODULES, COMMAND_LINE, 0, MEMORY_MAP, pair(2, 0)])?;
-    if let Some((start, len)) = module {
-        write(MODULES, &[start, len, 0, 0])?;
-    }
+    let mut bytes = Vec::new();
+    let mut write = |at: u64, words: &[u64]| {
+        bytes.resize(usize::try_from(at - INFO).unwrap_or(0), 0);
+        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    };
+    write(INFO, &[pair(START_MAGIC, 1), pair(0, modules), MODULES, COMMAND_LINE, 0, MEMORY_MAP, pair(2, 0)]);
+    write(MODULES, &[start, len, 0, 0]);
     // The usual hole of a PC lies between the two.
     let low = [0, 0x9_f000, pair(MEMORY_TYPE_RAM, 0)];
-    let high = [LOWEST_LOAD, ram.len_bytes() - LOWEST_LOAD, pair(MEMORY_TYPE_RAM, 0)];
-    write(MEMORY_MAP, &low)?;
-    write(MEMORY_MAP + 24, &high)?;
-    ram.write(GuestPhys::new_truncate(COMMAND_LINE), command_line.as_bytes())?;
-    ram.write(GuestPhys::new_truncate(COMMAND_LINE + command_line.len() as u64), &[0])
+    let high = [LOWEST_LOAD, ram_bytes.saturating_sub(LOWEST_LOAD), pair(MEMORY_TYPE_RAM, 0)];
+    write(MEMORY_MAP, &[low, high].concat());
+    write(COMMAND_LINE, &[]);
+    bytes.extend(command_line.as_bytes());
+    bytes.push(0);
+    Piece { at: GuestPhys::new_truncate(INFO), bytes: bytes.into() }
 }
