@@ -5,13 +5,17 @@ use super::{Kind, Machine};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
-/// Makes the files that Bochs wants.
-pub(super) fn prepare(machine: &Machine, folder: &Path) -> io::Result<()> {
-    fs::write(folder.join("bochsrc"), configuration(machine, folder))?;
+/// Makes the files that Bochs wants. Its COM1 connects to what is answered.
+pub(super) fn prepare(machine: &Machine, folder: &Path) -> io::Result<TcpListener> {
+    let com1 = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    com1.set_nonblocking(true)?;
+    fs::write(folder.join("bochsrc"), configuration(machine, folder, com1.local_addr()?))?;
     // Its debugger is compiled in: it waits for commands before the first instruction, and after the machine's end.
-    fs::write(folder.join("commands"), "c\nq\n")
+    fs::write(folder.join("commands"), "c\nq\n")?;
+    Ok(com1)
 }
 
 /// Its arguments.
@@ -25,7 +29,7 @@ pub(super) fn arguments(folder: &Path) -> Vec<OsString> {
 }
 
 /// What Bochs is asked for. Time is counted in instructions, one a nanosecond.
-fn configuration(machine: &Machine, folder: &Path) -> String {
+fn configuration(machine: &Machine, folder: &Path, com1: SocketAddr) -> String {
     let usual = if machine.kind == Kind::BochsAmd { "ryzen" } else { "corei7_skylake_x" };
     let model = machine.cpu_model.as_deref().unwrap_or(usual);
     format!(
@@ -37,7 +41,7 @@ fn configuration(machine: &Machine, folder: &Path) -> String {
          clock: sync=none, time0=1000000000\n\
          ata0-master: type=cdrom, path={cd}, status=inserted\n\
          boot: cdrom\n\
-         com1: enabled=1, mode=file, dev=/dev/stderr\n\
+         com1: enabled=1, mode=socket-client, dev={com1}\n\
          com2: enabled=1, mode=file, dev={com2}\n\
          panic: action=fatal\nerror: action=ignore\ninfo: action=ignore\ndebug: action=ignore\n\
          log: {log}\n\

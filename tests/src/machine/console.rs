@@ -66,9 +66,6 @@ pub(super) fn read(mut com1: impl Read, hypervised: bool, lines: &SyncSender<Lin
     let mut buffer = [0; 4096];
     let parse = if hypervised { Line::of_hypervisor } else { Line::unnamed };
     let send = |line: &mut Vec<u8>| {
-        if is_chatter(line) {
-            return line.clear();
-        }
         // A closed channel means that nobody wants the lines; QEMU's pipe is drained all the same.
         let _ = lines.send(parse(&printable(line)));
         line.clear();
@@ -94,14 +91,6 @@ pub(super) fn read(mut com1: impl Read, hypervised: bool, lines: &SyncSender<Lin
     if !line.is_empty() {
         send(&mut line);
     }
-}
-
-/// Whether a line is what Bochs says of itself before it has its log: eleven digits, a letter for how bad it is, a device.
-fn is_chatter(line: &[u8]) -> bool {
-    let (moment, rest) = line.split_at(line.len().min(11));
-    moment.len() == 11
-        && moment.iter().all(u8::is_ascii_digit)
-        && matches!(rest, [b'i' | b'd' | b'e', b'[', ..])
 }
 
 /// The text with control characters spelled out: a guest may not steer the user's terminal.

@@ -6,8 +6,9 @@ use crate::{iso, telemetry};
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -26,12 +27,15 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What QEMU's reset log says at a triple fault.
 const TRIPLE_FAULT: &str = "Triple fault";
 
+/// The typing end of COM1.
+pub type Input = Box<dyn Write + Send>;
+
 /// A running machine. Dropping it kills it.
 pub struct Running {
     image: PathBuf,
     kind: Kind,
     emulator: Child,
-    input: Option<ChildStdin>,
+    input: Option<Input>,
     lines: Receiver<Line>,
     kept: Vec<Line>,
     lost_lines: usize,
@@ -85,13 +89,19 @@ impl Running {
         let com2 = create(&com2(folder.path())).map_err(StartError::Files)?;
         let resets = create(&reset_log(folder.path())).map_err(StartError::Files)?;
         let started = Instant::now();
-        let mut emulator = spawn(machine, folder.path())?;
-        let stderr = emulator.stderr.take();
-        // Bochs' screen is its standard output, and its COM1 what QEMU complains on.
-        let (com1, says) = if machine.kind.is_bochs() {
-            (stderr.map(|stderr| -> Box<dyn Read + Send> { Box::new(stderr) }), None)
-        } else {
-            (emulator.stdout.take().map(|stdout| -> Box<dyn Read + Send> { Box::new(stdout) }), stderr)
+        let (mut emulator, socket) = spawn(machine, folder.path())?;
+        let says = emulator.stderr.take();
+        let (com1, input): (Option<Output>, Option<Input>) = match socket {
+            Some(socket) => match connected(&socket, &mut emulator) {
+                Some(com1) => {
+                    (com1.try_clone().ok().map(|com1| Box::new(com1) as Output), Some(Box::new(com1)))
+                }
+                None => (None, None),
+            },
+            None => (
+                emulator.stdout.take().map(|stdout| Box::new(stdout) as Output),
+                emulator.stdin.take().map(|stdin| Box::new(stdin) as Input),
+            ),
         };
         let (sender, lines) = sync_channel(MAX_WAITING_LINES);
         if let Some(com1) = com1 {
@@ -100,7 +110,7 @@ impl Running {
         Ok(Self {
             image: machine.image().to_path_buf(),
             kind: machine.kind,
-            input: emulator.stdin.take(),
+            input,
             emulator_says: says.map(|says| thread::spawn(move || hear(says))),
             emulator,
             lines,
@@ -165,7 +175,7 @@ impl Running {
     }
 
     /// Hands out the typing end of COM1, once.
-    pub fn take_input(&mut self) -> Option<ChildStdin> {
+    pub fn take_input(&mut self) -> Option<Input> {
         self.input.take()
     }
 
@@ -229,13 +239,30 @@ impl Drop for Running {
     }
 }
 
-/// Starts the emulator, killed by the kernel when the thread that starts it ends in whatever way.
-fn spawn(machine: &Machine, folder: &Path) -> Result<Child, StartError> {
-    let (program, arguments) = if machine.kind.is_bochs() {
-        bochs::prepare(machine, folder).map_err(StartError::Files)?;
-        (BOCHS, bochs::arguments(folder))
+/// What the machine writes on COM1.
+type Output = Box<dyn Read + Send>;
+
+/// Waits for an emulator to connect its COM1; `None` when it ended before.
+fn connected(socket: &TcpListener, emulator: &mut Child) -> Option<TcpStream> {
+    loop {
+        if let Ok((com1, _)) = socket.accept() {
+            return com1.set_nonblocking(false).ok().map(|()| com1);
+        }
+        if !matches!(emulator.try_wait(), Ok(None)) {
+            return None;
+        }
+        thread::sleep(END_POLL);
+    }
+}
+
+/// Starts the emulator, killed by the kernel when the thread that starts it ends in whatever way; with where its COM1 connects,
+/// if that is not its standard input and output.
+fn spawn(machine: &Machine, folder: &Path) -> Result<(Child, Option<TcpListener>), StartError> {
+    let (program, arguments, socket) = if machine.kind.is_bochs() {
+        let socket = bochs::prepare(machine, folder).map_err(StartError::Files)?;
+        (BOCHS, bochs::arguments(folder), Some(socket))
     } else {
-        (QEMU, machine.arguments(folder))
+        (QEMU, machine.arguments(folder), None)
     };
     let in_path = |program: &str| {
         env::var_os("PATH")
@@ -258,7 +285,8 @@ fn spawn(machine: &Machine, folder: &Path) -> Result<Child, StartError> {
     } else {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
     }
-    command.spawn().map_err(|error| StartError::Emulator(program, error))
+    let emulator = command.spawn().map_err(|error| StartError::Emulator(program, error))?;
+    Ok((emulator, socket))
 }
 
 /// A file that QEMU writes by its name and we read by this handle.
