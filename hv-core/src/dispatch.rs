@@ -3,6 +3,7 @@
 //! Read [`run`] first: it is the whole life of a processor. An exit is handled in [`exit`], a call is decoded and done in
 //! [`hypercall`], what a vCPU must know before it enters guest mode is settled in [`entry`].
 
+pub mod apic;
 pub mod berth;
 pub mod channel;
 pub mod core;
@@ -16,6 +17,7 @@ pub mod hypercall;
 pub mod load;
 pub mod make;
 pub mod memory;
+pub mod mmio;
 pub mod msr;
 pub mod next;
 pub mod run;

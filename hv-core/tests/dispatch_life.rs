@@ -43,7 +43,7 @@ fn vcpu_start_copies_the_callers_control_state() {
     let (entry, stack, argument) = (0xffff_ffff_8010_0000, 0x7fff_ffff_f000, u64::MAX);
     assert_eq!(machine.call(A, Call::VCPU_START, &[1, entry, stack, argument]), (Code::OK, 0));
     machine.compute(A1, 1);
-    let start = Start::Copy { control, entry, stack, argument };
+    let start = Start::Copy { control, entry, stack, arguments: [argument, 0] };
     assert_eq!(machine.state(A1).seen, [(Tsc(0), Seen::Start(start))]);
     assert_eq!(machine.call(A, Call::VCPU_START, &[1, 0, 0, 0]), (Code::BAD_STATE, 0), "it runs");
     assert_eq!(machine.state(A1).seen.len(), 1);
@@ -106,7 +106,7 @@ fn a_guest_that_stops_its_last_vcpu_is_killed() {
 
 #[test]
 fn each_way_to_fail_kills_its_guest_with_its_reason_and_no_other() {
-    let at = GuestPhys::new_truncate(0xfee0_0300);
+    let at = GuestPhys::new_truncate(0xfed0_0300);
     let port = PortAccess { port: 0x3f8, size_bytes: 1, direction: Direction::Out };
     for (exit, reason) in [
         (Exit::MemoryFault { at, access: Access::Read }, KillReason::BadAccess { at, write: false }),

@@ -13,6 +13,13 @@ pub enum KillReason {
         /// What it tried.
         write: bool,
     },
+    /// It touched a device's memory with an instruction that is not done here, or cannot be fetched.
+    NotEmulated {
+        /// Where.
+        at: GuestPhys,
+        /// The instruction.
+        rip: u64,
+    },
     /// A fault while handling a fault while handling a fault.
     TripleFault,
     /// All of its vCPUs are stopped: nobody is left to start one.

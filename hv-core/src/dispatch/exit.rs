@@ -10,10 +10,8 @@ use crate::dispatch::device::channel::ChannelIndex;
 use crate::dispatch::guest::Guest;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::{Rest, Vcpu};
-use crate::dispatch::vt::{
-    Access, Direction, Exception, Exit, Instruction, PortAccess, Reg, VirtualCpu, Window,
-};
-use crate::dispatch::{hypercall, msr, walk};
+use crate::dispatch::vt::{Direction, Exception, Exit, Instruction, PortAccess, Reg, VirtualCpu, Window};
+use crate::dispatch::{hypercall, mmio, msr, walk};
 use crate::policy::trace::{Ending, ExitClass};
 use crate::policy::whereabouts::attention;
 
@@ -80,9 +78,7 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
             vcpu.shared.attend(attention::EVENT);
             Next::Resume
         }
-        Exit::MemoryFault { at, access } => {
-            Next::Kill(KillReason::BadAccess { at, write: access == Access::Write })
-        }
+        Exit::MemoryFault { at, access } => mmio::handle(vcpu, core, at, access),
         Exit::Undefined => {
             vcpu.state.inject_exception(Exception::InvalidOpcode);
             Next::Resume

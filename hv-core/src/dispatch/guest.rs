@@ -8,6 +8,7 @@ use crate::base::time::{Frequency, Tsc};
 use crate::dispatch::course::Course;
 use crate::dispatch::device::bus::{self, PortBus};
 use crate::dispatch::device::channel::Placement;
+use crate::dispatch::device::lapic::Destination;
 use crate::dispatch::load::birth::Birth;
 use crate::dispatch::memory::Transit;
 use crate::policy::config::{GuestConfig, Mode};
@@ -16,7 +17,7 @@ use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use pv_abi::cpuid::Features;
 use ring_buffers::Memory;
 use ring_buffers::bytes::Consumer;
@@ -97,6 +98,8 @@ pub struct Guest<R: GuestRam> {
     pub transit: Lock<Transit<R::Block>>,
     /// Which of its vCPUs may still reach memory that was taken away.
     pub shootdown: Shootdown,
+    /// Its vCPUs' logical ids in the flat model, for full guests.
+    pub flat_ids: Box<[AtomicU8]>,
     /// Where it is between its start and its end.
     pub course: Lock<Course>,
     /// Whether its channels are connected; changes under [`System::ties`](super::system::System::ties) only.
@@ -152,6 +155,28 @@ impl<R: GuestRam> Guest<R> {
     /// Whether it may know that somebody waits for its CPU.
     pub fn shows_waiters(&self) -> bool {
         self.config.visibility != crate::policy::config::Visibility::None
+    }
+
+    /// A vCPU's logical id changed.
+    pub fn set_flat_id(&self, vcpu: VcpuIndex, id: u8) {
+        if let Some(place) = self.flat_ids.get(usize::from(vcpu.0)) {
+            place.store(id, Relaxed);
+        }
+    }
+
+    /// The vCPUs that an interrupt is for, as a bit map by index; `sender` is an APIC id, which is the index.
+    #[inline]
+    pub fn receivers(&self, to: Destination, sender: u32) -> u64 {
+        if let Destination::Flat(mask) = to {
+            return self.flat_receivers(mask);
+        }
+        to.receivers(sender, u32::from(self.vcpu_count()))
+    }
+
+    #[cold]
+    fn flat_receivers(&self, mask: u8) -> u64 {
+        let ids = self.flat_ids.iter().map(|id| id.load(Relaxed));
+        ids.zip(0..64).fold(0, |set, (id, n)| set | u64::from(id & mask != 0) << n)
     }
 
     /// What its devices are made from.

@@ -1,15 +1,13 @@
 //! Model-specific registers: what is emulated, what is switched with the vCPU, and #GP for everything else.
 
 use crate::base::hardware::{GuestRam, Hardware};
+use crate::dispatch::apic;
 use crate::dispatch::core::Core;
 use crate::dispatch::device::Gp;
-use crate::dispatch::device::lapic::{ApicEffect, Delivery, Ipi};
-use crate::dispatch::entry;
 use crate::dispatch::exit::low;
-use crate::dispatch::next::{Next, StartRequest, VcpuSet};
+use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Exception, Instruction, Reg, VirtualCpu};
-use crate::policy::whereabouts::{Life, attention};
 
 const TSC: u32 = 0x10;
 const APIC_BASE: u32 = 0x1b;
@@ -72,7 +70,7 @@ pub fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, cor
     let value = vcpu.state.reg(Reg::Rdx) << 32 | u64::from(low(vcpu.state.reg(Reg::Rax)));
     let done = match index {
         0x800..=0x83f | TSC_DEADLINE | APIC_BASE if !vcpu.guest.is_cooperative() => {
-            apic(vcpu, core, index, value)
+            write_apic(vcpu, core, index, value)
         }
         PAT if is_pat(value) => {
             vcpu.state.set_pat(value);
@@ -102,7 +100,7 @@ fn is_pat(value: u64) -> bool {
 }
 
 #[inline]
-fn apic<S: VirtualCpu, H: Hardware, R: GuestRam>(
+fn write_apic<S: VirtualCpu, H: Hardware, R: GuestRam>(
     vcpu: &mut Vcpu<S, R>,
     core: &mut Core<H, R>,
     index: u32,
@@ -111,67 +109,9 @@ fn apic<S: VirtualCpu, H: Hardware, R: GuestRam>(
     let now = core.hardware.now();
     // CR8 is the guest's without an exit, so the APIC learns of it here.
     vcpu.lapic.set_task_priority(vcpu.state.cr8() << 4);
-    match vcpu.lapic.write_msr(index, value, now)? {
-        ApicEffect::None => {
-            vcpu.state.set_cr8(vcpu.lapic.task_priority() >> 4);
-            vcpu.shared.attend(attention::INTERRUPT);
-        }
-        ApicEffect::Eoi(_) => {
-            if vcpu.lapic.highest_pending().is_some() {
-                vcpu.shared.attend(attention::INTERRUPT);
-            }
-        }
-        ApicEffect::TimerChanged => entry::queue_timer(vcpu, core),
-        ApicEffect::SelfIpi(_) => {
-            vcpu.shared.attend(attention::INTERRUPT);
-        }
-        ApicEffect::Ipi(ipi) => return Ok(send(vcpu, core, ipi)),
+    let effect = vcpu.lapic.write_msr(index, value, now)?;
+    if index == APIC_BASE {
+        vcpu.guest.set_flat_id(vcpu.shared.index(), vcpu.lapic.flat_id());
     }
-    Ok(Next::Resume)
-}
-
-/// Sends an interprocessor interrupt: bounded by the 64 vCPUs of a guest.
-fn send<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, ipi: Ipi) -> Next {
-    let now = core.hardware.now();
-    let mut receivers = ipi.to.receivers(vcpu.lapic.id(), u32::from(vcpu.guest.vcpu_count()));
-    let mut lives = VcpuSet::default();
-    while receivers != 0 {
-        let Some(target) = vcpu.guest.vcpu(u64::from(receivers.trailing_zeros())) else { break };
-        receivers &= receivers - 1;
-        match ipi.delivery {
-            Delivery::Fixed(vector) => target.post_interrupt(vector),
-            Delivery::LowestPriority(vector) => {
-                target.post_interrupt(vector);
-                receivers = 0;
-            }
-            Delivery::Nmi => {
-                target.attend(attention::NMI);
-            }
-            Delivery::Init => {
-                if target.index() != vcpu.shared.index() {
-                    lives = lives.and(VcpuSet::one(target.index()));
-                }
-                continue;
-            }
-            Delivery::StartUp(_) => {
-                if target.life() == Life::Stopped {
-                    lives = lives.and(VcpuSet::one(target.index()));
-                }
-                continue;
-            }
-        }
-        core.wake(target, now);
-    }
-    match ipi.delivery {
-        Delivery::Init if lives != VcpuSet::default() => Next::Stop(lives),
-        Delivery::StartUp(page) if lives != VcpuSet::default() => {
-            vcpu.start_request = Some(StartRequest::Real(page));
-            Next::Start(lives)
-        }
-        Delivery::Fixed(_)
-        | Delivery::LowestPriority(_)
-        | Delivery::Nmi
-        | Delivery::Init
-        | Delivery::StartUp(_) => Next::Resume,
-    }
+    Ok(apic::follow(vcpu, core, effect))
 }

@@ -84,7 +84,7 @@ pub enum Direction {
     Out,
 }
 
-/// A general register that calls and emulation touch.
+/// A general register, but for RSP, which no device access of a sane kernel loads or stores.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "the names are the manual's")]
 pub enum Reg {
@@ -94,9 +94,15 @@ pub enum Reg {
     Rdx,
     Rsi,
     Rdi,
+    Rbp,
     R8,
     R9,
     R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
 }
 
 /// An emulated instruction: the backend knows its length, or learns it from the processor.
@@ -118,6 +124,8 @@ pub enum Instruction {
     CacheFlush,
     /// MOV to a control register, by a backend that must emulate it.
     ControlRegister,
+    /// One that was decoded, of so many bytes.
+    Decoded(u8),
 }
 
 /// What a vCPU waits for before it can take an interrupt.
@@ -178,8 +186,8 @@ pub enum Start {
         entry: u64,
         /// RSP.
         stack: u64,
-        /// RDI.
-        argument: u64,
+        /// RDI and RSI.
+        arguments: [u64; 2],
     },
 }
 

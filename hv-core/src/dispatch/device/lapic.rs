@@ -1,11 +1,12 @@
 //! The local APIC, emulated on any processor and programmed through the x2APIC registers.
 //!
 //! Section numbers: Intel SDM vol 3A, 325462-084, chapter 11. Owns IA32_APIC_BASE, MSRs 0x800 … 0x83F,
-//! IA32_TSC_DEADLINE and the timer. The register page of the old mode is not here: it needs an instruction decoder.
+//! IA32_TSC_DEADLINE, the register page of the old mode, and the timer. The page's accesses are decoded elsewhere.
 //! Sending is the caller's: a write returns what is to be sent.
 
 mod ipi;
 mod msr;
+mod page;
 mod register;
 mod service;
 #[cfg(test)]
@@ -68,6 +69,8 @@ pub enum ApicEffect {
     Ipi(Ipi),
     /// This vector was posted here by its own processor.
     SelfIpi(u8),
+    /// [`Lapic::flat_id`] changed.
+    LogicalIdChanged,
 }
 
 /// One local APIC.
@@ -88,6 +91,8 @@ pub struct Lapic {
     error_latched: u32,
     icr: u64,
     physical_bits: u8,
+    /// The logical id that software gave it, in the old mode.
+    logical: u8,
 }
 
 impl Lapic {
@@ -108,6 +113,7 @@ impl Lapic {
             error_latched: 0,
             icr: 0,
             physical_bits: setup.physical_bits,
+            logical: 0,
         };
         if let Role::Bootstrap = setup.role {
             apic.base |= BASE_BSP;
@@ -140,6 +146,7 @@ impl Lapic {
         self.error_shown = 0;
         self.error_latched = 0;
         self.icr = 0;
+        self.logical = 0;
     }
 
     /// The x2APIC id.

@@ -1,7 +1,7 @@
 //! Loading a PVH kernel: an ELF64 with a note that says where to enter it in 32-bit protected mode, and a start-info
 //! structure in guest memory (Xen's public/arch-x86/hvm/start_info.h, version 1).
 
-use super::{LoadError, Piece, Plan};
+use super::{LoadError, Piece, Plan, Request};
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
 use crate::dispatch::vt::Start;
 use alloc::vec::Vec;
@@ -28,12 +28,8 @@ const NOTE_ENTRY: u64 = 18;
 /// # Errors
 ///
 /// [`LoadError`], of the image.
-pub fn plan<'a>(
-    ram_bytes: u64,
-    kernel: &'a [u8],
-    initrd: Option<&'a [u8]>,
-    command_line: &str,
-) -> Result<Plan<'a>, LoadError> {
+pub fn plan<'a>(request: &Request<'a>) -> Result<Plan<'a>, LoadError> {
+    let &Request { ram_bytes, kernel, initrd, command_line, .. } = request;
     let elf = ElfBytes::<LittleEndian>::minimal_parse(kernel).map_err(|_| LoadError::NotElf)?;
     if elf.ehdr.class != Class::ELF64 || elf.ehdr.e_machine != EM_X86_64 || elf.ehdr.e_type != ET_EXEC {
         return Err(LoadError::Foreign);
@@ -70,7 +66,8 @@ pub fn plan<'a>(
     let initrd = initrd.map(|initrd| place_initrd(ram_bytes, initrd, kernel_end)).transpose()?;
     let module = initrd.as_ref().map(|initrd| (initrd.at.raw(), initrd.bytes.len() as u64));
     pieces.extend(initrd);
-    pieces.push(start_info(ram_bytes, module, command_line));
+    let rsdp = request.acpi.as_ref().map_or(0, |acpi| acpi.at.raw());
+    pieces.push(start_info(ram_bytes, module, command_line, rsdp));
     Ok(Plan { pieces, start: Start::Protected { entry, ebx: u32::try_from(INFO).unwrap_or(0) } })
 }
 
@@ -90,7 +87,7 @@ fn place_initrd(ram_bytes: u64, initrd: &[u8], kernel_end: u64) -> Result<Piece<
     Ok(Piece { at: GuestPhys::new_truncate(start), bytes: initrd.into() })
 }
 
-fn start_info(ram_bytes: u64, module: Option<(u64, u64)>, command_line: &str) -> Piece<'static> {
+fn start_info(ram_bytes: u64, module: Option<(u64, u64)>, command_line: &str, rsdp: u64) -> Piece<'static> {
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     let (start, len) = module.unwrap_or_default();
     let modules = u32::from(module.is_some());
@@ -99,7 +96,10 @@ fn start_info(ram_bytes: u64, module: Option<(u64, u64)>, command_line: &str) ->
         bytes.resize(usize::try_from(at - INFO).unwrap_or(0), 0);
         bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     };
-    write(INFO, &[pair(START_MAGIC, 1), pair(0, modules), MODULES, COMMAND_LINE, 0, MEMORY_MAP, pair(2, 0)]);
+    write(
+        INFO,
+        &[pair(START_MAGIC, 1), pair(0, modules), MODULES, COMMAND_LINE, rsdp, MEMORY_MAP, pair(2, 0)],
+    );
     write(MODULES, &[start, len, 0, 0]);
     // The usual hole of a PC lies between the two.
     let low = [0, 0x9_f000, pair(MEMORY_TYPE_RAM, 0)];

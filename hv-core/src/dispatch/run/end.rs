@@ -12,7 +12,7 @@ use crate::dispatch::device::channel::{ChannelIndex, Peer};
 use crate::dispatch::guest::Guest;
 use crate::dispatch::hypercall::console;
 use crate::dispatch::load::birth::{Birth, Progress};
-use crate::dispatch::load::{LoadError, pvh};
+use crate::dispatch::load::{self, LoadError};
 use crate::dispatch::memory;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Processor, Reg, Start, VirtualCpu};
@@ -48,7 +48,13 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     fn conceive(&mut self, guest: &'static Guest<R>) -> Result<Start, LoadError> {
         let system = self.core.system;
         let image = system.image(guest.id).ok_or(LoadError::NotElf)?;
-        let plan = pvh::plan(guest.ram.len_bytes(), image.kernel, image.initrd, &guest.config.command_line)?;
+        let plan = load::plan(&load::Request {
+            ram_bytes: guest.ram.len_bytes(),
+            kernel: image.kernel,
+            initrd: image.initrd,
+            command_line: &guest.config.command_line,
+            acpi: None,
+        })?;
         if !memory::restore(guest, system) {
             return Err(LoadError::NoMemory);
         }
@@ -66,6 +72,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         self.connect(guest, Peer::Present);
         for shared in &guest.vcpus {
             shared.forget();
+            guest.set_flat_id(shared.index(), 0);
             if let Some(mut vcpu) = self.berths.launch(shared) {
                 vcpu.lapic.power_on();
                 self.berths.lay_up(vcpu);

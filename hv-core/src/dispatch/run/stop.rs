@@ -21,7 +21,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         }
         let start = match request {
             StartRequest::Copy { control, entry, stack, argument } => {
-                Start::Copy { control, entry, stack, argument }
+                Start::Copy { control, entry, stack, arguments: [argument, 0] }
             }
             StartRequest::Real(vector) => Start::Real { vector },
         };

@@ -34,9 +34,15 @@ impl Registers {
             Reg::Rdx => self.rdx,
             Reg::Rsi => self.rsi,
             Reg::Rdi => self.rdi,
+            Reg::Rbp => self.rbp,
             Reg::R8 => self.r8,
             Reg::R9 => self.r9,
             Reg::R10 => self.r10,
+            Reg::R11 => self.r11,
+            Reg::R12 => self.r12,
+            Reg::R13 => self.r13,
+            Reg::R14 => self.r14,
+            Reg::R15 => self.r15,
         }
     }
 
@@ -50,9 +56,15 @@ impl Registers {
             Reg::Rdx => &mut self.rdx,
             Reg::Rsi => &mut self.rsi,
             Reg::Rdi => &mut self.rdi,
+            Reg::Rbp => &mut self.rbp,
             Reg::R8 => &mut self.r8,
             Reg::R9 => &mut self.r9,
             Reg::R10 => &mut self.r10,
+            Reg::R11 => &mut self.r11,
+            Reg::R12 => &mut self.r12,
+            Reg::R13 => &mut self.r13,
+            Reg::R14 => &mut self.r14,
+            Reg::R15 => &mut self.r15,
         }
     }
 }

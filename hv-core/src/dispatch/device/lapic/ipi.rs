@@ -7,6 +7,8 @@ pub enum Destination {
     Physical(u32),
     /// Cluster in bits 31:16, one bit for each of its 16 processors in bits 15:0; all for 0xFFFF_FFFF.
     Logical(u32),
+    /// Who has one of these bits in its logical id, in the flat model of the old mode.
+    Flat(u8),
     /// Everybody.
     All,
     /// Everybody but the sender.
@@ -35,6 +37,25 @@ pub struct Ipi {
     pub to: Destination,
     /// What they get.
     pub delivery: Delivery,
+}
+
+impl Ipi {
+    /// The same, sent in the old mode: destinations are 8 bits wide.
+    pub const fn of_old_mode(self) -> Self {
+        Self { to: self.to.of_old_mode(), ..self }
+    }
+}
+
+impl Destination {
+    /// The same, with an id of 8 bits.
+    pub const fn of_old_mode(self) -> Self {
+        match self {
+            Self::Physical(id) if id & 0xff == 0xff => Self::All,
+            Self::Physical(id) => Self::Physical(id & 0xff),
+            Self::Logical(mask) => Self::Flat(mask.to_le_bytes()[0]),
+            Self::Flat(_) | Self::All | Self::Others => self,
+        }
+    }
 }
 
 /// What a write to ICR means, before the sender's state is looked at.
@@ -123,11 +144,13 @@ impl Destination {
                 let own = logical_id(receiver);
                 mask >> 16 == own >> 16 && mask & own & 0xFFFF != 0
             }
+            Self::Flat(_) => false,
             Self::Others => sender != receiver,
         }
     }
 
-    /// The receivers among processors 0 … `count` - 1, at most 64 of them, as a bit map by id; no loop.
+    /// The receivers among processors 0 … `count` - 1, at most 64 of them, as a bit map by id; no loop. For the flat model the
+    /// caller must ask each processor.
     #[inline]
     pub const fn receivers(self, sender: u32, count: u32) -> u64 {
         let everybody = if count >= 64 { u64::MAX } else { (1 << count) - 1 };
@@ -137,7 +160,7 @@ impl Destination {
                 Self::Physical(BROADCAST) | Self::Logical(BROADCAST) | Self::All => u64::MAX,
                 Self::Physical(id) => one(id),
                 Self::Logical(mask) if mask >> 16 < 4 => ((mask & 0xFFFF) as u64) << ((mask >> 16) * 16),
-                Self::Logical(_) => 0,
+                Self::Logical(_) | Self::Flat(_) => 0,
                 Self::Others => !one(sender),
             }
     }

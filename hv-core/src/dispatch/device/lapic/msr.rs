@@ -7,7 +7,7 @@ use super::{ApicEffect, ESR_SEND_ILLEGAL, Lapic, SVR_ENABLE, logical_id};
 use crate::base::time::Tsc;
 use crate::dispatch::device::Gp;
 
-const SVR_BITS: u64 = 0x3FF;
+pub(super) const SVR_BITS: u64 = 0x3FF;
 /// Version 0x14 (integrated), highest LVT entry 5: no CMCI, no suppression of EOI broadcasts.
 const VERSION: u32 = 0x14 | 5 << 16;
 
@@ -25,7 +25,12 @@ impl Lapic {
             register::ICR => return Ok(self.icr),
             _ => {}
         }
-        let value = match index {
+        self.register(index, now).map(u64::from)
+    }
+
+    /// What both modes show in the same way.
+    pub(super) fn register(&self, index: u32, now: Tsc) -> Result<u32, Gp> {
+        Ok(match index {
             register::ID => self.id,
             register::VERSION => VERSION,
             register::TPR => u32::from(self.task_priority),
@@ -40,8 +45,7 @@ impl Lapic {
             register::CURRENT_COUNT => self.timer.current(now),
             register::DIVIDE => self.timer.divide(),
             _ => self.lvt[Lvt::of_msr(index).ok_or(Gp)? as usize],
-        };
-        Ok(u64::from(value))
+        })
     }
 
     /// Writes IA32_APIC_BASE, IA32_TSC_DEADLINE or an x2APIC register.
@@ -62,6 +66,14 @@ impl Lapic {
             }
             IA32_APIC_BASE => self.write_base(value),
             _ if !self.is_x2apic() => Err(Gp),
+            _ => self.write_register(index, value, now),
+        }
+    }
+
+    /// What both modes take in the same way.
+    #[inline(always)] // as above
+    pub(super) fn write_register(&mut self, index: u32, value: u64, now: Tsc) -> Result<ApicEffect, Gp> {
+        match index {
             register::INITIAL_COUNT => {
                 self.timer.set_initial(u32::try_from(value).map_err(|_| Gp)?, now);
                 Ok(ApicEffect::TimerChanged)
@@ -118,7 +130,7 @@ impl Lapic {
     }
 
     #[inline]
-    fn write_icr(&mut self, value: u64) -> Result<ApicEffect, Gp> {
+    pub(super) fn write_icr(&mut self, value: u64) -> Result<ApicEffect, Gp> {
         if value & ICR_RESERVED != 0 {
             return Err(Gp);
         }

@@ -23,6 +23,8 @@ pub(super) const TPR: u32 = 0x808;
 pub(super) const PPR: u32 = 0x80A;
 pub(super) const EOI: u32 = 0x80B;
 pub(super) const LDR: u32 = 0x80D;
+/// The destination format: of the old mode only.
+pub(super) const DFR: u32 = 0x80E;
 pub(super) const SVR: u32 = 0x80F;
 pub(super) const ISR_0: u32 = 0x810;
 pub(super) const ISR_7: u32 = 0x817;
@@ -32,6 +34,8 @@ pub(super) const IRR_0: u32 = 0x820;
 pub(super) const IRR_7: u32 = 0x827;
 pub(super) const ESR: u32 = 0x828;
 pub(super) const ICR: u32 = 0x830;
+/// Its upper half: of the old mode only.
+pub(super) const ICR_HIGH: u32 = 0x831;
 pub(super) const INITIAL_COUNT: u32 = 0x838;
 pub(super) const CURRENT_COUNT: u32 = 0x839;
 pub(super) const DIVIDE: u32 = 0x83E;

@@ -53,7 +53,7 @@ pub enum Seen {
 /// SCE, LME, LMA, NXE: what a guest may set in EFER.
 const EFER_GUEST: u64 = 0xd01;
 const EFER_LMA: u64 = 1 << 10;
-const REGISTERS: usize = 9;
+const REGISTERS: usize = 15;
 
 /// A vCPU. Interrupt handlers return at once and leave IF as it was.
 #[derive(Debug)]
@@ -196,6 +196,7 @@ impl VirtualCpu for ScriptedVcpu {
             Instruction::Cpuid | Instruction::Msr | Instruction::Pause | Instruction::CacheFlush => 2,
             Instruction::Halt | Instruction::Port => 1,
             Instruction::ControlRegister => 3,
+            Instruction::Decoded(length) => u64::from(length),
         };
         self.rip = self.rip.wrapping_add(length);
         self.shadow = false;
@@ -280,11 +281,12 @@ impl VirtualCpu for ScriptedVcpu {
                 self.set_reg(Reg::Rbx, u64::from(ebx));
             }
             Start::Real { vector: _ } => {}
-            Start::Copy { control, entry, stack, argument } => {
+            Start::Copy { control, entry, stack, arguments } => {
                 self.control = control;
                 self.rip = entry;
                 self.rsp = stack;
-                self.set_reg(Reg::Rdi, argument);
+                self.set_reg(Reg::Rdi, arguments[0]);
+                self.set_reg(Reg::Rsi, arguments[1]);
             }
         }
         self.injected = None;

@@ -31,7 +31,7 @@ impl SvmVcpu {
                 save.rip = 0;
                 self.set_data_segments(Segment { attributes: 0x93, limit: 0xffff, ..Segment::default() });
             }
-            Start::Copy { control, entry, stack, argument } => {
+            Start::Copy { control, entry, stack, arguments } => {
                 let save = &mut self.vmcb.save;
                 [save.cr0, save.cr3, save.cr4] = control.cr;
                 save.efer = control.efer & EFER_GUEST | EFER_SVME;
@@ -44,7 +44,7 @@ impl SvmVcpu {
                 save.cs = flat(control.segments[0]);
                 save.rip = entry;
                 save.rsp = stack;
-                self.saved.rdi = argument;
+                [self.saved.rdi, self.saved.rsi] = arguments;
                 self.set_data_segments(flat(control.segments[1]));
             }
         }

@@ -196,6 +196,7 @@ impl VirtualCpu for SvmVcpu {
             Instruction::Cpuid | Instruction::Msr | Instruction::Pause | Instruction::CacheFlush => 2,
             Instruction::Halt => 1,
             Instruction::ControlRegister => 0, // never exits
+            Instruction::Decoded(length) => u64::from(length),
             Instruction::Port => {
                 self.vmcb.save.rip = self.vmcb.control.exit_info_2;
                 0

@@ -101,8 +101,8 @@ impl VmxVcpu {
                 let code = Segment { selector, base: u64::from(selector) << 4, ..after_reset.code };
                 Beginning { code, ..after_reset }
             }
-            Start::Copy { control, entry, stack, argument } => {
-                self.saved.rdi = argument;
+            Start::Copy { control, entry, stack, arguments } => {
+                [self.saved.rdi, self.saved.rsi] = arguments;
                 // In 64-bit mode SS and the others may be null.
                 let flat = |(selector, attributes): (u16, u16)| {
                     let unusable = if attributes & PRESENT == 0 { UNUSABLE } else { 0 };

@@ -50,8 +50,14 @@ impl VirtualCpu for VmxVcpu {
 
     /// An instruction that exits has its length in the VMCS (§27.2.5).
     #[inline]
-    fn finish(&mut self, _instruction: Instruction) {
-        self.rip = self.rip.wrapping_add(u64::from(self.instruction_length));
+    fn finish(&mut self, instruction: Instruction) {
+        // Where no instruction exits by itself, the length is not the processor's to know (§27.2.5).
+        let length = if let Instruction::Decoded(length) = instruction {
+            length.into()
+        } else {
+            self.instruction_length
+        };
+        self.rip = self.rip.wrapping_add(u64::from(length));
         self.stale.insert(Stale::RIP);
         if self.interruptibility & SHADOW != 0 {
             self.set_interruptibility(self.interruptibility & !SHADOW);

@@ -1,0 +1,83 @@
+//! What follows from an access to the emulated local APIC, by MSR or by memory, and interrupts between the vCPUs of a guest.
+
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::dispatch::core::Core;
+use crate::dispatch::device::lapic::{ApicEffect, Delivery, Ipi};
+use crate::dispatch::entry;
+use crate::dispatch::next::{Next, StartRequest, VcpuSet};
+use crate::dispatch::vcpu::Vcpu;
+use crate::dispatch::vt::VirtualCpu;
+use crate::policy::whereabouts::{Life, attention};
+
+/// Does what a write asks for.
+#[inline(always)] // on the way of every EOI, and both vendors' loops call it
+pub fn follow<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    vcpu: &mut Vcpu<S, R>,
+    core: &mut Core<H, R>,
+    effect: ApicEffect,
+) -> Next {
+    match effect {
+        ApicEffect::None => {
+            vcpu.state.set_cr8(vcpu.lapic.task_priority() >> 4);
+            vcpu.shared.attend(attention::INTERRUPT);
+        }
+        ApicEffect::Eoi(_) => {
+            if vcpu.lapic.highest_pending().is_some() {
+                vcpu.shared.attend(attention::INTERRUPT);
+            }
+        }
+        ApicEffect::TimerChanged => entry::queue_timer(vcpu, core),
+        ApicEffect::SelfIpi(_) => {
+            vcpu.shared.attend(attention::INTERRUPT);
+        }
+        ApicEffect::LogicalIdChanged => vcpu.guest.set_flat_id(vcpu.shared.index(), vcpu.lapic.flat_id()),
+        ApicEffect::Ipi(ipi) => return send(vcpu, core, ipi),
+    }
+    Next::Resume
+}
+
+/// Sends an interprocessor interrupt: bounded by the 64 vCPUs of a guest.
+pub fn send<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, ipi: Ipi) -> Next {
+    let now = core.hardware.now();
+    let mut receivers = vcpu.guest.receivers(ipi.to, vcpu.lapic.id());
+    let mut lives = VcpuSet::default();
+    while receivers != 0 {
+        let Some(target) = vcpu.guest.vcpu(u64::from(receivers.trailing_zeros())) else { break };
+        receivers &= receivers - 1;
+        match ipi.delivery {
+            Delivery::Fixed(vector) => target.post_interrupt(vector),
+            Delivery::LowestPriority(vector) => {
+                target.post_interrupt(vector);
+                receivers = 0;
+            }
+            Delivery::Nmi => {
+                target.attend(attention::NMI);
+            }
+            Delivery::Init => {
+                if target.index() != vcpu.shared.index() {
+                    lives = lives.and(VcpuSet::one(target.index()));
+                }
+                continue;
+            }
+            Delivery::StartUp(_) => {
+                if target.life() == Life::Stopped {
+                    lives = lives.and(VcpuSet::one(target.index()));
+                }
+                continue;
+            }
+        }
+        core.wake(target, now);
+    }
+    match ipi.delivery {
+        Delivery::Init if lives != VcpuSet::default() => Next::Stop(lives),
+        Delivery::StartUp(page) if lives != VcpuSet::default() => {
+            vcpu.start_request = Some(StartRequest::Real(page));
+            Next::Start(lives)
+        }
+        Delivery::Fixed(_)
+        | Delivery::LowestPriority(_)
+        | Delivery::Nmi
+        | Delivery::Init
+        | Delivery::StartUp(_) => Next::Resume,
+    }
+}

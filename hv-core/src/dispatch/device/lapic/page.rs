@@ -1,0 +1,86 @@
+//! The registers as a page of memory: the old mode, xAPIC. SDM vol 3A §11.4.1 and table 11-1.
+//!
+//! What differs from x2APIC: ids are 8 bits wide and stand in the upper byte, ICR has two halves, software writes LDR and DFR, and
+//! reserved bits are ignored instead of faulting. Logical destinations are in the flat model; the cluster model, which no kernel of
+//! this century chooses by itself, is taken for it.
+
+use super::msr::SVR_BITS;
+use super::register::{self, Lvt};
+use super::timer::DIVIDE_BITS;
+use super::{ApicEffect, Lapic};
+use crate::base::time::Tsc;
+
+/// Bits of the page's address in IA32_APIC_BASE.
+const ADDRESS: u64 = 0xf_ffff_ffff_f000;
+/// Where the 8-bit ids stand.
+const ID_SHIFT: u32 = 24;
+/// Bits of ICR's lower half that mean something (figure 11-12).
+const ICR_LOW: u64 = 0x000c_cfff;
+
+impl Lapic {
+    /// Where the page is, in the old mode.
+    #[inline]
+    pub const fn page(&self) -> Option<u64> {
+        if self.is_enabled() && !self.is_x2apic() { Some(self.base & ADDRESS) } else { None }
+    }
+
+    /// Its logical id in the flat model: LDR in the old mode, else what x2APIC derives, as far as 8 bits go.
+    pub const fn flat_id(&self) -> u8 {
+        if self.is_x2apic() { if self.id < 8 { 1 << self.id } else { 0 } } else { self.logical }
+    }
+
+    /// Reads the register at an offset of the page; 0 where there is none.
+    pub fn read_page(&self, offset: u16, now: Tsc) -> u32 {
+        match index(offset) {
+            register::ID => self.id << ID_SHIFT,
+            register::LDR => u32::from(self.logical) << ID_SHIFT,
+            register::DFR => u32::MAX,
+            register::ICR => self.icr_halves().0,
+            register::ICR_HIGH => self.icr_halves().1 << ID_SHIFT,
+            index => self.register(index, now).unwrap_or(0),
+        }
+    }
+
+    /// Writes the register at an offset of the page; nothing happens where there is none, or it cannot be written.
+    pub fn write_page(&mut self, offset: u16, value: u32, now: Tsc) -> ApicEffect {
+        let wide = u64::from(value);
+        let index = index(offset);
+        let wide = match index {
+            register::EOI => return ApicEffect::Eoi(self.end_of_interrupt()),
+            register::LDR => {
+                self.logical = value.to_le_bytes()[3];
+                return ApicEffect::LogicalIdChanged;
+            }
+            register::ICR_HIGH => {
+                self.icr = self.icr & 0xffff_ffff | u64::from(value >> ID_SHIFT) << 32;
+                return ApicEffect::None;
+            }
+            register::ICR => {
+                let icr = self.icr & 0xff_0000_0000 | wide & ICR_LOW;
+                let effect = self.write_icr(icr).unwrap_or(ApicEffect::None);
+                return if let ApicEffect::Ipi(ipi) = effect {
+                    ApicEffect::Ipi(ipi.of_old_mode())
+                } else {
+                    effect
+                };
+            }
+            register::TPR => wide & 0xff,
+            register::SVR => wide & SVR_BITS,
+            register::ESR => 0,
+            register::DIVIDE => wide & DIVIDE_BITS,
+            register::SELF_IPI => return ApicEffect::None,
+            _ => Lvt::of_msr(index).map_or(wide, |entry| wide & u64::from(entry.defined())),
+        };
+        self.write_register(index, wide, now).unwrap_or(ApicEffect::None)
+    }
+
+    fn icr_halves(&self) -> (u32, u32) {
+        let [a, b, c, d, e, f, g, h] = self.icr.to_le_bytes();
+        (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
+    }
+}
+
+/// The x2APIC register of the same meaning.
+const fn index(offset: u16) -> u32 {
+    register::X2APIC_FIRST + (offset >> 4) as u32
+}
