@@ -6,7 +6,6 @@
 pub mod bundle;
 pub mod images;
 pub mod iso;
-pub mod kernel;
 pub mod machine;
 pub mod refusal;
 pub mod scenario;

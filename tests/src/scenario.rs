@@ -7,8 +7,9 @@ mod check;
 mod schema;
 
 use crate::bundle::{BundleWriter, FileIndex};
+use crate::images;
 use crate::refusal::Refusal;
-use crate::{images, kernel};
+use hv_core::dispatch::load;
 use hv_core::policy::config::{ChannelConfig, GuestConfig, Mode, Payload, TscTrust, Visibility};
 use std::collections::BTreeMap;
 use std::fs;
@@ -250,8 +251,14 @@ impl Scenario {
             return Err(refuse("an empty file".into()));
         }
         if key == "kernel" {
-            let memory_bytes = u64::from(guest.memory_mib) << 20;
-            kernel::check(&bytes, memory_bytes).map_err(|fault| refuse(fault.to_string()))?;
+            let request = load::Request {
+                ram_bytes: u64::from(guest.memory_mib) << 20,
+                kernel: &bytes,
+                initrd: None,
+                command_line: &guest.command_line,
+                acpi: None,
+            };
+            load::plan(&request).map_err(|error| refuse(error.to_string()))?;
         }
         let file = writer.file(bytes);
         files.insert(path.to_path_buf(), file);

@@ -213,22 +213,22 @@ fn a_file_that_is_no_kernel_is_refused_by_guest_and_path() {
         bytes
     };
     let mut linux = vec![0; 0x300];
-    linux[0x202..0x206].copy_from_slice(b"HdrS");
+    linux[0x1fe..0x208].copy_from_slice(b"\x55\xaa\xeb\x6aHdrS\x0d\x02");
     let cases = [
         ("missing", None, "No such file"),
         ("empty", Some(vec![]), "an empty file"),
-        ("text", Some(b"#!/bin/sh\n".to_vec()), "not an ELF file"),
-        ("magic", Some(b"\x7fELF".to_vec()), "a truncated ELF file of 4 bytes"),
-        ("header", Some(whole[..40].to_vec()), "a truncated ELF file of 40 bytes"),
-        ("half", Some(whole[..150].to_vec()), "a truncated ELF file of 150 bytes"),
-        ("short", Some(whole[..195].to_vec()), "a truncated ELF file of 195 bytes"),
+        ("text", Some(b"#!/bin/sh\n".to_vec()), "neither an ELF file nor a bzImage"),
+        ("magic", Some(b"\x7fELF".to_vec()), "a truncated kernel file of 4 bytes"),
+        ("header", Some(whole[..40].to_vec()), "a truncated kernel file of 40 bytes"),
+        ("half", Some(whole[..150].to_vec()), "a truncated kernel file of 150 bytes"),
+        ("short", Some(whole[..195].to_vec()), "a truncated kernel file of 195 bytes"),
         ("elf32", Some(spoilt(4, 1)), "not an ELF64 file"),
         ("arm", Some(spoilt(18, 183)), "an ELF file for machine 183, expected x86-64 (62)"),
         ("pie", Some(spoilt(16, 3)), "an ELF file of type 3, expected an executable (2)"),
         ("noteless", Some(spoilt(184, 17)), "an ELF file without a PVH note"),
         ("other-note", Some(spoilt(188, b'Z')), "an ELF file without a PVH note"),
         ("high", Some(spoilt(64 + 27, 1)), "a kernel that ends at 0x11000c4, past the guest's memory"),
-        ("bzimage", Some(linux), "a Linux bzImage, which is not in this version"),
+        ("bzimage", Some(linux), "a bzImage of protocol 2.13, expected 2.14 with a 64-bit entry"),
     ];
     for (name, bytes, expected) in cases {
         if let Some(bytes) = bytes {

@@ -4,10 +4,10 @@ use crate::compiler::{Compiler, Library, TARGET};
 use crate::failure::{Attempt, Failure, Outcome};
 use crate::linker::Linker;
 use crate::{setup, workspace};
+use hv_core::dispatch::load;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tests::kernel;
 
 /// Where an image ends at the latest: the small code model's bound.
 const MAX_IMAGE_END_BYTES: u64 = 2 << 30;
@@ -128,7 +128,14 @@ fn build_package(
 /// Refuses what came out of the linker and no loader would take: a linker script that was not applied shows here.
 fn check(image: &Path) -> Outcome<()> {
     let bytes = fs::read(image).attempt(image.display())?;
-    kernel::check(&bytes, MAX_IMAGE_END_BYTES).attempt(image.display())
+    let request = load::Request {
+        ram_bytes: MAX_IMAGE_END_BYTES,
+        kernel: &bytes,
+        initrd: None,
+        command_line: "",
+        acpi: None,
+    };
+    load::plan(&request).map(|_| ()).attempt(image.display())
 }
 
 /// Copies an image to where it is looked for, in one step: a machine may be starting from the old one.

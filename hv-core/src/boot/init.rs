@@ -252,7 +252,7 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     let mut cpu = shared.join(CpuId(0), apic, processor);
     if let Err((id, error)) = cpu.boot_guests() {
         let name = manifest.guests.get(usize::from(id.0)).map_or("?", |guest| guest.name.as_str());
-        refuse(lines, format_args!("guest {name}: kernel: {error:?}"));
+        refuse(lines, format_args!("guest {name}: kernel: {error}"));
     }
     processors.release(shared);
     shared.common.fail_if_asked(CpuId(0));

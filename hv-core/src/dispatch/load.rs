@@ -8,6 +8,8 @@ use crate::base::addr::GuestPhys;
 use crate::dispatch::vt::Start;
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
+use core::fmt;
+use elf::abi::{EM_X86_64, ET_EXEC};
 
 /// What a guest is made from, and made from again when it restarts.
 #[derive(Clone, Copy, Debug)]
@@ -65,22 +67,56 @@ pub struct Piece<'a> {
 /// Why a guest is not made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LoadError {
-    /// Neither a bzImage nor an ELF, or an ELF that is cut short or damaged.
-    NotElf,
-    /// An ELF, but no 64-bit x86 executable.
-    Foreign,
+    /// Begins neither as a bzImage nor as an ELF.
+    NotKernel,
+    /// An ELF or bzImage that ends before its headers or segments do; its length in bytes.
+    Truncated(usize),
+    /// An ELF that is not 64 bits wide.
+    NotElf64,
+    /// An ELF for another machine, by ELF number.
+    Foreign(u16),
+    /// A library, an object or a position-independent executable, by ELF number.
+    NotExecutable(u16),
     /// No PVH note.
     NoEntryNote,
-    /// A bzImage that ends before its header says; its length in bytes.
-    CutShort(u64),
     /// A bzImage of a protocol before 2.14, or without a 64-bit entry; which protocol.
     OldProtocol(u16),
     /// The command line is longer than this bzImage takes; its length in bytes.
-    LongCommandLine(u64),
-    /// A segment, the entry, or what a bzImage needs to unpack itself lies below 1 MiB or outside the guest's memory.
-    Outside(GuestPhys),
-    /// The initial RAM disk does not fit above the kernel.
-    NoRoomForInitrd,
+    LongCommandLine(usize),
+    /// A segment, the entry, or what a bzImage needs to unpack itself begins below 1 MiB; where.
+    Low(u64),
+    /// It ends past the guest's memory; where.
+    High(u64),
+    /// The initial RAM disk does not fit above the kernel; its length in bytes.
+    NoRoomForInitrd(usize),
     /// Other guests have memory that this one gave back.
     NoMemory,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotKernel => write!(f, "neither an ELF file nor a bzImage"),
+            Self::Truncated(len) => write!(f, "a truncated kernel file of {len} bytes"),
+            Self::NotElf64 => write!(f, "not an ELF64 file"),
+            Self::Foreign(machine) => {
+                write!(f, "an ELF file for machine {machine}, expected x86-64 ({EM_X86_64})")
+            }
+            Self::NotExecutable(kind) => {
+                write!(f, "an ELF file of type {kind}, expected an executable ({ET_EXEC})")
+            }
+            Self::NoEntryNote => write!(f, "an ELF file without a PVH note (XEN_ELFNOTE_PHYS32_ENTRY)"),
+            Self::OldProtocol(version) => {
+                let (major, minor) = (version >> 8, version & 0xff);
+                write!(f, "a bzImage of protocol {major}.{minor}, expected 2.14 with a 64-bit entry")
+            }
+            Self::LongCommandLine(len) => write!(f, "a bzImage that takes no command line of {len} bytes"),
+            Self::Low(at) => write!(f, "a kernel that begins at {at:#x}, below 1 MiB"),
+            Self::High(end) => write!(f, "a kernel that ends at {end:#x}, past the guest's memory"),
+            Self::NoRoomForInitrd(len) => {
+                write!(f, "no room above the kernel for an initial RAM disk of {len} bytes")
+            }
+            Self::NoMemory => write!(f, "the memory that it gave back is not to be had"),
+        }
+    }
 }

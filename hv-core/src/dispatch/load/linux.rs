@@ -78,7 +78,7 @@ struct Header<'a> {
 
 fn header<'a>(request: &Request<'a>) -> Result<Header<'a>, LoadError> {
     let kernel = request.kernel;
-    let cut = LoadError::CutShort(kernel.len() as u64);
+    let cut = LoadError::Truncated(kernel.len());
     let word = |at| read::<2>(kernel, at).map(u16::from_le_bytes).ok_or(cut);
     let double = |at| read::<4>(kernel, at).map(|bytes| u64::from(u32::from_le_bytes(bytes))).ok_or(cut);
     let byte = |at| read::<1>(kernel, at).map(|[byte]| usize::from(byte)).ok_or(cut);
@@ -87,7 +87,7 @@ fn header<'a>(request: &Request<'a>) -> Result<Header<'a>, LoadError> {
         return Err(LoadError::OldProtocol(version));
     }
     if request.command_line.len() as u64 > double(field::COMMAND_LINE_BYTES)? {
-        return Err(LoadError::LongCommandLine(request.command_line.len() as u64));
+        return Err(LoadError::LongCommandLine(request.command_line.len()));
     }
     let sectors = match byte(field::SETUP_SECTORS)? {
         0 => 4, // as the protocol has it for old kernels
@@ -112,10 +112,12 @@ fn header<'a>(request: &Request<'a>) -> Result<Header<'a>, LoadError> {
 pub fn plan<'a>(request: &Request<'a>) -> Result<Plan<'a>, LoadError> {
     let header = header(request)?;
     let begin = header.preferred;
-    let outside = LoadError::Outside(GuestPhys::new_truncate(begin));
-    let end = begin.checked_add(header.init_bytes).filter(|end| *end <= request.ram_bytes).ok_or(outside)?;
-    if begin < HIGH_BEGIN || !begin.is_multiple_of(LARGE_PAGE_BYTES) {
-        return Err(outside);
+    let end = begin.saturating_add(header.init_bytes);
+    if end > request.ram_bytes {
+        return Err(LoadError::High(end));
+    }
+    if begin < HIGH_BEGIN {
+        return Err(LoadError::Low(begin));
     }
     let initrd = request.initrd.map(|initrd| place_initrd(request, &header, initrd, end)).transpose()?;
     let parameters = boot_params(request, &header, initrd.as_ref());
@@ -146,7 +148,7 @@ fn place_initrd<'a>(
 ) -> Result<Piece<'a>, LoadError> {
     let top = request.ram_bytes.min(header.highest_initrd.saturating_add(1));
     let start = top.checked_sub(initrd.len() as u64).map(|start| start & !(PAGE_BYTES - 1));
-    let start = start.filter(|start| *start >= kernel_end).ok_or(LoadError::NoRoomForInitrd)?;
+    let start = start.filter(|start| *start >= kernel_end).ok_or(LoadError::NoRoomForInitrd(initrd.len()))?;
     Ok(Piece { at: GuestPhys::new_truncate(start), bytes: initrd.into() })
 }
 
@@ -292,24 +294,20 @@ mod tests {
         let put = |at: usize, bytes: &'static [u8]| {
             move |file: &mut Vec<u8>| file[at..at + bytes.len()].copy_from_slice(bytes)
         };
-        let outside = |at| LoadError::Outside(GuestPhys::new_truncate(at));
         assert_eq!(refused(&put(field::VERSION, &[0x0d, 2]), RAM), LoadError::OldProtocol(0x20d));
         assert_eq!(refused(&put(field::XLOAD_FLAGS, &[0, 0]), RAM), LoadError::OldProtocol(0x20f));
         assert_eq!(
             refused(&put(field::COMMAND_LINE_BYTES, &[4, 0, 0, 0]), RAM),
             LoadError::LongCommandLine(5)
         );
-        assert_eq!(refused(&|file| file.truncate(0x240), RAM), LoadError::CutShort(0x240));
-        assert_eq!(refused(&put(field::SETUP_SECTORS, &[200]), RAM), LoadError::CutShort(5632));
-        assert_eq!(refused(&|_| (), 0x110_0000), outside(0x100_0000), "init_size does not fit");
-        assert_eq!(refused(&put(field::PREFERRED, &[0, 0, 8, 0]), RAM), outside(0x8_0000));
-        assert_eq!(
-            refused(&put(field::PREFERRED, &[0xff; 8]), RAM),
-            outside(GuestPhys::new_truncate(u64::MAX).raw())
-        );
+        assert_eq!(refused(&|file| file.truncate(0x240), RAM), LoadError::Truncated(0x240));
+        assert_eq!(refused(&put(field::SETUP_SECTORS, &[200]), RAM), LoadError::Truncated(5632));
+        assert_eq!(refused(&|_| (), 0x110_0000), LoadError::High(0x120_0000), "init_size does not fit");
+        assert_eq!(refused(&put(field::PREFERRED, &[0, 0, 8, 0]), RAM), LoadError::Low(0x8_0000));
+        assert_eq!(refused(&put(field::PREFERRED, &[0xff; 8]), RAM), LoadError::High(u64::MAX));
         let file = image();
         let disk = alloc::vec![0; 60 << 20];
-        assert_eq!(plan(&request(&file, Some(&disk))).unwrap_err(), LoadError::NoRoomForInitrd);
+        assert_eq!(plan(&request(&file, Some(&disk))).unwrap_err(), LoadError::NoRoomForInitrd(60 << 20));
     }
 
     proptest! {

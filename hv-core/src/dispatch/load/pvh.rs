@@ -6,9 +6,8 @@ use crate::base::addr::{GuestPhys, PAGE_BYTES};
 use crate::dispatch::vt::Start;
 use alloc::vec::Vec;
 use elf::ElfBytes;
-use elf::abi::{EM_X86_64, ET_EXEC, PT_LOAD, PT_NOTE};
+use elf::abi::{EI_CLASS, ELFCLASS64, ELFMAGIC, EM_X86_64, ET_EXEC, PT_LOAD, PT_NOTE};
 use elf::endian::LittleEndian;
-use elf::file::Class;
 use elf::note::Note;
 
 /// Where the start-info structure lies; the command line, the module list and the memory map follow in its page.
@@ -30,29 +29,42 @@ const NOTE_ENTRY: u64 = 18;
 /// [`LoadError`], of the image.
 pub fn plan<'a>(request: &Request<'a>) -> Result<Plan<'a>, LoadError> {
     let &Request { ram_bytes, kernel, initrd, command_line, .. } = request;
-    let elf = ElfBytes::<LittleEndian>::minimal_parse(kernel).map_err(|_| LoadError::NotElf)?;
-    if elf.ehdr.class != Class::ELF64 || elf.ehdr.e_machine != EM_X86_64 || elf.ehdr.e_type != ET_EXEC {
-        return Err(LoadError::Foreign);
+    let truncated = LoadError::Truncated(kernel.len());
+    if !kernel.starts_with(&ELFMAGIC) {
+        return Err(LoadError::NotKernel);
     }
-    let segments = elf.segments().ok_or(LoadError::NotElf)?;
+    match kernel.get(EI_CLASS) {
+        Some(&ELFCLASS64) => {}
+        Some(_) => return Err(LoadError::NotElf64),
+        None => return Err(truncated),
+    }
+    let elf = ElfBytes::<LittleEndian>::minimal_parse(kernel).map_err(|_| truncated)?;
+    if elf.ehdr.e_machine != EM_X86_64 {
+        return Err(LoadError::Foreign(elf.ehdr.e_machine));
+    }
+    if elf.ehdr.e_type != ET_EXEC {
+        return Err(LoadError::NotExecutable(elf.ehdr.e_type));
+    }
     let mut pieces = Vec::new();
     let mut entry = None;
     let mut kernel_end = LOWEST_LOAD;
-    for segment in segments {
+    for segment in elf.segments().ok_or(truncated)? {
         match segment.p_type {
             PT_LOAD => {
-                let data = elf.segment_data(&segment).map_err(|_| LoadError::NotElf)?;
-                let at = GuestPhys::new_truncate(segment.p_paddr);
-                let end = segment.p_paddr.checked_add(segment.p_memsz.max(segment.p_filesz));
-                let end = end.filter(|end| *end <= ram_bytes).ok_or(LoadError::Outside(at))?;
-                if segment.p_paddr < LOWEST_LOAD {
-                    return Err(LoadError::Outside(at));
+                let data = elf.segment_data(&segment).map_err(|_| truncated)?;
+                let at = segment.p_paddr;
+                let end = at.saturating_add(segment.p_memsz.max(segment.p_filesz));
+                if end > ram_bytes {
+                    return Err(LoadError::High(end));
                 }
-                pieces.push(Piece { at, bytes: data.into() });
+                if at < LOWEST_LOAD {
+                    return Err(LoadError::Low(at));
+                }
+                pieces.push(Piece { at: GuestPhys::new_truncate(at), bytes: data.into() });
                 kernel_end = kernel_end.max(end);
             }
             PT_NOTE => {
-                for note in elf.segment_data_as_notes(&segment).map_err(|_| LoadError::NotElf)? {
+                for note in elf.segment_data_as_notes(&segment).map_err(|_| truncated)? {
                     entry = entry.or_else(|| entry_of(&note));
                 }
             }
@@ -60,8 +72,11 @@ pub fn plan<'a>(request: &Request<'a>) -> Result<Plan<'a>, LoadError> {
         }
     }
     let entry = entry.ok_or(LoadError::NoEntryNote)?;
-    if u64::from(entry) < LOWEST_LOAD || u64::from(entry) >= kernel_end {
-        return Err(LoadError::Outside(GuestPhys::new_truncate(u64::from(entry))));
+    if u64::from(entry) < LOWEST_LOAD {
+        return Err(LoadError::Low(entry.into()));
+    }
+    if u64::from(entry) >= kernel_end {
+        return Err(LoadError::High(entry.into()));
     }
     let initrd = initrd.map(|initrd| place_initrd(ram_bytes, initrd, kernel_end)).transpose()?;
     let module = initrd.as_ref().map(|initrd| (initrd.at.raw(), initrd.bytes.len() as u64));
@@ -83,7 +98,7 @@ fn entry_of(note: &Note<'_>) -> Option<u32> {
 /// The initial RAM disk goes to the top of memory.
 fn place_initrd(ram_bytes: u64, initrd: &[u8], kernel_end: u64) -> Result<Piece<'_>, LoadError> {
     let start = ram_bytes.checked_sub(initrd.len() as u64).map(|start| start & !(PAGE_BYTES - 1));
-    let start = start.filter(|start| *start >= kernel_end).ok_or(LoadError::NoRoomForInitrd)?;
+    let start = start.filter(|start| *start >= kernel_end).ok_or(LoadError::NoRoomForInitrd(initrd.len()))?;
     Ok(Piece { at: GuestPhys::new_truncate(start), bytes: initrd.into() })
 }
 

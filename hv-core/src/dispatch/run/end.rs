@@ -47,7 +47,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// to do, in its own time.
     fn conceive(&mut self, guest: &'static Guest<R>) -> Result<Start, LoadError> {
         let system = self.core.system;
-        let image = system.image(guest.id).ok_or(LoadError::NotElf)?;
+        let image = system.image(guest.id).ok_or(LoadError::NotKernel)?;
         let plan = load::plan(&load::Request {
             ram_bytes: guest.ram.len_bytes(),
             kernel: image.kernel,
@@ -155,7 +155,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             }
             Err(error) => {
                 self.core
-                    .say(format_args!("guest: not restarted name={} error={error:?}", guest.config.name));
+                    .say(format_args!("guest: not restarted name={} error=\"{error}\"", guest.config.name));
                 self.core.system.note_bad_end();
                 false
             }
