@@ -6,6 +6,7 @@
 pub mod acpi_pm;
 pub mod bus;
 pub mod channel;
+pub mod ioapic;
 pub mod lapic;
 pub mod pic;
 pub mod pit;

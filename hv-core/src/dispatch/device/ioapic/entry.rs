@@ -1,0 +1,96 @@
+//! A redirection entry (82093AA §3.2.4): how one input becomes a message.
+
+use super::{Delivery, Destination, Message, Trigger};
+use bitflags::bitflags;
+
+bitflags! {
+    /// What a guest writes; the reserved bits and the two read-only ones, 12 and 14, are not kept here.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(super) struct Entry: u64 {
+        const VECTOR = 0xFF;
+        const DELIVERY = 7 << 8;
+        const LOGICAL = 1 << 11;
+        /// Without effect: a line is told as asserted or not.
+        const ACTIVE_LOW = 1 << 13;
+        const LEVEL = 1 << 15;
+        const MASKED = 1 << 16;
+        const DESTINATION = 0xFF << 56;
+    }
+}
+
+/// The read-only bit that says: a level was sent, and its end not told yet.
+pub(super) const REMOTE_IRR: u32 = 1 << 14;
+
+/// Which register of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Half {
+    Low,
+    High,
+}
+
+impl Entry {
+    /// One half, as written.
+    pub(super) const fn half(self, half: Half) -> u32 {
+        let [b0, b1, b2, b3, b4, b5, b6, b7] = self.bits().to_le_bytes();
+        match half {
+            Half::Low => u32::from_le_bytes([b0, b1, b2, b3]),
+            Half::High => u32::from_le_bytes([b4, b5, b6, b7]),
+        }
+    }
+
+    /// The entry after a write to one half.
+    pub(super) fn with_half(self, half: Half, value: u32) -> Self {
+        let (low, high) = match half {
+            Half::Low => (value, self.half(Half::High)),
+            Half::High => (self.half(Half::Low), value),
+        };
+        Self::from_bits_truncate(u64::from(high) << 32 | u64::from(low))
+    }
+
+    pub(super) const fn vector(self) -> u8 {
+        self.bits().to_le_bytes()[0]
+    }
+
+    const fn delivery_mode(self) -> u8 {
+        self.bits().to_le_bytes()[1] & 7
+    }
+
+    const fn destination(self) -> u8 {
+        self.bits().to_le_bytes()[7]
+    }
+
+    /// How the input is looked at. Only a vector can be level-triggered: NMI and INIT are edges whatever bit 15 says, and SMI and
+    /// ExtINT are to be programmed so.
+    pub(super) const fn trigger(self) -> Trigger {
+        match self.delivery_mode() {
+            0 | 1 if self.contains(Self::LEVEL) => Trigger::Level,
+            _ => Trigger::Edge,
+        }
+    }
+
+    /// The vector whose end this entry may wait for.
+    pub(super) const fn level_vector(self) -> Option<u8> {
+        match self.trigger() {
+            Trigger::Level => Some(self.vector()),
+            Trigger::Edge => None,
+        }
+    }
+
+    /// What is sent; nothing for SMI, which no guest here has, and for the reserved modes.
+    pub(super) const fn message(self) -> Option<Message> {
+        let delivery = match self.delivery_mode() {
+            0 => Delivery::Fixed(self.vector()),
+            1 => Delivery::LowestPriority(self.vector()),
+            4 => Delivery::Nmi,
+            5 => Delivery::Init,
+            7 => Delivery::ExtInt,
+            _ => return None,
+        };
+        let to = if self.contains(Self::LOGICAL) {
+            Destination::Logical(self.destination())
+        } else {
+            Destination::Physical(self.destination())
+        };
+        Some(Message { to, delivery, trigger: self.trigger() })
+    }
+}
