@@ -211,6 +211,10 @@ fn a_guest_whose_memory_others_have_is_not_started_again() {
     machine.script(B, [Step::Run(100 * MS)]);
     machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
     pass(&mut machine, MS);
-    assert!(machine.world.console().contains("guest: not restarted name=one error=NoMemory"));
+    assert!(
+        machine.world.console().contains(
+            "guest: not restarted name=one error=\"the memory that it gave back is not to be had\""
+        )
+    );
     assert_eq!(machine.shared(A).life(), Life::Stopped);
 }

@@ -12,7 +12,7 @@ use tests::scenario::{MachineConfig, Scenario};
 
 /// A kernel that is one, and does nothing.
 fn kernel() -> Vec<u8> {
-    common::kernel(&[])
+    common::kernel(&[0xf4])
 }
 
 /// A folder with a kernel in it, and what a scenario there answers.
@@ -227,7 +227,7 @@ fn a_file_that_is_no_kernel_is_refused_by_guest_and_path() {
         ("pie", Some(spoilt(16, 3)), "an ELF file of type 3, expected an executable (2)"),
         ("noteless", Some(spoilt(184, 17)), "an ELF file without a PVH note"),
         ("other-note", Some(spoilt(188, b'Z')), "an ELF file without a PVH note"),
-        ("high", Some(spoilt(64 + 27, 1)), "a kernel that ends at 0x11000c4, past the guest's memory"),
+        ("high", Some(spoilt(64 + 27, 1)), "a kernel that ends at 0x11000c5, past the guest's memory"),
         ("bzimage", Some(linux), "a bzImage of protocol 2.13, expected 2.14 with a 64-bit entry"),
     ];
     for (name, bytes, expected) in cases {

@@ -87,6 +87,8 @@ pub enum LoadError {
     Low(u64),
     /// It ends past the guest's memory; where.
     High(u64),
+    /// The entry lies outside the kernel's segments; where.
+    EntryOutside(u32),
     /// The initial RAM disk does not fit above the kernel; its length in bytes.
     NoRoomForInitrd(usize),
     /// Other guests have memory that this one gave back.
@@ -113,6 +115,7 @@ impl fmt::Display for LoadError {
             Self::LongCommandLine(len) => write!(f, "a bzImage that takes no command line of {len} bytes"),
             Self::Low(at) => write!(f, "a kernel that begins at {at:#x}, below 1 MiB"),
             Self::High(end) => write!(f, "a kernel that ends at {end:#x}, past the guest's memory"),
+            Self::EntryOutside(at) => write!(f, "a kernel with its entry at {at:#x}, where nothing of it is"),
             Self::NoRoomForInitrd(len) => {
                 write!(f, "no room above the kernel for an initial RAM disk of {len} bytes")
             }

@@ -72,11 +72,8 @@ pub fn plan<'a>(request: &Request<'a>) -> Result<Plan<'a>, LoadError> {
         }
     }
     let entry = entry.ok_or(LoadError::NoEntryNote)?;
-    if u64::from(entry) < LOWEST_LOAD {
-        return Err(LoadError::Low(entry.into()));
-    }
-    if u64::from(entry) >= kernel_end {
-        return Err(LoadError::High(entry.into()));
+    if !(LOWEST_LOAD..kernel_end).contains(&entry.into()) {
+        return Err(LoadError::EntryOutside(entry));
     }
     let initrd = initrd.map(|initrd| place_initrd(ram_bytes, initrd, kernel_end)).transpose()?;
     let module = initrd.as_ref().map(|initrd| (initrd.at.raw(), initrd.bytes.len() as u64));
