@@ -14,6 +14,7 @@ pub mod entry;
 pub mod exit;
 pub mod guest;
 pub mod hypercall;
+pub mod irq;
 pub mod load;
 pub mod make;
 pub mod memory;

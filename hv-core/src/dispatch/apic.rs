@@ -4,6 +4,7 @@ use crate::base::hardware::{GuestRam, Hardware};
 use crate::dispatch::core::Core;
 use crate::dispatch::device::lapic::{ApicEffect, Delivery, Ipi};
 use crate::dispatch::entry;
+use crate::dispatch::irq;
 use crate::dispatch::next::{Next, StartRequest, VcpuSet};
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::VirtualCpu;
@@ -21,7 +22,10 @@ pub fn follow<S: VirtualCpu, H: Hardware, R: GuestRam>(
             vcpu.state.set_cr8(vcpu.lapic.task_priority() >> 4);
             vcpu.shared.attend(attention::INTERRUPT);
         }
-        ApicEffect::Eoi(_) => {
+        ApicEffect::Eoi(ended) => {
+            if let Some(vector) = ended.filter(|vector| vcpu.guest.is_level(*vector)) {
+                irq::end(vcpu.guest, core, vector);
+            }
             if vcpu.lapic.highest_pending().is_some() {
                 vcpu.shared.attend(attention::INTERRUPT);
             }

@@ -4,6 +4,7 @@ use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::{CpuId, CpuSet};
 use crate::base::time::{Frequency, Ticks, Tsc};
 use crate::dispatch::guest::Guest;
+use crate::dispatch::irq;
 use crate::dispatch::system::System;
 use crate::policy::board::{CpuLine, Queued};
 use crate::policy::demand;
@@ -335,6 +336,8 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
             } else {
                 guest.devices.lock().receive(byte);
                 first.attend(attention::DEVICE);
+                let now = self.hardware.now();
+                irq::send(guest, self, now);
             }
             let now = self.hardware.now();
             self.wake(first, now);

@@ -3,6 +3,7 @@
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::Tsc;
 use crate::dispatch::core::Core;
+use crate::dispatch::irq;
 use crate::dispatch::load::birth::Progress;
 use crate::dispatch::memory;
 use crate::dispatch::vcpu::{Rest, Vcpu};
@@ -119,6 +120,7 @@ pub fn expire_timers<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &
     }
     if vcpu.shared.index().0 == 0 {
         vcpu.guest.devices.lock().expire(now);
+        irq::send(vcpu.guest, core, now);
     }
     queue_timer(vcpu, core);
     // A period shorter than an exit would let the guest do nothing else: what comes sooner is told together.
@@ -148,7 +150,12 @@ fn full_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
             bits = word.swap(0, SeqCst);
         }
         while bits != 0 {
-            vcpu.lapic.post(base | u8::try_from(bits.trailing_zeros()).unwrap_or(0));
+            let vector = base | u8::try_from(bits.trailing_zeros()).unwrap_or(0);
+            if vcpu.guest.is_level(vector) {
+                vcpu.lapic.post_level(vector)
+            } else {
+                vcpu.lapic.post(vector)
+            }
             bits &= bits - 1;
         }
     }

@@ -2,12 +2,11 @@
 
 use crate::base::error::KillReason;
 use crate::base::hardware::{GuestRam, Hardware};
-use crate::base::time::Tsc;
 use crate::dispatch::channel;
 use crate::dispatch::core::Core;
 use crate::dispatch::device::bus::{PortEffect, Width};
 use crate::dispatch::device::channel::ChannelIndex;
-use crate::dispatch::guest::Guest;
+use crate::dispatch::irq::look_at_devices;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::{Direction, Exception, Exit, Instruction, PortAccess, Reg, VirtualCpu, Window};
@@ -188,32 +187,6 @@ fn port<S: VirtualCpu, H: Hardware, R: GuestRam>(
             look_at_devices(vcpu.guest, core, now);
             next
         }
-    }
-}
-
-/// A port access may have changed the devices' interrupts and timers: both are the bootstrap processor's.
-fn look_at_devices<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, now: Tsc) {
-    let (pending, next_timer) = {
-        let devices = guest.devices.lock();
-        (devices.interrupt_pending(), devices.next_timer())
-    };
-    let Some(bootstrap) = guest.vcpu(0) else { return };
-    if bootstrap.holder() != core.cpu {
-        if !pending && next_timer == Tsc::NEVER {
-            return; // what was printed, say, concerns nobody
-        }
-        // Its processor looks at the devices itself.
-        bootstrap.attend(attention::TIMER | attention::DEVICE);
-        core.wake(bootstrap, now);
-        return;
-    }
-    if next_timer < core.timers.get(bootstrap.slot) {
-        core.timers.set(bootstrap.slot, next_timer);
-        core.rearm();
-    }
-    if pending {
-        bootstrap.attend(attention::DEVICE);
-        core.wake_here(bootstrap, now);
     }
 }
 

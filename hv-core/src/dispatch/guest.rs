@@ -100,6 +100,8 @@ pub struct Guest<R: GuestRam> {
     pub shootdown: Shootdown,
     /// Its vCPUs' logical ids in the flat model, for full guests.
     pub flat_ids: Box<[AtomicU8]>,
+    /// Vectors whose end its I/O APIC wants to know.
+    pub level_vectors: [AtomicU64; 4],
     /// Where it is between its start and its end.
     pub course: Lock<Course>,
     /// Whether its channels are connected; changes under [`System::ties`](super::system::System::ties) only.
@@ -155,6 +157,20 @@ impl<R: GuestRam> Guest<R> {
     /// Whether it may know that somebody waits for its CPU.
     pub fn shows_waiters(&self) -> bool {
         self.config.visibility != crate::policy::config::Visibility::None
+    }
+
+    /// Whether the end of an interrupt with this vector is to be told to the I/O APIC.
+    #[inline]
+    pub fn is_level(&self, vector: u8) -> bool {
+        let word = self.level_vectors.get(usize::from(vector >> 6));
+        word.is_some_and(|word| word.load(Relaxed) >> (vector & 63) & 1 != 0)
+    }
+
+    /// Which those are may have changed.
+    pub fn set_level_vectors(&self, vectors: &[u64; 4]) {
+        for (word, vectors) in self.level_vectors.iter().zip(vectors) {
+            word.store(*vectors, Relaxed);
+        }
     }
 
     /// A vCPU's logical id changed.

@@ -80,6 +80,7 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
         transit: Lock::new(Rank::Memory, Transit::default()),
         shootdown: Shootdown::new(|| AtomicU64::new(0)),
         flat_ids,
+        level_vectors: [const { AtomicU64::new(0) }; 4],
         course: Lock::new(Rank::Leaf, Course::new(restarts)),
         connected: AtomicBool::new(false),
         generation: AtomicU64::new(0),

@@ -8,7 +8,9 @@ use crate::base::error::KillReason;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::dispatch::apic;
 use crate::dispatch::core::Core;
+use crate::dispatch::device::ioapic;
 use crate::dispatch::exit::low;
+use crate::dispatch::irq;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Access, Control, Instruction, Reg, VirtualCpu};
@@ -110,6 +112,8 @@ pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(
 enum Device {
     /// Of the vCPU's own local APIC, at an offset of its page.
     LocalApic(u16),
+    /// Of the I/O APIC.
+    IoApic(u16),
 }
 
 fn device_at<S, R: GuestRam>(vcpu: &Vcpu<S, R>, at: GuestPhys) -> Option<Device> {
@@ -118,7 +122,13 @@ fn device_at<S, R: GuestRam>(vcpu: &Vcpu<S, R>, at: GuestPhys) -> Option<Device>
     }
     let page = at.raw() & !(PAGE - 1);
     let offset = u16::try_from(at.raw() & (PAGE - 1)).unwrap_or(0);
-    (vcpu.lapic.page() == Some(page)).then_some(Device::LocalApic(offset))
+    if vcpu.lapic.page() == Some(page) {
+        Some(Device::LocalApic(offset))
+    } else if page == u64::from(ioapic::ADDRESS) {
+        Some(Device::IoApic(offset))
+    } else {
+        None
+    }
 }
 
 fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(
@@ -132,6 +142,7 @@ fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(
             vcpu.lapic.set_task_priority(vcpu.state.cr8() << 4);
             u64::from(vcpu.lapic.read_page(offset, core.hardware.now()))
         }
+        Device::IoApic(offset) => u64::from(vcpu.guest.devices.lock().ioapic().read(offset)),
     }
 }
 
@@ -147,6 +158,16 @@ fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(
             vcpu.lapic.set_task_priority(vcpu.state.cr8() << 4);
             let effect = vcpu.lapic.write_page(offset, low(value), core.hardware.now());
             apic::follow(vcpu, core, effect)
+        }
+        Device::IoApic(offset) => {
+            {
+                let mut devices = vcpu.guest.devices.lock();
+                devices.ioapic().write(offset, low(value));
+                vcpu.guest.set_level_vectors(devices.ioapic().level_vectors());
+            }
+            let now = core.hardware.now();
+            irq::send(vcpu.guest, core, now);
+            Next::Resume
         }
     }
 }

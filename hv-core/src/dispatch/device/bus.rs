@@ -9,6 +9,7 @@ mod tests;
 use crate::base::time::{Frequency, Tsc};
 use crate::dispatch::device::acpi_pm::{self, AcpiPm, Power};
 use crate::dispatch::device::channel::{self, ChannelIndex, Channels, Peer, Placement};
+use crate::dispatch::device::ioapic::{IoApic, Line};
 use crate::dispatch::device::pic::{Pics, Register};
 use crate::dispatch::device::pit::{self, Pit};
 use crate::dispatch::device::rtc::{self, Rtc};
@@ -18,6 +19,7 @@ use alloc::vec::Vec;
 /// First port of the console.
 pub const COM1: u16 = 0x3F8;
 const TIMER_IRQ: u8 = 0;
+const TIMER_INPUT: u8 = 2;
 const COM1_IRQ: u8 = 4;
 const CLOCK_IRQ: u8 = 8;
 /// CONFIG_ADDRESS and CONFIG_DATA: there is no PCI, and the reset register lies in the same bytes.
@@ -90,6 +92,7 @@ pub struct PortBus {
     /// What the 8259A was told of COM1's interrupt line.
     com1_level: bool,
     pics: Pics,
+    ioapic: IoApic,
     pit: Pit,
     rtc: Rtc,
     pm: AcpiPm,
@@ -106,6 +109,7 @@ impl PortBus {
             com1: Uart::new(),
             com1_level: false,
             pics: Pics::new(),
+            ioapic: IoApic::new(),
             pit: Pit::new(tsc, now),
             rtc: Rtc::new(&rtc::Setup { tsc, now, unix_s, memory_mib }),
             pm: AcpiPm::new(tsc, now),
@@ -192,6 +196,11 @@ impl PortBus {
         self.channels.vector(index)
     }
 
+    /// The I/O APIC: who touches it takes its messages afterwards, as after everything that may interrupt.
+    pub const fn ioapic(&mut self) -> &mut IoApic {
+        &mut self.ioapic
+    }
+
     /// Whether the 8259A asks for an interrupt; it reaches the bootstrap processor by LINT0.
     #[inline]
     pub const fn interrupt_pending(&self) -> bool {
@@ -276,7 +285,7 @@ impl PortBus {
         let level = self.com1.irq_level();
         if level != self.com1_level {
             self.com1_level = level;
-            self.pics.set_line(COM1_IRQ, level);
+            self.set_irq(COM1_IRQ, level);
         }
     }
 
@@ -284,15 +293,23 @@ impl PortBus {
     fn expire_timers(&mut self, now: Tsc) {
         if self.pit.expire(now) {
             // The 8259A sees the edge; how long the output was low does not matter to it.
-            self.pics.set_line(TIMER_IRQ, false);
-            self.pics.set_line(TIMER_IRQ, true);
+            self.set_irq(TIMER_IRQ, false);
+            self.set_irq(TIMER_IRQ, true);
         }
         self.rtc.expire(now);
         self.route_timers();
     }
 
+    /// Both interrupt controllers have each line.
+    fn set_irq(&mut self, irq: u8, level: bool) {
+        self.pics.set_line(irq, level);
+        // The I/O APIC has the timer where a PC's cascade is.
+        let input = if irq == TIMER_IRQ { TIMER_INPUT } else { irq };
+        self.ioapic.set_line(input, if level { Line::High } else { Line::Low });
+    }
+
     fn route_timers(&mut self) {
-        self.pics.set_line(CLOCK_IRQ, self.rtc.irq_level());
+        self.set_irq(CLOCK_IRQ, self.rtc.irq_level());
         self.next_timer = self.pit.next_irq0().min(self.rtc.next_interrupt());
     }
 }

@@ -65,6 +65,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         let now = self.core.hardware.now();
         let unix_s = (system.wall_ns + self.core.ns(now.0)) / 1_000_000_000;
         *guest.devices.lock() = PortBus::new(&guest.bus_setup(self.core.tsc, now, unix_s));
+        guest.set_level_vectors(&[0; 4]);
         guest.place_channels();
         *guest.console.lock() = None;
         guest.line.lock().clear();

@@ -1,0 +1,98 @@
+//! Interrupts of a full guest's devices on their way to its processors: by the 8259A to the bootstrap processor, by the I/O APIC to
+//! whom its entries say.
+
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::time::Tsc;
+use crate::dispatch::core::Core;
+use crate::dispatch::device::ioapic::{self, Message};
+use crate::dispatch::device::lapic::Destination;
+use crate::dispatch::guest::Guest;
+use crate::policy::publish::VcpuShared;
+use crate::policy::whereabouts::attention;
+
+/// An access may have changed the devices' interrupts and timers. The timers, and the 8259A, are the bootstrap processor's.
+pub fn look_at_devices<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, now: Tsc) {
+    let (sends, pending, next_timer) = {
+        let mut devices = guest.devices.lock();
+        (devices.ioapic().is_pending(), devices.interrupt_pending(), devices.next_timer())
+    };
+    if sends {
+        send(guest, core, now);
+    }
+    let Some(bootstrap) = guest.vcpu(0) else { return };
+    if bootstrap.holder() != core.cpu {
+        if !pending && next_timer == Tsc::NEVER {
+            return; // what was printed, say, concerns nobody
+        }
+        // Its processor looks at the devices itself.
+        bootstrap.attend(attention::TIMER | attention::DEVICE);
+        core.wake(bootstrap, now);
+        return;
+    }
+    if next_timer < core.timers.get(bootstrap.slot) {
+        core.timers.set(bootstrap.slot, next_timer);
+        core.rearm();
+    }
+    if pending {
+        bootstrap.attend(attention::DEVICE);
+        core.wake_here(bootstrap, now);
+    }
+}
+
+/// Sends what the I/O APIC has to say: one message an input at most.
+#[cold]
+pub fn send<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, now: Tsc) {
+    for _ in 0..ioapic::INPUTS {
+        let message = guest.devices.lock().ioapic().take_message();
+        let Some(message) = message else { return };
+        deliver(guest, core, message, now);
+    }
+}
+
+fn deliver<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, message: Message, now: Tsc) {
+    let to = match message.to {
+        ioapic::Destination::Physical(0xff) => Destination::All,
+        ioapic::Destination::Physical(id) => Destination::Physical(id.into()),
+        ioapic::Destination::Logical(mask) => Destination::Flat(mask),
+    };
+    let mut receivers = guest.receivers(to, u32::MAX);
+    while receivers != 0 {
+        let Some(target) = guest.vcpu(u64::from(receivers.trailing_zeros())) else { return };
+        receivers &= receivers - 1;
+        if give(target, message.delivery) == Heard::One {
+            receivers = 0;
+        }
+        core.wake(target, now);
+    }
+}
+
+/// Who hears a message.
+#[derive(PartialEq, Eq)]
+enum Heard {
+    All,
+    One,
+}
+
+fn give(target: &VcpuShared, delivery: ioapic::Delivery) -> Heard {
+    match delivery {
+        ioapic::Delivery::Fixed(vector) => target.post_interrupt(vector),
+        ioapic::Delivery::LowestPriority(vector) => {
+            target.post_interrupt(vector);
+            return Heard::One;
+        }
+        ioapic::Delivery::Nmi => {
+            target.attend(attention::NMI);
+        }
+        // Nobody wires the 8259A through the I/O APIC where LINT0 has it, or resets a processor by a device.
+        ioapic::Delivery::Init | ioapic::Delivery::ExtInt => {}
+    }
+    Heard::All
+}
+
+/// A processor ended a level-triggered interrupt: whose line is still high sends again.
+#[cold]
+pub fn end<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, vector: u8) {
+    guest.devices.lock().ioapic().end_of_interrupt(vector);
+    let now = core.hardware.now();
+    send(guest, core, now);
+}
