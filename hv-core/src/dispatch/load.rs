@@ -1,5 +1,6 @@
 //! Making a guest: what goes where in its memory, and how it starts.
 
+pub mod acpi;
 pub mod birth;
 mod linux;
 mod pvh;

@@ -20,8 +20,10 @@ use alloc::vec::Vec;
 pub const COM1: u16 = 0x3F8;
 const TIMER_IRQ: u8 = 0;
 const TIMER_INPUT: u8 = 2;
-const COM1_IRQ: u8 = 4;
-const CLOCK_IRQ: u8 = 8;
+/// The interrupt line of the console.
+pub const COM1_IRQ: u8 = 4;
+/// The interrupt line of the clock.
+pub const CLOCK_IRQ: u8 = 8;
 /// CONFIG_ADDRESS and CONFIG_DATA: there is no PCI, and the reset register lies in the same bytes.
 const PCI_CONFIG: core::ops::RangeInclusive<u16> = 0xCF8..=0xCFF;
 const KEYBOARD_STATUS: u16 = 0x64;

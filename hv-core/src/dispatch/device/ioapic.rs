@@ -11,6 +11,8 @@
 
 mod entry;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use entry::{Entry, Half, REMOTE_IRR};

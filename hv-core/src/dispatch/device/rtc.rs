@@ -29,7 +29,8 @@ const REGISTER_A: u8 = 0x0A;
 const REGISTER_B: u8 = 0x0B;
 const REGISTER_C: u8 = 0x0C;
 const REGISTER_D: u8 = 0x0D;
-const CENTURY: u8 = 0x32;
+/// The register with the century.
+pub const CENTURY: u8 = 0x32;
 const A_UPDATING: u8 = 1 << 7;
 const A_RATE: u8 = 0x0F;
 /// The crystal's divider runs, 1,024 Hz.

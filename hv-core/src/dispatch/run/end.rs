@@ -12,7 +12,7 @@ use crate::dispatch::device::channel::{ChannelIndex, Peer};
 use crate::dispatch::guest::Guest;
 use crate::dispatch::hypercall::console;
 use crate::dispatch::load::birth::{Birth, Progress};
-use crate::dispatch::load::{self, LoadError};
+use crate::dispatch::load::{self, LoadError, acpi};
 use crate::dispatch::memory;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Processor, Reg, Start, VirtualCpu};
@@ -53,7 +53,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             kernel: image.kernel,
             initrd: image.initrd,
             command_line: &guest.config.command_line,
-            acpi: None,
+            acpi: (!guest.is_cooperative())
+                .then(|| acpi::tables(&acpi::Machine { vcpus: guest.vcpu_count(), devices: &[] })),
         })?;
         if !memory::restore(guest, system) {
             return Err(LoadError::NoMemory);
