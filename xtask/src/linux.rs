@@ -8,10 +8,10 @@ mod packages;
 
 use crate::failure::{Attempt, Failure, Outcome};
 use crate::workspace;
+use ::tests::images::{linux_initrd, linux_kernel};
 use packages::Package;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tests::images;
 
 /// What a Linux guest boots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub fn images() -> Outcome<LinuxImages> {
         load: load::build(&cache)?,
         modules: modules::in_load_order(&kernel.join("lib/modules").join(&release))?,
     };
-    let made = LinuxImages { kernel: images::linux_kernel(), initrd: images::linux_initrd(), release };
+    let made = LinuxImages { kernel: linux_kernel(), initrd: linux_initrd(), release };
     let image = kernel.join("boot").join(format!("vmlinuz-{}", made.release));
     publish(&fs::read(&image).attempt(image.display())?, &made.kernel)?;
     publish(&initrd::archive(&parts)?, &made.initrd)?;
