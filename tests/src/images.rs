@@ -19,3 +19,13 @@ pub fn hypervisor() -> PathBuf {
 pub fn guest(name: &str) -> PathBuf {
     folder().join(name)
 }
+
+/// Debian's kernel, which `cargo xtask linux` fetches.
+pub fn linux_kernel() -> PathBuf {
+    folder().join("linux/vmlinuz")
+}
+
+/// The initial RAM disk for it, which `cargo xtask linux` makes.
+pub fn linux_initrd() -> PathBuf {
+    folder().join("linux/initrd")
+}

@@ -1,6 +1,7 @@
 //! The machine: what QEMU is asked for.
 
 mod arguments;
+mod board;
 mod bochs;
 mod console;
 mod evidence;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use arguments::UEFI;
+pub use board::{Board, Device};
 pub use console::{Line, Speaker};
 pub use evidence::Mark;
 pub use excluded::EXCLUDED;
@@ -104,7 +106,7 @@ enum Boot {
     /// The hypervisor with a bundle.
     Hypervisor { image: PathBuf, bundle: Vec<u8> },
     /// A guest kernel with nothing beneath it.
-    Bare { kernel: PathBuf, initrd: Option<PathBuf> },
+    Bare { kernel: PathBuf, initrd: Option<PathBuf>, board: Board },
 }
 
 /// A machine to be started.
@@ -177,7 +179,7 @@ impl Machine {
 
     /// Returns a machine that runs a guest kernel with nothing beneath it.
     pub fn bare(kernel: impl Into<PathBuf>) -> Self {
-        Self::new(Boot::Bare { kernel: kernel.into(), initrd: None })
+        Self::new(Boot::Bare { kernel: kernel.into(), initrd: None, board: Board::Pc })
     }
 
     fn new(boot: Boot) -> Self {
@@ -216,6 +218,15 @@ impl Machine {
     pub fn initrd(mut self, file: Option<PathBuf>) -> Self {
         if let Boot::Bare { initrd, .. } = &mut self.boot {
             *initrd = file;
+        }
+        self
+    }
+
+    /// Sets the board under a bare kernel.
+    #[must_use]
+    pub fn board(mut self, under: Board) -> Self {
+        if let Boot::Bare { board, .. } = &mut self.boot {
+            *board = under;
         }
         self
     }

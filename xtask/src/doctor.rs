@@ -4,8 +4,8 @@ use crate::compiler::Compiler;
 use crate::failure::{Failure, Outcome};
 use crate::linker::Linker;
 use crate::workspace;
-use ::tests::iso;
 use ::tests::machine::{BOCHS, QEMU};
+use ::tests::{images, iso};
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -55,6 +55,7 @@ pub fn run() -> Outcome<()> {
             needed: false,
             verdict: program(iso::GRUB, "`cargo xtask iso` installs what it needs"),
         },
+        Finding { subject: "Linux images", needed: false, verdict: linux() },
     ];
     for finding in &findings {
         let (mark, text) = match (&finding.verdict, finding.needed) {
@@ -82,6 +83,18 @@ fn first_line(program: &str, arguments: &[&str]) -> Result<String, String> {
 /// Where a program is, or what brings it.
 fn program(name: &str, advice: &str) -> Result<String, String> {
     workspace::in_path(name).map(|path| path.display().to_string()).ok_or_else(|| advice.to_owned())
+}
+
+/// Whether Debian's kernel has been fetched, or could be.
+fn linux() -> Result<String, String> {
+    let kernel = images::linux_kernel();
+    if kernel.is_file() {
+        return Ok(kernel.display().to_string());
+    }
+    match ["apt-get", "dpkg"].iter().find(|tool| workspace::in_path(tool).is_none()) {
+        None => Err("`cargo xtask linux` and `cargo xtask test` fetch them".into()),
+        Some(tool) => Err(format!("no {tool} here to fetch them with; `cargo xtask linux` says what to do")),
+    }
 }
 
 /// Asks QEMU for a CPU with SVM and nothing less.

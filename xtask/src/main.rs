@@ -8,6 +8,7 @@ mod failure;
 mod iso;
 mod linker;
 mod lint;
+mod linux;
 mod run;
 mod setup;
 mod show;
@@ -34,6 +35,8 @@ enum Command {
     Run(run::Arguments),
     /// Measures the bench guest bare, full and cooperative, and writes target/bench/report.*.
     Bench(bench::Arguments),
+    /// Fetches Debian's own kernel and makes an initial RAM disk for it, in target/images/linux.
+    Linux,
     /// Makes a CD image of a scenario, which boots on a PC, in QEMU and in Bochs.
     Iso(iso::Arguments),
     /// Says what this machine can do, and what to type for what it cannot.
@@ -51,6 +54,7 @@ fn run(command: &Command) -> Outcome<()> {
         Command::Build(arguments) => build::run(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Linux => linux::run(),
         Command::Iso(arguments) => iso::run(arguments),
         Command::Doctor => doctor::run(),
         Command::Test(arguments) => test::run(arguments),

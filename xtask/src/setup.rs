@@ -118,7 +118,8 @@ fn provide(parts: &[Part]) -> Outcome<()> {
     }
 }
 
-fn apt(arguments: &[&str]) -> Outcome<()> {
+/// Runs apt-get where we are root.
+pub fn apt(arguments: &[&str]) -> Outcome<()> {
     let status = Command::new("apt-get")
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
@@ -132,7 +133,7 @@ fn apt(arguments: &[&str]) -> Outcome<()> {
 }
 
 /// Whether apt is here and we are root, as the kernel says.
-fn may_install() -> bool {
+pub fn may_install() -> bool {
     let root = fs::read_to_string("/proc/self/status")
         .is_ok_and(|status| status.lines().any(|line| line.starts_with("Uid:\t0\t0\t")));
     root && Path::new("/usr/bin/apt-get").is_file()

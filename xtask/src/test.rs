@@ -6,7 +6,7 @@ mod stress;
 mod tally;
 
 use crate::failure::{Failure, Outcome};
-use crate::{bench, build, lint, workspace};
+use crate::{bench, build, lint, linux, workspace};
 use stage::Stage;
 use std::time::{Duration, Instant};
 use tally::Tally;
@@ -193,6 +193,10 @@ fn loom() -> Stage {
 fn boot(verbose: bool) -> Tally {
     if let Err(failure) = crate::setup::cd().and_then(|()| crate::setup::bochs()) {
         return own(Err(failure));
+    }
+    // Without them the tests that boot Linux fail, and the others run.
+    if let Err(failure) = linux::images() {
+        eprintln!("error: {}", failure.message);
     }
     Stage::cargo(&["test", "-p", "tests", "--features", "boot", "--no-fail-fast", "--test", "boot_*"])
         .env("COMITY_IMAGES", workspace::images())

@@ -1,7 +1,7 @@
 //! A machine in QEMU's words.
 
 use super::running::{bundle, cd, com2, reset_log};
-use super::{Accelerator, Boot, Kind, Machine};
+use super::{Accelerator, Board, Boot, Kind, Machine};
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -14,6 +14,10 @@ impl Machine {
     pub(super) fn arguments(&self, folder: &Path) -> Vec<OsString> {
         let mut all: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
+        let board = match &self.boot {
+            Boot::Hypervisor { .. } => &Board::Pc,
+            Boot::Bare { board, .. } => board,
+        };
         let accelerator = match self.accelerator {
             // A host thread for each processor; one for all where instructions are counted.
             Accelerator::Tcg if self.icount => "tcg",
@@ -25,7 +29,7 @@ impl Machine {
             (None, Accelerator::Tcg) => "max,+svm,+npt",
             (None, Accelerator::Kvm) => "host",
         };
-        add(&["-machine", "pc", "-accel", accelerator, "-cpu", model]);
+        add(&["-machine", board.name(), "-accel", accelerator, "-cpu", model]);
         add(&["-m", &self.memory_mib.to_string(), "-smp", &self.cpus.to_string()]);
         add(&["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"]);
         if self.exit_device {
@@ -37,7 +41,8 @@ impl Machine {
             add(&["-serial", "none", "-vga", "std", "-no-shutdown", "-monitor", "stdio"]);
         }
         if self.icount {
-            add(&["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
+            let pace = if board.has_cable() { "shift=0" } else { "shift=0,sleep=off" };
+            add(&["-icount", pace, "-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
         }
         if let Some(port) = self.gdb_port {
             add(&["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
@@ -60,7 +65,8 @@ impl Machine {
                 add_path(&mut all, &["-kernel"], image);
                 add_path(&mut all, &["-initrd"], &bundle(folder));
             }
-            Boot::Bare { kernel, initrd } => {
+            Boot::Bare { kernel, initrd, board } => {
+                all.extend(board.arguments());
                 add_path(&mut all, &["-kernel"], kernel);
                 if let Some(initrd) = initrd {
                     add_path(&mut all, &["-initrd"], initrd);
@@ -85,6 +91,7 @@ fn prefixed(prefix: &str, path: &Path) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Device;
 
     fn spelled(machine: &Machine) -> String {
         let arguments = machine.arguments(Path::new("/run"));
@@ -106,6 +113,23 @@ mod tests {
             "{counted}"
         );
         assert!(counted.contains("-S -gdb tcp:127.0.0.1:1234"), "{counted}");
+    }
+
+    #[test]
+    fn a_bare_kernel_gets_the_devices_of_its_board() {
+        let machine = Machine::bare("/k").icount();
+        assert!(spelled(&machine).contains("-machine pc "));
+        let disk = Device::Disk("/disk".into());
+        let words = spelled(&machine.clone().board(Board::MicroVm(vec![disk.clone()])));
+        assert!(words.contains("-machine microvm,acpi=on ") && words.contains("sleep=off"), "{words}");
+        assert!(words.contains("file=/disk -device virtio-blk-device,drive=disk0"), "{words}");
+        let cable = Device::Net { number: 10, own: "/a".into(), other: "/b".into() };
+        let words = spelled(&machine.board(Board::MicroVm(vec![disk, cable])));
+        assert!(words.contains("local.path=/a,remote.type=unix,remote.path=/b"), "{words}");
+        assert!(
+            words.contains("netdev=net1,mac=52:54:00:00:00:0a") && !words.contains("sleep=off"),
+            "{words}"
+        );
     }
 
     #[test]

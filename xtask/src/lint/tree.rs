@@ -140,11 +140,14 @@ impl Visit {
     }
 }
 
-/// The crate roots of a package, by cargo's conventions.
+/// Programs that xtask builds without cargo, each a file of its own.
+const ALONE: &str = "linux";
+
+/// The crate roots of a package, by cargo's conventions, and programs that are built alone.
 fn roots(package: &Path) -> Vec<PathBuf> {
     let fixed = ["src/lib.rs", "src/main.rs", "build.rs"].map(|file| package.join(file));
     let mut found: Vec<PathBuf> = fixed.into_iter().filter(|file| file.is_file()).collect();
-    for folder in ["src/bin", "tests", "benches", "examples"] {
+    for folder in ["src/bin", "tests", "benches", "examples", ALONE] {
         let Ok(entries) = package.join(folder).read_dir() else { continue };
         for path in entries.flatten().map(|entry| entry.path()) {
             let nested = path.join("main.rs");
