@@ -15,6 +15,7 @@ pub mod exit;
 pub mod guest;
 pub mod hypercall;
 pub mod irq;
+pub mod kvm;
 pub mod load;
 pub mod make;
 pub mod memory;

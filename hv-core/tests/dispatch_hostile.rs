@@ -5,11 +5,12 @@ mod common;
 
 use common::{MS, US};
 use hv_core::base::addr::GuestPhys;
+use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::{Ticks, Tsc};
 use hv_core::dispatch::guest::WINDOW_BASE;
 use hv_core::dispatch::vcpu::Rest;
-use hv_core::dispatch::vt::{Access, Direction, Exit, PortAccess, Reg, VirtualCpu};
+use hv_core::dispatch::vt::{Access, Control, Direction, Exit, PortAccess, Reg, VirtualCpu};
 use hv_core::machine::vt::scripted::{Machine, Spec, Step, Stuck, at, call_steps, write_msr_steps};
 use hv_core::policy::config::ChannelConfig;
 use hv_core::policy::whereabouts::{Life, attention};
@@ -22,6 +23,9 @@ const HORIZON: u64 = 200 * MS;
 /// The guest that only computes.
 const HONEST: VcpuId = at(2, 0);
 const HOSTILE: [VcpuId; 5] = [at(0, 0), at(0, 1), at(0, 2), at(1, 0), at(1, 1)];
+
+/// Where code for an access to a device is put.
+const CODE: u64 = 0x20_0000;
 
 /// Something a guest does.
 #[derive(Clone, Debug)]
@@ -43,6 +47,10 @@ enum Act {
     Sti,
     Privilege(u8),
     Apic,
+    /// A hypercall of KVM's.
+    Kvm(u64, [u64; 4]),
+    /// A load or a store of EAX at an address of a device.
+    Touch(u64, Access, u32),
 }
 
 fn number() -> impl Strategy<Value = u64> {
@@ -82,8 +90,18 @@ fn msr() -> impl Strategy<Value = u32> {
             0x83f,
             0xc000_0080
         ]),
+        0x4b56_4d00_u32..0x4b56_4d06,
         0x800_u32..0x840,
         any::<u32>(),
+    ]
+}
+
+/// A register of the local APIC's page or the I/O APIC's.
+fn device() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        (0_u64..0x40).prop_map(|register| 0xfee0_0000 + register * 16),
+        prop::sample::select(vec![0xfec0_0000, 0xfec0_0010, 0xfec0_0040]),
+        0xfec0_0000_u64..0xfec0_1000,
     ]
 }
 
@@ -126,6 +144,9 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::Sti),
         1 => (0_u8..4).prop_map(Act::Privilege),
         1 => Just(Act::Apic),
+        3 => (0_u64..13, [number(), number(), number(), number()]).prop_map(|(call, args)| Act::Kvm(call, args)),
+        5 => (device(), prop::sample::select(vec![Access::Read, Access::Write]), prop_oneof![any::<u32>(), 0_u32..0x200])
+            .prop_map(|(at, access, value)| Act::Touch(at, access, value)),
     ]
 }
 
@@ -172,6 +193,24 @@ fn steps(machine: &Machine, id: VcpuId, act: &Act) -> Vec<Step> {
                 vcpu.shadow = true;
             });
             vec![sti, Step::Exit(Exit::Halt)]
+        }
+        Act::Kvm(call, arguments) => {
+            let registers = [Reg::Rbx, Reg::Rcx, Reg::Rdx, Reg::Rsi].into_iter().zip(arguments);
+            let mut steps = vec![set(Reg::Rax, call)];
+            steps.extend(registers.map(|(reg, value)| set(reg, value)));
+            steps.push(Step::Exit(Exit::Call));
+            steps
+        }
+        Act::Touch(at, access, value) => {
+            let code = if access == Access::Write { [0x89, 0x07] } else { [0x8b, 0x07] };
+            let act = Step::act(move |vcpu| {
+                let _ = guest.ram.write(GuestPhys::new_truncate(CODE), &code);
+                vcpu.set_reg(Reg::Rax, u64::from(value));
+                vcpu.rip = CODE;
+                vcpu.control =
+                    Control { efer: 0x500, segments: [(0x10, 0xa9b), (0x18, 0xc93)], ..Control::default() };
+            });
+            vec![act, Step::Exit(Exit::MemoryFault { at: GuestPhys::new_truncate(at), access })]
         }
         Act::Privilege(cpl) => vec![Step::act(move |vcpu| vcpu.cpl = cpl)],
         Act::Apic => {
@@ -228,7 +267,7 @@ fn machine(cpus: u8, look_ticks: u64, visible: bool) -> Machine {
     if !visible {
         first = first.blind();
     }
-    let second = Spec::full("pc").vcpus(2).restarts(3).mark_port();
+    let second = Spec::kvm("pc").vcpus(2).restarts(3).mark_port();
     let channel = ChannelConfig { ends: [0, 1], pages: 1 };
     let machine = Machine::boot_on(cpus, [first, second, Spec::full("honest")], &[channel]);
     machine.world.look_ticks.set(look_ticks);

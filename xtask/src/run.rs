@@ -80,6 +80,8 @@ pub struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum ModeName {
     Full,
+    /// An ordinary PC with KVM's paravirtual interface.
+    Kvm,
     Cooperative,
 }
 
@@ -148,6 +150,7 @@ fn guest(arguments: &Arguments, kernel: PathBuf) -> Guest {
     Guest {
         mode: match arguments.mode {
             ModeName::Full => Mode::Full,
+            ModeName::Kvm => Mode::Kvm,
             ModeName::Cooperative => Mode::Cooperative,
         },
         vcpus: arguments.vcpus,

@@ -60,6 +60,13 @@ pub trait GuestRam {
     /// Empties the window for shared pages.
     fn clear_window(&self);
 
+    /// Puts a byte into guest memory in one step with taking what was there.
+    ///
+    /// # Errors
+    ///
+    /// [`OutsideMemory`], with nothing done.
+    fn exchange(&self, at: GuestPhys, byte: u8) -> Result<u8, OutsideMemory>;
+
     /// Whether nothing is placed at a page of the window for shared pages, counted from its base. False past its end.
     fn window_is_free(&self, page: u64) -> bool;
 

@@ -5,6 +5,8 @@
 use crate::base::hardware::GuestRam;
 use crate::base::time::Frequency;
 use crate::dispatch::guest::{Guest, WINDOW_BASE, WINDOW_PAGES};
+use crate::dispatch::kvm;
+use crate::policy::config::Mode;
 use alloc::boxed::Box;
 use pv_abi::cpuid::{self as abi, CallInstruction};
 
@@ -92,7 +94,11 @@ pub fn table<R: GuestRam>(facts: &Facts, guest: &Guest<R>, index: u8) -> Box<Tab
     let vendor = (facts.machine)(0, 0);
     basic[0] = [0xb, vendor[1], vendor[2], vendor[3]];
     let features = (facts.machine)(1, 0);
-    let announced = if cooperative { HYPERVISOR } else { X2APIC | TSC_DEADLINE };
+    let announced = match guest.config.mode {
+        Mode::Cooperative => HYPERVISOR,
+        Mode::Full => X2APIC | TSC_DEADLINE,
+        Mode::Kvm => X2APIC | TSC_DEADLINE | HYPERVISOR,
+    };
     let unavailable = if cooperative { APIC } else { 0 };
     basic[1] = [
         features[0],
@@ -122,6 +128,12 @@ pub fn table<R: GuestRam>(facts: &Facts, guest: &Guest<R>, index: u8) -> Box<Tab
         let (low, pages) =
             (u32::try_from(WINDOW_BASE).unwrap_or(0), u32::try_from(WINDOW_PAGES).unwrap_or(0));
         hypervisor[3] = [low, 0, pages, 0];
+    }
+    if guest.is_kvm() {
+        let [b, c, d] = kvm::SIGNATURE;
+        hypervisor[0] = [kvm::LAST_LEAF, b, c, d];
+        let stable = if guest.usable_tsc { kvm::feature::STABLE_CLOCK } else { 0 };
+        hypervisor[1] = [kvm::FEATURES | stable, 0, 0, 0];
     }
     table
 }

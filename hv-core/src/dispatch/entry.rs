@@ -4,6 +4,7 @@ use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::Tsc;
 use crate::dispatch::core::Core;
 use crate::dispatch::irq;
+use crate::dispatch::kvm;
 use crate::dispatch::load::birth::Progress;
 use crate::dispatch::memory;
 use crate::dispatch::vcpu::{Rest, Vcpu};
@@ -90,11 +91,15 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
         vcpu.state.flush();
         memory::let_go(vcpu.guest, vcpu.shared, core.system);
     }
-    let woken_by_nmi = bits & attention::NMI != 0;
+    let kicked = bits & attention::KICK != 0;
+    if kicked && vcpu.rest != Rest::Halted {
+        vcpu.kvm.latch_kick();
+    }
+    let woken = kicked || bits & attention::NMI != 0;
     let waiting =
         if vcpu.guest.is_cooperative() { cooperative_interrupt(vcpu) } else { full_interrupt(vcpu) };
     match vcpu.rest {
-        Rest::Halted if !waiting && !woken_by_nmi => Readiness::Sleep,
+        Rest::Halted if !waiting && !woken => Readiness::Sleep,
         Rest::Halted | Rest::Blocked | Rest::Awake => {
             vcpu.rest = Rest::Awake;
             Readiness::Go
@@ -144,6 +149,7 @@ pub fn queue_timer<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mu
 /// A full guest's interrupts come from its APIC, which takes what others posted; the bootstrap processor's also from the
 /// 8259A. Returns whether an interrupt is there that would end HLT.
 fn full_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
+    kvm::eoi::take(vcpu);
     for (base, word) in [0, 64, 128, 192_u8].into_iter().zip(&vcpu.shared.posted) {
         let mut bits = word.load(Relaxed);
         if bits != 0 {
@@ -179,6 +185,7 @@ fn full_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
     } else {
         let vector = vector.unwrap_or(0);
         vcpu.lapic.acknowledge(vector);
+        kvm::eoi::offer(vcpu, vector);
         vector
     };
     inject(vcpu, vector);

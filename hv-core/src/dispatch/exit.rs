@@ -121,6 +121,9 @@ fn next_byte<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<u8> {
 
 fn halt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
     vcpu.state.finish(Instruction::Halt);
+    if vcpu.kvm.take_kick() {
+        return Next::Resume;
+    }
     vcpu.rest = Rest::Halted;
     // What came while IF was clear, and waits for its window, ends this HLT: here is the window.
     if vcpu.state.interrupts_on() && vcpu.state.watches_window() {

@@ -108,6 +108,8 @@ pub struct Guest<R: GuestRam> {
     pub connected: AtomicBool,
     /// How often it was started before.
     pub generation: AtomicU64,
+    /// Its time-stamp counter when it was started last.
+    pub began: AtomicU64,
     /// Whether the time-stamp counter may be trusted for deadlines.
     pub usable_tsc: bool,
 }
@@ -116,10 +118,13 @@ impl<R: GuestRam> Guest<R> {
     /// Whether Comity is announced to it.
     #[inline]
     pub fn is_cooperative(&self) -> bool {
-        match self.config.mode {
-            Mode::Cooperative => true,
-            Mode::Full => false,
-        }
+        self.config.mode == Mode::Cooperative
+    }
+
+    /// Whether it may use KVM's paravirtual interface.
+    #[inline]
+    pub fn is_kvm(&self) -> bool {
+        self.config.mode == Mode::Kvm
     }
 
     /// A vCPU, or `None` when there is none of that index.

@@ -7,6 +7,7 @@ pub mod decode;
 
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::dispatch::core::Core;
+use crate::dispatch::kvm;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Exception, Instruction, Reg, VirtualCpu};
@@ -16,6 +17,9 @@ use pv_abi::call::{Call, Code, Info};
 #[inline]
 pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) -> Next {
     if vcpu.state.cpl() != 0 || !vcpu.guest.is_cooperative() {
+        if vcpu.guest.is_kvm() {
+            return kvm::call::handle(vcpu, core);
+        }
         vcpu.state.inject_exception(Exception::InvalidOpcode);
         return Next::Resume;
     }

@@ -84,6 +84,7 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
         course: Lock::new(Rank::Leaf, Course::new(restarts)),
         connected: AtomicBool::new(false),
         generation: AtomicU64::new(0),
+        began: AtomicU64::new(0),
         usable_tsc,
     }));
     system.add(guest);

@@ -11,6 +11,7 @@ use crate::dispatch::core::Core;
 use crate::dispatch::device::ioapic;
 use crate::dispatch::exit::low;
 use crate::dispatch::irq;
+use crate::dispatch::kvm;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Access, Control, Instruction, Reg, VirtualCpu};
@@ -140,6 +141,7 @@ fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(
     match device {
         Device::LocalApic(offset) => {
             vcpu.lapic.set_task_priority(vcpu.state.cr8() << 4);
+            kvm::eoi::take(vcpu);
             u64::from(vcpu.lapic.read_page(offset, core.hardware.now()))
         }
         Device::IoApic(offset) => u64::from(vcpu.guest.devices.lock().ioapic().read(offset)),
@@ -156,6 +158,7 @@ fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(
     match device {
         Device::LocalApic(offset) => {
             vcpu.lapic.set_task_priority(vcpu.state.cr8() << 4);
+            kvm::eoi::take(vcpu);
             let effect = vcpu.lapic.write_page(offset, low(value), core.hardware.now());
             apic::follow(vcpu, core, effect)
         }

@@ -5,6 +5,7 @@ use crate::dispatch::apic;
 use crate::dispatch::core::Core;
 use crate::dispatch::device::Gp;
 use crate::dispatch::exit::low;
+use crate::dispatch::kvm;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Exception, Instruction, Reg, VirtualCpu};
@@ -44,13 +45,14 @@ pub fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core
         0x800..=0x83f | TSC_DEADLINE | APIC_BASE if !vcpu.guest.is_cooperative() => {
             let priority = vcpu.state.cr8() << 4;
             vcpu.lapic.set_task_priority(priority);
+            kvm::eoi::take(vcpu);
             vcpu.lapic.read_msr(index, core.hardware.now())
         }
         TSC => Ok(core.hardware.now().0),
         PAT => Ok(vcpu.state.pat()),
         EFER => Ok(vcpu.state.efer()),
         quiet if QUIET.contains(&quiet) => Ok(0),
-        _ => Err(Gp),
+        index => kvm::read_msr(vcpu, index).ok_or(Gp),
     };
     match value {
         Ok(value) => {
@@ -80,7 +82,7 @@ pub fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, cor
         // A write to the time-stamp counter changes nothing: it is one clock for all of a guest's vCPUs.
         TSC => Ok(Next::Resume),
         quiet if QUIET.contains(&quiet) => Ok(Next::Resume),
-        _ => Err(Gp),
+        index => kvm::write_msr(vcpu, core, index, value).unwrap_or(Err(Gp)).map(|()| Next::Resume),
     };
     match done {
         Ok(next) => {
@@ -109,6 +111,7 @@ fn write_apic<S: VirtualCpu, H: Hardware, R: GuestRam>(
     let now = core.hardware.now();
     // CR8 is the guest's without an exit, so the APIC learns of it here.
     vcpu.lapic.set_task_priority(vcpu.state.cr8() << 4);
+    kvm::eoi::take(vcpu);
     let effect = vcpu.lapic.write_msr(index, value, now)?;
     if index == APIC_BASE {
         vcpu.guest.set_flat_id(vcpu.shared.index(), vcpu.lapic.flat_id());

@@ -14,6 +14,7 @@ use crate::dispatch::berth::Berths;
 use crate::dispatch::core::Core;
 use crate::dispatch::entry::{self, Readiness};
 use crate::dispatch::exit;
+use crate::dispatch::kvm;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Processor, VirtualCpu};
@@ -168,7 +169,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         self.core.show_queued();
         let wanted = self.core.queue.wanted();
         if shared.publish_on(self.core.queue.slice_end().0, wanted) == Flush::Needed {
-            vcpu.state.flush();
+            come_back(vcpu, &mut self.core);
         }
         self.core.rearm();
         let next = turn(&mut self.processor, vcpu, &mut self.core, &mut self.left);
@@ -236,6 +237,12 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         self.core.poll_input();
         self.core.hardware.now()
     }
+}
+
+/// Something was left for a vCPU while it was off CPU.
+#[cold]
+fn come_back<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+    if vcpu.guest.is_kvm() { kvm::steal::come(vcpu, core) } else { vcpu.state.flush() }
 }
 
 /// Runs a vCPU until something other than itself must be looked at: the exit path, top to bottom.

@@ -6,6 +6,7 @@ use crate::base::time::Tsc;
 use crate::dispatch::cpuid::Table;
 use crate::dispatch::device::lapic::Lapic;
 use crate::dispatch::guest::Guest;
+use crate::dispatch::kvm::Kvm;
 use crate::dispatch::next::StartRequest;
 use crate::dispatch::vt::{Start, VirtualCpu};
 use crate::policy::publish::VcpuShared;
@@ -42,6 +43,8 @@ pub struct Vcpu<S, R: GuestRam + 'static> {
     pub seen_wake: u64,
     /// A next_wake that fired; the same value does not fire twice.
     pub fired_wake: u64,
+    /// What it uses of KVM's interface.
+    pub kvm: Kvm,
     /// How the vCPUs start that it asked to be started.
     pub start_request: Option<StartRequest>,
     /// Whether it rests.
@@ -76,6 +79,7 @@ impl<S, R: GuestRam> Vcpu<S, R> {
             event_vector: 0,
             seen_wake: 0,
             fired_wake: 0,
+            kvm: Kvm::default(),
             start_request: None,
             rest: Rest::Awake,
             block_mask: 0,
@@ -95,6 +99,7 @@ impl<S, R: GuestRam> Vcpu<S, R> {
         self.event_vector = 0;
         self.seen_wake = 0;
         self.fired_wake = 0;
+        self.kvm = Kvm::default();
         self.rest = Rest::Awake;
     }
 

@@ -11,8 +11,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicU8, AtomicU64};
 use linked_list_allocator::Heap;
 use spin::Mutex;
 
@@ -279,6 +279,15 @@ impl GuestRam for Ram {
                 unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
             }
         })
+    }
+
+    fn exchange(&self, at: GuestPhys, byte: u8) -> Result<u8, OutsideMemory> {
+        let mut before = Err(OutsideMemory(at));
+        self.pieces(at, 1, |place, _, _| {
+            // SAFETY: the byte lies in a block of this guest (as in `read`), and an atomic tolerates whatever its vCPUs do to it.
+            before = Ok(unsafe { AtomicU8::from_ptr(place) }.swap(byte, SeqCst));
+        })?;
+        before
     }
 
     fn clear(&self, at: GuestPhys, len_bytes: u64) {

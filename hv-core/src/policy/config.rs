@@ -55,6 +55,8 @@ pub enum Mode {
     Full,
     /// Comity's leaves are announced and its calls answered.
     Cooperative,
+    /// As full, with KVM's paravirtual leaves, registers and calls.
+    Kvm,
 }
 
 /// What a guest may see of the demand of others.

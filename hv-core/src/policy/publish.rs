@@ -101,6 +101,8 @@ pub struct VcpuShared {
 
 /// Not registered.
 pub const NO_COOKIE: u32 = u32::MAX;
+/// Not registered, and told of each switch in a way of its own (KVM's steal time).
+pub const SWITCHES_TOLD: u32 = u32::MAX - 1;
 
 impl VcpuShared {
     /// The shared view of a vCPU; `None` when the index is outside the tables.
@@ -286,6 +288,11 @@ impl VcpuShared {
         }
         flags.store(asked, Relaxed);
         flush::dispatch(seq, &self.event[event::word::FLUSH_REQUEST])
+    }
+
+    /// The next time that the vCPU comes to the CPU, [`Self::publish_on`] says that a flush is needed.
+    pub fn ask_to_flush(&self) {
+        self.event[event::word::FLUSH_REQUEST].store(1, Relaxed);
     }
 
     /// Publishes that the vCPU is off CPU. What is set after this is seen by the recheck that follows it.

@@ -46,6 +46,8 @@ pub mod attention {
     pub const FLUSH: u64 = 1 << 6;
     /// Its guest's memory is still being made.
     pub const BIRTH: u64 = 1 << 7;
+    /// A call of another vCPU ends its HLT, this one or the next.
+    pub const KICK: u64 = 1 << 8;
     /// What others wait for: nothing that the vCPU does by itself drops it.
     pub const LASTING: u64 = STOP | FLUSH;
 }

@@ -85,10 +85,9 @@ fn expand(table: &GuestTable, at: usize, source: &Source, guests: &mut Vec<Guest
     let mode = match table.mode.as_str() {
         "full" => Mode::Full,
         "cooperative" => Mode::Cooperative,
-        later @ ("kvm" | "containers") => {
-            return Err(refuse("mode", format!("'{later}' is not in this version")));
-        }
-        other => return Err(refuse("mode", format!("'{other}', expected 'full' or 'cooperative'"))),
+        "kvm" => Mode::Kvm,
+        "containers" => return Err(refuse("mode", "'containers' is not in this version".into())),
+        other => return Err(refuse("mode", format!("'{other}', expected 'full', 'kvm' or 'cooperative'"))),
     };
     let visibility = match table.visibility.as_str() {
         "none" => Visibility::None,

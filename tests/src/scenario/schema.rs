@@ -61,7 +61,7 @@ pub struct GuestTable {
     pub kernel: String,
     /// A path from the scenario's folder.
     pub initrd: Option<String>,
-    /// `full` or `cooperative`.
+    /// `full`, `kvm` or `cooperative`.
     #[serde(default = "full")]
     pub mode: String,
     /// 1 … 64.

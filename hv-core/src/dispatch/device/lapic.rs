@@ -230,6 +230,11 @@ impl Lapic {
         self.processor_priority = vector & 0xF0;
     }
 
+    /// Whether `vector` is in service, and nothing else is in service or requested.
+    pub const fn is_alone(&self, vector: u8) -> bool {
+        self.in_service.is_only(vector) && self.requested.is_empty()
+    }
+
     /// Ends the interrupt in service with the highest vector, and returns it.
     #[inline]
     pub const fn end_of_interrupt(&mut self) -> Option<u8> {

@@ -64,6 +64,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         guest.ram.clear_window();
         guest.tables.reset(&header(guest, &self.core));
         let now = self.core.hardware.now();
+        guest.began.store(now.0, Relaxed);
         let unix_s = (system.wall_ns + self.core.ns(now.0)) / 1_000_000_000;
         *guest.devices.lock() = PortBus::new(&guest.bus_setup(self.core.tsc, now, unix_s));
         guest.set_level_vectors(&[0; 4]);

@@ -6,6 +6,7 @@ use crate::base::id::VcpuIndex;
 use crate::base::time::Tsc;
 use crate::dispatch::core::Core;
 use crate::dispatch::entry;
+use crate::dispatch::kvm;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::{Processor, VirtualCpu};
@@ -146,6 +147,9 @@ fn off<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>
 
 #[cold]
 fn publish_statistics<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+    if vcpu.guest.is_kvm() {
+        return kvm::steal::leave(vcpu);
+    }
     vcpu.publish_after = now + core.statistics_period;
     core.queue.charge(now);
     let usage = core.queue.usage(vcpu.shared.slot);

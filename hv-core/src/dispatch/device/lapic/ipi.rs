@@ -46,6 +46,16 @@ impl Ipi {
     }
 }
 
+impl Delivery {
+    /// What an ICR value asks for, whoever it is meant for; `None` where it asks for nothing.
+    pub const fn without_destination(icr: u64) -> Option<Self> {
+        match Request::decode(icr & !(3 << 18)) {
+            Request::Send(ipi) => Some(ipi.delivery),
+            Request::ToSelf(_) | Request::IllegalVector | Request::Nothing => None,
+        }
+    }
+}
+
 impl Destination {
     /// The same, with an id of 8 bits.
     pub const fn of_old_mode(self) -> Self {

@@ -16,6 +16,11 @@ impl InService {
         self.0.to_le_bytes()[0]
     }
 
+    /// Whether this vector is the only one.
+    pub(super) const fn is_only(self, vector: u8) -> bool {
+        self.0 == vector as u128
+    }
+
     #[inline]
     pub(super) const fn begin(&mut self, vector: u8) {
         self.0 = self.0 << 8 | vector as u128;

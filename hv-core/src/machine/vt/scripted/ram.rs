@@ -126,6 +126,13 @@ impl GuestRam for TestRam {
         })
     }
 
+    fn exchange(&self, at: GuestPhys, byte: u8) -> Result<u8, OutsideMemory> {
+        let mut before = [0];
+        self.read(at, &mut before)?;
+        self.write(at, &[byte])?;
+        Ok(before[0])
+    }
+
     fn clear(&self, at: GuestPhys, len_bytes: u64) {
         let cleared = at.raw() / PAGE_BYTES..(at.raw() + len_bytes) / PAGE_BYTES;
         self.pages.borrow_mut().retain(|page, _| !cleared.contains(page));

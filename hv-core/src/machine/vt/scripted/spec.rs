@@ -17,6 +17,11 @@ impl Spec {
         Self::new(name, Mode::Full)
     }
 
+    /// A PC with KVM's paravirtual interface.
+    pub fn kvm(name: &str) -> Self {
+        Self::new(name, Mode::Kvm)
+    }
+
     /// A guest to which Comity is announced.
     pub fn cooperative(name: &str) -> Self {
         Self::new(name, Mode::Cooperative)
