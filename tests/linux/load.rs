@@ -28,7 +28,7 @@ mod call {
 
 /// How many iterations of the spin loop go between two looks at the clock.
 const ITERATIONS_A_LOOK: u64 = 1_000;
-/// Steps of arithmetic in one iteration: enough that looking at the clock is 1 to 2 % of the work.
+/// Steps of arithmetic in one iteration: enough that looking at the clock is less than 1 % of the work.
 const STEPS: u32 = 16;
 /// What is mapped in each round of the mix, in pages.
 const PAGES: usize = 64;

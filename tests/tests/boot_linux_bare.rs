@@ -11,8 +11,10 @@ use tests::machine::{Board, Device, Ended, Line, Machine, Outcome};
 
 /// Words for every run: the console, no chance in it, and a machine that ends when the kernel panics.
 const WORDS: &str = "console=ttyS0 quiet nokaslr random.trust_cpu=off panic=-1";
-/// Where there is no PCI, Linux would complain of it.
-const MICROVM_WORDS: &str = "pci=off";
+/// Words where there is no PCI to look for, and where instructions are counted: the TSC then runs at 1 GHz.
+const COUNTED_MICROVM_WORDS: &str = "pci=off tsc_early_khz=1000000";
+/// A processor that gives no random numbers: they would be different on every run.
+const WITHOUT_CHANCE: &str = "max,-rdrand,-rdseed";
 /// Memory of each machine, in MiB.
 const MEMORY_MIB: u32 = 128;
 /// Size of the disk.
@@ -105,14 +107,27 @@ fn a_shell_obeys_what_is_typed() {
     assert_eq!(complaint, None, "the console is the shell's terminal");
 }
 
-/// One of two machines with a cable between them. Time is counted in instructions: on a busy host the kernel could not measure its
-/// TSC by the PIT, and this board has nothing else to measure it by.
+/// A machine without PCI. Instructions are counted, so that Linux can be told how fast the TSC runs: it could not measure that by the
+/// PIT on a busy host, and there is nothing else here to measure it by.
+fn microvm(devices: Vec<Device>) -> Machine {
+    linux(COUNTED_MICROVM_WORDS).board(Board::MicroVm(devices)).icount()
+}
+
+#[test]
+fn counted_runs_repeat_to_the_nanosecond() {
+    let machine = microvm(Vec::new()).cpu_model(WITHOUT_CHANCE).command_line("comity.do=spin");
+    let [first, second] = [run(&machine), run(&machine)];
+    line(&first, "#ok linux do=spin");
+    assert_eq!(line(&first, "#linux spin"), line(&second, "#linux spin"));
+}
+
+/// One of two machines with a cable between them.
 fn connected(folder: &Path, role: &str, mut devices: Vec<Device>) -> Machine {
     let (number, other, peer) = if role == "server" { (1, "client", 2) } else { (2, "server", 1) };
     devices.push(Device::Net { number, own: folder.join(role), other: folder.join(other) });
     let words =
         format!("comity.do=script comity.role={role} comity.ip=10.0.0.{number} comity.peer=10.0.0.{peer}");
-    linux(MICROVM_WORDS).command_line(&words).board(Board::MicroVm(devices)).icount()
+    microvm(devices).command_line(&words)
 }
 
 #[test]
