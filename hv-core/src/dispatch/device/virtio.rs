@@ -1,7 +1,126 @@
-//! Virtio devices. Section numbers: Virtual I/O Device (VIRTIO) version 1.2, OASIS, 2022.
+//! Virtio devices behind memory-mapped registers. Section numbers: Virtual I/O Device (VIRTIO) version 1.2, OASIS, 2022.
 //!
-//! Owns the device's side. Knows nothing of exits, vCPUs or interrupt controllers.
+//! Owns the device's side of rings and registers. Knows nothing of exits, vCPUs or interrupt controllers: an exit's owner
+//! gives register accesses to [`mmio::Transport`], calls [`mmio::Transport::serve`] while there is more to do, and follows
+//! [`mmio::Transport::line`]. What lies outside of the guest is [`Outside`].
 
+pub mod block;
+pub mod console;
 #[cfg(test)]
 mod driver;
+pub mod io;
+pub mod mmio;
 pub mod queue;
+#[cfg(test)]
+mod tests;
+
+use crate::base::hardware::GuestRam;
+use block::Block;
+use console::Console;
+use io::Io;
+use queue::Malformed;
+
+/// Bytes of a device's configuration space that any of these devices has.
+pub const CONFIG_BYTES: usize = 64;
+
+/// What devices reach outside of their guest.
+pub trait Outside {
+    /// Takes what the guest's console says.
+    fn console(&mut self, text: &[u8]);
+}
+
+/// Whether there is more to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Progress {
+    /// There is.
+    More,
+    /// The device waits for its driver, or for something from outside.
+    Done,
+}
+
+/// A device, without the registers that all have.
+#[derive(Debug)]
+pub enum Device {
+    /// A disk.
+    Block(Block),
+    /// A console of one port.
+    Console(Console),
+}
+
+impl Device {
+    /// The number by which drivers find it (§5).
+    pub const fn id(&self) -> u32 {
+        match self {
+            Self::Block(_) => block::ID,
+            Self::Console(_) => console::ID,
+        }
+    }
+
+    /// The feature bits of its own that it offers.
+    pub const fn features(&self) -> u64 {
+        match self {
+            Self::Block(block) => block.features(),
+            Self::Console(_) => 0,
+        }
+    }
+
+    /// How many virtqueues it has.
+    pub const fn queue_count(&self) -> usize {
+        match self {
+            Self::Block(_) => block::QUEUES,
+            Self::Console(_) => console::QUEUES,
+        }
+    }
+
+    /// Its configuration space; what it does not have reads zero.
+    pub fn config(&self) -> [u8; CONFIG_BYTES] {
+        match self {
+            Self::Block(block) => block.config(),
+            Self::Console(_) => console::config(),
+        }
+    }
+
+    /// Takes a write to its configuration space.
+    pub fn write_config(&mut self, offset: usize, bytes: &[u8]) {
+        match self {
+            Self::Block(_) | Self::Console(_) => {
+                let _ = (offset, bytes); // nothing there is the driver's
+            }
+        }
+    }
+
+    /// Forgets a request of queue `index` that was not finished: the driver takes the queue away.
+    pub fn forget(&mut self, index: u16) {
+        match self {
+            Self::Block(block) => block.forget(index),
+            Self::Console(console) => console.forget(index),
+        }
+    }
+
+    /// Does the next part of what the driver asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`]: what the driver asks for is not to be understood.
+    pub fn serve<R: GuestRam>(
+        &mut self,
+        io: &mut Io<'_, R>,
+        outside: &mut impl Outside,
+    ) -> Result<(), Malformed> {
+        match self {
+            Self::Block(block) => block.serve(io),
+            Self::Console(console) => console.serve(io, |text| outside.console(text)),
+        }
+    }
+}
+
+/// A configuration space that holds these fields, each at its offset.
+fn config_of(fields: &[(usize, &[u8])]) -> [u8; CONFIG_BYTES] {
+    let mut config = [0; CONFIG_BYTES];
+    for (offset, field) in fields {
+        let place = config.get_mut(*offset..).unwrap_or_default();
+        place.iter_mut().zip(*field).for_each(|(to, from)| *to = *from);
+    }
+    config
+}
