@@ -10,7 +10,9 @@ pub mod console;
 mod driver;
 pub mod io;
 pub mod mmio;
+pub mod net;
 pub mod queue;
+pub mod switch;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +20,9 @@ use crate::base::hardware::GuestRam;
 use block::Block;
 use console::Console;
 use io::Io;
+use net::Net;
 use queue::Malformed;
+use switch::Ports;
 
 /// Bytes of a device's configuration space that any of these devices has.
 pub const CONFIG_BYTES: usize = 64;
@@ -27,6 +31,8 @@ pub const CONFIG_BYTES: usize = 64;
 pub trait Outside {
     /// Takes what the guest's console says.
     fn console(&mut self, text: &[u8]);
+    /// Wakes whoever waits for frames at these ports.
+    fn wake(&mut self, ports: Ports);
 }
 
 /// Whether there is more to do.
@@ -46,6 +52,8 @@ pub enum Device {
     Block(Block),
     /// A console of one port.
     Console(Console),
+    /// A network card.
+    Net(Net),
 }
 
 impl Device {
@@ -54,6 +62,7 @@ impl Device {
         match self {
             Self::Block(_) => block::ID,
             Self::Console(_) => console::ID,
+            Self::Net(_) => net::ID,
         }
     }
 
@@ -62,6 +71,7 @@ impl Device {
         match self {
             Self::Block(block) => block.features(),
             Self::Console(_) => 0,
+            Self::Net(_) => net::F_MAC,
         }
     }
 
@@ -70,6 +80,7 @@ impl Device {
         match self {
             Self::Block(_) => block::QUEUES,
             Self::Console(_) => console::QUEUES,
+            Self::Net(_) => net::QUEUES,
         }
     }
 
@@ -78,13 +89,14 @@ impl Device {
         match self {
             Self::Block(block) => block.config(),
             Self::Console(_) => console::config(),
+            Self::Net(net) => net.config(),
         }
     }
 
     /// Takes a write to its configuration space.
     pub fn write_config(&mut self, offset: usize, bytes: &[u8]) {
         match self {
-            Self::Block(_) | Self::Console(_) => {
+            Self::Block(_) | Self::Console(_) | Self::Net(_) => {
                 let _ = (offset, bytes); // nothing there is the driver's
             }
         }
@@ -95,6 +107,7 @@ impl Device {
         match self {
             Self::Block(block) => block.forget(index),
             Self::Console(console) => console.forget(index),
+            Self::Net(_) => {} // no frame is left half done
         }
     }
 
@@ -111,6 +124,7 @@ impl Device {
         match self {
             Self::Block(block) => block.serve(io),
             Self::Console(console) => console.serve(io, |text| outside.console(text)),
+            Self::Net(net) => net.serve(io, |ports| outside.wake(ports)),
         }
     }
 }

@@ -8,6 +8,7 @@ pub use rings::{Rings, SIZE};
 
 use super::mmio::{Effect, Status, Transport};
 use super::queue::RingFeatures;
+use super::switch::Ports;
 use super::{Device, Outside, Progress};
 use alloc::vec::Vec;
 
@@ -23,11 +24,16 @@ pub const INDIRECT: u16 = 4;
 pub struct Seen {
     /// What the console said.
     pub said: Vec<u8>,
+    /// The ports that were woken, all together.
+    pub woken: u64,
 }
 
 impl Outside for Seen {
     fn console(&mut self, text: &[u8]) {
         self.said.extend_from_slice(text);
+    }
+    fn wake(&mut self, ports: Ports) {
+        self.woken |= ports.0;
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::block::Disk;
 use super::driver::{Driver, RAM_BYTES};
+use super::switch::{Port, Switch};
 use super::*;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use proptest::prelude::*;
 
@@ -33,11 +35,16 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 fn devices() -> Vec<Device> {
+    let switch: &Switch = Box::leak(Box::new(Switch::new(2)));
+    for _ in 0..70 {
+        let _ = switch.send(Port(1), &[0xFF; 60]);
+    }
     static IMAGE: [u8; 64 << 10] = [0x5A; 64 << 10];
     alloc::vec![
         Device::Block(Block::new(Disk::read_only(&IMAGE).unwrap(), "fixed")),
         Device::Block(Block::new(Disk::copy_on_write(&IMAGE, 3).unwrap(), "changes")),
         Device::Console(Console::new()),
+        Device::Net(Net::new([2, 0, 0, 0, 0, 1], switch, Port(0))),
     ]
 }
 
