@@ -4,10 +4,12 @@
 //! gives register accesses to [`mmio::Transport`], calls [`mmio::Transport::serve`] while there is more to do, and follows
 //! [`mmio::Transport::line`]. What lies outside of the guest is [`Outside`].
 
+pub mod balloon;
 pub mod block;
 pub mod console;
 #[cfg(test)]
 mod driver;
+pub mod entropy;
 pub mod io;
 pub mod mmio;
 pub mod net;
@@ -17,8 +19,10 @@ pub mod switch;
 mod tests;
 
 use crate::base::hardware::GuestRam;
+use balloon::Balloon;
 use block::Block;
 use console::Console;
+use entropy::Entropy;
 use io::Io;
 use net::Net;
 use queue::Malformed;
@@ -33,6 +37,11 @@ pub trait Outside {
     fn console(&mut self, text: &[u8]);
     /// Wakes whoever waits for frames at these ports.
     fn wake(&mut self, ports: Ports);
+    /// A number that the guest cannot foresee.
+    fn random(&mut self) -> u64;
+    /// Takes a block of guest memory that is there and that the guest does not use now. It may touch it again at any time from
+    /// the end of [`mmio::Transport::serve`] on, and finds anything in it; whoever takes it gives it another one then.
+    fn free_block(&mut self, block: u64);
 }
 
 /// Whether there is more to do.
@@ -54,6 +63,10 @@ pub enum Device {
     Console(Console),
     /// A network card.
     Net(Net),
+    /// A source of random bytes.
+    Entropy(Entropy),
+    /// A memory balloon.
+    Balloon(Balloon),
 }
 
 impl Device {
@@ -63,6 +76,8 @@ impl Device {
             Self::Block(_) => block::ID,
             Self::Console(_) => console::ID,
             Self::Net(_) => net::ID,
+            Self::Entropy(_) => entropy::ID,
+            Self::Balloon(_) => balloon::ID,
         }
     }
 
@@ -70,8 +85,9 @@ impl Device {
     pub const fn features(&self) -> u64 {
         match self {
             Self::Block(block) => block.features(),
-            Self::Console(_) => 0,
+            Self::Console(_) | Self::Entropy(_) => 0,
             Self::Net(_) => net::F_MAC,
+            Self::Balloon(_) => balloon::F_REPORTING,
         }
     }
 
@@ -81,6 +97,8 @@ impl Device {
             Self::Block(_) => block::QUEUES,
             Self::Console(_) => console::QUEUES,
             Self::Net(_) => net::QUEUES,
+            Self::Entropy(_) => entropy::QUEUES,
+            Self::Balloon(_) => balloon::QUEUES,
         }
     }
 
@@ -90,15 +108,17 @@ impl Device {
             Self::Block(block) => block.config(),
             Self::Console(_) => console::config(),
             Self::Net(net) => net.config(),
+            Self::Entropy(_) => [0; CONFIG_BYTES],
+            Self::Balloon(balloon) => balloon.config(),
         }
     }
 
     /// Takes a write to its configuration space.
     pub fn write_config(&mut self, offset: usize, bytes: &[u8]) {
         match self {
-            Self::Block(_) | Self::Console(_) | Self::Net(_) => {
-                let _ = (offset, bytes); // nothing there is the driver's
-            }
+            Self::Balloon(balloon) => balloon.write_config(offset, bytes),
+            // Nothing there is the driver's.
+            Self::Block(_) | Self::Console(_) | Self::Net(_) | Self::Entropy(_) => {}
         }
     }
 
@@ -107,7 +127,9 @@ impl Device {
         match self {
             Self::Block(block) => block.forget(index),
             Self::Console(console) => console.forget(index),
-            Self::Net(_) => {} // no frame is left half done
+            Self::Balloon(balloon) => balloon.forget(index),
+            // Nothing of theirs is left half done.
+            Self::Net(_) | Self::Entropy(_) => {}
         }
     }
 
@@ -125,6 +147,8 @@ impl Device {
             Self::Block(block) => block.serve(io),
             Self::Console(console) => console.serve(io, |text| outside.console(text)),
             Self::Net(net) => net.serve(io, |ports| outside.wake(ports)),
+            Self::Entropy(_) => Entropy::serve(io, || outside.random()),
+            Self::Balloon(balloon) => balloon.serve(io, |block| outside.free_block(block)),
         }
     }
 }

@@ -82,6 +82,11 @@ impl Block {
         &self.disk
     }
 
+    /// What is on it, to be reverted where the guest begins anew.
+    pub const fn disk_mut(&mut self) -> &mut Disk {
+        &mut self.disk
+    }
+
     pub(super) const fn features(&self) -> u64 {
         if self.disk.is_read_only() { F_SEG_MAX | F_RO } else { F_SEG_MAX }
     }

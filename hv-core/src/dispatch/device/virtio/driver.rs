@@ -26,6 +26,10 @@ pub struct Seen {
     pub said: Vec<u8>,
     /// The ports that were woken, all together.
     pub woken: u64,
+    /// The last random number: they count.
+    pub random: u64,
+    /// The blocks that were given back.
+    pub freed: Vec<u64>,
 }
 
 impl Outside for Seen {
@@ -34,6 +38,13 @@ impl Outside for Seen {
     }
     fn wake(&mut self, ports: Ports) {
         self.woken |= ports.0;
+    }
+    fn random(&mut self) -> u64 {
+        self.random += 1;
+        self.random
+    }
+    fn free_block(&mut self, block: u64) {
+        self.freed.push(block);
     }
 }
 

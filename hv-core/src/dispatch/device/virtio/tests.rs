@@ -1,7 +1,7 @@
 //! Drivers that do anything.
 
 use super::block::Disk;
-use super::driver::{Driver, RAM_BYTES};
+use super::driver::{Driver, RAM_BYTES, WRITE};
 use super::switch::{Port, Switch};
 use super::*;
 use alloc::boxed::Box;
@@ -45,6 +45,8 @@ fn devices() -> Vec<Device> {
         Device::Block(Block::new(Disk::copy_on_write(&IMAGE, 3).unwrap(), "changes")),
         Device::Console(Console::new()),
         Device::Net(Net::new([2, 0, 0, 0, 0, 1], switch, Port(0))),
+        Device::Entropy(Entropy),
+        Device::Balloon(Balloon::new()),
     ]
 }
 
@@ -81,6 +83,75 @@ proptest! {
             prop_assert!(!driver.is_broken(), "{:?}", driver.transport.fault());
             for n in 0..driver.queues.len() {
                 prop_assert_eq!(driver.used(n), []);
+            }
+        }
+    }
+
+    /// Whatever the buffers are, nothing but them and the device's rings is written, and every chain comes back once.
+    #[test]
+    fn a_device_writes_only_where_it_was_let(
+        chains in prop::collection::vec((
+            0..5_usize,
+            prop::sample::select(&[0_u32, 0, 1, 1, 4, 8, 99][..]),
+            0..140_u64,
+            prop::collection::vec((
+                0x8_0000..0xE_0000_u64,
+                prop_oneof![Just(512_u32), Just(1024), 0..600_u32, 0..90_000_u32],
+            ), 0..5),
+            prop::sample::select(&[0_u16, 2][..]),
+        ), 1..24),
+        features in any::<u64>(),
+    ) {
+        for device in devices() {
+            let mut driver = Driver::new(device);
+            driver.set_up(features | 1 << 32);
+            if let Device::Console(console) = driver.transport.device_mut() {
+                while console.receive(b'?') {}
+            }
+            let mut allowed = Vec::new();
+            let mut offered = [0; 5];
+            let _ = driver.ram.take_written();
+            for (place, (n, kind, sector, data, flags)) in (0..).zip(&chains) {
+                let n = n % driver.queues.len();
+                let header = 0x6_0000 + 0x20 * place;
+                driver.ram.put(header, &kind.to_le_bytes());
+                driver.ram.put(header + 8, &sector.to_le_bytes());
+                let mut chain = alloc::vec![(header, 16, 0)];
+                chain.extend(data.iter().map(|(at, len)| (*at, *len, *flags)));
+                chain.push((header + 16, 1, WRITE));
+                // What only comes in has no header; a card's frame has one.
+                if !matches!(driver.transport.device(), Device::Block(_)) && *flags == WRITE && n != 1 {
+                    chain.remove(0);
+                }
+                let writable = chain.iter().filter(|(_, _, flags)| *flags == WRITE);
+                allowed.extend(writable.map(|(at, len, _)| *at..*at + u64::from(*len)));
+                driver.offer(n, &chain);
+                offered[n] += 1;
+                // A buffer may lie in another one's: what is read there is anything.
+                if place % 3 == 0 { driver.serve(); }
+            }
+            driver.serve();
+            prop_assert!(!driver.is_broken(), "{:?}", driver.transport.fault());
+            for rings in &driver.queues {
+                let at = rings.setup.device;
+                allowed.push(at..at + 6 + 8 * 256);
+            }
+            for written in driver.ram.take_written() {
+                let inside = allowed.iter().any(|place| {
+                    place.start <= written.start && written.end <= place.end
+                });
+                prop_assert!(inside, "{:x?}", written);
+            }
+            for (n, offered) in offered.into_iter().enumerate().take(driver.queues.len()) {
+                let used = driver.used(n);
+                prop_assert!(used.len() <= offered);
+                let mut heads: Vec<u16> = used.iter().map(|(head, _)| *head).collect();
+                heads.sort_unstable();
+                heads.dedup();
+                prop_assert_eq!(heads.len(), used.len());
+                if matches!(driver.transport.device(), Device::Block(_) | Device::Entropy(_) | Device::Balloon(_)) {
+                    prop_assert_eq!(used.len(), offered);
+                }
             }
         }
     }

@@ -110,7 +110,7 @@ fn when_the_pages_for_changes_are_used_up_writing_fails_and_reading_goes_on() {
     assert!(driver.ram.get(DATA, 512) == image[16 * 512..17 * 512]);
     let Device::Block(block) = driver.transport.device_mut() else { panic!("not a disk") };
     assert_eq!(block.disk().changed_pages(), 2);
-    block.disk.revert();
+    block.disk_mut().revert();
     assert_eq!(ask(&mut driver, IN, 0, &[(DATA, 512, WRITE)]), (0, 513));
     assert!(driver.ram.get(DATA, 512) == image[..512]);
 }
