@@ -42,6 +42,10 @@ pub trait Outside {
     /// Takes a block of guest memory that is there and that the guest does not use now. It may touch it again at any time from
     /// the end of [`mmio::Transport::serve`] on, and finds anything in it; whoever takes it gives it another one then.
     fn free_block(&mut self, block: u64);
+    /// Whether processors may still have translations of the blocks that were taken. What the guest writes could go to one of
+    /// them, so it is told that it may use them, and more are given, only when there is nothing to wait for. So no more wait
+    /// than one step can give: [`io::STEP_BYTES`] / [`balloon::BLOCK_COST_BYTES`].
+    fn shootdown(&mut self) -> Progress;
 }
 
 /// Whether there is more to do.
@@ -148,7 +152,7 @@ impl Device {
             Self::Console(console) => console.serve(io, |text| outside.console(text)),
             Self::Net(net) => net.serve(io, |ports| outside.wake(ports)),
             Self::Entropy(_) => Entropy::serve(io, || outside.random()),
-            Self::Balloon(balloon) => balloon.serve(io, |block| outside.free_block(block)),
+            Self::Balloon(balloon) => balloon.serve(io, outside),
         }
     }
 }

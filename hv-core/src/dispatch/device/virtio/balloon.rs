@@ -9,7 +9,7 @@ mod tests;
 
 use super::io::Io;
 use super::queue::{Chain, Malformed, Segment};
-use super::{CONFIG_BYTES, config_of};
+use super::{CONFIG_BYTES, Outside, Progress, config_of};
 use crate::base::addr::LARGE_PAGE_BYTES;
 use crate::base::hardware::GuestRam;
 use core::ops::Range;
@@ -32,9 +32,9 @@ pub const F_REPORTING: u64 = 1 << 5;
 /// Where `actual` lies in the configuration space (§5.5.4); `num_pages` comes first.
 const ACTUAL: usize = 4;
 /// What a block costs of a step's bytes: taking one away is some microseconds' work for its owner.
-const BLOCK_COST_BYTES: usize = 4096;
+pub const BLOCK_COST_BYTES: usize = 4096;
 
-/// A report that was not read to its end.
+/// A report that was not answered.
 #[derive(Debug)]
 struct Report {
     queue: u16,
@@ -85,7 +85,7 @@ impl Balloon {
     pub(super) fn serve<R: GuestRam>(
         &mut self,
         io: &mut Io<'_, R>,
-        mut free: impl FnMut(u64),
+        outside: &mut impl Outside,
     ) -> Result<(), Malformed> {
         for queue in [INFLATE, DEFLATE] {
             while let Some(chain) = io.pop(queue)? {
@@ -101,7 +101,7 @@ impl Balloon {
                         None => break,
                     },
                 };
-                self.report = read(io, report, &mut free)?;
+                self.report = read(io, report, outside)?;
                 if self.report.is_some() {
                     return Ok(());
                 }
@@ -111,12 +111,17 @@ impl Balloon {
     }
 }
 
-/// Hands out the whole blocks of a report until it or the step is over. Returns the report that is not.
+/// Hands out the whole blocks of a report, and answers it when no processor reaches them any more. Returns the report that is
+/// not answered yet.
 fn read<R: GuestRam>(
     io: &mut Io<'_, R>,
     mut report: Report,
-    free: &mut impl FnMut(u64),
+    outside: &mut impl Outside,
 ) -> Result<Option<Report>, Malformed> {
+    if outside.shootdown() == Progress::More {
+        io.postpone();
+        return Ok(Some(report));
+    }
     // The driver gives the pages as buffers to write (§5.5.6.7).
     while let Some(segment) = report.chain.writable().get(report.segment) {
         let blocks = whole_blocks(segment, io.ram().block_count());
@@ -126,11 +131,15 @@ fn read<R: GuestRam>(
                 return Ok(Some(report));
             }
             if io.ram().has_block(block) {
-                free(block);
+                outside.free_block(block);
             }
         }
         report.segment += 1;
         report.block = 0;
+    }
+    if outside.shootdown() == Progress::More {
+        io.postpone();
+        return Ok(Some(report));
     }
     io.push(report.queue, report.chain, 0)?;
     Ok(None)

@@ -30,6 +30,10 @@ pub struct Seen {
     pub random: u64,
     /// The blocks that were given back.
     pub freed: Vec<u64>,
+    /// How often the device is told that processors may have translations of blocks, after it gave one.
+    pub shootdown_steps: u32,
+    /// How often it will yet be.
+    pub shootdown_left: u32,
 }
 
 impl Outside for Seen {
@@ -45,6 +49,16 @@ impl Outside for Seen {
     }
     fn free_block(&mut self, block: u64) {
         self.freed.push(block);
+        self.shootdown_left = self.shootdown_steps;
+    }
+    fn shootdown(&mut self) -> Progress {
+        match self.shootdown_left.checked_sub(1) {
+            Some(left) => {
+                self.shootdown_left = left;
+                Progress::More
+            }
+            None => Progress::Done,
+        }
     }
 }
 

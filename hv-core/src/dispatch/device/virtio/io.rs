@@ -51,6 +51,11 @@ impl<'a, R: GuestRam> Io<'a, R> {
         self.notify
     }
 
+    /// Leaves something for the next step.
+    pub const fn postpone(&mut self) {
+        self.progress = Progress::More;
+    }
+
     /// Takes the next chain of a queue, if there is one and the step is not over. An empty queue is looked at again after the
     /// driver notified it.
     ///

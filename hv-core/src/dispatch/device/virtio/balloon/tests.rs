@@ -108,3 +108,32 @@ fn a_report_is_forgotten_with_its_queue() {
     driver.serve();
     assert_eq!((driver.seen.freed.len(), driver.used(2).len()), (given, 0));
 }
+
+#[test]
+fn a_report_is_not_answered_while_processors_have_translations() {
+    let mut driver = balloon();
+    driver.seen.shootdown_steps = 2;
+    driver.offer(2, &[block(8)]);
+    driver.offer(2, &[block(9)]);
+    for _ in 0..2 {
+        assert_eq!(driver.step(), Progress::More);
+        assert_eq!(driver.used(2), []);
+        assert_eq!(driver.seen.freed, [8]);
+    }
+    driver.serve();
+    assert_eq!(driver.used(2).len(), 2);
+    assert_eq!(driver.seen.freed, [8, 9]);
+}
+
+#[test]
+fn no_more_blocks_are_given_while_processors_have_translations_of_the_last() {
+    let mut driver = balloon();
+    driver.seen.shootdown_steps = 1;
+    driver.offer(2, &[(4 * BLOCK, 40 << 20, WRITE)]);
+    for given in [12, 12, 15] {
+        assert_eq!(driver.step(), Progress::More);
+        assert_eq!(driver.seen.freed.len(), given);
+    }
+    driver.serve();
+    assert_eq!(driver.used(2).len(), 1);
+}
