@@ -13,6 +13,7 @@ pub mod pit;
 pub mod rate;
 pub mod rtc;
 pub mod uart;
+pub mod virtio;
 
 /// The access faults: the guest gets a general-protection exception with error code 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,153 @@
+//! A memory balloon (§5.5), for the reports of free pages that come with it.
+//!
+//! A page that goes into the balloon stays where it is: the guest has promised not to use it, and nobody takes it away. So a
+//! guest that inflates its balloon helps nobody, and one that breaks its promise harms nobody. Memory comes back by reports
+//! (§5.5.6.7): the guest names ranges that it does not use now and may use again at any time, with anything in them.
+
+#[cfg(test)]
+mod tests;
+
+use super::io::Io;
+use super::queue::{Chain, Malformed, Segment};
+use super::{CONFIG_BYTES, Outside, Progress, config_of};
+use crate::base::addr::LARGE_PAGE_BYTES;
+use crate::base::hardware::GuestRam;
+use core::ops::Range;
+
+/// The balloon's number among devices.
+pub const ID: u32 = 5;
+/// Virtqueues.
+pub const QUEUES: usize = 5;
+/// Pages that go into the balloon.
+pub const INFLATE: u16 = 0;
+/// Pages that leave it.
+pub const DEFLATE: u16 = 1;
+/// Reports. By §5.5.2 it is the queue 4; drivers that leave out the queues of features nobody wanted, as Linux does over
+/// these registers, mean 2, and some have meant 3. The other two have no use here, so that each of them can be it.
+pub const REPORTING: Range<u16> = 2..5;
+
+/// VIRTIO_BALLOON_F_REPORTING: reports of free pages (§5.5.3).
+pub const F_REPORTING: u64 = 1 << 5;
+
+/// Where `actual` lies in the configuration space (§5.5.4); `num_pages` comes first.
+const ACTUAL: usize = 4;
+/// What a block costs of a step's bytes: taking one away is some microseconds' work for its owner.
+pub const BLOCK_COST_BYTES: usize = 4096;
+
+/// A report that was not answered.
+#[derive(Debug)]
+struct Report {
+    queue: u16,
+    chain: Chain,
+    /// The range that is being read, and its first block that was not looked at.
+    segment: usize,
+    block: u64,
+}
+
+/// A balloon.
+#[derive(Debug, Default)]
+pub struct Balloon {
+    target_pages: u32,
+    actual_pages: u32,
+    report: Option<Report>,
+}
+
+impl Balloon {
+    /// A balloon that nobody wants to be inflated.
+    pub const fn new() -> Self {
+        Self { target_pages: 0, actual_pages: 0, report: None }
+    }
+
+    /// Asks for a balloon of so many 4 KiB pages; the transport's `config_changed` tells the driver.
+    pub const fn set_target(&mut self, pages: u32) {
+        self.target_pages = pages;
+    }
+
+    /// The 4 KiB pages that the driver says are in the balloon.
+    pub const fn actual_pages(&self) -> u32 {
+        self.actual_pages
+    }
+
+    pub(super) fn config(&self) -> [u8; CONFIG_BYTES] {
+        config_of(&[(0, &self.target_pages.to_le_bytes()), (ACTUAL, &self.actual_pages.to_le_bytes())])
+    }
+
+    pub(super) fn write_config(&mut self, offset: usize, bytes: &[u8]) {
+        if let (ACTUAL, Ok(bytes)) = (offset, bytes.try_into()) {
+            self.actual_pages = u32::from_le_bytes(bytes);
+        }
+    }
+
+    pub(super) fn forget(&mut self, index: u16) {
+        self.report.take_if(|report| report.queue == index);
+    }
+
+    pub(super) fn serve<R: GuestRam>(
+        &mut self,
+        io: &mut Io<'_, R>,
+        outside: &mut impl Outside,
+    ) -> Result<(), Malformed> {
+        for queue in [INFLATE, DEFLATE] {
+            while let Some(chain) = io.pop(queue)? {
+                io.push(queue, chain, 0)?;
+            }
+        }
+        for queue in REPORTING {
+            loop {
+                let report = match self.report.take() {
+                    Some(report) => report,
+                    None => match io.pop(queue)? {
+                        Some(chain) => Report { queue, chain, segment: 0, block: 0 },
+                        None => break,
+                    },
+                };
+                self.report = read(io, report, outside)?;
+                if self.report.is_some() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hands out the whole blocks of a report, and answers it when no processor reaches them any more. Returns the report that is
+/// not answered yet.
+fn read<R: GuestRam>(
+    io: &mut Io<'_, R>,
+    mut report: Report,
+    outside: &mut impl Outside,
+) -> Result<Option<Report>, Malformed> {
+    if outside.shootdown() == Progress::More {
+        io.postpone();
+        return Ok(Some(report));
+    }
+    // The driver gives the pages as buffers to write (§5.5.6.7).
+    while let Some(segment) = report.chain.writable().get(report.segment) {
+        let blocks = whole_blocks(segment, io.ram().block_count());
+        for block in report.block.max(blocks.start)..blocks.end {
+            if io.grant(BLOCK_COST_BYTES) < BLOCK_COST_BYTES {
+                report.block = block;
+                return Ok(Some(report));
+            }
+            if io.ram().has_block(block) {
+                outside.free_block(block);
+            }
+        }
+        report.segment += 1;
+        report.block = 0;
+    }
+    if outside.shootdown() == Progress::More {
+        io.postpone();
+        return Ok(Some(report));
+    }
+    io.push(report.queue, report.chain, 0)?;
+    Ok(None)
+}
+
+/// The blocks that lie in a range as a whole, of those that a guest can have.
+fn whole_blocks(segment: &Segment, block_count: u64) -> Range<u64> {
+    let start = segment.at.raw();
+    let end = start.saturating_add(u64::from(segment.len_bytes));
+    start.div_ceil(LARGE_PAGE_BYTES)..(end / LARGE_PAGE_BYTES).min(block_count)
+}

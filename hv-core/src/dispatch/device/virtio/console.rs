@@ -1,0 +1,127 @@
+//! A console of one port (§5.3): bytes in, bytes out.
+
+#[cfg(test)]
+mod tests;
+
+use super::io::Io;
+use super::queue::{Chain, Malformed};
+use super::{CONFIG_BYTES, config_of};
+use crate::base::hardware::GuestRam;
+use alloc::collections::VecDeque;
+
+/// The console's number among devices.
+pub const ID: u32 = 3;
+/// Virtqueues of port 0.
+pub const QUEUES: usize = 2;
+/// The queue whose buffers the guest hears by (§5.3.2: receiveq of port 0).
+pub const RECEIVE: u16 = 0;
+/// The queue whose buffers the guest speaks by (§5.3.2: transmitq of port 0).
+pub const TRANSMIT: u16 = 1;
+
+/// Bytes that wait for the guest; more waits outside.
+pub const RECEIVED_BYTES: usize = 256;
+/// Bytes that are said at once.
+const PART_BYTES: usize = 256;
+
+/// The configuration space: of one port, with the size unknown (§5.3.4).
+pub fn config() -> [u8; CONFIG_BYTES] {
+    const MAX_NR_PORTS: usize = 4;
+    config_of(&[(MAX_NR_PORTS, &1_u32.to_le_bytes())])
+}
+
+/// A console.
+#[derive(Debug)]
+pub struct Console {
+    received: VecDeque<u8>,
+    /// What the guest is saying, and how many bytes of it have been said.
+    sending: Option<(Chain, u32)>,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Console {
+    /// A console that has heard nothing.
+    pub fn new() -> Self {
+        Self { received: VecDeque::with_capacity(RECEIVED_BYTES), sending: None }
+    }
+
+    /// Hands in a byte from outside. Returns whether it was taken; one that was not is offered again later.
+    pub fn receive(&mut self, byte: u8) -> bool {
+        let taken = self.has_room();
+        if taken {
+            self.received.push_back(byte);
+        }
+        taken
+    }
+
+    /// Whether [`Console::receive`] would take a byte.
+    pub fn has_room(&self) -> bool {
+        self.received.len() < RECEIVED_BYTES
+    }
+
+    pub(super) fn forget(&mut self, index: u16) {
+        if index == TRANSMIT {
+            self.sending = None;
+        }
+    }
+
+    pub(super) fn serve<R: GuestRam>(
+        &mut self,
+        io: &mut Io<'_, R>,
+        say: impl FnMut(&[u8]),
+    ) -> Result<(), Malformed> {
+        self.hear(io)?;
+        self.say(io, say)
+    }
+
+    fn hear<R: GuestRam>(&mut self, io: &mut Io<'_, R>) -> Result<(), Malformed> {
+        while !self.received.is_empty()
+            && let Some(chain) = io.pop(RECEIVE)?
+        {
+            let (first, second) = self.received.as_slices();
+            let mut room = usize::try_from(chain.writable_bytes()).unwrap_or(usize::MAX);
+            let mut written = 0;
+            for part in [first, second] {
+                let part = part.get(..part.len().min(room)).unwrap_or_default();
+                chain.write(io.ram(), written, part)?;
+                room -= part.len();
+                written += count(part);
+            }
+            self.received.drain(..usize::try_from(written).unwrap_or(0));
+            io.push(RECEIVE, chain, written)?;
+        }
+        Ok(())
+    }
+
+    fn say<R: GuestRam>(&mut self, io: &mut Io<'_, R>, mut say: impl FnMut(&[u8])) -> Result<(), Malformed> {
+        loop {
+            let taken = match self.sending.take() {
+                Some(sending) => Some(sending),
+                None => io.pop(TRANSMIT)?.map(|chain| (chain, 0)),
+            };
+            let Some((chain, mut said)) = taken else { return Ok(()) };
+            while said < chain.readable_bytes() {
+                let rest = usize::try_from(chain.readable_bytes() - said).unwrap_or(usize::MAX);
+                let mut part = [0; PART_BYTES];
+                let part = part.get_mut(..io.grant(rest.min(PART_BYTES))).unwrap_or_default();
+                if part.is_empty() {
+                    self.sending = Some((chain, said));
+                    return Ok(());
+                }
+                chain.read(io.ram(), said, part)?;
+                say(part);
+                said += count(part);
+            }
+            io.push(TRANSMIT, chain, 0)?;
+        }
+    }
+}
+
+/// Bytes of a part that fits a chain.
+fn count(part: &[u8]) -> u32 {
+    u32::try_from(part.len()).unwrap_or(u32::MAX)
+}

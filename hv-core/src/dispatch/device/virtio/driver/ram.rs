@@ -1,0 +1,96 @@
+//! Guest memory that remembers what was written to it.
+
+use crate::base::addr::{GuestPhys, GuestRange, HostPhys, OutsideMemory};
+use crate::base::hardware::GuestRam;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::ops::Range;
+
+/// Bytes of a test's guest memory.
+pub const RAM_BYTES: u64 = 1 << 20;
+
+/// Guest memory.
+#[derive(Debug)]
+pub struct Ram {
+    bytes: RefCell<Vec<u8>>,
+    /// What was written since the last look.
+    written: RefCell<Vec<Range<u64>>>,
+}
+
+impl Ram {
+    /// Memory of zeros.
+    pub fn new() -> Self {
+        let bytes = alloc::vec![0; usize::try_from(RAM_BYTES).unwrap()];
+        Self { bytes: RefCell::new(bytes), written: RefCell::default() }
+    }
+
+    /// The places that were written since the last call.
+    pub fn take_written(&self) -> Vec<Range<u64>> {
+        self.written.take()
+    }
+
+    /// Writes as the guest does.
+    pub fn put(&self, at: u64, bytes: &[u8]) {
+        let at = usize::try_from(at).unwrap();
+        self.bytes.borrow_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Reads as the guest does.
+    pub fn get(&self, at: u64, len: usize) -> Vec<u8> {
+        let at = usize::try_from(at).unwrap();
+        self.bytes.borrow()[at..at + len].to_vec()
+    }
+
+    /// Two bytes.
+    pub fn get_u16(&self, at: u64) -> u16 {
+        u16::from_le_bytes(self.get(at, 2).try_into().unwrap())
+    }
+
+    /// Writes a descriptor at index `n` of a table.
+    pub fn put_descriptor(&self, table: u64, n: u16, (at, len, flags, next): (u64, u32, u16, u16)) {
+        let mut bytes = Vec::new();
+        bytes.extend(at.to_le_bytes());
+        bytes.extend(len.to_le_bytes());
+        bytes.extend(flags.to_le_bytes());
+        bytes.extend(next.to_le_bytes());
+        self.put(table + 16 * u64::from(n), &bytes);
+    }
+}
+
+impl GuestRam for Ram {
+    type Block = ();
+    fn len_bytes(&self) -> u64 {
+        RAM_BYTES
+    }
+    fn block_count(&self) -> u64 {
+        4096
+    }
+    /// All but every fourth.
+    fn has_block(&self, n: u64) -> bool {
+        n % 4 != 3
+    }
+    fn remove_block(&self, _n: u64) -> Option<()> {
+        None
+    }
+    fn insert_block(&self, _n: u64, block: ()) -> Result<(), ()> {
+        Err(block)
+    }
+    fn clear_block(_block: &mut (), _offset: u64, _len_bytes: u64) {}
+    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
+        GuestRange::new(at, into.len() as u64, RAM_BYTES)?;
+        into.copy_from_slice(&self.get(at.raw(), into.len()));
+        Ok(())
+    }
+    fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory> {
+        GuestRange::new(at, from.len() as u64, RAM_BYTES)?;
+        self.put(at.raw(), from);
+        self.written.borrow_mut().push(at.raw()..at.raw() + from.len() as u64);
+        Ok(())
+    }
+    fn clear(&self, _at: GuestPhys, _len_bytes: u64) {}
+    fn clear_window(&self) {}
+    fn window_is_free(&self, _page: u64) -> bool {
+        false
+    }
+    fn place_in_window(&self, _page: u64, _frame: HostPhys, _writable: bool) {}
+}

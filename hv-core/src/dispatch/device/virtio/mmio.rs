@@ -1,0 +1,389 @@
+//! The registers of a virtio device in memory, version 2 (§4.2.2), and what all devices do behind them.
+
+mod register;
+#[cfg(test)]
+mod tests;
+
+use super::io::Io;
+use super::queue::{Malformed, Notify, Queue, RingFeatures, Setup};
+use super::{CONFIG_BYTES, Device, Outside, Progress};
+use crate::base::hardware::GuestRam;
+use alloc::boxed::Box;
+use bitflags::bitflags;
+use register::Register;
+
+/// Bytes of addresses that a device takes.
+pub const WINDOW_BYTES: u64 = 0x200;
+/// First byte of the configuration space in them.
+pub const CONFIG: u64 = 0x100;
+
+/// "virt".
+const MAGIC: u32 = 0x7472_6976;
+const VERSION: u32 = 2;
+/// Ours: "CMTY".
+const VENDOR: u32 = 0x5954_4D43;
+/// VIRTIO_F_VERSION_1 (§6): not a legacy device.
+const VERSION_1: u64 = 1 << 32;
+
+bitflags! {
+    /// The device status field (§2.1).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Status: u32 {
+        /// The driver has seen the device.
+        const ACKNOWLEDGE = 1 << 0;
+        /// It knows what to do with it.
+        const DRIVER = 1 << 1;
+        /// It has set everything up.
+        const DRIVER_OK = 1 << 2;
+        /// Both agreed on features.
+        const FEATURES_OK = 1 << 3;
+        /// The device does nothing more until a reset.
+        const NEEDS_RESET = 1 << 6;
+        /// The driver has given up.
+        const FAILED = 1 << 7;
+    }
+
+    /// Why the interrupt line is up (§4.2.2, InterruptStatus).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    struct Interrupt: u32 {
+        const USED_BUFFER = 1 << 0;
+        const CONFIG_CHANGE = 1 << 1;
+    }
+}
+
+/// What follows from a write. Whatever it is, [`Transport::line`] may have changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Effect {
+    /// Nothing more.
+    None,
+    /// [`Transport::serve`] has something to do.
+    Serve,
+}
+
+/// A device with its registers and queues.
+#[derive(Debug)]
+pub struct Transport {
+    device: Device,
+    status: Status,
+    device_features_half: u32,
+    driver_features_half: u32,
+    driver_features: u64,
+    selected: u32,
+    setups: Box<[Setup]>,
+    queues: Box<[Queue]>,
+    /// Bit n: queue n may have something.
+    noted: u32,
+    interrupt: Interrupt,
+    generation: u32,
+    fault: Option<Malformed>,
+}
+
+impl Transport {
+    /// The device as it is after a reset.
+    pub fn new(device: Device) -> Self {
+        let queues = device.queue_count();
+        Self {
+            status: Status::empty(),
+            device_features_half: 0,
+            driver_features_half: 0,
+            driver_features: 0,
+            selected: 0,
+            setups: (0..queues).map(|_| Setup::default()).collect(),
+            queues: (0..queues).map(|_| Queue::new()).collect(),
+            noted: 0,
+            interrupt: Interrupt::empty(),
+            generation: 0,
+            fault: None,
+            device,
+        }
+    }
+
+    /// The device itself.
+    pub const fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The device itself. After it was given something from outside, [`Self::serve`] has something to do; after its
+    /// configuration was changed, [`Self::config_changed`] tells the driver.
+    pub const fn device_mut(&mut self) -> &mut Device {
+        &mut self.device
+    }
+
+    /// The level of the interrupt line.
+    #[inline]
+    pub fn line(&self) -> bool {
+        !self.interrupt.is_empty()
+    }
+
+    /// The device status.
+    pub const fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Why the device needs a reset, if it does.
+    pub const fn fault(&self) -> Option<Malformed> {
+        self.fault
+    }
+
+    /// Reads `len_bytes` at `offset` in the window. Registers are four bytes wide and aligned, fields of the configuration
+    /// space one, two, four or eight bytes; everything else reads zero.
+    pub fn read(&self, offset: u64, len_bytes: usize) -> u64 {
+        if let Some(offset) = offset.checked_sub(CONFIG) {
+            return self.read_config(offset, len_bytes);
+        }
+        match Register::at(offset) {
+            Some(register) if len_bytes == 4 => u64::from(self.read_register(register)),
+            _ => 0,
+        }
+    }
+
+    /// Writes the lower `len_bytes` of `value` at `offset` in the window; what no register has is ignored.
+    pub fn write(&mut self, offset: u64, len_bytes: usize, value: u64) -> Effect {
+        if let Some(offset) = offset.checked_sub(CONFIG) {
+            let bytes = value.to_le_bytes();
+            if let Some((offset, bytes)) = usize::try_from(offset).ok().zip(bytes.get(..len_bytes)) {
+                self.device.write_config(offset, bytes);
+            }
+            return Effect::None;
+        }
+        match Register::at(offset) {
+            Some(register) if len_bytes == 4 => self.write_register(register, low_half(value)),
+            _ => Effect::None,
+        }
+    }
+
+    /// Does the next part of what the driver asks for. There is nothing to do before the driver is ready, and after it made
+    /// a queue malformed.
+    pub fn serve<R: GuestRam>(&mut self, ram: &R, outside: &mut impl Outside) -> Progress {
+        if !self.is_live() {
+            return Progress::Done;
+        }
+        let mut io = Io::new(ram, &mut self.queues, &mut self.noted);
+        let served = self.device.serve(&mut io, outside);
+        let (progress, notify) = (io.progress(), io.notify());
+        if notify == Notify::Wanted {
+            self.interrupt.insert(Interrupt::USED_BUFFER);
+        }
+        match served {
+            Ok(()) => progress,
+            Err(malformed) => {
+                self.fault = Some(malformed);
+                self.status.insert(Status::NEEDS_RESET);
+                self.config_changed();
+                Progress::Done
+            }
+        }
+    }
+
+    /// Tells the driver that the configuration space is another one, or that the device needs a reset.
+    pub fn config_changed(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        if self.status.contains(Status::DRIVER_OK) {
+            self.interrupt.insert(Interrupt::CONFIG_CHANGE);
+        }
+    }
+
+    /// Sets everything back but the device's own contents, as the driver can by writing 0 to the status (§2.4.1).
+    pub fn reset(&mut self) {
+        for index in 0..self.queues.len() {
+            self.stop(index);
+        }
+        self.setups.fill(Setup::default());
+        self.status = Status::empty();
+        (self.device_features_half, self.driver_features_half, self.selected) = (0, 0, 0);
+        self.driver_features = 0;
+        self.noted = 0;
+        self.interrupt = Interrupt::empty();
+        self.fault = None;
+    }
+
+    /// Whether the device may touch its queues.
+    fn is_live(&self) -> bool {
+        self.status.contains(Status::DRIVER_OK) && !self.status.contains(Status::NEEDS_RESET)
+    }
+
+    fn features(&self) -> u64 {
+        self.device.features() | VERSION_1 | RingFeatures::all().bits()
+    }
+
+    fn read_config(&self, offset: u64, len_bytes: usize) -> u64 {
+        let config: [u8; CONFIG_BYTES] = self.device.config();
+        let mut bytes = [0; 8];
+        if matches!(len_bytes, 1 | 2 | 4 | 8)
+            && let Ok(start) = usize::try_from(offset)
+        {
+            let field = config.get(start..).unwrap_or_default();
+            bytes.iter_mut().zip(field.iter().take(len_bytes)).for_each(|(to, from)| *to = *from);
+        }
+        u64::from_le_bytes(bytes)
+    }
+
+    fn read_register(&self, register: Register) -> u32 {
+        match register {
+            Register::MagicValue => MAGIC,
+            Register::Version => VERSION,
+            Register::DeviceId => self.device.id(),
+            Register::VendorId => VENDOR,
+            Register::DeviceFeatures => half(self.features(), self.device_features_half),
+            Register::QueueNumMax => self.selected_queue().map_or(0, |_| u32::from(super::queue::MAX_SIZE)),
+            Register::QueueReady => self.selected_queue().map_or(0, |queue| u32::from(queue.is_ready())),
+            Register::InterruptStatus => self.interrupt.bits(),
+            Register::Status => self.status.bits(),
+            // There are no shared memory regions: their length is -1.
+            Register::SharedMemory => u32::MAX,
+            Register::ConfigGeneration => self.generation,
+            Register::DeviceFeaturesSel
+            | Register::DriverFeatures
+            | Register::DriverFeaturesSel
+            | Register::QueueSel
+            | Register::QueueNum
+            | Register::QueueNotify
+            | Register::InterruptAck
+            | Register::QueueDescLow
+            | Register::QueueDescHigh
+            | Register::QueueDriverLow
+            | Register::QueueDriverHigh
+            | Register::QueueDeviceLow
+            | Register::QueueDeviceHigh => 0,
+        }
+    }
+
+    fn write_register(&mut self, register: Register, value: u32) -> Effect {
+        match register {
+            Register::DeviceFeaturesSel => self.device_features_half = value,
+            Register::DriverFeaturesSel => self.driver_features_half = value,
+            Register::DriverFeatures => self.set_driver_features(value),
+            Register::QueueSel => self.selected = value,
+            Register::QueueNum => self.set_up(|setup| setup.size = value),
+            Register::QueueDescLow => self.set_up(|setup| set_low(&mut setup.descriptors, value)),
+            Register::QueueDescHigh => self.set_up(|setup| set_high(&mut setup.descriptors, value)),
+            Register::QueueDriverLow => self.set_up(|setup| set_low(&mut setup.driver, value)),
+            Register::QueueDriverHigh => self.set_up(|setup| set_high(&mut setup.driver, value)),
+            Register::QueueDeviceLow => self.set_up(|setup| set_low(&mut setup.device, value)),
+            Register::QueueDeviceHigh => self.set_up(|setup| set_high(&mut setup.device, value)),
+            Register::QueueReady => self.set_ready(value),
+            Register::QueueNotify => return self.note(value),
+            Register::InterruptAck => self.interrupt.remove(Interrupt::from_bits_truncate(value)),
+            Register::Status => return self.set_status(value),
+            Register::MagicValue
+            | Register::Version
+            | Register::DeviceId
+            | Register::VendorId
+            | Register::DeviceFeatures
+            | Register::QueueNumMax
+            | Register::InterruptStatus
+            | Register::SharedMemory
+            | Register::ConfigGeneration => {}
+        }
+        Effect::None
+    }
+
+    /// What was agreed on stays (§3.1.1).
+    fn set_driver_features(&mut self, value: u32) {
+        if !self.status.contains(Status::FEATURES_OK) {
+            match self.driver_features_half {
+                0 => set_low(&mut self.driver_features, value),
+                1 => set_high(&mut self.driver_features, value),
+                // No such features were offered, and a driver that wants one is told so at FEATURES_OK.
+                _ if value != 0 => self.driver_features |= !self.features(),
+                _ => {}
+            }
+        }
+    }
+
+    fn index(&self) -> usize {
+        usize::try_from(self.selected).unwrap_or(usize::MAX)
+    }
+
+    fn selected_queue(&self) -> Option<&Queue> {
+        self.queues.get(self.index())
+    }
+
+    /// A queue that is in use keeps its place (§4.2.2.2).
+    fn set_up(&mut self, change: impl FnOnce(&mut Setup)) {
+        let index = self.index();
+        if let Some((setup, queue)) = self.setups.get_mut(index).zip(self.queues.get(index))
+            && !queue.is_ready()
+        {
+            change(setup);
+        }
+    }
+
+    fn set_ready(&mut self, value: u32) {
+        let index = self.index();
+        match (self.setups.get(index), self.queues.get_mut(index)) {
+            (Some(setup), Some(queue)) if value == 1 && self.status.contains(Status::FEATURES_OK) => {
+                queue.start(setup, RingFeatures::from_bits_truncate(self.driver_features));
+                // A driver that sets a queue up late may have filled it first.
+                self.noted |= bit(self.selected);
+            }
+            _ if value == 0 => self.stop(index),
+            _ => {}
+        }
+    }
+
+    fn stop(&mut self, index: usize) {
+        if let (Some(queue), Ok(number)) = (self.queues.get_mut(index), u16::try_from(index)) {
+            queue.stop();
+            self.device.forget(number);
+        }
+    }
+
+    fn note(&mut self, queue: u32) -> Effect {
+        if usize::try_from(queue).is_ok_and(|queue| queue < self.queues.len()) {
+            self.noted |= bit(queue);
+        }
+        if self.is_live() && self.noted != 0 { Effect::Serve } else { Effect::None }
+    }
+
+    /// A driver sets bits one after the other, and clears them all (§2.1.1, §3.1.1). One bit is the device's alone.
+    fn set_status(&mut self, value: u32) -> Effect {
+        if value == 0 {
+            self.reset();
+            return Effect::None;
+        }
+        let mut wanted = Status::from_bits_truncate(value) - Status::NEEDS_RESET - self.status;
+        if wanted.contains(Status::FEATURES_OK) && !self.features_are_acceptable() {
+            wanted.remove(Status::FEATURES_OK);
+        }
+        // Without agreed features there is only the legacy interface, which is not here.
+        if !(self.status | wanted).contains(Status::FEATURES_OK) {
+            wanted.remove(Status::DRIVER_OK);
+        }
+        self.status |= wanted;
+        let starts = wanted.contains(Status::DRIVER_OK) && self.is_live();
+        if starts { Effect::Serve } else { Effect::None }
+    }
+
+    fn features_are_acceptable(&self) -> bool {
+        self.driver_features & VERSION_1 != 0 && self.driver_features & !self.features() == 0
+    }
+}
+
+/// The bit of a queue among those that may have something.
+fn bit(queue: u32) -> u32 {
+    1_u32.checked_shl(queue).unwrap_or(0)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is meant")]
+const fn low_half(value: u64) -> u32 {
+    value as u32
+}
+
+/// Half `n` of the feature bits; there are two.
+const fn half(value: u64, n: u32) -> u32 {
+    match n {
+        0 => low_half(value),
+        1 => low_half(value >> 32),
+        _ => 0,
+    }
+}
+
+fn set_low(whole: &mut u64, value: u32) {
+    *whole = *whole >> 32 << 32 | u64::from(value);
+}
+
+fn set_high(whole: &mut u64, value: u32) {
+    *whole = u64::from(low_half(*whole)) | u64::from(value) << 32;
+}

@@ -1,0 +1,73 @@
+//! Frames that wait at a port.
+
+use super::MAX_FRAME_BYTES;
+use alloc::boxed::Box;
+
+/// Frames that an inbox holds.
+pub const INBOX_FRAMES: usize = 64;
+
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    len: usize,
+    bytes: [u8; MAX_FRAME_BYTES],
+}
+
+/// A ring of frames.
+#[derive(Debug)]
+pub struct Inbox {
+    /// [`INBOX_FRAMES`] of them.
+    frames: Box<[Frame]>,
+    first: usize,
+    waiting: usize,
+    lost: u64,
+}
+
+impl Inbox {
+    pub fn new() -> Self {
+        let empty = Frame { len: 0, bytes: [0; MAX_FRAME_BYTES] };
+        let frames = alloc::vec![empty; INBOX_FRAMES].into_boxed_slice();
+        Self { frames, first: 0, waiting: 0, lost: 0 }
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    pub const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Puts a frame last. Returns whether there was room for it.
+    pub fn push(&mut self, frame: &[u8]) -> bool {
+        let last = (self.first + self.waiting) % INBOX_FRAMES;
+        let place = self.frames.get_mut(last).filter(|_| self.waiting < INBOX_FRAMES);
+        let taken = place.is_some_and(|place| match place.bytes.get_mut(..frame.len()) {
+            Some(bytes) => {
+                bytes.copy_from_slice(frame);
+                place.len = frame.len();
+                true
+            }
+            None => false,
+        });
+        if taken {
+            self.waiting += 1;
+        } else {
+            self.lost = self.lost.saturating_add(1);
+        }
+        taken
+    }
+
+    /// Takes the first frame. Returns its length.
+    pub fn pop(&mut self, into: &mut [u8; MAX_FRAME_BYTES]) -> Option<usize> {
+        let frame = self.frames.get(self.first).filter(|_| self.waiting > 0)?;
+        let len = frame.len;
+        into.iter_mut().zip(frame.bytes.iter().take(len)).for_each(|(to, from)| *to = *from);
+        self.first = (self.first + 1) % INBOX_FRAMES;
+        self.waiting -= 1;
+        Some(len)
+    }
+
+    pub const fn clear(&mut self) {
+        self.waiting = 0;
+    }
+}
