@@ -6,6 +6,7 @@ use crate::dispatch::channel;
 use crate::dispatch::core::Core;
 use crate::dispatch::device::bus::{PortEffect, Width};
 use crate::dispatch::device::channel::ChannelIndex;
+use crate::dispatch::device::pit;
 use crate::dispatch::irq::look_at_devices;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::{Rest, Vcpu};
@@ -30,6 +31,7 @@ pub fn class<S: VirtualCpu>(exit: &Exit, state: &S) -> ExitClass {
         Exit::Cpuid => ExitClass::Cpuid,
         Exit::ReadMsr | Exit::WriteMsr if msr::is_apic(state.reg(Reg::Rcx)) => ExitClass::Apic,
         Exit::ReadMsr | Exit::WriteMsr => ExitClass::Msr,
+        Exit::Port(access) if pit::owns(access.port) => ExitClass::Pit,
         Exit::Port(_) | Exit::StringPort(_) => ExitClass::Port,
         Exit::Halt => ExitClass::Halt,
         Exit::Pause => ExitClass::Pause,

@@ -359,7 +359,7 @@ impl VcpuShared {
         let of = |class: ExitClass| self.tally.exits[class as usize].get();
         let classes = [
             of(ExitClass::Call),
-            of(ExitClass::Cpuid) + of(ExitClass::Msr) + of(ExitClass::Port),
+            of(ExitClass::Cpuid) + of(ExitClass::Msr) + of(ExitClass::Port) + of(ExitClass::Pit),
             of(ExitClass::Apic),
             of(ExitClass::Halt) + of(ExitClass::Pause),
             of(ExitClass::Interrupt),

@@ -23,8 +23,10 @@ pub enum ExitClass {
     Msr,
     /// x2APIC registers: timer, EOI, IPIs.
     Apic,
-    /// IN or OUT.
+    /// IN or OUT, of the 8254 apart.
     Port,
+    /// IN or OUT of the 8254: a kernel that calibrates its clock reads it without end.
+    Pit,
     /// HLT.
     Halt,
     /// PAUSE.
@@ -41,12 +43,13 @@ pub enum ExitClass {
 
 impl ExitClass {
     /// All classes, in index order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Call,
         Self::Cpuid,
         Self::Msr,
         Self::Apic,
         Self::Port,
+        Self::Pit,
         Self::Halt,
         Self::Pause,
         Self::Interrupt,
@@ -291,6 +294,8 @@ pub enum Record {
         guest: GuestId,
         /// How.
         ending: Ending,
+        /// When it was started last.
+        began: u64,
         /// When.
         tsc: u64,
         /// Its counters.

@@ -19,6 +19,12 @@ pub const CONTROL: u16 = 0x43;
 /// System control port B.
 pub const SYSTEM_CONTROL_B: u16 = 0x61;
 
+/// Whether a port is one of the 8254's.
+#[inline]
+pub const fn owns(port: u16) -> bool {
+    matches!(port, CHANNEL_0..=CONTROL | SYSTEM_CONTROL_B)
+}
+
 const GATE_2: u8 = 1 << 0;
 /// Gate 2, speaker, and two check enables keep what is written.
 const WRITABLE: u8 = 0x0F;

@@ -130,7 +130,13 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         {
             let mut telemetry = system.telemetry.lock();
             if telemetry.has_room_for_ending(guest.id, system.guests.len()) {
-                telemetry.keep(Record::Ended { guest: guest.id, ending, tsc, counters });
+                telemetry.keep(Record::Ended {
+                    guest: guest.id,
+                    ending,
+                    began: guest.began.load(Relaxed),
+                    tsc,
+                    counters,
+                });
             }
         }
         if restart && self.begin_again(guest) {

@@ -52,6 +52,7 @@ const fn name(class: ExitClass) -> &'static str {
         ExitClass::Msr => "msr",
         ExitClass::Apic => "apic",
         ExitClass::Port => "port",
+        ExitClass::Pit => "pit",
         ExitClass::Halt => "halt",
         ExitClass::Pause => "pause",
         ExitClass::Interrupt => "interrupt",
