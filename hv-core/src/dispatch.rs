@@ -5,6 +5,7 @@
 
 pub mod apic;
 pub mod berth;
+pub mod bundle;
 pub mod channel;
 pub mod core;
 pub mod course;
@@ -25,5 +26,6 @@ pub mod next;
 pub mod run;
 pub mod system;
 pub mod vcpu;
+pub mod virtio;
 pub mod vt;
 pub mod walk;

@@ -1,19 +1,37 @@
 //! Writing the bundle: the manifest and the payloads in the form that `hv_core::policy::config` reads.
 
 use hv_core::base::addr::PAGE_BYTES;
+use hv_core::dispatch::bundle::{Bundle, BundleError};
 use hv_core::policy::config::{
-    Bundle, BundleError, ChannelConfig, GuestConfig, HEADER_BYTES, MAGIC, Manifest, Payload, TscTrust,
+    ChannelConfig, Devices, DiskConfig, GuestConfig, HEADER_BYTES, MAGIC, Manifest, Payload, TscTrust,
 };
 
 /// A file of the bundle, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIndex(usize);
 
+/// What a guest has of the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestFiles {
+    /// Its kernel.
+    pub kernel: FileIndex,
+    /// Its initial RAM disk.
+    pub initrd: Option<FileIndex>,
+    /// What is on its disk, if its configuration has one.
+    pub disk: Option<FileIndex>,
+}
+
+impl GuestFiles {
+    /// A kernel alone.
+    pub const fn kernel(kernel: FileIndex) -> Self {
+        Self { kernel, initrd: None, disk: None }
+    }
+}
+
 /// One guest of a bundle to be.
 struct Draft {
     config: GuestConfig,
-    kernel: FileIndex,
-    initrd: Option<FileIndex>,
+    files: GuestFiles,
 }
 
 /// Collects guests and files; a file that many guests share is stored once.
@@ -38,8 +56,8 @@ impl BundleWriter {
     }
 
     /// Adds a guest; the payloads in `config` are overwritten.
-    pub fn guest(&mut self, config: GuestConfig, kernel: FileIndex, initrd: Option<FileIndex>) {
-        self.guests.push(Draft { config, kernel, initrd });
+    pub fn guest(&mut self, config: GuestConfig, files: GuestFiles) {
+        self.guests.push(Draft { config, files });
     }
 
     /// Adds a channel between two guests, by number.
@@ -82,8 +100,15 @@ impl BundleWriter {
         let place = |file: FileIndex| places.get(file.0).copied();
         let nowhere = Payload { offset_bytes: 0, len_bytes: 0 };
         let guest = |draft: &Draft| GuestConfig {
-            kernel: place(draft.kernel).unwrap_or(nowhere),
-            initrd: draft.initrd.and_then(place),
+            kernel: place(draft.files.kernel).unwrap_or(nowhere),
+            initrd: draft.files.initrd.and_then(place),
+            devices: Devices {
+                disk: draft.config.devices.disk.map(|disk| DiskConfig {
+                    image: draft.files.disk.and_then(place).unwrap_or(nowhere),
+                    ..disk
+                }),
+                ..draft.config.devices
+            },
             ..draft.config.clone()
         };
         Manifest {
@@ -101,6 +126,7 @@ fn encode(manifest: &Manifest) -> Result<Vec<u8>, BundleError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hv_core::dispatch::bundle::{Bundle, BundleError};
     use hv_core::policy::config::{Mode, Visibility};
 
     fn config(name: &str) -> GuestConfig {
@@ -117,6 +143,7 @@ mod tests {
             initrd: None,
             command_line: "a=1".into(),
             pin: Vec::new(),
+            devices: Devices::default(),
             mark_port: false,
         }
     }
@@ -126,8 +153,8 @@ mod tests {
         let mut writer = BundleWriter::new(TscTrust::Trusted);
         let kernel = writer.file(vec![1; 5000]);
         let initrd = writer.file(vec![2; 10]);
-        writer.guest(config("a"), kernel, None);
-        writer.guest(config("b"), kernel, Some(initrd));
+        writer.guest(config("a"), GuestFiles::kernel(kernel));
+        writer.guest(config("b"), GuestFiles { initrd: Some(initrd), ..GuestFiles::kernel(kernel) });
         writer.channel(ChannelConfig { ends: [0, 1], pages: 1 });
         let bytes = writer.finish().unwrap();
         let bundle = Bundle::parse(&bytes).unwrap_or_else(|error| panic!("{error}"));
@@ -145,7 +172,7 @@ mod tests {
         let mut writer = BundleWriter::new(TscTrust::Invariant);
         let kernel = writer.file(vec![3; 4096]);
         for number in 0..200 {
-            writer.guest(config(&format!("guest-{number}")), kernel, None);
+            writer.guest(config(&format!("guest-{number}")), GuestFiles::kernel(kernel));
         }
         let bytes = writer.finish().unwrap();
         let bundle = Bundle::parse(&bytes).unwrap_or_else(|error| panic!("{error}"));
@@ -156,7 +183,7 @@ mod tests {
     fn a_guest_that_the_hypervisor_would_refuse_is_refused() {
         let mut writer = BundleWriter::new(TscTrust::Invariant);
         let kernel = writer.file(vec![1]);
-        writer.guest(GuestConfig { vcpus: 0, ..config("a") }, kernel, None);
+        writer.guest(GuestConfig { vcpus: 0, ..config("a") }, GuestFiles::kernel(kernel));
         let error = writer.finish().unwrap_err();
         assert_eq!(error.to_string(), "bundle: guest a: bad field Vcpus");
     }

@@ -6,11 +6,13 @@
 mod check;
 mod schema;
 
-use crate::bundle::{BundleWriter, FileIndex};
+use crate::bundle::{BundleWriter, FileIndex, GuestFiles};
 use crate::images;
 use crate::refusal::Refusal;
 use hv_core::dispatch::load;
-use hv_core::policy::config::{ChannelConfig, GuestConfig, Mode, Payload, TscTrust, Visibility};
+use hv_core::policy::config::{
+    ChannelConfig, Devices, DiskConfig, GuestConfig, Mode, Payload, TscTrust, Visibility,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,9 @@ use std::time::Duration;
 
 /// Memory the hypervisor keeps for itself, in MiB: image, tables, heap, trace.
 pub const HYPERVISOR_MIB: u64 = 64;
+
+/// A disk's last sector is filled up with zeroes.
+const SECTOR_BYTES: usize = 512;
 
 /// A checked scenario.
 #[derive(Clone, Debug)]
@@ -60,6 +65,15 @@ impl Default for MachineConfig {
     }
 }
 
+/// A disk of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// What is on it.
+    pub image: PathBuf,
+    /// How much of it may be changed, in MiB, until the guest ends; 0: it is read-only.
+    pub writable_mib: u32,
+}
+
 /// A guest of a scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guest {
@@ -87,6 +101,14 @@ pub struct Guest {
     pub command_line: String,
     /// vCPU i runs on processor `pin[i % len]` only; empty: anywhere.
     pub pin: Vec<u8>,
+    /// A virtio disk.
+    pub disk: Option<Disk>,
+    /// The network that its virtio card is on.
+    pub network: Option<String>,
+    /// Whether it has a virtio console.
+    pub virtio_console: bool,
+    /// Whether it has a virtio source of random bytes.
+    pub entropy: bool,
     /// Whether it may write marks to a port in full mode.
     pub mark_port: bool,
     /// Where its table begins in the scenario, in bytes; 0 for a guest that a program made.
@@ -109,6 +131,10 @@ impl Guest {
             restarts: 0,
             command_line: String::new(),
             pin: Vec::new(),
+            disk: None,
+            network: None,
+            virtio_console: false,
+            entropy: false,
             mark_port: false,
             table_at: 0,
         }
@@ -213,7 +239,11 @@ impl Scenario {
                 Some(initrd) => Some(self.add(&mut writer, &mut files, guest, "initrd", initrd)?),
                 None => None,
             };
-            writer.guest(grant(guest, words), kernel, initrd);
+            let disk = match &guest.disk {
+                Some(disk) => Some(self.add(&mut writer, &mut files, guest, "disk", &disk.image)?),
+                None => None,
+            };
+            writer.guest(self.grant(guest, words), GuestFiles { kernel, initrd, disk });
         }
         for channel in &self.channels {
             writer.channel(*channel);
@@ -239,7 +269,7 @@ impl Scenario {
         if let Some(known) = files.get(path) {
             return Ok(*known);
         }
-        let bytes = fs::read(path).map_err(|error| {
+        let mut bytes = fs::read(path).map_err(|error| {
             let unbuilt = path.parent() == Some(&images::folder());
             refuse(if unbuilt {
                 "no such image; `cargo xtask build` makes them".into()
@@ -249,6 +279,9 @@ impl Scenario {
         })?;
         if bytes.is_empty() {
             return Err(refuse("an empty file".into()));
+        }
+        if key == "disk" {
+            bytes.resize(bytes.len().next_multiple_of(SECTOR_BYTES), 0);
         }
         if key == "kernel" {
             let request = load::Request {
@@ -266,21 +299,46 @@ impl Scenario {
     }
 }
 
-/// What the hypervisor is told about a guest; the writer fills in the payloads.
-fn grant(guest: &Guest, words: &str) -> GuestConfig {
-    GuestConfig {
-        name: guest.name.clone(),
-        mode: guest.mode,
-        vcpus: guest.vcpus,
-        memory_mib: guest.memory_mib,
-        memory_max_mib: guest.most_mib(),
-        weight: guest.weight,
-        visibility: guest.visibility,
-        restarts: guest.restarts,
-        kernel: Payload { offset_bytes: 0, len_bytes: 0 },
-        initrd: None,
-        command_line: format!("{}{words}", guest.command_line),
-        pin: guest.pin.clone(),
-        mark_port: guest.mark_port,
+impl Scenario {
+    /// What the hypervisor is told about a guest; the writer fills in the payloads.
+    fn grant(&self, guest: &Guest, words: &str) -> GuestConfig {
+        let nowhere = Payload { offset_bytes: 0, len_bytes: 0 };
+        let disk = guest.disk.as_ref();
+        let disk = disk
+            .map(|disk| DiskConfig { image: nowhere, writable_pages: disk.writable_mib.saturating_mul(256) });
+        let network =
+            guest.network.as_ref().and_then(|name| self.networks().iter().position(|known| *known == name));
+        GuestConfig {
+            devices: Devices {
+                disk,
+                network: network.and_then(|number| u8::try_from(number).ok()),
+                console: guest.virtio_console,
+                entropy: guest.entropy,
+            },
+            name: guest.name.clone(),
+            mode: guest.mode,
+            vcpus: guest.vcpus,
+            memory_mib: guest.memory_mib,
+            memory_max_mib: guest.most_mib(),
+            weight: guest.weight,
+            visibility: guest.visibility,
+            restarts: guest.restarts,
+            kernel: nowhere,
+            initrd: None,
+            command_line: format!("{}{words}", guest.command_line),
+            pin: guest.pin.clone(),
+            mark_port: guest.mark_port,
+        }
+    }
+
+    /// The networks' names, in the order of their numbers.
+    pub fn networks(&self) -> Vec<&String> {
+        let mut names = Vec::new();
+        for name in self.guests.iter().filter_map(|guest| guest.network.as_ref()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 }

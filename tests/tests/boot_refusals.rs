@@ -2,8 +2,8 @@
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
-use hv_core::policy::config::{GuestConfig, MAGIC, Mode, Payload, TscTrust, Visibility};
-use tests::bundle::BundleWriter;
+use hv_core::policy::config::{Devices, GuestConfig, MAGIC, Mode, Payload, TscTrust, Visibility};
+use tests::bundle::{BundleWriter, GuestFiles};
 use tests::machine::{Ended, Kind, Machine, Outcome, Speaker};
 use tests::scenario::{Guest, MachineConfig, Scenario};
 use tests::{images, telemetry::Telemetry};
@@ -23,6 +23,7 @@ fn config() -> GuestConfig {
         kernel: nowhere,
         initrd: None,
         command_line: String::new(),
+        devices: Devices::default(),
         mark_port: false,
     }
 }
@@ -31,7 +32,7 @@ fn config() -> GuestConfig {
 fn bundle_of(kernel: Vec<u8>, config: GuestConfig) -> Vec<u8> {
     let mut writer = BundleWriter::new(TscTrust::Trusted);
     let kernel = writer.file(kernel);
-    writer.guest(config, kernel, None);
+    writer.guest(config, GuestFiles::kernel(kernel));
     writer.finish().unwrap_or_else(|error| panic!("{error}"))
 }
 

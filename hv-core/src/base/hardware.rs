@@ -40,14 +40,14 @@ pub trait GuestRam {
     /// Clears a part of a block; what lies past its end is left out.
     fn clear_block(block: &mut Self::Block, offset: u64, len_bytes: u64);
 
-    /// Copies out of guest memory.
+    /// Copies out of guest memory. An aligned word of 2, 4 or 8 bytes is copied in one step.
     ///
     /// # Errors
     ///
     /// [`OutsideMemory`], with nothing copied.
     fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory>;
 
-    /// Copies into guest memory.
+    /// Copies into guest memory, words as [`Self::read`] does.
     ///
     /// # Errors
     ///
@@ -92,6 +92,8 @@ pub trait Hardware {
     fn console_write(&mut self, text: &[u8]);
     /// A byte that people typed.
     fn console_read(&mut self) -> Option<u8>;
+    /// A number that guests cannot foresee.
+    fn random(&mut self) -> u64;
     /// Writes to programs.
     fn telemetry_write(&mut self, bytes: &[u8]);
 }

@@ -12,6 +12,8 @@ pub enum Rank {
     Ties,
     /// A guest's console ring.
     Console,
+    /// A guest's virtio devices.
+    Virtio,
     /// The part of a guest's console line that has not ended.
     Line,
     /// A guest's memory that is on its way.

@@ -12,6 +12,7 @@ use hv_core::base::addr::PAGE_BYTES;
 use hv_core::base::id::{CpuId, GuestId};
 use hv_core::base::time::{Frequency, Tsc};
 use hv_core::dispatch::berth::Berths;
+use hv_core::dispatch::bundle::Bundle;
 use hv_core::dispatch::core::Core;
 use hv_core::dispatch::cpuid;
 use hv_core::dispatch::load::Image;
@@ -30,7 +31,7 @@ use hv_core::machine::memory::{HypervisorHeap, Memory, Ram};
 use hv_core::machine::platform::Platform;
 use hv_core::machine::vt::{Amd, Intel, Kind, Setup, Vendor};
 use hv_core::policy::acpi;
-use hv_core::policy::config::{Bundle, Manifest, TscTrust};
+use hv_core::policy::config::{Manifest, TscTrust};
 use hv_core::policy::trace::Record;
 
 mod guests;
@@ -224,11 +225,11 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     if let Some(n) = manifest.guests.iter().position(|guest| Some(guest.name.as_str()) == input) {
         system.input_guest = GuestId(u16::try_from(n).unwrap_or(0));
     }
-    let vcpus =
-        match guests::make::<V>(&mut memory, &mut system, manifest, capabilities, processors.one_clock) {
-            Ok(vcpus) => vcpus,
-            Err(error) => refuse(lines, format_args!("{error}")),
-        };
+    let vcpus = match guests::make::<V>(&mut memory, &mut system, &bundle, capabilities, processors.one_clock)
+    {
+        Ok(vcpus) => vcpus,
+        Err(error) => refuse(lines, format_args!("{error}")),
+    };
     let images = manifest.guests.iter().map(|guest| Image {
         kernel: bundle.payload(guest.kernel),
         initrd: guest.initrd.map(|initrd| bundle.payload(initrd)),

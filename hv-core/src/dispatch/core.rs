@@ -6,6 +6,7 @@ use crate::base::time::{Frequency, Ticks, Tsc};
 use crate::dispatch::guest::Guest;
 use crate::dispatch::irq;
 use crate::dispatch::system::System;
+use crate::dispatch::virtio;
 use crate::policy::board::{CpuLine, Queued};
 use crate::policy::demand;
 use crate::policy::mail::Mailbox;
@@ -327,12 +328,15 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         }
         let Some(guest) = self.system.guest(self.system.input_guest) else { return };
         let Some(first) = guest.vcpu(0) else { return };
-        // What a full guest's UART has no room for stays in the line.
-        while guest.is_cooperative() || guest.devices.lock().has_room() {
+        // What a full guest's console has no room for stays in the line.
+        while guest.is_cooperative() || has_room(guest) {
             let Some(byte) = self.hardware.console_read() else { return };
             if guest.is_cooperative() {
                 let _ = guest.input.lock().push_back(byte); // what nobody reads is dropped
                 first.post_event(pv_abi::event::CONSOLE);
+            } else if guest.virtio.lock().takes_input().is_some() {
+                guest.virtio.lock().receive(byte);
+                virtio::look(guest, self);
             } else {
                 guest.devices.lock().receive(byte);
                 first.attend(attention::DEVICE);
@@ -350,4 +354,10 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         let _ = core::fmt::Write::write_fmt(&mut line, format_args!("comity: {text}\n"));
         self.hardware.console_write(line.as_bytes());
     }
+}
+
+/// Whether a full guest's console takes a byte: virtio's once its driver is there, else the UART.
+fn has_room<R: GuestRam>(guest: &Guest<R>) -> bool {
+    let virtio = guest.virtio.lock().takes_input();
+    virtio.unwrap_or_else(|| guest.devices.lock().has_room())
 }

@@ -3,11 +3,13 @@
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::Tsc;
 use crate::dispatch::core::Core;
+use crate::dispatch::device;
 use crate::dispatch::irq;
 use crate::dispatch::kvm;
 use crate::dispatch::load::birth::Progress;
 use crate::dispatch::memory;
 use crate::dispatch::vcpu::{Rest, Vcpu};
+use crate::dispatch::virtio;
 use crate::dispatch::vt::{VirtualCpu, Window};
 use crate::policy::demand;
 use crate::policy::whereabouts::attention;
@@ -28,8 +30,8 @@ pub enum Readiness {
     Sleep,
     /// It was told to stop.
     Stop,
-    /// A part of its guest's memory was made, and there is more to do.
-    Unborn,
+    /// A part of what it has to do outside of guest mode is done, and there is more.
+    Busy,
 }
 
 /// Settles everything that is pending. When nothing is, this is two loads.
@@ -82,7 +84,11 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
     let bits = vcpu.shared.take_attention();
     if bits & attention::BIRTH != 0 && make_memory(vcpu) == Progress::More {
         vcpu.shared.attend(bits);
-        return Readiness::Unborn;
+        return Readiness::Busy;
+    }
+    if bits & attention::VIRTIO != 0 && virtio::serve(vcpu.guest, core) == device::virtio::Progress::More {
+        vcpu.shared.attend(bits);
+        return Readiness::Busy;
     }
     if bits & attention::NMI != 0 && !vcpu.state.inject_nmi() {
         vcpu.shared.attend(attention::NMI);

@@ -11,6 +11,7 @@ use crate::dispatch::device::channel::Placement;
 use crate::dispatch::device::lapic::Destination;
 use crate::dispatch::load::birth::Birth;
 use crate::dispatch::memory::Transit;
+use crate::dispatch::virtio::Bus;
 use crate::policy::config::{GuestConfig, Mode};
 use crate::policy::mm::shootdown::Shootdown;
 use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
@@ -86,6 +87,8 @@ pub struct Guest<R: GuestRam> {
     pub channels: Vec<ChannelEnd>,
     /// Emulated devices.
     pub devices: Lock<PortBus>,
+    /// Its virtio devices.
+    pub virtio: Lock<Bus>,
     /// The part of a console line that has not ended.
     pub line: Lock<heapless::Vec<u8, 256>>,
     /// The hypervisor's end of the console ring, once it was used.

@@ -12,6 +12,7 @@ use crate::dispatch::guest::{ChannelEnd, Guest};
 use crate::dispatch::memory::Transit;
 use crate::dispatch::system::System;
 use crate::dispatch::vcpu::Vcpu;
+use crate::dispatch::virtio::Bus;
 use crate::dispatch::vt::VirtualCpu;
 use crate::policy::config::{ChannelConfig, GuestConfig, Visibility};
 use crate::policy::mm::shootdown::Shootdown;
@@ -32,6 +33,8 @@ pub struct Parts<R: GuestRam> {
     pub ram: R,
     /// What it shares with the hypervisor.
     pub tables: Tables,
+    /// Its virtio devices.
+    pub virtio: Bus,
     /// Its ends of channels.
     pub channels: Vec<ChannelEnd>,
     /// Whether the time-stamp counter may be trusted for deadlines.
@@ -48,7 +51,7 @@ pub struct Full;
 ///
 /// [`Full`] beyond [`MAX_GUESTS`] guests or [`MAX_VCPUS`] vCPUs.
 pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'static Guest<R>, Full> {
-    let Parts { config, ram, tables, channels, usable_tsc } = parts;
+    let Parts { config, ram, tables, virtio, channels, usable_tsc } = parts;
     let id = u16::try_from(system.guests.len()).ok().filter(|_| system.guests.len() < MAX_GUESTS);
     let id = GuestId(id.ok_or(Full)?);
     let shows_waiters = config.visibility != Visibility::None;
@@ -73,6 +76,7 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
         vcpus: vcpus.into_boxed_slice(),
         channels,
         devices: Lock::new(Rank::Leaf, PortBus::new(&setup)),
+        virtio: Lock::new(Rank::Virtio, virtio),
         line: Lock::new(Rank::Line, heapless::Vec::new()),
         console: Lock::new(Rank::Console, None),
         input: Lock::new(Rank::Leaf, heapless::Deque::new()),

@@ -14,6 +14,7 @@ use crate::dispatch::irq;
 use crate::dispatch::kvm;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
+use crate::dispatch::virtio;
 use crate::dispatch::vt::{Access, Control, Instruction, Reg, VirtualCpu};
 use crate::dispatch::walk;
 use iced_x86::{Code, Decoder, DecoderOptions, Mnemonic, OpKind, Register};
@@ -115,6 +116,8 @@ enum Device {
     LocalApic(u16),
     /// Of the I/O APIC.
     IoApic(u16),
+    /// Of a virtio device: which, and at which offset of its page.
+    Virtio(usize, u64),
 }
 
 fn device_at<S, R: GuestRam>(vcpu: &Vcpu<S, R>, at: GuestPhys) -> Option<Device> {
@@ -128,7 +131,7 @@ fn device_at<S, R: GuestRam>(vcpu: &Vcpu<S, R>, at: GuestPhys) -> Option<Device>
     } else if page == u64::from(ioapic::ADDRESS) {
         Some(Device::IoApic(offset))
     } else {
-        None
+        vcpu.guest.virtio.lock().find(at).map(|(number, offset)| Device::Virtio(number, offset))
     }
 }
 
@@ -136,7 +139,7 @@ fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(
     vcpu: &mut Vcpu<S, R>,
     core: &mut Core<H, R>,
     device: Device,
-    _size_bytes: u8,
+    size_bytes: u8,
 ) -> u64 {
     match device {
         Device::LocalApic(offset) => {
@@ -145,6 +148,7 @@ fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(
             u64::from(vcpu.lapic.read_page(offset, core.hardware.now()))
         }
         Device::IoApic(offset) => u64::from(vcpu.guest.devices.lock().ioapic().read(offset)),
+        Device::Virtio(number, offset) => vcpu.guest.virtio.lock().read(number, offset, size_bytes),
     }
 }
 
@@ -152,7 +156,7 @@ fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(
     vcpu: &mut Vcpu<S, R>,
     core: &mut Core<H, R>,
     device: Device,
-    _size_bytes: u8,
+    size_bytes: u8,
     value: u64,
 ) -> Next {
     match device {
@@ -170,6 +174,10 @@ fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(
             }
             let now = core.hardware.now();
             irq::send(vcpu.guest, core, now);
+            Next::Resume
+        }
+        Device::Virtio(number, offset) => {
+            virtio::write(vcpu, core, (number, offset), size_bytes, value);
             Next::Resume
         }
     }

@@ -258,7 +258,7 @@ fn turn<P: Processor, H: Hardware, R: GuestRam>(
             Readiness::Go => {}
             Readiness::Sleep => break Next::Block,
             Readiness::Stop => break Next::Park,
-            Readiness::Unborn => {
+            Readiness::Busy => {
                 core.take_interrupts();
                 break Next::Reschedule;
             }

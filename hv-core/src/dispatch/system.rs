@@ -6,6 +6,7 @@ use crate::base::lock::{Lock, Rank};
 use crate::base::time::Frequency;
 use crate::dispatch::guest::Guest;
 use crate::dispatch::load::Image;
+use crate::dispatch::virtio::Network;
 use crate::policy::board::Board;
 use crate::policy::publish::VcpuShared;
 use crate::policy::telemetry::Telemetry;
@@ -27,6 +28,8 @@ pub struct System<R: GuestRam + 'static> {
     pub vcpus: Vec<&'static VcpuShared>,
     /// How each guest is made again, by id.
     pub images: Vec<Image>,
+    /// What joins guests' network cards, by number.
+    pub networks: Vec<Network>,
     /// What processors show one another.
     pub board: Board,
     /// Records that are not written yet.
@@ -58,6 +61,7 @@ impl<R: GuestRam> System<R> {
             guests: Vec::new(),
             vcpus: Vec::new(),
             images: Vec::new(),
+            networks: Vec::new(),
             board: Board::new(cpus),
             telemetry: Lock::new(Rank::Leaf, Telemetry::default()),
             ties: Lock::new(Rank::Ties, ()),

@@ -8,6 +8,7 @@ use super::lines::Lines;
 use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
 use crate::base::time::Tsc;
+use x86_64::instructions::random::RdRand;
 
 /// A PC's processor and what is around it.
 pub struct Platform {
@@ -17,6 +18,8 @@ pub struct Platform {
     lines: &'static Lines,
     /// By processor.
     apic_ids: &'static [u32],
+    /// What random numbers are mixed with.
+    stirred: u64,
     /// The timer goes on in periods until it was seen, of at least so many of its ticks.
     shortest_period: Option<u32>,
 }
@@ -37,12 +40,11 @@ impl Platform {
             apic_per_tsc: (clocks.apic.khz() << 32) / clocks.tsc.khz(),
             lines,
             apic_ids,
+            stirred: time::now().0,
             shortest_period: repeats.then_some(shortest),
         }
     }
-}
 
-impl Platform {
     /// Interrupts were seen, and whoever wants the timer will start it again.
     #[inline]
     fn stop_period(&mut self) {
@@ -50,9 +52,7 @@ impl Platform {
             self.apic.set_timer(0);
         }
     }
-}
 
-impl Platform {
     /// The console's line may have room again.
     #[inline]
     fn serve_line(&self) {
@@ -105,6 +105,13 @@ impl Hardware for Platform {
 
     fn console_read(&mut self) -> Option<u8> {
         self.lines.read()
+    }
+
+    fn random(&mut self) -> u64 {
+        // What the processor makes, where it does; the counter else, which guests see too, and so is only stirred in.
+        let made = RdRand::new().and_then(RdRand::get_u64).unwrap_or(0);
+        self.stirred = (self.stirred ^ time::now().0).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
+        made ^ self.stirred
     }
 
     fn telemetry_write(&mut self, bytes: &[u8]) {

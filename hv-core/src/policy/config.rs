@@ -1,20 +1,15 @@
 //! What the owner of the machine grants each guest: the manifest of the bundle.
 //!
 //! The bundle is one file: a header ([`MAGIC`] and a length), the postcard form of a [`Manifest`], zeroes to the next
-//! page, and the payloads, each starting on a page. `cargo xtask` writes it from a scenario; the hypervisor checks it
-//! field by field.
-
-mod check;
+//! page, and the payloads, each starting on a page. `cargo xtask` writes it from a scenario; `dispatch::bundle` checks it.
 
 use crate::base::id::{CpuId, CpuSet, GuestId, VcpuIndex};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-pub use check::{Bundle, BundleError, Field};
-
 /// First bytes of a bundle; the digit is the format's version.
-pub const MAGIC: [u8; 8] = *b"COMITYB2";
+pub const MAGIC: [u8; 8] = *b"COMITYB3";
 /// Bytes before the manifest: the magic and the manifest's length as a little-endian `u64`.
 pub const HEADER_BYTES: usize = 16;
 /// Longest guest name, in bytes: it stands before every console line.
@@ -97,6 +92,8 @@ pub struct GuestConfig {
     pub command_line: String,
     /// vCPU i may run on processor `pin[i % len]` only; empty: anywhere.
     pub pin: Vec<u8>,
+    /// Virtio devices, of a full guest.
+    pub devices: Devices,
     /// Benchmark aid: full guests may write marks to a port, which land in the telemetry as MARK does.
     pub mark_port: bool,
 }
@@ -116,6 +113,35 @@ impl GuestConfig {
             self.pin = (first..cpus).chain(0..first).collect();
         }
     }
+}
+
+/// Most networks of a machine.
+pub const MAX_NETWORKS: u8 = 16;
+/// Most network cards of a machine: frames that wait for them lie in the hypervisor's heap.
+pub const MAX_NETWORK_CARDS: u64 = 64;
+/// Most pages of all disks that may be changed: they lie there too.
+pub const MAX_WRITABLE_PAGES: u64 = 4096;
+
+/// The virtio devices of a full guest; none by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Devices {
+    /// A disk.
+    pub disk: Option<DiskConfig>,
+    /// A network card on the network of this number, below [`MAX_NETWORKS`].
+    pub network: Option<u8>,
+    /// A console.
+    pub console: bool,
+    /// A source of random bytes.
+    pub entropy: bool,
+}
+
+/// A disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskConfig {
+    /// What is on it: a multiple of 512 bytes.
+    pub image: Payload,
+    /// Pages of 4 KiB that may be changed, in RAM and until the guest ends; 0: read-only.
+    pub writable_pages: u32,
 }
 
 /// Where a payload lies in the bundle.

@@ -48,6 +48,8 @@ pub mod attention {
     pub const BIRTH: u64 = 1 << 7;
     /// A call of another vCPU ends its HLT, this one or the next.
     pub const KICK: u64 = 1 << 8;
+    /// Its guest's virtio devices have something to do.
+    pub const VIRTIO: u64 = 1 << 9;
     /// What others wait for: nothing that the vCPU does by itself drops it.
     pub const LASTING: u64 = STOP | FLUSH;
 }

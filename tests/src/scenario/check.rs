@@ -1,7 +1,7 @@
 //! From the TOML form to a scenario: names resolved, copies expanded, limits kept.
 
 use super::schema::{File, GuestTable};
-use super::{Guest, HYPERVISOR_MIB, MachineConfig, Scenario, Source};
+use super::{Disk, Guest, HYPERVISOR_MIB, MachineConfig, Scenario, Source};
 use crate::images;
 use crate::refusal::Refusal;
 use hv_core::base::id::{self, MAX_GUESTS, MAX_VCPUS_PER_GUEST};
@@ -104,28 +104,47 @@ fn expand(table: &GuestTable, at: usize, source: &Source, guests: &mut Vec<Guest
         return Err(refuse("count", format!("more than {MAX_GUESTS} guests together")));
     }
     let beside = source.file.parent().unwrap_or(Path::new(""));
-    guests.extend(names.into_iter().map(|name| Guest {
-        name,
-        kernel: kernel(&table.kernel, beside),
-        initrd: table.initrd.as_ref().map(|path| beside.join(path)),
-        mode,
-        vcpus: table.vcpus,
-        memory_mib: table.memory_mib,
-        memory_max_mib: table.memory_max_mib,
-        weight: table.weight,
-        visibility,
-        restarts: table.restarts,
-        command_line: table.command_line.clone(),
-        pin: table.pin.clone(),
-        mark_port: table.mark_port,
-        table_at: at,
+    guests.extend(names.into_iter().map(|name| {
+        Guest {
+            name,
+            kernel: kernel(&table.kernel, beside),
+            initrd: table.initrd.as_ref().map(|named| match named.as_str() {
+                LINUX => images::linux_initrd(),
+                path => beside.join(path),
+            }),
+            disk: table
+                .disk
+                .as_ref()
+                .map(|path| Disk { image: beside.join(path), writable_mib: table.disk_writable_mib }),
+            network: table.network.clone(),
+            virtio_console: table.virtio_console,
+            entropy: table.entropy,
+            mode,
+            vcpus: table.vcpus,
+            memory_mib: table.memory_mib,
+            memory_max_mib: table.memory_max_mib,
+            weight: table.weight,
+            visibility,
+            restarts: table.restarts,
+            command_line: table.command_line.clone(),
+            pin: table.pin.clone(),
+            mark_port: table.mark_port,
+            table_at: at,
+        }
     }));
     Ok(())
 }
 
+/// Debian's kernel, and its initial RAM disk.
+const LINUX: &str = "linux";
+
 /// A plain word is one of our images; anything else is a path.
 fn kernel(named: &str, beside: &Path) -> PathBuf {
-    if named.contains(['/', '.']) { beside.join(named) } else { images::guest(named) }
+    match named {
+        LINUX => images::linux_kernel(),
+        path if path.contains(['/', '.']) => beside.join(path),
+        image => images::guest(image),
+    }
 }
 
 impl Scenario {
@@ -190,6 +209,16 @@ impl Scenario {
                 "pin",
                 format!("processor {cpu}, the machine has {} from 0 on", self.machine.cpus),
             );
+        }
+        let devices = [
+            ("disk", guest.disk.is_some()),
+            ("network", guest.network.is_some()),
+            ("virtio_console", guest.virtio_console),
+            ("entropy", guest.entropy),
+        ];
+        if let Some((key, _)) = devices.iter().find(|(_, wanted)| *wanted && guest.mode == Mode::Cooperative)
+        {
+            return refuse(key, "a cooperative guest has no devices; expected mode 'full' or 'kvm'".into());
         }
         if guest.command_line.contains('\0') {
             return refuse("command_line", "a zero byte in it".into());

@@ -57,9 +57,9 @@ impl Default for MachineTable {
 pub struct GuestTable {
     /// Its name; with `count`, the beginning of its names.
     pub name: String,
-    /// An image of `target/images` by name, or a path from the scenario's folder.
+    /// An image of `target/images` by name, `linux` for Debian's, or a path from the scenario's folder.
     pub kernel: String,
-    /// A path from the scenario's folder.
+    /// `linux` for that kernel's, or a path from the scenario's folder.
     pub initrd: Option<String>,
     /// `full`, `kvm` or `cooperative`.
     #[serde(default = "full")]
@@ -87,6 +87,19 @@ pub struct GuestTable {
     /// vCPU i runs on processor `pin[i % len]` only; anywhere without it.
     #[serde(default)]
     pub pin: Vec<u8>,
+    /// A path from the scenario's folder: what is on a virtio disk. In full and kvm mode, as the next four.
+    pub disk: Option<String>,
+    /// How much of the disk may be changed, in MiB, until the guest ends.
+    #[serde(default)]
+    pub disk_writable_mib: u32,
+    /// A name that the guests of a network have in common.
+    pub network: Option<String>,
+    /// A virtio console.
+    #[serde(default)]
+    pub virtio_console: bool,
+    /// A virtio source of random bytes.
+    #[serde(default)]
+    pub entropy: bool,
     /// Marks by port in full mode.
     #[serde(default)]
     pub mark_port: bool,

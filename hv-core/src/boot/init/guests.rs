@@ -4,9 +4,11 @@ use super::*;
 use core::fmt;
 use hv_core::base::addr::{GuestPhys, HostPhys};
 use hv_core::base::id::VcpuIndex;
+use hv_core::dispatch::device::virtio::block::DiskError;
 use hv_core::dispatch::guest::WINDOW_BASE;
 use hv_core::dispatch::make::{self, Parts};
 use hv_core::dispatch::msr::UNTOUCHED;
+use hv_core::dispatch::virtio;
 use hv_core::policy::config::ChannelConfig;
 use hv_core::policy::mm::nested::EntryFormat;
 use hv_core::policy::publish::{SharedFrames, Tables};
@@ -22,6 +24,8 @@ pub enum MakeError<'a> {
     NoSuchCpu { guest: &'a str, vcpu: VcpuIndex },
     /// A machine has no more guests or vCPUs.
     TooManyVcpus(&'a str),
+    /// Its disk is none.
+    Disk(&'a str, DiskError),
 }
 
 impl fmt::Display for MakeError<'_> {
@@ -33,6 +37,7 @@ impl fmt::Display for MakeError<'_> {
             Self::NoSuchCpu { guest, vcpu } => {
                 write!(f, "guest {guest}: pin: vCPU {} is pinned to a processor that is not there", vcpu.0)
             }
+            Self::Disk(guest, error) => write!(f, "guest {guest}: disk: {error:?}"),
             Self::TooManyVcpus(guest) => write!(f, "guest {guest}: too many guests or vCPUs for one machine"),
         }
     }
@@ -42,13 +47,15 @@ impl fmt::Display for MakeError<'_> {
 pub fn make<'a, V: Vendor>(
     memory: &mut Memory,
     system: &mut System<Ram>,
-    manifest: &'a Manifest,
+    bundle: &'a Bundle<'static>,
     capabilities: V::Capabilities,
     one_clock: bool,
 ) -> Result<Vcpus<V>, MakeError<'a>> {
+    let manifest = bundle.manifest();
     let facts = cpuid::Facts { machine: machine_cpuid, tsc: system.tsc, apic_bus: apic_bus(), call: V::CALL };
     let usable_tsc = one_clock && (manifest.tsc == TscTrust::Trusted || has_invariant_tsc());
     let mut vcpus = Vec::new();
+    system.networks = virtio::networks(&manifest.guests);
     let channels = channel_pages(memory, manifest)?;
     let maps = V::maps(memory, capabilities, &UNTOUCHED);
     let maps = maps.ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))?;
@@ -66,7 +73,10 @@ pub fn make<'a, V: Vendor>(
             }
         }
         let channels = make::channel_ends(&manifest.channels, &channels, id);
-        let parts = Parts { config: own, ram, tables, channels, usable_tsc };
+        let disk = config.devices.disk.map_or(&[][..], |disk| bundle.payload(disk.image));
+        let virtio = virtio::Bus::new(id, &config.devices, disk, &system.networks)
+            .map_err(|error| MakeError::Disk(&config.name, error))?;
+        let parts = Parts { config: own, ram, tables, virtio, channels, usable_tsc };
         let guest = make::guest(system, parts).map_err(|_| MakeError::TooManyVcpus(&config.name))?;
         for shared in &guest.vcpus {
             let setup = Setup { number: u32::from(shared.slot.0) + 1, tsc: system.tsc };

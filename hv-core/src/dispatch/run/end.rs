@@ -48,13 +48,14 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     fn conceive(&mut self, guest: &'static Guest<R>) -> Result<Start, LoadError> {
         let system = self.core.system;
         let image = system.image(guest.id).ok_or(LoadError::NotKernel)?;
+        let devices = guest.virtio.lock().described();
         let plan = load::plan(&load::Request {
             ram_bytes: guest.ram.len_bytes(),
             kernel: image.kernel,
             initrd: image.initrd,
             command_line: &guest.config.command_line,
             acpi: (!guest.is_cooperative())
-                .then(|| acpi::tables(&acpi::Machine { vcpus: guest.vcpu_count(), devices: &[] })),
+                .then(|| acpi::tables(&acpi::Machine { vcpus: guest.vcpu_count(), devices: &devices })),
         })?;
         if !memory::restore(guest, system) {
             return Err(LoadError::NoMemory);
@@ -68,6 +69,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         let unix_s = (system.wall_ns + self.core.ns(now.0)) / 1_000_000_000;
         *guest.devices.lock() = PortBus::new(&guest.bus_setup(self.core.tsc, now, unix_s));
         guest.set_level_vectors(&[0; 4]);
+        guest.virtio.lock().reset();
         guest.place_channels();
         *guest.console.lock() = None;
         guest.line.lock().clear();

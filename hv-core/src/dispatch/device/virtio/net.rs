@@ -45,6 +45,11 @@ impl Net {
         self.port
     }
 
+    /// Forgets the frames that wait for this card: they were for another life.
+    pub fn discard(&self) {
+        self.switch.clear(self.port);
+    }
+
     /// Frames that the driver had too small buffers for.
     pub const fn dropped(&self) -> u64 {
         self.dropped

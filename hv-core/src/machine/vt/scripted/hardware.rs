@@ -48,6 +48,10 @@ impl Hardware for ScriptedHardware {
         self.world.input.borrow_mut().pop_front()
     }
 
+    fn random(&mut self) -> u64 {
+        self.world.look().0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
     fn telemetry_write(&mut self, bytes: &[u8]) {
         self.world.telemetry.borrow_mut().extend_from_slice(bytes);
     }

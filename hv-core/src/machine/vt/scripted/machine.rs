@@ -17,6 +17,7 @@ use crate::dispatch::make::{self, Parts};
 use crate::dispatch::run::Cpu;
 use crate::dispatch::system::System;
 use crate::dispatch::vcpu::Vcpu;
+use crate::dispatch::virtio;
 use crate::dispatch::vt::{Direction, Exit, PortAccess, Reg, VirtualCpu};
 use crate::policy::config::ChannelConfig;
 use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
@@ -60,6 +61,9 @@ pub struct Machine {
     looked_at: Option<Box<Vcpu<ScriptedVcpu, TestRam>>>,
 }
 
+/// What is on every disk.
+const DISK: &[u8] = &[0xd1; 64 << 10];
+
 impl Machine {
     /// A machine whose guests are booted: each one's first vCPU is about to run.
     pub fn boot(specs: impl IntoIterator<Item = Spec>) -> Self {
@@ -82,11 +86,17 @@ impl Machine {
         let pages: Vec<_> = channels.iter().map(|channel| frames.take(usize::from(channel.pages))).collect();
         let image: &'static [u8] = kernel::image().leak();
         let mut vcpus = Vec::new();
-        for (Spec(config), id) in specs.into_iter().zip((0..).map(GuestId)) {
+        let configs: Vec<_> = specs.into_iter().map(|Spec(config)| config).collect();
+        system.networks = virtio::networks(&configs);
+        for (config, id) in configs.into_iter().zip((0..).map(GuestId)) {
+            let Ok(devices) = virtio::Bus::new(id, &config.devices, DISK, &system.networks) else {
+                panic!("a bad disk")
+            };
             let parts = Parts {
                 ram: TestRam::new(u64::from(config.memory_mib) << 20, u64::from(config.memory_max_mib) << 20),
                 config,
                 tables: frames.tables(),
+                virtio: devices,
                 channels: make::channel_ends(channels, &pages, id),
                 usable_tsc: true,
             };

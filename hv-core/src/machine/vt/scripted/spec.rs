@@ -1,6 +1,6 @@
 //! What a test asks of a guest.
 
-use crate::policy::config::{GuestConfig, Mode, Payload, Visibility};
+use crate::policy::config::{Devices, GuestConfig, Mode, Payload, Visibility};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -41,8 +41,16 @@ impl Spec {
             initrd: None,
             command_line: String::new(),
             pin: Vec::new(),
+            devices: Devices::default(),
             mark_port: false,
         })
+    }
+
+    /// With these virtio devices.
+    #[must_use]
+    pub fn devices(mut self, devices: Devices) -> Self {
+        self.0.devices = devices;
+        self
     }
 
     /// With so many vCPUs.

@@ -87,6 +87,12 @@ impl GuestRam for Ram {
         self.written.borrow_mut().push(at.raw()..at.raw() + from.len() as u64);
         Ok(())
     }
+    fn exchange(&self, at: GuestPhys, byte: u8) -> Result<u8, OutsideMemory> {
+        let mut before = [0];
+        self.read(at, &mut before)?;
+        self.write(at, &[byte])?;
+        Ok(before[0])
+    }
     fn clear(&self, _at: GuestPhys, _len_bytes: u64) {}
     fn clear_window(&self) {}
     fn window_is_free(&self, _page: u64) -> bool {

@@ -1,11 +1,11 @@
 //! A bundle is somebody's file: every field is checked before it is believed.
 
-use super::{
-    GuestConfig, HEADER_BYTES, MAGIC, MAX_COMMAND_LINE_BYTES, MAX_MEMORY_MIB, MAX_NAME_BYTES, Manifest,
-    Payload,
-};
 use crate::base::addr::PAGE_BYTES;
 use crate::base::id::{MAX_CPUS, MAX_GUESTS, MAX_VCPUS_PER_GUEST};
+use crate::policy::config::{
+    DiskConfig, GuestConfig, HEADER_BYTES, MAGIC, MAX_COMMAND_LINE_BYTES, MAX_MEMORY_MIB, MAX_NAME_BYTES,
+    MAX_NETWORK_CARDS, MAX_NETWORKS, MAX_WRITABLE_PAGES, Manifest, Payload,
+};
 use alloc::string::String;
 use core::fmt;
 
@@ -34,6 +34,10 @@ pub enum Field {
     Initrd,
     /// Too long, or with a zero byte.
     CommandLine,
+    /// Not on a page, empty, outside the bundle, or no multiple of 512 bytes.
+    Disk,
+    /// Not below 16.
+    Network,
     /// More than 64 entries, or a processor beyond the 64th.
     Pin,
 }
@@ -58,6 +62,15 @@ pub enum BundleError {
     },
     /// Two guests have one name.
     SameName(String),
+    /// More of something than the hypervisor has room for.
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        wanted: u64,
+        /// How many there may be.
+        most: u64,
+    },
     /// A channel names a guest that is not there, or has no or too many pages.
     Channel(usize),
 }
@@ -66,11 +79,14 @@ impl fmt::Display for BundleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Truncated(len) => write!(f, "bundle: truncated at {len} bytes"),
-            Self::NotABundle => write!(f, "bundle: does not begin with COMITYB2"),
+            Self::NotABundle => write!(f, "bundle: does not begin with COMITYB3"),
             Self::Manifest => write!(f, "bundle: the manifest does not decode"),
             Self::GuestCount(n) => write!(f, "bundle: {n} guests, expected 1 to {MAX_GUESTS}"),
             Self::Guest { guest, field } => write!(f, "bundle: guest {guest}: bad field {field:?}"),
             Self::SameName(name) => write!(f, "bundle: two guests are named {name}"),
+            Self::TooMany { what, wanted, most } => {
+                write!(f, "bundle: {wanted} {what}, expected at most {most}")
+            }
             Self::Channel(n) => write!(f, "bundle: channel {n}: unknown guest or bad page count"),
         }
     }
@@ -101,6 +117,17 @@ impl<'a> Bundle<'a> {
             if manifest.guests.iter().take(number).any(|earlier| earlier.name == guest.name) {
                 return Err(BundleError::SameName(guest.name.clone()));
             }
+        }
+        let devices = || manifest.guests.iter().map(|guest| guest.devices);
+        let cards = devices().filter(|devices| devices.network.is_some()).count() as u64;
+        let pages =
+            devices().filter_map(|devices| devices.disk).map(|disk| u64::from(disk.writable_pages)).sum();
+        let bounds = [
+            ("network cards", cards, MAX_NETWORK_CARDS),
+            ("pages of disks that may be changed", pages, MAX_WRITABLE_PAGES),
+        ];
+        if let Some((what, wanted, most)) = bounds.into_iter().find(|(_, wanted, most)| wanted > most) {
+            return Err(BundleError::TooMany { what, wanted, most });
         }
         for (number, channel) in manifest.channels.iter().enumerate() {
             let known = channel.ends.iter().all(|end| usize::from(*end) < manifest.guests.len());
@@ -154,6 +181,13 @@ fn check_guest(guest: &GuestConfig, number: usize, bundle_bytes: u64) -> Result<
     if guest.command_line.len() > MAX_COMMAND_LINE_BYTES || guest.command_line.contains('\0') {
         return bad(Field::CommandLine);
     }
+    let sectors = |disk: DiskConfig| sound(disk.image) && disk.image.len_bytes.is_multiple_of(512);
+    if guest.devices.disk.is_some_and(|disk| !sectors(disk)) {
+        return bad(Field::Disk);
+    }
+    if guest.devices.network.is_some_and(|network| network >= MAX_NETWORKS) {
+        return bad(Field::Network);
+    }
     if guest.pin.len() > MAX_VCPUS_PER_GUEST || guest.pin.iter().any(|cpu| usize::from(*cpu) >= MAX_CPUS) {
         return bad(Field::Pin);
     }
@@ -169,9 +203,9 @@ fn bounds(payload: Payload, bundle_bytes: u64) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ChannelConfig, Mode, TscTrust, Visibility};
     use super::*;
     use crate::base::id::{GuestId, VcpuIndex};
+    use crate::policy::config::{ChannelConfig, Devices, Mode, TscTrust, Visibility};
     use std::vec::Vec;
 
     fn guest(name: &str) -> GuestConfig {
@@ -188,6 +222,7 @@ mod tests {
             initrd: None,
             command_line: String::new(),
             pin: Vec::new(),
+            devices: Devices::default(),
             mark_port: false,
         }
     }

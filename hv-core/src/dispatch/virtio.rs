@@ -1,0 +1,271 @@
+//! A full guest's virtio devices: where they are, who does their work, and how they interrupt.
+//!
+//! An exit only notes that a device has something to do. The vCPU whose exit it was does it before it enters guest mode again, part
+//! by part, as it would run: others have their turns in between. Frames for a guest are its bootstrap processor's to take in.
+
+use crate::base::addr::{GuestPhys, PAGE_BYTES};
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::id::GuestId;
+use crate::dispatch::core::Core;
+use crate::dispatch::device::ioapic::Line;
+use crate::dispatch::device::virtio::block::{Block, Disk, DiskError};
+use crate::dispatch::device::virtio::console::Console;
+use crate::dispatch::device::virtio::entropy::Entropy;
+use crate::dispatch::device::virtio::mmio::{Effect, Status, Transport, WINDOW_BYTES};
+use crate::dispatch::device::virtio::net::Net;
+use crate::dispatch::device::virtio::switch::{Port, Ports, Switch};
+use crate::dispatch::device::virtio::{Device, Outside, Progress};
+use crate::dispatch::guest::Guest;
+use crate::dispatch::irq;
+use crate::dispatch::load::acpi::VirtioMmio;
+use crate::dispatch::vcpu::Vcpu;
+use crate::policy::config::{Devices, GuestConfig};
+use crate::policy::whereabouts::attention;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// The first device's page; the others follow. Above RAM and the window for shared pages, below the APICs.
+const BASE: u64 = 0xd000_0000;
+/// The first device's input of the I/O APIC: above those of a PC's own.
+const FIRST_INPUT: u8 = 16;
+
+/// A switch, and the guests at its ports.
+#[derive(Debug)]
+pub struct Network {
+    switch: &'static Switch,
+    members: Vec<GuestId>,
+}
+
+/// The networks that guests are joined by, by number.
+pub fn networks(guests: &[GuestConfig]) -> Vec<Network> {
+    let of = |guest: &GuestConfig| guest.devices.network;
+    let count = guests.iter().filter_map(of).max().map_or(0, |most| most + 1);
+    let network = |number| {
+        let members = guests.iter().zip((0_u16..).map(GuestId));
+        let members: Vec<_> =
+            members.filter(|(guest, _)| of(guest) == Some(number)).map(|(_, id)| id).collect();
+        let ports = u8::try_from(members.len()).unwrap_or(u8::MAX);
+        Network { switch: Box::leak(Box::new(Switch::new(ports))), members }
+    };
+    (0..count).map(network).collect()
+}
+
+/// A device, and what the I/O APIC was last told of its line.
+#[derive(Debug)]
+struct Slot {
+    device: Transport,
+    line: bool,
+}
+
+/// The devices of one guest.
+#[derive(Debug, Default)]
+pub struct Bus {
+    slots: Vec<Slot>,
+}
+
+impl Bus {
+    /// The devices that `config` asks for; `disk` is the image of its disk.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the disk.
+    pub fn new(
+        id: GuestId,
+        config: &Devices,
+        disk: &'static [u8],
+        networks: &[Network],
+    ) -> Result<Self, DiskError> {
+        let mut devices = Vec::new();
+        if config.console {
+            devices.push(Device::Console(Console::new()));
+        }
+        if let Some(wanted) = config.disk {
+            let disk = match wanted.writable_pages {
+                0 => Disk::read_only(disk),
+                pages => Disk::copy_on_write(disk, pages),
+            };
+            devices.push(Device::Block(Block::new(disk?, "comity")));
+        }
+        let network = config.network.and_then(|number| networks.get(usize::from(number)));
+        if let Some(network) = network {
+            let port = network.members.iter().position(|member| *member == id);
+            let port = Port(port.and_then(|port| u8::try_from(port).ok()).unwrap_or(0));
+            // Locally administered, and the guest's own.
+            let [high, low] = id.0.to_be_bytes();
+            devices.push(Device::Net(Net::new([0x52, b'C', b'o', b'm', high, low], network.switch, port)));
+        }
+        if config.entropy {
+            devices.push(Device::Entropy(Entropy));
+        }
+        let slots = devices.into_iter().map(|device| Slot { device: Transport::new(device), line: false });
+        Ok(Self { slots: slots.collect() })
+    }
+
+    /// What the guest's firmware tables say of them.
+    pub fn described(&self) -> Vec<VirtioMmio> {
+        let bytes = u32::try_from(WINDOW_BYTES).unwrap_or(0);
+        let at = |n: u64| GuestPhys::new_truncate(BASE + n * PAGE_BYTES);
+        (0..)
+            .zip(FIRST_INPUT..)
+            .take(self.slots.len())
+            .filter_map(|(n, input)| VirtioMmio::new(at(n), bytes, input))
+            .collect()
+    }
+
+    /// Power-on, with disks as they were.
+    pub fn reset(&mut self) {
+        for slot in &mut self.slots {
+            slot.device.reset();
+            slot.line = false;
+            match slot.device.device_mut() {
+                Device::Block(block) => block.disk_mut().revert(),
+                Device::Net(net) => net.discard(),
+                Device::Console(_) | Device::Entropy(_) | Device::Balloon(_) => {}
+            }
+        }
+    }
+
+    /// The device of a page, and how far from its beginning.
+    pub fn find(&self, at: GuestPhys) -> Option<(usize, u64)> {
+        let offset = at.raw().checked_sub(BASE)?;
+        let number = usize::try_from(offset / PAGE_BYTES).ok().filter(|number| *number < self.slots.len())?;
+        Some((number, offset % PAGE_BYTES))
+    }
+
+    /// Reads a register; 0 where there is none.
+    pub fn read(&self, number: usize, offset: u64, size_bytes: u8) -> u64 {
+        self.slots.get(number).map_or(0, |slot| slot.device.read(offset, usize::from(size_bytes)))
+    }
+
+    fn write(&mut self, number: usize, offset: u64, size_bytes: u8, value: u64) -> Effect {
+        let slot = self.slots.get_mut(number);
+        slot.map_or(Effect::None, |slot| slot.device.write(offset, usize::from(size_bytes), value))
+    }
+
+    /// The console, once the guest's driver has taken it over.
+    fn console(&mut self) -> Option<&mut Console> {
+        let mut consoles =
+            self.slots.iter_mut().filter(|slot| slot.device.status().contains(Status::DRIVER_OK));
+        consoles.find_map(|slot| match slot.device.device_mut() {
+            Device::Console(console) => Some(console),
+            Device::Block(_) | Device::Net(_) | Device::Entropy(_) | Device::Balloon(_) => None,
+        })
+    }
+
+    /// Whether what people type is for the console here, and whether it has room.
+    pub fn takes_input(&mut self) -> Option<bool> {
+        self.console().map(|console| console.has_room())
+    }
+
+    /// Gives the console a byte that people typed.
+    pub fn receive(&mut self, byte: u8) {
+        if let Some(console) = self.console() {
+            let _ = console.receive(byte);
+        }
+    }
+
+    /// Lines that changed since the last call: input and state.
+    fn changed_lines(&mut self) -> heapless::Vec<(u8, Line), 8> {
+        let mut changed = heapless::Vec::new();
+        for (slot, input) in self.slots.iter_mut().zip(FIRST_INPUT..) {
+            let line = slot.device.line();
+            if line != slot.line {
+                slot.line = line;
+                let _ = changed.push((input, if line { Line::High } else { Line::Low }));
+            }
+        }
+        changed
+    }
+}
+
+/// Does a store to a device's register.
+pub fn write<S, H: Hardware, R: GuestRam>(
+    vcpu: &Vcpu<S, R>,
+    core: &mut Core<H, R>,
+    (number, offset): (usize, u64),
+    size_bytes: u8,
+    value: u64,
+) {
+    let guest = vcpu.guest;
+    let effect = guest.virtio.lock().write(number, offset, size_bytes, value);
+    if effect == Effect::Serve {
+        vcpu.shared.attend(attention::VIRTIO);
+    }
+    follow_lines(guest, core);
+}
+
+/// Does the next part of what a guest's devices have to do.
+pub fn serve<H: Hardware, R: GuestRam>(guest: &'static Guest<R>, core: &mut Core<H, R>) -> Progress {
+    let mut progress = Progress::Done;
+    {
+        let mut bus = guest.virtio.lock();
+        let mut surroundings = Surroundings { guest, core };
+        for slot in &mut bus.slots {
+            if slot.device.serve(&guest.ram, &mut surroundings) == Progress::More {
+                progress = Progress::More;
+            }
+        }
+    }
+    follow_lines(guest, core);
+    progress
+}
+
+fn follow_lines<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>) {
+    let changed = guest.virtio.lock().changed_lines();
+    if changed.is_empty() {
+        return;
+    }
+    {
+        let mut devices = guest.devices.lock();
+        for (input, line) in changed {
+            devices.ioapic().set_line(input, line);
+        }
+    }
+    let now = core.hardware.now();
+    irq::send(guest, core, now);
+}
+
+/// Has a guest's devices be looked at by its bootstrap processor.
+pub fn look<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>) {
+    if let Some(bootstrap) = guest.vcpu(0) {
+        bootstrap.attend(attention::VIRTIO);
+        let now = core.hardware.now();
+        core.wake(bootstrap, now);
+    }
+}
+
+/// What a guest's devices reach outside of it.
+struct Surroundings<'a, H, R: GuestRam + 'static> {
+    guest: &'static Guest<R>,
+    core: &'a mut Core<H, R>,
+}
+
+impl<H: Hardware, R: GuestRam> Outside for Surroundings<'_, H, R> {
+    fn console(&mut self, text: &[u8]) {
+        self.core.console(self.guest, text);
+    }
+
+    fn wake(&mut self, ports: Ports) {
+        let system = self.core.system;
+        let number = self.guest.config.devices.network;
+        let network = number.and_then(|number| system.networks.get(usize::from(number)));
+        let members = network.into_iter().flat_map(|network| network.members.iter()).zip((0..).map(Port));
+        for (id, _) in members.filter(|(_, port)| ports.contains(*port)) {
+            if let Some(member) = system.guest(*id) {
+                look(member, self.core);
+            }
+        }
+    }
+
+    fn random(&mut self) -> u64 {
+        self.core.hardware.random()
+    }
+
+    fn free_block(&mut self, _block: u64) {
+        // No guest has a balloon yet: what comes back on demand needs a fault that waits.
+    }
+
+    fn shootdown(&mut self) -> Progress {
+        Progress::Done
+    }
+}
