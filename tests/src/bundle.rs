@@ -126,7 +126,7 @@ fn encode(manifest: &Manifest) -> Result<Vec<u8>, BundleError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hv_core::dispatch::bundle::{Bundle, BundleError};
+    use hv_core::dispatch::bundle::Bundle;
     use hv_core::policy::config::{Mode, Visibility};
 
     fn config(name: &str) -> GuestConfig {
