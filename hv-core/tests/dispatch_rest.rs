@@ -4,9 +4,9 @@ mod common;
 
 use common::{A, A1, B, MS, US};
 use hv_core::base::time::Tsc;
-use hv_core::dispatch::vt::{Exit, Reg, VirtualCpu};
+use hv_core::dispatch::vt::{Exit, Pauses, Reg, VirtualCpu};
 use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, Stuck, call_steps};
-use hv_core::policy::whereabouts::Life;
+use hv_core::policy::whereabouts::{Life, attention};
 use pv_abi::call::{Call, Code, IPI_NMI};
 use pv_abi::demand::word;
 use pv_abi::{event, status};
@@ -345,4 +345,23 @@ fn a_flush_request_is_done_before_the_next_entry_and_once() {
     let _ = machine.call(A1, Call::KICK, &[0]);
     machine.compute(A, MS);
     assert_eq!(machine.state(A).count(Seen::Flush), before + 1);
+}
+
+#[test]
+fn a_pause_exits_once_where_nobody_waits_and_tells_again_as_soon_as_somebody_does() {
+    let mut machine = Machine::boot([Spec::full("spins"), Spec::full("wakes")]);
+    machine.exit(B, Exit::Halt);
+    machine.exit(A, Exit::Pause);
+    assert_eq!(machine.state(A).pauses, Pauses::Run, "nobody waits");
+    machine.compute(A, 1);
+    assert_eq!(machine.state(A).pauses, Pauses::Run);
+    let shared = machine.shared(B);
+    shared.attend(attention::NMI);
+    let now = machine.world.now();
+    machine.cpu.core.wake(shared, now);
+    machine.script(B, [Step::Run(MS)]);
+    machine.compute(A, 1);
+    assert_eq!(machine.state(A).pauses, Pauses::Exit, "B waits");
+    machine.exit(A, Exit::Pause);
+    assert_eq!(machine.state(A).pauses, Pauses::Exit, "and B had its turn");
 }

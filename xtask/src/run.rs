@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Outcome};
 use crate::show::Screen;
-use crate::{build, setup};
+use crate::{build, linux, setup};
 use ::tests::images;
 use ::tests::machine::{Accelerator, Ended, Kind, Machine};
 use ::tests::scenario::{Guest, HYPERVISOR_MIB, MachineConfig, Scenario};
@@ -21,8 +21,8 @@ const USUAL_MIB: u32 = 512;
 pub struct Arguments {
     /// A scenario: tests/scenarios/NAME.toml.
     scenario: Option<PathBuf>,
-    /// A kernel: an ELF file, or the name of an image.
-    #[arg(long, value_name = "ELF")]
+    /// A kernel: an ELF with a PVH note, a bzImage, the name of an image, or `linux` for Debian's.
+    #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
     /// How the kernel is virtualized.
     #[arg(long, value_enum, default_value = "full", conflicts_with = "scenario")]
@@ -34,7 +34,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", conflicts_with = "bare", value_parser = clap::value_parser!(u8).range(1..=64))]
     cpus: Option<u8>,
     /// The kernel's memory, in MiB.
-    #[arg(long, default_value_t = 64, value_name = "MIB", conflicts_with = "scenario")]
+    #[arg(long, default_value_t = 256, value_name = "MIB", conflicts_with = "scenario")]
     memory: u32,
     /// The kernel's command line.
     #[arg(
@@ -108,6 +108,14 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     if !arguments.no_build {
         build::all()?;
     }
+    let kernels =
+        scenario.iter().flat_map(|scenario| scenario.guests.iter().map(|guest| guest.kernel.clone()));
+    if kernels
+        .chain(arguments.kernel.as_deref().map(kernel_file))
+        .any(|kernel| kernel == images::linux_kernel())
+    {
+        linux::images()?;
+    }
     let machine = machine(arguments, scenario.as_ref())?;
     boot(&machine, arguments.bare)
 }
@@ -156,7 +164,7 @@ fn guest(arguments: &Arguments, kernel: PathBuf) -> Guest {
         vcpus: arguments.vcpus,
         memory_mib: arguments.memory,
         command_line: arguments.append.clone(),
-        initrd: arguments.initrd.clone(),
+        initrd: initrd(arguments),
         ..Guest::new(if name.is_empty() { "guest" } else { &name }, kernel)
     }
 }
@@ -168,10 +176,19 @@ fn spare_mib(guest: &Guest) -> u32 {
     u32::try_from(HYPERVISOR_MIB + (bundle_bytes >> 20) + 2).unwrap_or(u32::MAX)
 }
 
+/// Debian's kernel, by name: with its own initial RAM disk, where none is given.
+const LINUX: &str = "linux";
+
+fn initrd(arguments: &Arguments) -> Option<PathBuf> {
+    let is_linux = arguments.kernel.as_deref().map(kernel_file) == Some(images::linux_kernel());
+    arguments.initrd.clone().or_else(|| is_linux.then(images::linux_initrd))
+}
+
 /// A file that is there, or the image of that name.
 fn kernel_file(named: &Path) -> PathBuf {
     let word = named.to_str().filter(|name| !name.contains(['/', '.']));
     match word {
+        Some(LINUX) if !named.is_file() => images::linux_kernel(),
         Some(name) if !named.is_file() => images::guest(name),
         Some(_) | None => named.to_path_buf(),
     }
@@ -186,7 +203,7 @@ fn machine(arguments: &Arguments, scenario: Option<&Scenario>) -> Outcome<Machin
         }
         (None, Some(kernel)) => Machine::bare(kernel_file(kernel))
             .command_line(&arguments.append)
-            .initrd(arguments.initrd.clone())
+            .initrd(initrd(arguments))
             .memory_mib(arguments.memory)
             .cpus(arguments.vcpus)
             .timeout(None),

@@ -23,7 +23,7 @@ pub fn follow<S: VirtualCpu, H: Hardware, R: GuestRam>(
             vcpu.shared.attend(attention::INTERRUPT);
         }
         ApicEffect::Eoi(ended) => {
-            if let Some(vector) = ended.filter(|vector| vcpu.guest.is_level(*vector)) {
+            if let Some(vector) = ended.filter(|vector| vcpu.lapic.is_level(*vector)) {
                 irq::end(vcpu.guest, core, vector);
             }
             if vcpu.lapic.highest_pending().is_some() {

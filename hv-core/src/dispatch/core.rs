@@ -195,7 +195,9 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
             Wake::Queued { decide_at: _ } => {
                 if let Some(runner) = self.running() {
                     runner.publish_wanted(self.queue.slice_end().0);
+                    runner.expect_pauses();
                 }
+                vcpu.expect_pauses();
                 // The runner may go on without an exit of its own for as long as it likes.
                 self.rearm();
                 self.offer();

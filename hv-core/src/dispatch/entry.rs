@@ -10,7 +10,7 @@ use crate::dispatch::load::birth::Progress;
 use crate::dispatch::memory;
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::virtio;
-use crate::dispatch::vt::{VirtualCpu, Window};
+use crate::dispatch::vt::{Pauses, VirtualCpu, Window};
 use crate::policy::demand;
 use crate::policy::whereabouts::attention;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -82,7 +82,7 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
         if vcpu.guest.is_cooperative() { look_at_wake(vcpu, core) } else { expire_timers(vcpu, core) }
     }
     let bits = vcpu.shared.take_attention();
-    if bits & attention::BIRTH != 0 && make_memory(vcpu) == Progress::More {
+    if bits & attention::BIRTH != 0 && make_memory(vcpu, core) == Progress::More {
         vcpu.shared.attend(bits);
         return Readiness::Busy;
     }
@@ -96,6 +96,10 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
     if bits & attention::FLUSH != 0 {
         vcpu.state.flush();
         memory::let_go(vcpu.guest, vcpu.shared, core.system);
+    }
+    if bits & attention::WAITERS != 0 {
+        vcpu.shared.let_pauses_run(false);
+        vcpu.state.watch_pauses(Pauses::Exit);
     }
     let kicked = bits & attention::KICK != 0;
     if kicked && vcpu.rest != Rest::Halted {
@@ -113,12 +117,13 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
     }
 }
 
-/// Makes the next part of a guest's memory.
-fn make_memory<S, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Progress {
+/// Makes the next part of a guest's memory; with the last, the guest begins.
+fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &Core<H, R>) -> Progress {
     let mut birth = vcpu.guest.birth.lock();
     let progress = birth.as_mut().map_or(Progress::Done, |birth| birth.step(&vcpu.guest.ram));
     if progress == Progress::Done {
         *birth = None;
+        vcpu.guest.began.store(core.hardware.now().0, Relaxed);
     }
     progress
 }
@@ -130,8 +135,14 @@ pub fn expire_timers<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &
         vcpu.lapic.expire(now);
     }
     if vcpu.shared.index().0 == 0 {
-        vcpu.guest.devices.lock().expire(now);
-        irq::send(vcpu.guest, core, now);
+        let sends = {
+            let mut devices = vcpu.guest.devices.lock();
+            devices.expire(now);
+            devices.ioapic().is_pending()
+        };
+        if sends {
+            irq::send(vcpu.guest, core, now);
+        }
     }
     queue_timer(vcpu, core);
     // A period shorter than an exit would let the guest do nothing else: what comes sooner is told together.

@@ -10,7 +10,9 @@ use crate::dispatch::device::pit;
 use crate::dispatch::irq::look_at_devices;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::{Rest, Vcpu};
-use crate::dispatch::vt::{Direction, Exception, Exit, Instruction, PortAccess, Reg, VirtualCpu, Window};
+use crate::dispatch::vt::{
+    Direction, Exception, Exit, Instruction, Pauses, PortAccess, Reg, VirtualCpu, Window,
+};
 use crate::dispatch::{hypercall, mmio, msr, walk};
 use crate::policy::trace::{Ending, ExitClass};
 use crate::policy::whereabouts::attention;
@@ -62,7 +64,7 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
         Exit::WriteMsr => msr::write(vcpu, core),
         Exit::Port(access) => port(vcpu, core, access),
         Exit::Halt => halt(vcpu),
-        Exit::Pause => pause(vcpu),
+        Exit::Pause => pause(vcpu, core),
         Exit::HostInterrupt => {
             core.take_interrupts();
             // STI; HLT is one step to a kernel. Where the processor forgets the shadow between them (QEMU's TCG), the HLT
@@ -135,10 +137,16 @@ fn halt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
     Next::Block
 }
 
-/// A PAUSE exit says that the vCPU spins: somebody else may know better what to do with the CPU.
-fn pause<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
+/// A PAUSE exit says that the vCPU spins: somebody else may know better what to do with the CPU. Where nobody waits, the next one
+/// does not exit, until somebody does.
+fn pause<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &Core<H, R>) -> Next {
     vcpu.state.finish(Instruction::Pause);
-    Next::Yield
+    if core.queue.wanted() {
+        return Next::Yield;
+    }
+    vcpu.state.watch_pauses(Pauses::Run);
+    vcpu.shared.let_pauses_run(true);
+    Next::Resume
 }
 
 fn port<S: VirtualCpu, H: Hardware, R: GuestRam>(

@@ -106,6 +106,7 @@ fn place(value: u64, unused: u64) -> Option<GuestPhys> {
 }
 
 /// RDMSR of one of its registers; `None`: it is none of its.
+#[cold]
 pub fn read_msr<S, R: GuestRam>(vcpu: &Vcpu<S, R>, index: u32) -> Option<u64> {
     if !vcpu.guest.is_kvm() {
         return None;
@@ -120,6 +121,7 @@ pub fn read_msr<S, R: GuestRam>(vcpu: &Vcpu<S, R>, index: u32) -> Option<u64> {
 }
 
 /// WRMSR of one of its registers; `None`: it is none of its.
+#[cold]
 pub fn write_msr<S: VirtualCpu, H: Hardware, R: GuestRam>(
     vcpu: &mut Vcpu<S, R>,
     core: &mut Core<H, R>,

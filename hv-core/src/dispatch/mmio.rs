@@ -70,6 +70,12 @@ enum Source {
     Immediate(u64),
 }
 
+/// Has the decoder build its tables, which takes milliseconds and memory, before a guest waits for that.
+pub fn prepare() {
+    let nothing = decode(&[], 64);
+    debug_assert!(nothing.is_none(), "no bytes are no instruction");
+}
+
 /// Does the access to `at`, if a device is there.
 #[cold]
 pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(

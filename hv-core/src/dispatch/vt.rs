@@ -139,6 +139,15 @@ pub enum Window {
     Priority(u8),
 }
 
+/// What PAUSE does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pauses {
+    /// It exits: somebody else may know better what to do with the CPU.
+    Exit,
+    /// Nothing: nobody waits.
+    Run,
+}
+
 /// An exception that the core raises in a guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exception {
@@ -223,6 +232,8 @@ pub trait VirtualCpu {
     fn watch_window(&mut self, watch: Window);
     /// Whether it waits for an [`Exit::Window`].
     fn watches_window(&self) -> bool;
+    /// Sets what PAUSE does from the next entry on.
+    fn watch_pauses(&mut self, pauses: Pauses);
     /// Whether an instruction that holds interrupts back for one more (STI, MOV SS) was the last.
     fn in_shadow(&self) -> bool;
     /// CR8, the task priority's upper four bits.

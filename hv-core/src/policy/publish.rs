@@ -10,7 +10,7 @@ use crate::policy::sched::Slot;
 use crate::policy::trace::{ExitClass, VcpuTally};
 use crate::policy::whereabouts::{Life, Whereabouts, attention};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use pv_abi::header::Header;
 use pv_abi::protocol::dispatch::{is_on_cpu, switch_out};
 use pv_abi::protocol::flush::{self, Flush};
@@ -93,6 +93,8 @@ pub struct VcpuShared {
     pub tally: VcpuTally,
     /// Interrupts posted, a bit a vector.
     pub posted: [AtomicU64; 4],
+    /// PAUSE does not exit, since nobody waited when it last did.
+    pauses_run: AtomicBool,
     /// The cookie of its demand row; [`NO_COOKIE`] when it is not registered.
     cookie: AtomicU32,
     /// All ones if it may know that somebody waits, else 0: what it is shown of that is masked with this.
@@ -130,6 +132,7 @@ impl VcpuShared {
             wanted_by: AtomicU32::new(0),
             tally: VcpuTally::default(),
             posted: [const { AtomicU64::new(0) }; 4],
+            pauses_run: AtomicBool::new(false),
             cookie: AtomicU32::new(NO_COOKIE),
             shown: if shows_waiters { u64::MAX } else { 0 },
         })
@@ -194,6 +197,19 @@ impl VcpuShared {
     pub fn take_asker(&self) -> Option<CpuId> {
         let asker = self.wanted_by.swap(0, Relaxed).checked_sub(1)?;
         u16::try_from(asker).ok().map(CpuId)
+    }
+
+    /// Whether PAUSE is left to the vCPU; only its processor asks and says so.
+    pub fn let_pauses_run(&self, run: bool) {
+        self.pauses_run.store(run, Relaxed);
+    }
+
+    /// Somebody waits now, or this vCPU does: from its next entry on its PAUSE tells.
+    #[inline]
+    pub fn expect_pauses(&self) {
+        if self.pauses_run.load(Relaxed) {
+            self.attend(attention::WAITERS);
+        }
     }
 
     /// The cookie its demand row must carry, or [`NO_COOKIE`].

@@ -50,6 +50,8 @@ pub mod attention {
     pub const KICK: u64 = 1 << 8;
     /// Its guest's virtio devices have something to do.
     pub const VIRTIO: u64 = 1 << 9;
+    /// Its PAUSE is to exit again.
+    pub const WAITERS: u64 = 1 << 10;
     /// What others wait for: nothing that the vCPU does by itself drops it.
     pub const LASTING: u64 = STOP | FLUSH;
 }

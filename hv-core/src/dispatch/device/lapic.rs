@@ -196,8 +196,9 @@ impl Lapic {
     }
 
     /// Whether the last interrupt with this vector was level-triggered.
+    #[inline]
     pub const fn is_level(&self, vector: u8) -> bool {
-        self.level.contains(vector)
+        !self.level.is_empty() && self.level.contains(vector)
     }
 
     /// The vector to inject next: requested, and of a higher class than what runs.

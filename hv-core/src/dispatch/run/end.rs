@@ -14,6 +14,7 @@ use crate::dispatch::hypercall::console;
 use crate::dispatch::load::birth::{Birth, Progress};
 use crate::dispatch::load::{self, LoadError, acpi};
 use crate::dispatch::memory;
+use crate::dispatch::mmio;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Processor, Reg, Start, VirtualCpu};
 use crate::policy::publish::VcpuShared;
@@ -30,6 +31,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     ///
     /// The first guest whose kernel is refused, with the reason.
     pub fn boot_guests(&mut self) -> Result<(), (GuestId, LoadError)> {
+        mmio::prepare();
         for guest in &self.core.system.guests {
             let begun = self.core.hardware.now();
             let start = self.conceive(guest).map_err(|error| (guest.id, error))?;
@@ -65,7 +67,6 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         guest.ram.clear_window();
         guest.tables.reset(&header(guest, &self.core));
         let now = self.core.hardware.now();
-        guest.began.store(now.0, Relaxed);
         let unix_s = (system.wall_ns + self.core.ns(now.0)) / 1_000_000_000;
         *guest.devices.lock() = PortBus::new(&guest.bus_setup(self.core.tsc, now, unix_s));
         guest.set_level_vectors(&[0; 4]);
@@ -78,6 +79,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         for shared in &guest.vcpus {
             shared.forget();
             guest.set_flat_id(shared.index(), 0);
+            shared.let_pauses_run(false);
             if let Some(mut vcpu) = self.berths.launch(shared) {
                 vcpu.lapic.power_on();
                 self.berths.lay_up(vcpu);

@@ -1,7 +1,7 @@
 //! A vCPU that follows a script, and a record of what reached it.
 
 use crate::base::time::Tsc;
-use crate::dispatch::vt::{Control, Exception, Exit, Instruction, Reg, Start, VirtualCpu, Window};
+use crate::dispatch::vt::{Control, Exception, Exit, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
 use crate::policy::sched::Slot;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -64,6 +64,8 @@ pub struct ScriptedVcpu {
     pub seen: Vec<(Tsc, Seen)>,
     /// RFLAGS.IF.
     pub interrupts: bool,
+    /// What PAUSE does.
+    pub pauses: Pauses,
     /// Whether the last instruction was STI or MOV SS.
     pub shadow: bool,
     /// Current privilege level.
@@ -90,6 +92,7 @@ impl ScriptedVcpu {
             script: VecDeque::new(),
             seen: Vec::new(),
             interrupts: false,
+            pauses: Pauses::Exit,
             shadow: false,
             cpl: 0,
             rip: 0,
@@ -228,6 +231,10 @@ impl VirtualCpu for ScriptedVcpu {
             self.injected = Some(Seen::Nmi);
         }
         free
+    }
+
+    fn watch_pauses(&mut self, pauses: Pauses) {
+        self.pauses = pauses;
     }
 
     fn watch_window(&mut self, watch: Window) {

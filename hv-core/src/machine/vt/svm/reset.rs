@@ -59,6 +59,7 @@ impl SvmVcpu {
         control.virtual_interrupt = VirtualInterrupt::MASKING;
         control.intercept_dr = ALL_DEBUG_REGISTERS;
         control.intercept_instructions.remove(Instructions::VINTR);
+        control.intercept_instructions.insert(Instructions::PAUSE);
         control.event_injection = 0;
         control.interrupt_shadow = 0;
         save.cr2 = 0;

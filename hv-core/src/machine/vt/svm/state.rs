@@ -5,7 +5,7 @@ use super::vmcb::{
     ALL_DEBUG_REGISTERS, FLUSH_ALL, FLUSH_ASID, Instructions, SvmInstructions, VirtualInterrupt, Vmcb, event,
 };
 use crate::base::addr::HostPhys;
-use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
+use crate::dispatch::vt::{Control, Exception, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
@@ -254,6 +254,10 @@ impl VirtualCpu for SvmVcpu {
     }
 
     #[inline]
+    fn watch_pauses(&mut self, pauses: Pauses) {
+        self.vmcb.control.intercept_instructions.set(Instructions::PAUSE, pauses == Pauses::Exit);
+    }
+
     fn watch_window(&mut self, watch: Window) {
         if self.holds_virtual_interrupt() {
             if watch == Window::Closed {

@@ -3,7 +3,7 @@
 use super::{
     CR0_NE, CR0_PG, CR4_GUEST, EFER_GUEST, EFER_LMA, EFER_LME, NMI_BLOCKED, Stale, VmxVcpu, event, packed,
 };
-use crate::dispatch::vt::{Control, Exception, Instruction, Reg, Start, VirtualCpu, Window};
+use crate::dispatch::vt::{Control, Exception, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
 use crate::machine::vt::debug;
 use crate::machine::vt::vmx::controls::Primary;
 use crate::machine::vt::vmx::fields::{self, Field, SegmentFields};
@@ -98,6 +98,10 @@ impl VirtualCpu for VmxVcpu {
     }
 
     #[inline]
+    fn watch_pauses(&mut self, _pauses: Pauses) {
+        // Only a loop of them exits, once in its window: nothing to save (§25.1.3).
+    }
+
     fn watch_window(&mut self, watch: Window) {
         self.control_primary(Primary::INTERRUPT_WINDOW, watch == Window::Interrupts);
         self.set_threshold(match watch {
