@@ -15,8 +15,15 @@ const APIC_BASE: u32 = 0x1b;
 const PAT: u32 = 0x277;
 const TSC_DEADLINE: u32 = 0x6e0;
 const EFER: u32 = 0xc000_0080;
-/// Read as zero and written without effect by every kernel: microcode revision, feature control, misc enable, machine check.
-const QUIET: [u32; 5] = [0x8b, 0x3a, 0x1a0, 0x179, 0x17a];
+/// Read as zero, and written without effect: kernels touch them without asking whether they are there.
+const QUIET: [u32; 6] = [
+    0x3a,        // feature control
+    0x8b,        // microcode revision
+    0x179,       // machine check: no banks
+    0x17a,       // machine check: status
+    0x1a0,       // misc enable
+    0xc001_0055, // AMD: interrupt pending message
+];
 /// Registers that VMLOAD and VMSAVE switch, so that the guest touches the processor's own: system calls, FS, GS
 /// (the MSR permission map lets them through).
 pub const UNTOUCHED: [u32; 10] = [
