@@ -123,6 +123,7 @@ pub struct Machine {
     gdb_port: Option<u16>,
     exit_device: bool,
     com1: bool,
+    terminal: bool,
     timeout: Option<Duration>,
 }
 
@@ -199,6 +200,7 @@ impl Machine {
             gdb_port: None,
             exit_device: true,
             com1: true,
+            terminal: false,
             timeout: Some(Duration::from_secs(60)),
         }
     }
@@ -288,6 +290,13 @@ impl Machine {
     #[must_use]
     pub fn without_exit_device(mut self) -> Self {
         self.exit_device = false;
+        self
+    }
+
+    /// Shows all of COM1 on standard output as it comes; its lines are read besides.
+    #[must_use]
+    pub fn on_terminal(mut self) -> Self {
+        self.terminal = true;
         self
     }
 

@@ -35,6 +35,8 @@ pub struct Scenario {
     pub channels: Vec<ChannelConfig>,
     /// Which guest gets what the user types; none: the hypervisor gives it to the first.
     pub input: Option<String>,
+    /// Whether that guest's console is the user's terminal.
+    pub terminal: bool,
     source: Source,
 }
 
@@ -206,14 +208,17 @@ impl Scenario {
     /// What is wrong with the guest, under the name of its kernel.
     pub fn of_guest(machine: MachineConfig, guest: Guest) -> Result<Self, Refusal> {
         let source = Source { file: guest.kernel.clone(), text: String::new() };
-        let scenario = Self { machine, guests: vec![guest], channels: Vec::new(), input: None, source };
+        let scenario =
+            Self { machine, guests: vec![guest], channels: Vec::new(), input: None, terminal: false, source };
         scenario.check()?;
         Ok(scenario)
     }
 
     /// The hypervisor's command line: who gets what is typed.
     pub fn command_line(&self) -> String {
-        self.input.as_ref().map(|guest| format!("input={guest}")).unwrap_or_default()
+        let input = self.input.as_ref().map(|guest| format!("input={guest}"));
+        let terminal = self.terminal.then(|| "terminal".to_owned());
+        input.into_iter().chain(terminal).collect::<Vec<_>>().join(" ")
     }
 
     /// Reads and checks the kernels and returns the bundle.

@@ -7,7 +7,7 @@ use tests::machine::{Machine, Running, Speaker};
 use tests::scenario::Scenario;
 
 /// Two guests that repeat what is typed; `chosen` gets it.
-fn start(mode: &str, chosen: &str) -> Running {
+fn start(mode: &str, chosen: &str, input: &str) -> Running {
     let guest = |name: &str| {
         format!(
             "[[guest]]\nname = \"{name}\"\nkernel = \"hello\"\nmode = \"{mode}\"\ncommand_line = \"echo\"\n"
@@ -15,7 +15,7 @@ fn start(mode: &str, chosen: &str) -> Running {
     };
     let (first, second) = (guest("first"), guest("second"));
     let text = format!(
-        "{first}{second}[machine]\ntsc = \"trusted\"\ntimeout_s = 30\n[input]\nguest = \"{chosen}\"\n"
+        "{first}{second}[machine]\ntsc = \"trusted\"\ntimeout_s = 30\n[input]\nguest = \"{chosen}\"\n{input}"
     );
     let scenario =
         Scenario::parse(Path::new("typed.toml"), text).unwrap_or_else(|refusal| panic!("{refusal}"));
@@ -25,7 +25,7 @@ fn start(mode: &str, chosen: &str) -> Running {
 
 /// Waits for both guests, types, and checks that `chosen` alone repeats it and ends.
 fn typed_reaches(mode: &str, chosen: &str) {
-    let mut running = start(mode, chosen);
+    let mut running = start(mode, chosen, "");
     for _ in 0..2 {
         let ready = running.wait_for(|line| line.text.contains("command line"));
         assert!(ready.is_some(), "{}", running.finish().transcript());
@@ -52,5 +52,21 @@ fn what_is_typed_reaches_the_chosen_guest_only() {
         for chosen in ["first", "second"] {
             typed_reaches(mode, chosen);
         }
+    }
+}
+
+#[test]
+fn a_guest_with_the_terminal_writes_as_it_likes_and_the_others_are_named() {
+    for mode in ["full", "cooperative"] {
+        let mut running = start(mode, "second", "terminal = true\n");
+        let bare =
+            running.wait_for(|line| line.text.contains("command line") && line.speaker == Speaker::Unnamed);
+        assert!(bare.is_some(), "{mode}: {}", running.finish().transcript());
+        running.type_text("q");
+        let end = running.wait_for(|line| line.text.contains("powering off"));
+        assert_eq!(end.map(|line| line.speaker), Some(Speaker::Unnamed), "{mode}");
+        let others =
+            running.heard().iter().filter(|line| line.speaker == Speaker::Guest("first".into())).count();
+        assert!(others > 0, "{mode}");
     }
 }

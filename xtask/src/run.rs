@@ -4,13 +4,15 @@ use crate::failure::{Failure, Outcome};
 use crate::show::Screen;
 use crate::{build, linux, setup};
 use ::tests::images;
-use ::tests::machine::{Accelerator, Ended, Kind, Machine};
+use ::tests::machine::{Accelerator, Ended, Kind, Line, Machine};
 use ::tests::scenario::{Guest, HYPERVISOR_MIB, MachineConfig, Scenario};
 use hv_core::policy::config::{Mode, TscTrust};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
+
+mod terminal;
 
 /// RAM of a machine for `--kernel`, in MiB, where the guest wants no more.
 const USUAL_MIB: u32 = 512;
@@ -117,7 +119,12 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
         linux::images()?;
     }
     let machine = machine(arguments, scenario.as_ref())?;
-    boot(&machine, arguments.bare)
+    if scenario.is_some_and(|scenario| scenario.terminal) {
+        let _raw = terminal::Raw::set();
+        return boot(&machine.on_terminal(), arguments.bare, |_| ());
+    }
+    let mut screen = Screen::new(machine.image());
+    boot(&machine, arguments.bare, |line| screen.show(line))
 }
 
 /// What the arguments ask for; none when a kernel boots bare.
@@ -233,15 +240,14 @@ fn machine(arguments: &Arguments, scenario: Option<&Scenario>) -> Outcome<Machin
 }
 
 /// Boots a machine, shows its console, and answers with a code for how it ended.
-fn boot(machine: &Machine, bare: bool) -> Outcome<()> {
+fn boot(machine: &Machine, bare: bool, mut show: impl FnMut(&Line)) -> Outcome<()> {
     let mut running = machine.start().map_err(|error| Failure::with_code(4, error.to_string()))?;
     if let Some(mut input) = running.take_input() {
         // Ends with the process, or when the machine no longer listens.
         thread::spawn(move || io::copy(&mut io::stdin().lock(), &mut input));
     }
-    let mut screen = Screen::new(machine.image());
     while let Some(line) = running.next_line() {
-        screen.show(&line);
+        show(&line);
     }
     let outcome = running.finish();
     eprint!("{}", outcome.emulator_says);

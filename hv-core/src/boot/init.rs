@@ -221,6 +221,7 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
         ),
     );
     let mut system = System::new(cpus, clocks.tsc, wall_ns);
+    system.has_terminal = handover.command_line.split_whitespace().any(|word| word == "terminal");
     let input = handover.command_line.split_whitespace().find_map(|word| word.strip_prefix("input="));
     if let Some(n) = manifest.guests.iter().position(|guest| Some(guest.name.as_str()) == input) {
         system.input_guest = GuestId(u16::try_from(n).unwrap_or(0));

@@ -292,8 +292,11 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         }
     }
 
-    /// Writes to a guest's console: lines appear whole, with the guest's name in front.
+    /// Writes to a guest's console: lines appear whole, with the guest's name in front, unless it is somebody's terminal.
     pub fn console(&mut self, guest: &Guest<R>, bytes: &[u8]) {
+        if self.system.has_terminal && guest.id == self.system.input_guest {
+            return self.hardware.console_write(bytes);
+        }
         let mut line = guest.line.lock();
         for byte in bytes.iter().copied().filter(|byte| *byte != b'\r') {
             if byte == b'\n' || line.is_full() {

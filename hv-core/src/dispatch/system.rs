@@ -44,6 +44,8 @@ pub struct System<R: GuestRam + 'static> {
     pub wall_ns: u64,
     /// Who gets what people type.
     pub input_guest: GuestId,
+    /// Whether what that guest writes is shown as it comes, without its name: somebody sits at a terminal.
+    pub has_terminal: bool,
     /// How finely weights are split among processors.
     finest: u32,
     /// Guests that have not ended.
@@ -69,6 +71,7 @@ impl<R: GuestRam> System<R> {
             tsc,
             wall_ns,
             input_guest: GuestId(0),
+            has_terminal: false,
             finest: 1,
             alive: AtomicUsize::new(0),
             ill: AtomicBool::new(false),

@@ -1,7 +1,7 @@
 //! COM1: lines for people, each with who said it.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::mpsc::SyncSender;
 
 /// Longest line kept whole, in bytes; a guest that never ends its line gets it cut here.
@@ -60,8 +60,13 @@ impl fmt::Display for Line {
     }
 }
 
-/// Reads lines until the end; `hypervised` lines carry names.
-pub(super) fn read(mut com1: impl Read, hypervised: bool, lines: &SyncSender<Line>) {
+/// Reads lines until the end; `hypervised` lines carry names. All bytes go to `terminal` too, as they come.
+pub(super) fn read(
+    mut com1: impl Read,
+    hypervised: bool,
+    mut terminal: Option<impl Write>,
+    lines: &SyncSender<Line>,
+) {
     let mut line = Vec::new();
     let mut buffer = [0; 4096];
     let parse = if hypervised { Line::of_hypervisor } else { Line::unnamed };
@@ -75,6 +80,11 @@ pub(super) fn read(mut com1: impl Read, hypervised: bool, lines: &SyncSender<Lin
             Ok(0) | Err(_) => break,
             Ok(received) => received,
         };
+        if let Some(terminal) = &mut terminal {
+            // Nobody looks any more: the machine runs on.
+            let _ = terminal.write_all(buffer.get(..received).unwrap_or_default());
+            let _ = terminal.flush();
+        }
         for byte in buffer.iter().take(received) {
             match byte {
                 b'\n' => send(&mut line),
@@ -113,7 +123,7 @@ mod tests {
 
     fn lines(bytes: &[u8], hypervised: bool) -> Vec<Line> {
         let (sender, receiver) = sync_channel(64);
-        read(bytes, hypervised, &sender);
+        read(bytes, hypervised, None::<Vec<u8>>, &sender);
         drop(sender);
         receiver.iter().collect()
     }

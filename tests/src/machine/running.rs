@@ -105,7 +105,8 @@ impl Running {
         };
         let (sender, lines) = sync_channel(MAX_WAITING_LINES);
         if let Some(com1) = com1 {
-            thread::spawn(move || console::read(com1, hypervised, &sender));
+            let terminal = machine.terminal.then(io::stdout);
+            thread::spawn(move || console::read(com1, hypervised, terminal, &sender));
         }
         Ok(Self {
             image: machine.image().to_path_buf(),
@@ -164,6 +165,11 @@ impl Running {
                 return Some(line);
             }
         }
+    }
+
+    /// The lines so far.
+    pub fn heard(&self) -> &[Line] {
+        &self.kept
     }
 
     /// Types text on COM1; lost when the machine has ended.

@@ -51,7 +51,8 @@ pub(super) fn resolve(file: File, source: Source) -> Result<Scenario, Refusal> {
             Some(name.clone())
         }
     };
-    Ok(Scenario { machine, guests, channels, input, source })
+    let terminal = file.input.as_ref().is_some_and(|input| input.get_ref().terminal);
+    Ok(Scenario { machine, guests, channels, input, terminal, source })
 }
 
 fn machine(file: &File, source: &Source) -> Result<MachineConfig, Refusal> {

@@ -124,6 +124,9 @@ pub struct ChannelTable {
 pub struct InputTable {
     /// A guest by name.
     pub guest: String,
+    /// What it writes is shown as it comes, byte by byte and without its name.
+    #[serde(default)]
+    pub terminal: bool,
 }
 
 fn full() -> String {
