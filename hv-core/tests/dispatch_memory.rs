@@ -7,7 +7,11 @@ use hv_core::base::addr::GuestPhys;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Ticks;
+use hv_core::dispatch::device::virtio::Progress;
+use hv_core::dispatch::memory;
+use hv_core::dispatch::vt::{Access, Exit};
 use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, call_steps};
+use hv_core::policy::config::Devices;
 use hv_core::policy::whereabouts::{Life, attention};
 use pv_abi::call::{Call, Code, Info, MEMORY_BLOCK_BYTES, MEMORY_MAX_BLOCKS, MemoryOp, Shutdown};
 
@@ -217,4 +221,57 @@ fn a_guest_whose_memory_others_have_is_not_started_again() {
         )
     );
     assert_eq!(machine.shared(A).life(), Life::Stopped);
+}
+
+#[test]
+fn what_a_balloon_reports_comes_back_cleared_in_parts_when_it_is_touched() {
+    let lends = Spec::kvm("lends").memory_mib(8, 8).devices(Devices { balloon: true, ..Devices::default() });
+    let takes = Spec::cooperative("takes").memory_mib(4, 40);
+    let mut machine = Machine::boot([lends, takes]);
+    let guest = machine.guest(0);
+    let place = GuestPhys::new(3 * BLOCK + 77).unwrap();
+    guest.ram.write(place, b"secret").unwrap();
+    memory::report(guest, 3);
+    assert_eq!(pooled(&machine), 0, "somebody may still reach it");
+    let shared = machine.shared(A);
+    assert_eq!(memory::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
+    assert_eq!((pooled(&machine), guest.ram.has_block(3)), (1, false));
+    assert_eq!(take(&mut machine, B, 2), Err(Code::AGAIN), "it is kept for who lent it");
+    let mut touches = 0;
+    while !guest.ram.has_block(3) {
+        machine.exit(A, Exit::MemoryFault { at: place, access: Access::Read });
+        touches += 1;
+    }
+    assert_eq!(touches, 32, "64 KiB each");
+    let mut bytes = [1; 6];
+    guest.ram.read(place, &mut bytes).unwrap();
+    assert_eq!((bytes, pooled(&machine)), ([0; 6], 0));
+    assert_eq!(machine.shared(A).life(), Life::Runnable);
+    // What no balloon reported is not there, as ever.
+    machine.exit(A, Exit::MemoryFault { at: GuestPhys::new(9 * BLOCK).unwrap(), access: Access::Read });
+    assert_eq!(machine.shared(A).life(), Life::Stopped);
+}
+
+#[test]
+fn who_touches_what_others_have_waits_and_goes_on_when_it_is_given_back() {
+    let lends =
+        Spec::kvm("lends").memory_mib(16, 16).devices(Devices { balloon: true, ..Devices::default() });
+    let takes = Spec::cooperative("takes").memory_mib(4, 40);
+    let mut machine = Machine::boot([lends, takes]);
+    let guest = machine.guest(0);
+    machine.cpu.core.system.pool.lock().clear();
+    memory::report(guest, 3);
+    let shared = machine.shared(A);
+    assert_eq!(memory::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
+    let others = machine.cpu.core.system.pool.lock().pop();
+    let touch = Exit::MemoryFault { at: GuestPhys::new(3 * BLOCK).unwrap(), access: Access::Write };
+    for _ in 0..100 {
+        machine.exit(A, touch);
+    }
+    assert_eq!((machine.shared(A).life(), guest.ram.has_block(3)), (Life::Runnable, false));
+    machine.cpu.core.system.pool.lock().extend(others);
+    for _ in 0..32 {
+        machine.exit(A, touch);
+    }
+    assert!(guest.ram.has_block(3));
 }

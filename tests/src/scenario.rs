@@ -111,6 +111,8 @@ pub struct Guest {
     pub virtio_console: bool,
     /// Whether it has a virtio source of random bytes.
     pub entropy: bool,
+    /// Whether it has a virtio balloon, and lends what it reports.
+    pub balloon: bool,
     /// Whether it may write marks to a port in full mode.
     pub mark_port: bool,
     /// Where its table begins in the scenario, in bytes; 0 for a guest that a program made.
@@ -137,6 +139,7 @@ impl Guest {
             network: None,
             virtio_console: false,
             entropy: false,
+            balloon: false,
             mark_port: false,
             table_at: 0,
         }
@@ -319,6 +322,7 @@ impl Scenario {
                 network: network.and_then(|number| u8::try_from(number).ok()),
                 console: guest.virtio_console,
                 entropy: guest.entropy,
+                balloon: guest.balloon,
             },
             name: guest.name.clone(),
             mode: guest.mode,

@@ -86,7 +86,7 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
         vcpu.shared.attend(bits);
         return Readiness::Busy;
     }
-    if bits & attention::VIRTIO != 0 && virtio::serve(vcpu.guest, core) == device::virtio::Progress::More {
+    if bits & attention::VIRTIO != 0 && virtio::serve(vcpu, core) == device::virtio::Progress::More {
         vcpu.shared.attend(bits);
         return Readiness::Busy;
     }

@@ -99,6 +99,8 @@ pub struct Guest<R: GuestRam> {
     pub birth: Lock<Option<Birth>>,
     /// Memory of it that is on its way.
     pub transit: Lock<Transit<R::Block>>,
+    /// Blocks that its balloon has reported, and that have not come back.
+    pub lent: AtomicU32,
     /// Which of its vCPUs may still reach memory that was taken away.
     pub shootdown: Shootdown,
     /// Its vCPUs' logical ids in the flat model, for full guests.

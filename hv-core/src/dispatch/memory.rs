@@ -1,19 +1,25 @@
-//! Memory that guests give back and take: MEMORY (docs/src/abi.md), and what a guest's end and restart do about it.
+//! Memory that guests give back and take: MEMORY (docs/src/abi.md), a balloon's reports, and what a guest's end and restart do about it.
 //!
 //! A block is a guest's, in its quarantine, in the pool, or being cleared for one guest.
 
-use crate::base::addr::LARGE_PAGE_BYTES;
+use crate::base::addr::{GuestPhys, LARGE_PAGE_BYTES};
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::dispatch::core::Core;
+use crate::dispatch::device::virtio::Progress;
 use crate::dispatch::guest::Guest;
 use crate::dispatch::system::System;
 use crate::policy::mm::shootdown::Told;
 use crate::policy::publish::VcpuShared;
 use crate::policy::whereabouts::attention;
+use core::sync::atomic::Ordering::Relaxed;
 use pv_abi::call::{Code, MEMORY_MAX_BLOCKS};
 
 /// Bytes that one call clears: some microseconds' work.
 const CLEARED_AT_ONCE: u64 = 64 << 10;
+
+/// Of the blocks that a guest has lent, so many stay in the pool for it: a guest that lends while it starts would else wait for who
+/// takes, who waits for what it lends next.
+const KEPT: u32 = 16;
 
 #[expect(clippy::cast_possible_truncation, reason = "a batch is small")]
 const MOST_AT_ONCE: usize = MEMORY_MAX_BLOCKS as usize;
@@ -22,13 +28,15 @@ const MOST_AT_ONCE: usize = MEMORY_MAX_BLOCKS as usize;
 pub struct Transit<B> {
     /// Given back, and perhaps still reached by somebody.
     quarantine: heapless::Vec<B, MOST_AT_ONCE>,
+    /// Whether its vCPUs were told of that batch.
+    told: bool,
     /// Being cleared for the guest, so far.
     coming: Option<(B, u64)>,
 }
 
 impl<B> Default for Transit<B> {
     fn default() -> Self {
-        Self { quarantine: heapless::Vec::new(), coming: None }
+        Self { quarantine: heapless::Vec::new(), told: false, coming: None }
     }
 }
 
@@ -49,6 +57,18 @@ pub fn give<H: Hardware, R: GuestRam>(
         return (Code::BAD_ADDRESS, 0);
     }
     transit.quarantine.extend(blocks.filter_map(|n| guest.ram.remove_block(n)));
+    tell(guest, giver, core, &mut transit);
+    (Code::OK, u64::from(guest.shootdown.remaining()))
+}
+
+/// Has a guest's vCPUs forget what is in its quarantine.
+fn tell<H: Hardware, R: GuestRam>(
+    guest: &'static Guest<R>,
+    giver: &'static VcpuShared,
+    core: &mut Core<H, R>,
+    transit: &mut Transit<R::Block>,
+) {
+    transit.told = true;
     guest.shootdown.begin(guest.vcpu_count());
     for other in guest.vcpus.iter().filter(|other| other.index() != giver.index()) {
         let last = match other.tell_to_flush(&guest.shootdown) {
@@ -63,9 +83,66 @@ pub fn give<H: Hardware, R: GuestRam>(
     // It is in this very exit; before it enters guest mode again it flushes.
     giver.attend(attention::FLUSH);
     if guest.shootdown.let_go(giver.index()) {
-        free(&mut transit, core.system);
+        free(transit, core.system);
     }
-    (Code::OK, u64::from(guest.shootdown.remaining()))
+}
+
+/// A guest's balloon says that it does not use a block now: it goes to the quarantine.
+pub fn report<R: GuestRam>(guest: &Guest<R>, n: u64) {
+    let mut transit = guest.transit.lock();
+    if !transit.quarantine.is_full()
+        && let Some(block) = guest.ram.remove_block(n)
+    {
+        guest.lent.fetch_add(1, Relaxed);
+        let _ = transit.quarantine.push(block); // there was room
+    }
+}
+
+/// Whether blocks of a guest are on their way to the pool.
+pub fn has_quarantine<R: GuestRam>(guest: &Guest<R>) -> bool {
+    !guest.transit.lock().quarantine.is_empty()
+}
+
+/// Whether processors may still reach what was reported; when they may not, it is in the pool.
+pub fn shoot_down<H: Hardware, R: GuestRam>(
+    guest: &'static Guest<R>,
+    giver: &'static VcpuShared,
+    core: &mut Core<H, R>,
+) -> Progress {
+    let mut transit = guest.transit.lock();
+    if !transit.quarantine.is_empty() && !transit.told {
+        tell(guest, giver, core, &mut transit);
+    }
+    if transit.quarantine.is_empty() { Progress::Done } else { Progress::More }
+}
+
+/// What became of a touch of memory that a balloon has reported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Lent {
+    /// It was not: nothing is there.
+    Not,
+    /// Its next part was made, or all of it is there: whoever touched it tries again.
+    Comes,
+    /// Others have it, and who touched it waits.
+    Waits,
+}
+
+/// Brings memory back that a balloon has reported, part by part.
+pub fn bring_back<R: GuestRam>(guest: &Guest<R>, at: GuestPhys, system: &System<R>) -> Lent {
+    let n = at.raw() / LARGE_PAGE_BYTES;
+    if !guest.config.devices.balloon || n >= guest.ram.len_bytes() / LARGE_PAGE_BYTES {
+        return Lent::Not;
+    }
+    match take(guest, n, system) {
+        (Code::AGAIN, _) => return Lent::Waits,
+        (Code::OK, 0) => {
+            guest.lent.fetch_sub(1, Relaxed);
+        }
+        // More is to be cleared, or another vCPU has brought it.
+        _ => {}
+    }
+    Lent::Comes
 }
 
 /// MEMORY(QUERY): how many vCPUs have not let go of the last batch; 0 only when it is in the pool.
@@ -90,7 +167,12 @@ pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code,
     if guest.ram.has_block(n) {
         return (Code::BAD_ADDRESS, 0);
     }
-    let taken = transit.coming.take().or_else(|| Some((system.pool.lock().pop()?, 0)));
+    // Who lends gets some of it back without a wait; its own guest may have that too.
+    let kept = if guest.lent.load(Relaxed) > 0 { 0 } else { kept_for_lenders(system) };
+    let taken = transit.coming.take().or_else(|| {
+        let mut pool = system.pool.lock();
+        Some((if pool.len() > kept { pool.pop() } else { None }?, 0))
+    });
     let Some((mut block, cleared)) = taken else { return (Code::AGAIN, 0) };
     R::clear_block(&mut block, cleared, CLEARED_AT_ONCE);
     let left = LARGE_PAGE_BYTES.saturating_sub(cleared + CLEARED_AT_ONCE);
@@ -102,8 +184,15 @@ pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code,
     (Code::OK, left)
 }
 
+/// Blocks of the pool that nobody takes but guests that have lent some.
+fn kept_for_lenders<R: GuestRam>(system: &System<R>) -> usize {
+    let lent = system.guests.iter().map(|guest| guest.lent.load(Relaxed));
+    usize::try_from(lent.map(|lent| lent.min(KEPT)).sum::<u32>()).unwrap_or(usize::MAX)
+}
+
 /// Gives a guest, all of whose vCPUs are stopped, the blocks that it began with, and no more. False when others have them.
 pub fn restore<R: GuestRam>(guest: &Guest<R>, system: &System<R>) -> bool {
+    guest.lent.store(0, Relaxed);
     let begins_with = guest.ram.len_bytes() / LARGE_PAGE_BYTES;
     surrender(guest, system, begins_with);
     let mut pool = system.pool.lock();
@@ -123,5 +212,6 @@ pub fn surrender<R: GuestRam>(guest: &Guest<R>, system: &System<R>, first: u64) 
 
 /// What was in quarantine is anybody's.
 fn free<R: GuestRam>(transit: &mut Transit<R::Block>, system: &System<R>) {
+    transit.told = false;
     system.pool.lock().extend(core::mem::take(&mut transit.quarantine));
 }

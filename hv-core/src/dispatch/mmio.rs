@@ -12,6 +12,7 @@ use crate::dispatch::device::ioapic;
 use crate::dispatch::exit::low;
 use crate::dispatch::irq;
 use crate::dispatch::kvm;
+use crate::dispatch::memory::{self, Lent};
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::virtio;
@@ -85,7 +86,13 @@ pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(
     access: Access,
 ) -> Next {
     let bad_access = Next::Kill(KillReason::BadAccess { at, write: access == Access::Write });
-    let Some(device) = device_at(vcpu, at) else { return bad_access };
+    let Some(device) = device_at(vcpu, at) else {
+        return match memory::bring_back(vcpu.guest, at, core.system) {
+            Lent::Not => bad_access,
+            Lent::Comes => Next::Resume,
+            Lent::Waits => Next::Yield,
+        };
+    };
     let Some(operation) = fetch(vcpu).and_then(|(bytes, bits)| decode(&bytes, bits)) else {
         return Next::Kill(KillReason::NotEmulated { at, rip: vcpu.state.rip() });
     };

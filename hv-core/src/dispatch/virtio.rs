@@ -3,11 +3,14 @@
 //! An exit only notes that a device has something to do. The vCPU whose exit it was does it before it enters guest mode again, part
 //! by part, as it would run: others have their turns in between. Frames for a guest are its bootstrap processor's to take in.
 
+mod whole;
+
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::GuestId;
 use crate::dispatch::core::Core;
 use crate::dispatch::device::ioapic::Line;
+use crate::dispatch::device::virtio::balloon::Balloon;
 use crate::dispatch::device::virtio::block::{Block, Disk, DiskError};
 use crate::dispatch::device::virtio::console::Console;
 use crate::dispatch::device::virtio::entropy::Entropy;
@@ -18,11 +21,14 @@ use crate::dispatch::device::virtio::{Device, Outside, Progress};
 use crate::dispatch::guest::Guest;
 use crate::dispatch::irq;
 use crate::dispatch::load::acpi::VirtioMmio;
+use crate::dispatch::memory;
 use crate::dispatch::vcpu::Vcpu;
 use crate::policy::config::{Devices, GuestConfig};
+use crate::policy::publish::VcpuShared;
 use crate::policy::whereabouts::attention;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use whole::Whole;
 
 /// The first device's page; the others follow. Above RAM and the window for shared pages, below the APICs.
 const BASE: u64 = 0xd000_0000;
@@ -96,6 +102,9 @@ impl Bus {
         }
         if config.entropy {
             devices.push(Device::Entropy(Entropy));
+        }
+        if config.balloon {
+            devices.push(Device::Balloon(Balloon::new()));
         }
         let slots = devices.into_iter().map(|device| Slot { device: Transport::new(device), line: false });
         Ok(Self { slots: slots.collect() })
@@ -195,13 +204,18 @@ pub fn write<S, H: Hardware, R: GuestRam>(
 }
 
 /// Does the next part of what a guest's devices have to do.
-pub fn serve<H: Hardware, R: GuestRam>(guest: &'static Guest<R>, core: &mut Core<H, R>) -> Progress {
+pub fn serve<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R>) -> Progress {
+    let guest = vcpu.guest;
+    let ram = Whole { guest, system: core.system };
+    if !ram.can_be_had() {
+        return Progress::More;
+    }
     let mut progress = Progress::Done;
     {
         let mut bus = guest.virtio.lock();
-        let mut surroundings = Surroundings { guest, core };
+        let mut surroundings = Surroundings { guest, server: vcpu.shared, core };
         for slot in &mut bus.slots {
-            if slot.device.serve(&guest.ram, &mut surroundings) == Progress::More {
+            if slot.device.serve(&ram, &mut surroundings) == Progress::More {
                 progress = Progress::More;
             }
         }
@@ -237,6 +251,8 @@ pub fn look<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>) {
 /// What a guest's devices reach outside of it.
 struct Surroundings<'a, H, R: GuestRam + 'static> {
     guest: &'static Guest<R>,
+    /// The vCPU whose time it is.
+    server: &'static VcpuShared,
     core: &'a mut Core<H, R>,
 }
 
@@ -261,11 +277,11 @@ impl<H: Hardware, R: GuestRam> Outside for Surroundings<'_, H, R> {
         self.core.hardware.random()
     }
 
-    fn free_block(&mut self, _block: u64) {
-        // No guest has a balloon yet: what comes back on demand needs a fault that waits.
+    fn free_block(&mut self, block: u64) {
+        memory::report(self.guest, block);
     }
 
     fn shootdown(&mut self) -> Progress {
-        Progress::Done
+        memory::shoot_down(self.guest, self.server, self.core)
     }
 }

@@ -133,6 +133,8 @@ pub struct Devices {
     pub console: bool,
     /// A source of random bytes.
     pub entropy: bool,
+    /// A balloon for reports of free memory: others may have what was reported, and the guest waits for it then.
+    pub balloon: bool,
 }
 
 /// A disk.

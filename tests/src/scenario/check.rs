@@ -120,6 +120,7 @@ fn expand(table: &GuestTable, at: usize, source: &Source, guests: &mut Vec<Guest
             network: table.network.clone(),
             virtio_console: table.virtio_console,
             entropy: table.entropy,
+            balloon: table.balloon,
             mode,
             vcpus: table.vcpus,
             memory_mib: table.memory_mib,
@@ -216,6 +217,7 @@ impl Scenario {
             ("network", guest.network.is_some()),
             ("virtio_console", guest.virtio_console),
             ("entropy", guest.entropy),
+            ("balloon", guest.balloon),
         ];
         if let Some((key, _)) = devices.iter().find(|(_, wanted)| *wanted && guest.mode == Mode::Cooperative)
         {

@@ -87,7 +87,7 @@ pub struct GuestTable {
     /// vCPU i runs on processor `pin[i % len]` only; anywhere without it.
     #[serde(default)]
     pub pin: Vec<u8>,
-    /// A path from the scenario's folder: what is on a virtio disk. In full and kvm mode, as the next four.
+    /// A path from the scenario's folder: what is on a virtio disk. In full and kvm mode, as the next five.
     pub disk: Option<String>,
     /// How much of the disk may be changed, in MiB, until the guest ends.
     #[serde(default)]
@@ -100,6 +100,9 @@ pub struct GuestTable {
     /// A virtio source of random bytes.
     #[serde(default)]
     pub entropy: bool,
+    /// A virtio balloon: what the guest reports as free, others may have meanwhile.
+    #[serde(default)]
+    pub balloon: bool,
     /// Marks by port in full mode.
     #[serde(default)]
     pub mark_port: bool,
