@@ -1,4 +1,5 @@
 //! What no program should do to its machine: every port, every MSR, and two ways to leave the kernel for good. Needs root.
+#![expect(unsafe_code, reason = "system calls and port accesses; every block carries SAFETY")]
 
 use super::{PAGE_BYTES, Refused, Text, call, checked, close, system};
 use core::arch::asm;
