@@ -226,6 +226,21 @@ fn an_interrupt_that_came_while_they_were_off_ends_hlt() {
 }
 
 #[test]
+fn an_apic_that_was_off_has_no_task_priority_left() {
+    let mut machine = pc(1);
+    machine.write_msr(A, TPR, 0xf0);
+    assert_eq!(machine.state(A).cr8(), 0xf);
+    for mode in [0, 1 << 11, 1 << 11 | 1 << 10] {
+        machine.write_msr(A, APIC_BASE, 0xfee0_0100 | mode);
+    }
+    assert_eq!(machine.state(A).cr8(), 0, "CR8 is the same register");
+    machine.write_msr(A, SVR, 0x1ff);
+    machine.write_msr(A, SELF_IPI, 0x45);
+    machine.compute(A, US);
+    assert_eq!(machine.state(A).vectors(), [0x45]);
+}
+
+#[test]
 fn hlt_under_a_high_task_priority_sleeps() {
     let mut machine = pc(1);
     machine.write_msr(A, TPR, 0xf0);

@@ -1,10 +1,13 @@
-//! A load for a Linux guest: `load spin SECONDS` and `load mix SECONDS`. One static file with nothing beneath it but the
-//! kernel's calls (Linux `arch/x86/entry/syscalls/syscall_64.tbl`); xtask builds it alone, and the initial RAM disk has it.
+//! A load for a Linux guest: `load spin SECONDS` and `load mix SECONDS`; what is in [`wild`] takes no seconds. One static file with
+//! nothing beneath it but the kernel's calls (Linux `arch/x86/entry/syscalls/syscall_64.tbl`); xtask builds it alone, and the
+//! initial RAM disk has it.
 #![no_std]
 #![no_main]
 // No loop of ours becomes a call of strlen.
 #![no_builtins]
 #![expect(unsafe_code, reason = "system calls and the first instruction; every block carries SAFETY")]
+
+mod wild;
 
 use core::arch::{asm, naked_asm};
 use core::hint::black_box;
@@ -325,7 +328,8 @@ unsafe extern "sysv64" fn start(stack: *const usize) -> ! {
     let seconds = argument(2).and_then(number);
     let ended = match (argument(1), seconds) {
         (Some(what), Some(seconds)) => run(what, seconds),
-        (_, _) => Err(Refused("expected spin or mix and seconds", -1)),
+        (Some(what), None) => wild::run(what),
+        (None, _) => Err(Refused("expected spin or mix and seconds", -1)),
     };
     if let Err(Refused(call, answer)) = ended {
         let text = Text::new().words(b"#bad linux load=").words(call.as_bytes()).words(b" error=");

@@ -4,7 +4,9 @@
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
 use hv_core::policy::trace::{Ending, GuestCounters};
+use std::fs;
 use std::path::Path;
+use tempfile::TempDir;
 use tests::machine::{Ended, Machine, Outcome};
 use tests::scenario::Scenario;
 
@@ -184,6 +186,55 @@ fn the_local_apic_takes_every_value_or_refuses_it() {
     survived("apic");
 }
 
+/// A full guest with every device that there is, and a disk of 1 MiB.
+fn guest_with_devices(folder: &Path, deed: &str) -> String {
+    let disk = folder.join("disk");
+    fs::write(&disk, vec![0; 1 << 20]).unwrap_or_else(|error| panic!("{error}"));
+    let keys = "disk_writable_mib = 1\nnetwork = \"lan\"\nvirtio_console = true\nentropy = true";
+    format!("{}disk = {:?}\n{keys}\n", guest("full", "full", 1, &format!("do={deed}")), disk.display())
+}
+
+/// As [`survived`], for a deed that is for full guests with devices.
+fn survived_with_devices(deed: &str) {
+    let folder = TempDir::new().unwrap_or_else(|error| panic!("{error}"));
+    let outcome = boot(&guest_with_devices(folder.path(), deed));
+    assert_eq!(outcome.ended, Ended::Well, "{}", outcome.transcript());
+    let lines = outcome.lines_of("full");
+    assert!(lines.contains(&"#ok misbehave"), "{}", outcome.transcript());
+    assert!(!lines.iter().any(|line| line.contains("#bad")), "{}", outcome.transcript());
+    unharmed(&outcome);
+}
+
+#[test]
+fn every_register_of_every_device_in_memory_takes_every_value_in_every_size() {
+    survived_with_devices("mmio");
+}
+
+#[test]
+fn a_queue_that_no_driver_makes_breaks_its_device_until_a_reset_and_nothing_else() {
+    survived_with_devices("virtio");
+}
+
+#[test]
+fn a_disk_that_is_read_without_end_costs_nobody_else() {
+    survived_with_devices("reads");
+}
+
+#[test]
+fn random_bytes_without_end_cost_nobody_else() {
+    survived_with_devices("wishes");
+}
+
+#[test]
+fn frames_without_end_cost_nobody_else() {
+    survived_with_devices("frames");
+}
+
+#[test]
+fn a_speech_on_a_virtio_console_costs_nobody_else() {
+    survived_with_devices("speeches");
+}
+
 /// Boots guests that may not survive, and checks that the machine and the victim did.
 fn ended(guests: &str) -> Outcome {
     let outcome = boot(guests);
@@ -249,6 +300,26 @@ fn memory_ends_where_it_ends_to_the_byte() {
             }
             _ => panic!("{at:#x}: {ending:?} {}", outcome.transcript()),
         }
+    }
+}
+
+#[test]
+fn an_instruction_that_no_driver_uses_for_a_device_ends_its_guest_by_name() {
+    let folder = TempDir::new().unwrap_or_else(|error| panic!("{error}"));
+    let ways = ["add", "copy", "exchange", "call"];
+    let cases = [("ioapic", 0xfec0_0010_u64), ("virtio", 0xd000_0070)];
+    let cases =
+        cases.iter().flat_map(|(device, at)| ways.map(|what| (format!("{device}-{what}"), what, *at)));
+    let guests = cases.clone().map(|(name, what, at)| {
+        let guest = guest_with_devices(folder.path(), &format!("odd what={what} at={at}"));
+        guest.replace("name = \"full\"", &format!("name = \"{name}\""))
+    });
+    let outcome = ended(&guests.collect::<String>());
+    for (name, _, at) in cases {
+        let endings = outcome.endings_of(&name);
+        let [(Ending::Killed(reason), _)] = endings[..] else { panic!("{name}: {}", outcome.transcript()) };
+        let said = format!("{reason:?}");
+        assert!(said.contains("NotEmulated") && said.contains(&format!("gpa:{at:#x},")), "{name}: {said}");
     }
 }
 

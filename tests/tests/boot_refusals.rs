@@ -75,7 +75,7 @@ fn a_processor_without_svm_or_nested_paging_is_refused_with_what_to_type() {
 
 #[test]
 fn a_file_that_is_no_bundle_is_refused() {
-    refused(&Machine::of_bundle(b"MZ, or whatever else somebody boots".to_vec()), &["bundle", "COMITYB2"]);
+    refused(&Machine::of_bundle(b"MZ, or whatever else somebody boots".to_vec()), &["bundle", "COMITYB3"]);
     refused(&Machine::of_bundle(MAGIC.to_vec()), &["bundle", "truncated at 8 bytes"]);
     let mut cut = bundle_of(hello(), config());
     cut.truncate(8192);

@@ -42,11 +42,13 @@ pub fn images() -> Outcome<LinuxImages> {
     let kernel = packages::unpacked(Package::Kernel, &cache)?;
     let busybox = packages::unpacked(Package::Busybox, &cache)?;
     let release = only_entry(&kernel.join("lib/modules"))?;
+    let modules = kernel.join("lib/modules").join(&release);
     let parts = initrd::Parts {
         busybox: busybox.join("bin/busybox"),
         init: workspace::root().join("tests/linux/init"),
         load: load::build(&cache)?,
-        modules: modules::in_load_order(&kernel.join("lib/modules").join(&release))?,
+        modules: modules::in_load_order(&modules)?,
+        apart: modules::apart(&modules)?,
     };
     let made = LinuxImages { kernel: linux_kernel(), initrd: linux_initrd(), release };
     let image = kernel.join("boot").join(format!("vmlinuz-{}", made.release));

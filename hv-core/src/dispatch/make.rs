@@ -10,6 +10,7 @@ use crate::dispatch::device::bus::{self, PortBus};
 use crate::dispatch::device::lapic::{self, Lapic, Role};
 use crate::dispatch::guest::{ChannelEnd, Guest};
 use crate::dispatch::memory::Transit;
+use crate::dispatch::mmio;
 use crate::dispatch::system::System;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::virtio::Bus;
@@ -92,6 +93,9 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
         began: AtomicU64::new(0),
         usable_tsc,
     }));
+    if !guest.is_cooperative() {
+        mmio::prepare();
+    }
     system.add(guest);
     Ok(guest)
 }

@@ -15,8 +15,10 @@ pub struct Parts {
     pub init: PathBuf,
     /// The program that keeps a processor busy.
     pub load: PathBuf,
-    /// In load order.
+    /// What `init` loads, in load order.
     pub modules: Vec<Module>,
+    /// What it loads where it is told to.
+    pub apart: Vec<Module>,
 }
 
 /// Folders that init mounts something on.
@@ -40,6 +42,8 @@ pub fn archive(parts: &Parts) -> Outcome<Vec<u8>> {
     for module in &parts.modules {
         order.push_str(&module.name);
         order.push('\n');
+    }
+    for module in parts.modules.iter().chain(&parts.apart) {
         archive.add(&format!("lib/modules/{}.ko", module.name), Entry::File(module.bytes.clone()));
     }
     archive.add("etc/modules", Entry::File(order.into_bytes()));
@@ -65,11 +69,12 @@ mod tests {
             init: file.clone(),
             load: file,
             modules: vec![module("virtio_ring"), module("virtio")],
+            apart: vec![module("msr")],
         };
         let bytes = archive(&parts).unwrap_or_else(|failure| panic!("{}", failure.message));
         let text = String::from_utf8_lossy(&bytes);
-        assert!(text.contains("virtio_ring\nvirtio\n"), "{text}");
-        for path in ["dev/console\0", "init\0", "lib/modules/virtio.ko\0", "proc\0"] {
+        assert!(text.contains("virtio_ring\nvirtio\n") && !text.contains("msr\n"), "{text}");
+        for path in ["dev/console\0", "init\0", "lib/modules/virtio.ko\0", "lib/modules/msr.ko\0", "proc\0"] {
             assert!(text.contains(path), "{path}");
         }
     }

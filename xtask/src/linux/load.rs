@@ -1,4 +1,4 @@
-//! Building `tests/linux/load.rs`: one file, no crate, no C library, so that nothing needs to be installed for it.
+//! Building `tests/linux/load.rs` and what it names: no crate, no C library, so that nothing needs to be installed for it.
 
 use crate::failure::{Attempt, Failure, Outcome};
 use crate::{setup, workspace};

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 const WANTED: [&str; 6] =
     ["virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "virtio_balloon"];
 
+/// What is there for those who load it themselves.
+const APART: [&str; 1] = ["msr"];
+
 /// One module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
@@ -22,13 +25,22 @@ pub struct Module {
 
 /// Returns the drivers and what they need, from the folder of a kernel's modules, in an order in which they load.
 pub fn in_load_order(folder: &Path) -> Outcome<Vec<Module>> {
+    ordered(folder, &WANTED)
+}
+
+/// Returns those that nobody loads by himself.
+pub fn apart(folder: &Path) -> Outcome<Vec<Module>> {
+    ordered(folder, &APART)
+}
+
+fn ordered(folder: &Path, wanted: &[&str]) -> Outcome<Vec<Module>> {
     let mut files = BTreeMap::new();
     collect(&folder.join("kernel"), &mut files)?;
     let list = folder.join("modules.builtin");
     let builtin = fs::read_to_string(&list).attempt(list.display())?;
     let builtin: Vec<String> = builtin.lines().filter_map(|line| name_of(Path::new(line))).collect();
     let mut order = Vec::new();
-    for name in WANTED {
+    for name in wanted {
         load(name, &files, &builtin, &mut order)?;
     }
     Ok(order)

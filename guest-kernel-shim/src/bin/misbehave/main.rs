@@ -12,12 +12,15 @@ mod check;
 mod demand;
 mod ends;
 mod machine;
+mod mmio;
+mod queue;
 mod raw;
 mod remember;
 mod ring;
 mod state;
 mod storms;
 mod user;
+mod virtio;
 mod wide;
 
 use check::Check;
@@ -49,12 +52,18 @@ const ALONE: &[(&str, Deed)] = &[
     ("every_msr", wide::every_msr),
     ("every_port", wide::every_port),
     ("flood", storms::flood),
+    ("frames", virtio::frames),
     ("marks", storms::marks),
+    ("mmio", mmio::registers),
     ("neighbours", storms::neighbours),
     ("pause", storms::pause),
+    ("reads", virtio::reads),
     ("section", storms::section),
     ("self_ipi", storms::self_ipi),
+    ("speeches", virtio::speeches),
     ("timers", storms::timers),
+    ("virtio", virtio::broken),
+    ("wishes", virtio::wishes),
     ("yields", storms::yields),
 ];
 
@@ -64,6 +73,7 @@ const ENDS: &[(&str, End)] = &[
     ("triple", |_| ends::triple_fault()),
     ("hole", |_| ends::touch_a_hole()),
     ("readonly", |_| ends::write_a_read_only_table()),
+    ("odd", mmio::touch_oddly),
     ("panic", |_| ends::panic()),
     ("remember", remember::crash),
     ("state", state::spoil),

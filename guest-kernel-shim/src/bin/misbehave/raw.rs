@@ -1,6 +1,7 @@
 //! What this guest does past every type.
 #![expect(unsafe_code, reason = "a hostile guest; what it is not refused may break it, and it alone")]
 
+use core::arch::asm;
 use guest_kernel_shim::probe::{self, Fault, Privileged, Registers, Width};
 use guest_kernel_shim::pv_abi::call::Call;
 
@@ -49,11 +50,99 @@ pub fn store(address: u64, value: u64) -> Result<(), Fault> {
     unsafe { probe::store(address, value) }
 }
 
+/// How many bytes an access to memory moves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    One,
+    Two,
+    Four,
+    Eight,
+}
+
+impl Size {
+    pub const ALL: [Self; 4] = [Self::One, Self::Two, Self::Four, Self::Eight];
+
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+            Self::Four => 4,
+            Self::Eight => 8,
+        }
+    }
+}
+
+/// Loads by a MOV of that size, from a device or from memory that this kernel uses for nothing else.
+pub fn load(address: u64, size: Size) -> u64 {
+    let value: u64;
+    // SAFETY: a load changes nothing in memory; a device that notices does no DMA to where a Rust object is.
+    unsafe {
+        match size {
+            Size::One => {
+                asm!("movzx {0:e}, byte ptr [{1}]", out(reg) value, in(reg) address, options(nostack))
+            }
+            Size::Two => {
+                asm!("movzx {0:e}, word ptr [{1}]", out(reg) value, in(reg) address, options(nostack))
+            }
+            Size::Four => asm!("mov {0:e}, [{1}]", out(reg) value, in(reg) address, options(nostack)),
+            Size::Eight => asm!("mov {0}, [{1}]", out(reg) value, in(reg) address, options(nostack)),
+        }
+    }
+    value
+}
+
+/// Stores by a MOV of that size.
+pub fn store_sized(address: u64, size: Size, value: u64) {
+    // SAFETY: the callers' addresses are a device's, or lie in memory that this kernel uses for nothing else.
+    unsafe {
+        match size {
+            Size::One => {
+                asm!("mov [{0}], {1}", in(reg) address, in(reg_byte) value.to_le_bytes()[0], options(nostack))
+            }
+            Size::Two => asm!("mov [{0}], {1:x}", in(reg) address, in(reg) value, options(nostack)),
+            Size::Four => asm!("mov [{0}], {1:e}", in(reg) address, in(reg) value, options(nostack)),
+            Size::Eight => asm!("mov [{0}], {1}", in(reg) address, in(reg) value, options(nostack)),
+        }
+    }
+}
+
+/// An instruction that no driver uses for a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Odd {
+    /// ADD.
+    Add,
+    /// MOVS.
+    Copy,
+    /// LOCK CMPXCHG.
+    Exchange,
+    /// A call of what is there.
+    Call,
+}
+
+/// Touches a device by an instruction that no driver uses.
+pub fn touch_oddly(address: u64, instruction: Odd) {
+    let mut byte = 0_u8;
+    // SAFETY: the hypervisor ends this guest; if not, a byte of `byte` was written, or the guest is lost, which the test is to see.
+    unsafe {
+        match instruction {
+            Odd::Add => asm!("add dword ptr [{0}], 1", in(reg) address, options(nostack)),
+            Odd::Copy => {
+                asm!("movsb", inout("rsi") address => _, inout("rdi") &raw mut byte => _, options(nostack));
+            }
+            Odd::Exchange => {
+                asm!("lock cmpxchg [{0}], {1:e}", in(reg) address, in(reg) 1, inout("eax") 0 => _, options(nostack));
+            }
+            Odd::Call => asm!("call {0}", in(reg) address, clobber_abi("C")),
+        }
+    }
+    core::hint::black_box(byte);
+}
+
 /// Halts this processor with interrupts off, again and again.
 pub fn halt_for_ever() {
     loop {
         // SAFETY: changes no memory; nothing here is waited for.
-        unsafe { core::arch::asm!("cli", "hlt", options(nomem, nostack)) };
+        unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
     }
 }
 
@@ -62,6 +151,6 @@ pub fn string_port(port: u16) {
     let byte = [0u8];
     // SAFETY: reads one byte of `byte`; DF is clear.
     unsafe {
-        core::arch::asm!("outsb", in("dx") port, inout("rsi") byte.as_ptr() => _, options(nostack, readonly));
+        asm!("outsb", in("dx") port, inout("rsi") byte.as_ptr() => _, options(nostack, readonly));
     }
 }

@@ -27,14 +27,19 @@ const PERIODIC: u64 = 1 << 17;
 const MASKED: u64 = 1 << 16;
 const DIVIDE_BY_ONE: u64 = 0b1011;
 
-/// Does `step` with growing numbers until the storm is over; answers how often.
-fn storm(mut step: impl FnMut(u64)) -> u64 {
+/// Sleeps until everybody has started.
+pub fn wait_for_all() {
     let now = clock::now_ns();
     if now < BEGIN_NS {
         timer::sleep_ns(BEGIN_NS - now);
     } else {
         println!("#bad storm: it is {now} ns already");
     }
+}
+
+/// Does `step` with growing numbers until the storm is over; answers how often.
+pub fn storm(mut step: impl FnMut(u64)) -> u64 {
+    wait_for_all();
     let mut times = 0;
     while clock::now_ns() < BEGIN_NS + STORM_NS {
         for _ in 0..16 {
@@ -46,7 +51,7 @@ fn storm(mut step: impl FnMut(u64)) -> u64 {
 }
 
 /// Says how often, and that there was some of it.
-fn report(check: &mut Check, what: &str, times: u64) {
+pub fn report(check: &mut Check, what: &str, times: u64) {
     println!("storm: {what} {times} times");
     check.holds(format_args!("{what} happened"), times > 0);
 }

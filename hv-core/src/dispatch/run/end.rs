@@ -14,7 +14,6 @@ use crate::dispatch::hypercall::console;
 use crate::dispatch::load::birth::{Birth, Progress};
 use crate::dispatch::load::{self, LoadError, acpi};
 use crate::dispatch::memory;
-use crate::dispatch::mmio;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Processor, Reg, Start, VirtualCpu};
 use crate::policy::publish::VcpuShared;
@@ -31,7 +30,6 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     ///
     /// The first guest whose kernel is refused, with the reason.
     pub fn boot_guests(&mut self) -> Result<(), (GuestId, LoadError)> {
-        mmio::prepare();
         for guest in &self.core.system.guests {
             let begun = self.core.hardware.now();
             let start = self.conceive(guest).map_err(|error| (guest.id, error))?;

@@ -20,7 +20,7 @@ pub const TRANSMIT: u16 = 1;
 
 /// Bytes that wait for the guest; more waits outside.
 pub const RECEIVED_BYTES: usize = 256;
-/// Bytes that are said at once.
+/// Bytes that are said in one step: they go out by a serial line, one after the other.
 const PART_BYTES: usize = 256;
 
 /// The configuration space: of one port, with the size unknown (§5.3.4).
@@ -98,6 +98,7 @@ impl Console {
     }
 
     fn say<R: GuestRam>(&mut self, io: &mut Io<'_, R>, mut say: impl FnMut(&[u8])) -> Result<(), Malformed> {
+        let mut left = PART_BYTES;
         loop {
             let taken = match self.sending.take() {
                 Some(sending) => Some(sending),
@@ -107,11 +108,13 @@ impl Console {
             while said < chain.readable_bytes() {
                 let rest = usize::try_from(chain.readable_bytes() - said).unwrap_or(usize::MAX);
                 let mut part = [0; PART_BYTES];
-                let part = part.get_mut(..io.grant(rest.min(PART_BYTES))).unwrap_or_default();
+                let part = part.get_mut(..io.grant(rest.min(left))).unwrap_or_default();
                 if part.is_empty() {
                     self.sending = Some((chain, said));
+                    io.postpone();
                     return Ok(());
                 }
+                left -= part.len();
                 chain.read(io.ram(), said, part)?;
                 say(part);
                 said += count(part);

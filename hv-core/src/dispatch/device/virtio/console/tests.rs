@@ -34,10 +34,23 @@ fn a_long_speech_takes_several_steps_and_loses_nothing() {
     driver.ram.put(DATA, &text);
     driver.offer(1, &[(DATA, 100_000, 0), (DATA + 100_000, 50_001, 0)]);
     assert_eq!(driver.step(), Progress::More);
-    assert_eq!((driver.seen.said.len(), driver.used(1).len()), (64 << 10, 0));
-    assert_eq!(driver.serve(), 2);
+    assert_eq!((driver.seen.said.len(), driver.used(1).len()), (PART_BYTES, 0));
+    assert_eq!(driver.serve(), 585);
     assert_eq!(driver.used(1).len(), 1);
     assert!(driver.seen.said == text);
+}
+
+#[test]
+fn short_words_are_one_step_as_long_as_they_are_few() {
+    let mut driver = console();
+    driver.ram.put(DATA, &[b'.'; 100]);
+    for _ in 0..3 {
+        driver.offer(1, &[(DATA, 100, 0)]);
+    }
+    assert_eq!(driver.step(), Progress::More);
+    assert_eq!((driver.seen.said.len(), driver.used(1).len()), (PART_BYTES, 2));
+    assert_eq!(driver.serve(), 1);
+    assert_eq!((driver.seen.said.len(), driver.used(1).len()), (300, 1));
 }
 
 #[test]
@@ -83,7 +96,7 @@ fn a_queue_that_is_taken_away_in_the_middle_is_forgotten() {
     driver.put(0x44, 0);
     driver.start_queue(1);
     driver.serve();
-    assert_eq!((driver.used(1).len(), driver.seen.said.len()), (0, 64 << 10));
+    assert_eq!((driver.used(1).len(), driver.seen.said.len()), (0, PART_BYTES));
     driver.ram.put(DATA, b"new");
     driver.offer(1, &[(DATA, 3, 0)]);
     driver.serve();
