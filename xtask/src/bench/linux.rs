@@ -1,0 +1,149 @@
+//! Rows of Linux: Debian's kernel as it is in the package, bare, as a full guest, and with KVM's interface.
+//!
+//! Bare is QEMU's microvm, which has what our guests have: LAPIC, IOAPIC, 16550, 8254 and ACPI, and no PCI. It starts the kernel by its
+//! firmware and the 16-bit setup code, so a machine of its own finds out what these take ([`entry`]).
+
+mod entry;
+mod wall;
+
+use super::figure::{Figure, Mode, value};
+use super::job::{Clock, Job};
+use super::read::{self, Reader};
+use super::together;
+use crate::failure::{Attempt, Failure, Outcome};
+use crate::{linux, workspace};
+use ::tests::images;
+use ::tests::machine::{Board, Machine};
+use ::tests::scenario::{Guest, Scenario};
+use hv_core::policy::config;
+use std::fs;
+
+/// What every figure's name begins with.
+const PREFIX: &str = "linux";
+/// Random numbers of the processor would make each run another.
+const WITHOUT_CHANCE: &str = "max,+svm,+npt,-rdrand,-rdseed";
+/// Words that have a guest mark what it does; the bare machine has no port for that.
+const MARKS: &str = " comity.marks=1";
+/// Words that have the bare kernel say when userspace began.
+const BARE_MARKS: &str = " comity.marks=tsc";
+
+/// For machines whose figures are not read from one of them alone.
+const NOTHING: Reader = |_| Ok(Vec::new());
+
+const HYPERVISED: &[Mode] = &[Mode::Kvm, Mode::Full];
+const ALL: &[Mode] = &[Mode::Kvm, Mode::Full, Mode::Bare];
+
+/// Scenarios of `tests/scenarios/bench` in which instructions are counted.
+const COUNTED: [(&str, &[Mode], Reader); 6] = [
+    ("linux_boot", HYPERVISED, read::linux::boot),
+    ("linux_idle", HYPERVISED, read::linux::idle),
+    ("linux_spin", ALL, read::linux::spin),
+    ("linux_mix", ALL, read::linux::mix),
+    ("linux_two", HYPERVISED, read::linux::two),
+    ("linux_four", HYPERVISED, read::linux::four),
+];
+
+/// Figures over the bare machine's: name, and of what.
+const OF_BARE: [(&str, &str); 3] = [
+    ("linux.boot_instructions_of_bare", "linux.boot_instructions"),
+    ("linux.spin_of_bare", "linux.spin_iterations"),
+    ("linux.mix_of_bare", "linux.mix_iterations"),
+];
+
+/// Measures all; what went wrong comes back beside the figures.
+pub fn run() -> (Vec<Figure>, Vec<String>) {
+    let jobs = match linux::images().and_then(|_| counted()) {
+        Ok(jobs) => jobs,
+        Err(failure) => return (Vec::new(), vec![failure.message]),
+    };
+    let (mut figures, mut troubles) = together::run(&jobs);
+    match bare_boot() {
+        Ok(figure) => figures.push(figure),
+        Err(trouble) => troubles.push(trouble),
+    }
+    figures.extend(of_bare(&figures));
+    match wall::measure() {
+        Ok(some) => figures.extend(some),
+        Err(trouble) => troubles.push(trouble),
+    }
+    (figures, troubles)
+}
+
+fn counted() -> Outcome<Vec<Job>> {
+    let mut jobs = Vec::new();
+    for (file, modes, read) in COUNTED {
+        for mode in modes {
+            let words = if *mode == Mode::Bare { BARE_MARKS } else { MARKS };
+            jobs.push(job(file, *mode, Clock::Counted, words, read)?);
+        }
+    }
+    Ok(jobs)
+}
+
+/// A machine of a scenario with more words on every guest's command line. Bare, the first guest's kernel runs alone.
+fn job(file: &str, mode: Mode, clock: Clock, words: &str, read: Reader) -> Outcome<Job> {
+    let path = workspace::root().join("tests/scenarios/bench").join(file).with_extension("toml");
+    let refused = |refusal: ::tests::refusal::Refusal| Failure::new(refusal.to_string());
+    let mut scenario = Scenario::load(&path).map_err(refused)?;
+    for guest in &mut scenario.guests {
+        guest.mode = if mode == Mode::Kvm { config::Mode::Kvm } else { config::Mode::Full };
+        guest.mark_port = true;
+        guest.command_line.push_str(words);
+    }
+    let machine = match (mode, scenario.guests.first()) {
+        (Mode::Bare, Some(guest)) => bare(guest),
+        (Mode::Bare, None) => return Err(Failure::new(format!("{}: no guest in it", path.display()))),
+        _ => Machine::of_scenario(&scenario).map_err(refused)?,
+    };
+    let machine = machine.cpu_model(WITHOUT_CHANCE);
+    let machine = if clock == Clock::Counted { machine.icount() } else { machine };
+    let guests = scenario.guests.into_iter().map(|guest| guest.name).collect();
+    Ok(Job::of_machine(file, PREFIX, mode, guests, machine, read))
+}
+
+/// A guest's kernel with nothing beneath it.
+fn bare(guest: &Guest) -> Machine {
+    Machine::bare(guest.kernel.clone())
+        .initrd(guest.initrd.clone())
+        .board(Board::MicroVm(Vec::new()))
+        .command_line(&guest.command_line)
+        .memory_mib(guest.memory_mib)
+}
+
+/// Instructions of a bare boot from the kernel's entry to userspace.
+fn bare_boot() -> Result<Figure, String> {
+    let told = |failure: Failure| failure.message;
+    let userspace = job("linux_boot", Mode::Bare, Clock::Counted, BARE_MARKS, NOTHING).map_err(told)?;
+    let entry = entry_tsc().map_err(told)?;
+    userspace.look(|evidence| read::linux::bare_boot(evidence, entry))
+}
+
+/// What the bare machine's firmware and the setup code have taken when the kernel is entered.
+fn entry_tsc() -> Outcome<u64> {
+    let folder = workspace::root().join("target/bench");
+    let stand_in = folder.join("linux-entry");
+    let kernel = images::linux_kernel();
+    let image = entry::stand_in(fs::read(&kernel).attempt(kernel.display())?);
+    let image = image.ok_or_else(|| Failure::new(format!("{}: no bzImage", kernel.display())))?;
+    fs::create_dir_all(&folder).attempt(folder.display())?;
+    fs::write(&stand_in, image).attempt(stand_in.display())?;
+    let machine = Machine::bare(&stand_in)
+        .initrd(Some(images::linux_initrd()))
+        .board(Board::MicroVm(Vec::new()))
+        .cpu_model(WITHOUT_CHANCE)
+        .memory_mib(256)
+        .icount();
+    let outcome = machine.run().attempt(stand_in.display())?;
+    let said = outcome.console.iter().find_map(|line| u64::from_str_radix(line.text.trim(), 16).ok());
+    said.ok_or_else(|| Failure::new(format!("{}: {}", stand_in.display(), outcome.ended)))
+}
+
+/// What was measured in either mode over the same on the bare machine.
+fn of_bare(figures: &[Figure]) -> Vec<Figure> {
+    let over = |(name, of): (&str, &str), mode: Mode| {
+        let ratio = value(figures, of, mode)? / value(figures, of, Mode::Bare)?;
+        Some(Figure::single(name.into(), mode, "times bare", ratio))
+    };
+    let modes = HYPERVISED.iter();
+    modes.flat_map(|mode| OF_BARE.into_iter().filter_map(move |names| over(names, *mode))).collect()
+}
