@@ -26,6 +26,7 @@ pub fn boot(evidence: &Evidence<'_>) -> Result<Vec<Figure>, String> {
         evidence.single("boot_hv_instructions", "instructions", real(counters.hv_ticks.iter().sum())),
     ];
     figures.extend(cost::parts(evidence, counters.exits, "boot_exits", "exits", 1.0));
+    figures.extend(cost::parts(evidence, counters.hv_ticks, "boot_hv_instructions", "instructions", 1.0));
     Ok(figures)
 }
 
