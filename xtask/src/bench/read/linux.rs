@@ -1,7 +1,7 @@
 //! Linux: exits of its boot and of its steady states, and work done.
 
 use super::{Evidence, cost};
-use crate::bench::figure::{Figure, Mode};
+use crate::bench::figure::Figure;
 use crate::bench::window::{BEGIN, END, USERSPACE, Window, real};
 use hv_core::policy::trace::{ExitClass, GuestCounters, Record};
 
@@ -34,6 +34,12 @@ pub fn boot(evidence: &Evidence<'_>) -> Result<Vec<Figure>, String> {
 pub fn idle(evidence: &Evidence<'_>) -> Result<Vec<Figure>, String> {
     let window = evidence.window()?.ok_or("not measured bare")?;
     Ok(exits_a_second(evidence, &window, "idle_exits_per_second"))
+}
+
+/// The same soon after its boot.
+pub fn idle_early(evidence: &Evidence<'_>) -> Result<Vec<Figure>, String> {
+    let window = evidence.window()?.ok_or("not measured bare")?;
+    Ok(exits_a_second(evidence, &window, "idle_early_exits_per_second"))
 }
 
 /// Reads a window in which the one guest spins, and what it did in it.
@@ -108,16 +114,10 @@ fn ending(evidence: &Evidence<'_>) -> Result<(u64, GuestCounters), String> {
     ended.ok_or_else(|| "no end in the telemetry".into())
 }
 
-/// What a bare boot took from `entry` on, by its own time-stamp counter in userspace.
-pub fn bare_boot(evidence: &Evidence<'_>, entry: u64) -> Result<Figure, String> {
-    let userspace = evidence.first()?.value("tsc")?;
-    let instructions = userspace.checked_sub(entry).ok_or("userspace came before the kernel's entry")?;
-    Ok(Figure::single(evidence.name("boot_instructions"), Mode::Bare, "instructions", real(instructions)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::figure::Mode;
     use crate::bench::says::Said;
     use hv_core::base::id::{GuestId, VcpuIndex};
     use hv_core::policy::trace::Ending;
