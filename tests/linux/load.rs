@@ -1,6 +1,7 @@
-//! A load for a Linux guest: `load spin SECONDS` and `load mix SECONDS`; what is in [`wild`] takes no seconds. One static file with
-//! nothing beneath it but the kernel's calls (Linux `arch/x86/entry/syscalls/syscall_64.tbl`); xtask builds it alone, and the
-//! initial RAM disk has it.
+//! A load for a Linux guest: `load spin SECONDS`, `load mix SECONDS`, `load sleep SECONDS`; `marked` behind them sets the benchmark's
+//! two marks around what is done. `load mark ID VALUE` sets a mark, `load tsc` prints the time-stamp counter; what is in [`wild`] takes
+//! no arguments. One static file with nothing beneath it but the kernel's calls (Linux `arch/x86/entry/syscalls/syscall_64.tbl`); xtask
+//! builds it alone, and the initial RAM disk has it.
 #![no_std]
 #![no_main]
 // No loop of ours becomes a call of strlen.
@@ -22,9 +23,11 @@ mod call {
     pub const MMAP: usize = 9;
     pub const MUNMAP: usize = 11;
     pub const PIPE: usize = 22;
+    pub const NANOSLEEP: usize = 35;
     pub const FORK: usize = 57;
     pub const WAIT4: usize = 61;
     pub const UNLINK: usize = 87;
+    pub const IOPERM: usize = 173;
     pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
 }
@@ -40,9 +43,21 @@ const PAGE_BYTES: usize = 4096;
 const FILE_BYTES: usize = 1024;
 const FILE: &[u8] = b"/tmp/mix\0";
 const NS_A_SECOND: u64 = 1_000_000_000;
+/// A mark's id, written after its value, sets it (hv-core, `dispatch/exit.rs`).
+const MARK_ID: u16 = 0xcf0;
+/// See [`MARK_ID`].
+const MARK_VALUE: u16 = 0xcf4;
+/// Ports from the first of these to the last byte of the second.
+const MARK_PORTS: usize = 8;
+/// Marks of a window's begin and end, as the benchmark has them (xtask, `bench/window.rs`).
+const BEGIN: u64 = 1;
+/// See [`BEGIN`].
+const END: u64 = 2;
 
 /// A call that failed: which, and the kernel's code for why.
 struct Refused(&'static str, isize);
+
+const USAGE: Refused = Refused("expected spin, mix or sleep and seconds, mark and two numbers, or tsc", -1);
 
 /// Calls the kernel; a negative answer is an error.
 ///
@@ -124,6 +139,38 @@ fn pipe() -> Result<(usize, usize), Refused> {
     checked("pipe", unsafe { system(call::PIPE, [ends.as_mut_ptr() as usize, 0, 0, 0, 0, 0]) })?;
     let [reading, writing] = ends;
     Ok((reading as usize, writing as usize))
+}
+
+/// Sleeps, and returns the time that it took, in nanoseconds.
+fn sleep(duration_ns: u64) -> Result<u64, Refused> {
+    let start = now_ns()?;
+    let time = [duration_ns / NS_A_SECOND, duration_ns % NS_A_SECOND];
+    // SAFETY: the kernel reads a timespec, two words, from `time`, and is not asked to write what remains.
+    checked("nanosleep", unsafe { system(call::NANOSLEEP, [time.as_ptr() as usize, 0, 0, 0, 0, 0]) })?;
+    Ok(now_ns()? - start)
+}
+
+/// Asks the kernel for the ports of marks.
+fn open_marks() -> Result<(), Refused> {
+    // SAFETY: allows this process two ports, behind which nothing is but the hypervisor that it is run to measure.
+    let answer = unsafe { system(call::IOPERM, [usize::from(MARK_ID), MARK_PORTS, 1, 0, 0, 0]) };
+    checked("ioperm", answer).map(|_| ())
+}
+
+/// Sets a mark. The ports have been opened; of each number the lower half goes through.
+fn mark(id: u64, value: u64) {
+    for (port, word) in [(MARK_VALUE, value), (MARK_ID, id)] {
+        // SAFETY: the port is opened, and its device touches no memory of ours.
+        unsafe { asm!("out dx, eax", in("dx") port, in("eax") word as u32, options(nostack, preserves_flags)) };
+    }
+}
+
+/// The time-stamp counter.
+fn tsc() -> u64 {
+    let (high, low): (u32, u32);
+    // SAFETY: reads a counter.
+    unsafe { asm!("rdtsc", out("edx") high, out("eax") low, options(nomem, nostack, preserves_flags)) };
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// Counts iterations of a fixed loop until the time is over; with the time that it took, in nanoseconds.
@@ -277,16 +324,44 @@ impl Text {
     }
 }
 
-/// What is asked for.
-fn run(what: &[u8], seconds: u64) -> Result<(), Refused> {
+/// Keeps the processor busy, or does not, between two marks if they are wanted, and says how much was done.
+fn run(what: &[u8], seconds: u64, marked: bool) -> Result<(), Refused> {
     let duration_ns = seconds.saturating_mul(NS_A_SECOND);
+    if marked {
+        open_marks()?;
+        mark(BEGIN, 0);
+    }
     let (key, (count, passed)) = match what {
         b"spin" => (b" iterations=".as_slice(), spin(duration_ns)?),
         b"mix" => (b" rounds=".as_slice(), mix(duration_ns)?),
-        _ => return Err(Refused("expected spin or mix and seconds", -1)),
+        b"sleep" => (b" seconds=".as_slice(), (seconds, sleep(duration_ns)?)),
+        _ => return Err(USAGE),
     };
+    if marked {
+        mark(END, 0);
+    }
     let text = Text::new().words(b"#linux ").words(what).words(key).number(count);
     text.words(b" ns=").number(passed).words(b"\n").print()
+}
+
+/// What is asked for.
+fn obey(words: [Option<&[u8]>; 3]) -> Result<(), Refused> {
+    match words {
+        [Some(b"tsc"), None, None] => {
+            let now = tsc();
+            Text::new().words(b"#linux tsc=").number(now).words(b"\n").print()
+        }
+        [Some(b"mark"), Some(id), Some(value)] => {
+            let (id, value) = number(id).zip(number(value)).ok_or(USAGE)?;
+            open_marks()?;
+            mark(id, value);
+            Ok(())
+        }
+        [Some(what), None, None] => wild::run(what),
+        [Some(what), Some(seconds), None] => run(what, number(seconds).ok_or(USAGE)?, false),
+        [Some(what), Some(seconds), Some(b"marked")] => run(what, number(seconds).ok_or(USAGE)?, true),
+        _ => Err(USAGE),
+    }
 }
 
 /// A decimal number.
@@ -325,12 +400,7 @@ unsafe extern "sysv64" fn start(stack: *const usize) -> ! {
         // SAFETY: as many pointers to strings follow the number as it says; they stay as they are.
         (index < count).then(|| unsafe { string(stack.add(1 + index).read() as *const u8) })
     };
-    let seconds = argument(2).and_then(number);
-    let ended = match (argument(1), seconds) {
-        (Some(what), Some(seconds)) => run(what, seconds),
-        (Some(what), None) => wild::run(what),
-        (None, _) => Err(Refused("expected spin or mix and seconds", -1)),
-    };
+    let ended = obey([argument(1), argument(2), argument(3)]);
     if let Err(Refused(call, answer)) = ended {
         let text = Text::new().words(b"#bad linux load=").words(call.as_bytes()).words(b" error=");
         let _ = text.number(answer.unsigned_abs() as u64).words(b"\n").print();

@@ -4,6 +4,7 @@ mod baseline;
 mod compare;
 mod figure;
 mod job;
+mod linux;
 mod page;
 mod plan;
 mod plot;
@@ -31,7 +32,7 @@ pub struct Arguments {
     /// Shorter windows: figures of workloads come from fewer requests.
     #[arg(long, conflicts_with = "all")]
     quick: bool,
-    /// Rows of several processors, too, and exits by reason in the table.
+    /// Rows of several processors and of Linux, too, and exits by reason in the table.
     #[arg(long)]
     all: bool,
     /// Only scenarios whose name begins with one of these.
@@ -65,6 +66,11 @@ impl Arguments {
         }
     }
 
+    /// Linux is measured where all is, or where it is named.
+    fn wants_linux(&self) -> bool {
+        (self.all || !self.only.is_empty()) && self.wants("linux")
+    }
+
     fn wants(&self, scenario: &str) -> bool {
         if self.check {
             return scenario.starts_with("micro");
@@ -87,12 +93,17 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     }
     let length = if arguments.quick { Length::Quick } else { Length::Whole };
     let jobs = plan::jobs(length, |name| arguments.wants(name))?;
-    if jobs.is_empty() && !arguments.all {
+    if jobs.is_empty() && !arguments.all && !arguments.wants_linux() {
         return Err(Failure::new(format!("--only: no scenario begins with {}", arguments.only.join(", "))));
     }
     let (mut figures, mut troubles) = together::run(&jobs);
     if arguments.all {
         let (more, amiss) = smp::run(length, |name| arguments.wants(name));
+        figures.extend(more);
+        troubles.extend(amiss);
+    }
+    if arguments.wants_linux() {
+        let (more, amiss) = linux::run();
         figures.extend(more);
         troubles.extend(amiss);
     }
@@ -115,7 +126,7 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     }
     println!("\n{} machines in {:.0} s", jobs.len(), started.elapsed().as_secs_f64());
     if !troubles.is_empty() {
-        return Err(Failure::new(format!("{} of {} machines failed", troubles.len(), jobs.len())));
+        return Err(Failure::new(format!("{} machines failed, see above", troubles.len())));
     }
     if arguments.check { check(arguments, &report) } else { Ok(()) }
 }

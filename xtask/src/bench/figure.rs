@@ -10,6 +10,8 @@ pub enum Mode {
     Bare,
     /// As an ordinary PC under Comity.
     Full,
+    /// As an ordinary PC that has KVM's interface: a kernel that knows it cooperates unchanged.
+    Kvm,
     /// Aware of Comity.
     Cooperative,
     /// Guests of either kind, by turns.
@@ -21,12 +23,13 @@ pub enum Mode {
 
 impl Mode {
     /// In the order of the columns.
-    pub const ALL: [Self; 5] = [Self::Bare, Self::Full, Self::Cooperative, Self::Mixed, Self::CooperativeVmx];
+    pub const ALL: [Self; 6] =
+        [Self::Bare, Self::Full, Self::Kvm, Self::Cooperative, Self::Mixed, Self::CooperativeVmx];
 
-    /// The columns of these figures: mixed guests, and those on VMX, have one only where there are any.
+    /// The columns of these figures: guests with KVM's interface, mixed ones, and those on VMX, have one only where there are any.
     pub fn columns(figures: &[Figure]) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|mode| {
-            let rare = matches!(mode, Self::Mixed | Self::CooperativeVmx);
+            let rare = matches!(mode, Self::Kvm | Self::Mixed | Self::CooperativeVmx);
             !rare || figures.iter().any(|figure| figure.mode == *mode)
         })
     }
@@ -36,6 +39,7 @@ impl Mode {
         match self {
             Self::Bare => "bare",
             Self::Full => "full",
+            Self::Kvm => "kvm",
             Self::Cooperative => "cooperative",
             Self::Mixed => "mixed",
             Self::CooperativeVmx => "cooperative-vmx",
@@ -78,6 +82,13 @@ impl Figure {
     /// A figure of one value.
     pub fn single(name: String, mode: Mode, unit: &str, value: f64) -> Self {
         Self { name, mode, unit: unit.into(), value, min: value, runs: 1, hardware: None }
+    }
+
+    /// A figure of some samples: their median; none of no sample.
+    pub fn median(name: String, mode: Mode, unit: &str, mut samples: Vec<f64>) -> Option<Self> {
+        samples.sort_by(f64::total_cmp);
+        let (least, median) = (*samples.first()?, *samples.get(samples.len() / 2)?);
+        Some(Self { min: least, runs: samples.len() as u64, ..Self::single(name, mode, unit, median) })
     }
 }
 

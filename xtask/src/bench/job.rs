@@ -75,15 +75,21 @@ impl Job {
         scenario.machine.icount = clock == Clock::Counted;
         scenario.machine.cpus = cpus.unwrap_or(scenario.machine.cpus);
         for (guest, number) in scenario.guests.iter_mut().zip(0..) {
-            let full = mode == Mode::Full || mode == Mode::Mixed && number % 2 == 1;
-            guest.mode = if full { config::Mode::Full } else { config::Mode::Cooperative };
-            guest.mark_port = full;
+            guest.mode = match mode {
+                Mode::Full => config::Mode::Full,
+                Mode::Kvm => config::Mode::Kvm,
+                Mode::Mixed if number % 2 == 1 => config::Mode::Full,
+                Mode::Bare | Mode::Cooperative | Mode::Mixed | Mode::CooperativeVmx => {
+                    config::Mode::Cooperative
+                }
+            };
+            guest.mark_port = guest.mode != config::Mode::Cooperative;
             // A full guest is told by no firmware table how many processors it has.
             let processors = if mode == Mode::Bare { scenario.machine.cpus } else { guest.vcpus };
             guest.command_line = format!("{} cpus={processors}", shortened(&guest.command_line, length));
         }
         let machine = match (mode, scenario.guests.first()) {
-            (Mode::Full | Mode::Cooperative | Mode::Mixed, _) => {
+            (Mode::Full | Mode::Kvm | Mode::Cooperative | Mode::Mixed, _) => {
                 Machine::of_scenario(&scenario).map_err(refused)?
             }
             (Mode::CooperativeVmx, _) => {
@@ -99,14 +105,21 @@ impl Job {
             (Mode::Bare, None) => return Err(Failure::new(format!("{}: no guest in it", file.display()))),
         };
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        Ok(Self {
-            name: format!("{stem} {}", mode.name()),
-            prefix,
-            mode,
-            guests: scenario.guests.into_iter().map(|guest| guest.name).collect(),
-            machine: machine.timeout(Some(Duration::from_secs(420))),
-            read,
-        })
+        let guests = scenario.guests.into_iter().map(|guest| guest.name).collect();
+        Ok(Self::of_machine(&stem, prefix, mode, guests, machine, read))
+    }
+
+    /// A machine of whoever asks, with its guests by name.
+    pub fn of_machine(
+        stem: &str,
+        prefix: &'static str,
+        mode: Mode,
+        guests: Vec<String>,
+        machine: Machine,
+        read: Reader,
+    ) -> Self {
+        let machine = machine.timeout(Some(Duration::from_secs(420)));
+        Self { name: format!("{stem} {}", mode.name()), prefix, mode, guests, machine, read }
     }
 
     /// Boots it and reads its figures.
@@ -147,8 +160,13 @@ impl Job {
                 return Err(failure(format!("guest {guest} did not come to its end")));
             }
         }
-        let evidence =
-            Evidence { prefix: self.prefix, mode: self.mode, said: &said, records: outcome.records() };
+        let evidence = Evidence {
+            prefix: self.prefix,
+            mode: self.mode,
+            said: &said,
+            records: outcome.records(),
+            wall: outcome.wall,
+        };
         look(&evidence).map_err(failure)
     }
 }

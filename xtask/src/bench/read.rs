@@ -3,6 +3,7 @@
 pub mod batch;
 mod cost;
 pub mod idle;
+pub mod linux;
 pub mod locks;
 pub mod micro;
 pub mod pipe;
@@ -13,6 +14,7 @@ use super::figure::{Figure, Mode};
 use super::says::Said;
 use super::window::{BEGIN, END, Window};
 use hv_core::policy::trace::Record;
+use std::time::Duration;
 
 /// What a machine left.
 pub struct Evidence<'a> {
@@ -24,6 +26,8 @@ pub struct Evidence<'a> {
     pub said: &'a [Said],
     /// COM2; empty for a bare machine.
     pub records: &'a [Record],
+    /// From the emulator's start to its end, by the host's clock.
+    pub wall: Duration,
 }
 
 /// Reads one machine's figures, or says what is missing.

@@ -1,4 +1,4 @@
-//! What the bench guest prints for programs: lines that begin with `#`.
+//! What the bench guest, and Linux, print for programs: lines that begin with `#`.
 
 use std::collections::BTreeMap;
 
@@ -24,9 +24,9 @@ pub struct Sampled {
 pub struct Said {
     /// Figures of samples.
     pub figures: Vec<Sampled>,
-    /// `#value NAME=N …`.
+    /// `#value NAME=N …`, and `#linux …`.
     pub values: BTreeMap<String, u64>,
-    /// It came to its end: `#done`.
+    /// It came to its end: `#done`, or `#ok`.
     pub done: bool,
     /// `#bad …`: what went wrong in it.
     pub bad: Option<String>,
@@ -44,10 +44,10 @@ impl Said {
             };
             match kind {
                 "figure" => said.figures.extend(sampled(rest)),
-                "value" => said
+                "value" | "linux" => said
                     .values
                     .extend(pairs(rest).filter_map(|(key, value)| Some((key.into(), value.parse().ok()?)))),
-                "done" => said.done = true,
+                "done" | "ok" => said.done = true,
                 "bad" => said.bad = Some(rest.into()),
                 _ => {}
             }
@@ -101,5 +101,9 @@ mod tests {
         assert_eq!(said.value("requests"), Ok(12));
         assert!(said.value("word").is_err());
         assert!(said.done && said.bad.is_none());
+        let linux =
+            Said::read(["#linux up do=spin cpus=1", "#linux spin iterations=7 ns=9", "#ok linux do=spin"]);
+        assert_eq!((linux.value("cpus"), linux.value("iterations")), (Ok(1), Ok(7)));
+        assert!(linux.done);
     }
 }

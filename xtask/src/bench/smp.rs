@@ -64,14 +64,7 @@ impl All {
     /// Keeps a figure of some samples: their median.
     fn keep(&mut self, name: &str, mode: Mode, unit: &str, samples: Result<Vec<f64>, String>) {
         match samples {
-            Ok(mut samples) => {
-                samples.sort_by(f64::total_cmp);
-                let Some(median) = samples.get(samples.len() / 2).copied() else { return };
-                let mut figure = Figure::single(name.into(), mode, unit, median);
-                figure.min = samples.first().copied().unwrap_or(median);
-                figure.runs = samples.len() as u64;
-                self.figures.push(figure);
-            }
+            Ok(samples) => self.figures.extend(Figure::median(name.into(), mode, unit, samples)),
             Err(trouble) => self.troubles.push(trouble),
         }
     }

@@ -18,7 +18,7 @@ pub fn is_part(name: &str) -> bool {
     name.matches('.').count() > 1
 }
 
-/// Draws the table; `ratio` is full / cooperative.
+/// Draws the table; `ratio` is that of [`ratio`].
 pub fn render(figures: &[Figure], parts: Parts) -> String {
     let shown: Vec<Figure> =
         figures.iter().filter(|figure| parts == Parts::Shown || !is_part(&figure.name)).cloned().collect();
@@ -54,9 +54,10 @@ pub fn is_first(figures: &[Figure], at: usize) -> bool {
     figures.iter().take(at).all(|figure| Some(&figure.name) != name)
 }
 
-/// Full / cooperative, where both are there and the latter is not 0.
+/// Full / cooperative, where both are there and the latter is not 0. A Linux that has KVM's interface is cooperative.
 pub fn ratio(figures: &[Figure], name: &str) -> Option<f64> {
-    let (full, cooperative) = (value(figures, name, Mode::Full)?, value(figures, name, Mode::Cooperative)?);
+    let full = value(figures, name, Mode::Full)?;
+    let cooperative = value(figures, name, Mode::Cooperative).or_else(|| value(figures, name, Mode::Kvm))?;
     (cooperative != 0.0).then(|| full / cooperative)
 }
 

@@ -6,6 +6,8 @@ use hv_core::policy::trace::{CpuCounters, ExitClass, GuestCounters, Record};
 pub const BEGIN: u64 = 1;
 /// See [`BEGIN`].
 pub const END: u64 = 2;
+/// A Linux guest's first process has begun: the id of that mark.
+pub const USERSPACE: u64 = 3;
 
 /// The difference of two marks.
 #[derive(Clone, Debug, PartialEq)]

@@ -84,6 +84,7 @@ const fn colour(mode: Mode) -> usize {
         Mode::Cooperative => 2,
         Mode::Mixed => 3,
         Mode::CooperativeVmx => 4,
+        Mode::Kvm => 5,
     }
 }
 

@@ -24,7 +24,18 @@ pub fn per_unit(evidence: &Evidence<'_>, window: &Window, unit: &str, count: u64
 
 /// Exits by reason, each divided by `per`, named after the `whole` that they add up to.
 pub fn by_reason(evidence: &Evidence<'_>, window: &Window, whole: &str, unit: &str, per: f64) -> Vec<Figure> {
-    let classes = ExitClass::ALL.into_iter().zip(window.exits_by_class()).filter(|(_, exits)| *exits > 0);
+    parts(evidence, window.exits_by_class(), whole, unit, per)
+}
+
+/// The same of any exits.
+pub fn parts(
+    evidence: &Evidence<'_>,
+    exits: [u64; ExitClass::COUNT],
+    whole: &str,
+    unit: &str,
+    per: f64,
+) -> Vec<Figure> {
+    let classes = ExitClass::ALL.into_iter().zip(exits).filter(|(_, exits)| *exits > 0);
     let figure =
         |(class, exits)| evidence.single(&format!("{whole}.{}", name(class)), unit, real(exits) / per);
     classes.map(figure).collect()
