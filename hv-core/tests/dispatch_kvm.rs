@@ -8,7 +8,8 @@ use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
 use hv_core::dispatch::vt::{Exit, Reg, VirtualCpu};
 use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step};
-use hv_core::policy::whereabouts::Life;
+use hv_core::policy::whereabouts::{Life, attention};
+use std::sync::atomic::Ordering::SeqCst;
 
 const WALL_CLOCK: u32 = 0x4b56_4d00;
 const SYSTEM_TIME: u32 = 0x4b56_4d01;
@@ -216,4 +217,32 @@ fn a_yield_names_who_gets_the_cpu_and_not_oneself() {
     assert_eq!(call(&mut machine, A, SCHED_YIELD, [2, 0, 0, 0]), 0);
     assert_eq!(call(&mut machine, A, SCHED_YIELD, [0, 0, 0, 0]), 0);
     assert_eq!(call(&mut machine, A, SCHED_YIELD, [u64::MAX, 0, 0, 0]), 0);
+}
+
+/// How long a vCPU that waits for a lock, or only for an interrupt, waits for its turn beside a busy guest once it is woken.
+fn turn_after_wake(waits_for_lock: bool) -> u64 {
+    let mut machine = machine(2);
+    for id in [A, A1] {
+        machine.write_msr(id, STEAL_TIME, PLACE + 64 * u64::from(id == A1) | 1);
+    }
+    machine.run(A1, [Step::act(move |vcpu| vcpu.interrupts = !waits_for_lock), Step::Exit(Exit::Halt)]);
+    let row = machine.shared(A1).demand[0].load(SeqCst) >> 16 & 0xf;
+    assert_eq!(row, if waits_for_lock { 4 } else { 1 }, "LOCK_WAIT or IDLE");
+    // Both have their share; the other guest has just begun a turn.
+    machine.exit(A, Exit::Halt);
+    machine.compute(B, 5 * MS);
+    machine.script(B, [Step::Run(40 * MS)]);
+    let shared = machine.shared(A1);
+    shared.attend(attention::KICK);
+    let now = machine.world.now();
+    machine.cpu.core.wake(shared, now);
+    machine.compute(A1, 1);
+    assert_eq!(machine.shared(A1).demand[0].load(SeqCst), 0, "it runs");
+    machine.world.now().0 - now.0
+}
+
+#[test]
+fn who_is_kicked_for_a_lock_has_an_earlier_turn() {
+    let (lock, idle) = (turn_after_wake(true), turn_after_wake(false));
+    assert!(lock * 4 < idle, "{lock} {idle}");
 }

@@ -110,6 +110,11 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
         if vcpu.guest.is_cooperative() { cooperative_interrupt(vcpu) } else { full_interrupt(vcpu) };
     match vcpu.rest {
         Rest::Halted if !waiting && !woken => Readiness::Sleep,
+        Rest::Halted if !vcpu.guest.is_cooperative() => {
+            demand::note(vcpu.shared, demand::Seen::Running);
+            vcpu.rest = Rest::Awake;
+            Readiness::Go
+        }
         Rest::Halted | Rest::Blocked | Rest::Awake => {
             vcpu.rest = Rest::Awake;
             Readiness::Go

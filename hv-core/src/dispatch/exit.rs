@@ -14,6 +14,7 @@ use crate::dispatch::vt::{
     Direction, Exception, Exit, Instruction, Pauses, PortAccess, Reg, VirtualCpu, Window,
 };
 use crate::dispatch::{hypercall, mmio, msr, walk};
+use crate::policy::demand;
 use crate::policy::trace::{Ending, ExitClass};
 use crate::policy::whereabouts::attention;
 
@@ -129,6 +130,10 @@ fn halt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
         return Next::Resume;
     }
     vcpu.rest = Rest::Halted;
+    if !vcpu.guest.is_cooperative() {
+        let idle = vcpu.state.interrupts_on();
+        demand::note(vcpu.shared, if idle { demand::Seen::Idle } else { demand::Seen::WaitsForLock });
+    }
     // What came while IF was clear, and waits for its window, ends this HLT: here is the window.
     if vcpu.state.interrupts_on() && vcpu.state.watches_window() {
         vcpu.state.watch_window(Window::Closed);
@@ -142,6 +147,9 @@ fn halt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
 fn pause<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &Core<H, R>) -> Next {
     vcpu.state.finish(Instruction::Pause);
     if core.queue.wanted() {
+        if !vcpu.guest.is_cooperative() {
+            demand::note(vcpu.shared, demand::Seen::Spins);
+        }
         return Next::Yield;
     }
     vcpu.state.watch_pauses(Pauses::Run);

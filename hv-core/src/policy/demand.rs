@@ -1,11 +1,13 @@
 //! What guests say, taken once and clamped; for guests that say nothing, what their behaviour says.
 
 use crate::base::time::{Frequency, Tsc};
-use crate::policy::publish::VcpuShared;
+use crate::policy::publish::{SWITCHES_TOLD, VcpuShared};
 use crate::policy::sched::{Params, Request};
 use core::sync::atomic::Ordering::Relaxed;
-use pv_abi::demand::{self, State, word};
+use pv_abi::demand::{self, DemandFlags, Reason, State, WaitFor, word};
 
+/// Two steps: a quarter of the usual request.
+const LOCK_CLASS: u8 = 2;
 /// A deadline further ahead than this is ignored, in ns.
 const HORIZON_NS: u64 = 1_000_000_000;
 
@@ -15,8 +17,8 @@ const HORIZON_NS: u64 = 1_000_000_000;
 pub fn request(vcpu: &VcpuShared, params: &Params, tsc: Frequency, now: Tsc) -> Request {
     let default = Request::default_for(params);
     let state = State::unpack(vcpu.demand[word::STATE].load(Relaxed));
-    // Without a registration the cookie is one that no row can carry.
-    if u32::from(state.cookie) != vcpu.cookie() {
+    // Without a registration the cookie is one that no row can carry. A row that is written here needs none.
+    if u32::from(state.cookie) != vcpu.cookie() && vcpu.cookie() != SWITCHES_TOLD {
         return default;
     }
     let wish = demand::Request::unpack(vcpu.demand[word::REQUEST].load(Relaxed));
@@ -25,6 +27,42 @@ pub fn request(vcpu: &VcpuShared, params: &Params, tsc: Frequency, now: Tsc) -> 
         return default;
     }
     clamp(params, tsc, wish.budget_ns, state.latency_class, deadline, now)
+}
+
+/// What a vCPU does that has no row of its own to say so, as its exits tell (DESIGN §5's synthetic row).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// It runs.
+    Running,
+    /// HLT with interrupts on: nothing to do.
+    Idle,
+    /// HLT with interrupts off: it waits for a lock, and for a kick of who has it.
+    WaitsForLock,
+    /// PAUSE while others wait.
+    Spins,
+}
+
+/// Writes that into the row, which is not mapped to its guest. Who was kicked for a lock has an earlier turn, since others wait for
+/// it next; the share is the same. Timers are not in the row: they are queued as they are set.
+pub fn note(vcpu: &VcpuShared, seen: Seen) {
+    let (flags, latency_class) = match seen {
+        Seen::Running => (DemandFlags::empty(), 0),
+        Seen::Idle => (DemandFlags::IDLE, 0),
+        Seen::WaitsForLock => (DemandFlags::LOCK_WAIT, LOCK_CLASS),
+        Seen::Spins => (DemandFlags::POLLING, 0),
+    };
+    let state = State { runnable: 0, flags, latency_class, cookie: 0 };
+    vcpu.demand[word::STATE].store(state.pack(), Relaxed);
+    vcpu.demand[word::WAIT_FOR].store(0, Relaxed);
+}
+
+/// Writes there whom a vCPU gives the CPU to, as it was seen: what it waits for is an answer.
+pub fn note_wait(vcpu: &VcpuShared, target: &VcpuShared) {
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is noted")]
+    let seq = target.dispatch_seq() as u32;
+    let vcpu_plus_one = target.index().0.saturating_add(1);
+    let wait = WaitFor { vcpu_plus_one, reason: Reason::ACKNOWLEDGE, seq };
+    vcpu.demand[word::WAIT_FOR].store(wait.pack(), Relaxed);
 }
 
 /// The request that the clamped words stand for. A latency class halves the length once a step, three times at most.

@@ -8,6 +8,7 @@ use crate::dispatch::device::lapic::Delivery;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Instruction, Reg, VirtualCpu};
+use crate::policy::demand;
 use crate::policy::whereabouts::{Life, attention};
 use pv_abi::protocol::dispatch::is_on_cpu;
 
@@ -94,6 +95,7 @@ fn yield_to<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R
     if !waits || target.index() == vcpu.shared.index() {
         return Next::Resume;
     }
+    demand::note_wait(vcpu.shared, target);
     if target.holder() != core.cpu {
         core.pull(target);
         return Next::Resume;
