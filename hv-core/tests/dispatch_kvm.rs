@@ -223,7 +223,7 @@ fn a_yield_names_who_gets_the_cpu_and_not_oneself() {
 fn turn_after_wake(waits_for_lock: bool) -> u64 {
     let mut machine = machine(2);
     for id in [A, A1] {
-        machine.write_msr(id, STEAL_TIME, PLACE + 64 * u64::from(id == A1) | 1);
+        machine.write_msr(id, STEAL_TIME, (PLACE + 64 * u64::from(id == A1)) | 1);
     }
     machine.run(A1, [Step::act(move |vcpu| vcpu.interrupts = !waits_for_lock), Step::Exit(Exit::Halt)]);
     let row = machine.shared(A1).demand[0].load(SeqCst) >> 16 & 0xf;
