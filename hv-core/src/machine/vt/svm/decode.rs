@@ -23,6 +23,10 @@ pub fn exit(vcpu: &mut SvmVcpu) -> Exit {
 
 /// Exits that may have cut the delivery of an event short: it is injected again (§15.7.2).
 fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
+    // None of the core's instructions exited; a HLT after STI that it does all the same has its own length.
+    if !matches!(exit_code, code::WBINVD | code::INVD) {
+        vcpu.vmcb.control.next_rip = 0;
+    }
     let cut_short = vcpu.vmcb.control.exit_interrupt_info;
     // Bits besides `VALID` may be stale. A software interrupt's instruction runs again by itself.
     if cut_short & event::VALID != 0 && cut_short & event::TYPE_MASK != event::SOFTWARE {

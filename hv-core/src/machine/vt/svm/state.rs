@@ -190,19 +190,23 @@ impl VirtualCpu for SvmVcpu {
 
     #[inline]
     fn finish(&mut self, instruction: Instruction) {
-        // QEMU's TCG gives no next RIP but for I/O, so the lengths of unprefixed instructions stand in (§15.7.1).
-        let length = match instruction {
-            Instruction::Call => 3,
-            Instruction::Cpuid | Instruction::Msr | Instruction::Pause | Instruction::CacheFlush => 2,
-            Instruction::Halt => 1,
-            Instruction::ControlRegister => 0, // never exits
-            Instruction::Decoded(length) => u64::from(length),
-            Instruction::Port => {
-                self.vmcb.save.rip = self.vmcb.control.exit_info_2;
-                0
-            }
+        // A processor that gives the next RIP does so at each instruction's exit (§15.7.1). QEMU's TCG gives none but for I/O, and
+        // leaves the field zero; the lengths of unprefixed instructions stand in.
+        let control = &self.vmcb.control;
+        let rip = self.vmcb.save.rip;
+        let by = |length: u8| match control.next_rip {
+            0 => rip.wrapping_add(length.into()),
+            given => given,
         };
-        self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(length);
+        self.vmcb.save.rip = match instruction {
+            // The most frequent, and nobody puts prefixes before it.
+            Instruction::Call => rip.wrapping_add(3),
+            Instruction::Cpuid | Instruction::Msr | Instruction::Pause | Instruction::CacheFlush => by(2),
+            Instruction::Halt => by(1),
+            Instruction::Port => control.exit_info_2,
+            Instruction::Decoded(length) => rip.wrapping_add(length.into()),
+            Instruction::ControlRegister => rip, // never exits
+        };
         self.vmcb.control.interrupt_shadow = 0;
     }
 
