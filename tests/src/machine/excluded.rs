@@ -3,10 +3,9 @@
 use super::Kind;
 
 /// A machine, a test's name, and the bug.
-pub const EXCLUDED: [(Kind, &str, &str); 4] = [
+pub const EXCLUDED: [(Kind, &str, &str); 3] = [
     (Kind::BochsIntel, "a_lone_busy_vcpu_takes_no_exit_for_a_second_but_that_of_its_mark", LOST),
     (Kind::BochsAmd, "a_guest_that_loops_with_interrupts_off_keeps_the_cpu_from_nobody", DEAF),
-    (Kind::BochsAmd, "a_reboot_loop_is_paid_by_who_reboots", DEAF),
     (Kind::BochsAmd, "a_guest_that_cannot_go_on_leaves_its_reason_its_registers_and_its_last_exits", FATAL),
 ];
 

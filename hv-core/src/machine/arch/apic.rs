@@ -56,6 +56,8 @@ const ICR_HIGH: usize = 0x310;
 const SEND_PENDING: u32 = 1 << 12;
 /// Looks at the delivery status before a message is given up; xAPICs take far fewer.
 const SEND_PATIENCE: u32 = 100_000;
+/// Vectors 32 to 63 that were requested, where every PC has the page.
+const REQUESTED: usize = 0xfee0_0210;
 const LVT_TIMER: usize = 0x320;
 const LVT_LINT0: usize = 0x350;
 const LVT_LINT1: usize = 0x360;
@@ -66,6 +68,12 @@ const MASKED: u32 = 1 << 16;
 /// LVT_TIMER: in periods (SDM vol 3 §11.5.4).
 const PERIODIC: u32 = 1 << 17;
 const DIVIDE_BY_1: u32 = 0b1011;
+
+/// Whether one of our interrupts was requested and not taken (SDM vol 3A §11.8.4).
+pub fn one_waits() -> bool {
+    // SAFETY: the register page is mapped below 4 GiB, and reading a request register has no effect.
+    unsafe { core::ptr::with_exposed_provenance::<u32>(REQUESTED).read_volatile() != 0 }
+}
 
 impl LocalApic {
     /// Turns the APIC on with its timer in one-shot mode and everything else masked.

@@ -11,6 +11,7 @@ mod vmcb;
 
 use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Exit, Processor, VirtualCpu};
+use crate::machine::arch::bochs;
 use crate::machine::arch::translator::Translator;
 use alloc::boxed::Box;
 use core::arch::asm;
@@ -41,6 +42,8 @@ pub struct Svm {
     /// Which vCPU last ran under each address-space identifier: another one must flush.
     asid_owners: Box<[u64]>,
     restore: Restore,
+    /// The world switch, the machine's own.
+    enter: switch::Enter,
 }
 
 impl Svm {
@@ -52,7 +55,9 @@ impl Svm {
         }
         let asids = on.asids().clamp(2, MAX_ASIDS);
         let asid_owners = alloc::vec![0; asids as usize].into_boxed_slice();
-        Self { on, host_vmcb, shared_asids: asids - 1, asid_owners, restore: Restore::of_machine(translator) }
+        let restore = Restore::of_machine(translator);
+        let enter = if bochs::is_it() { switch::look_and_enter } else { switch::enter };
+        Self { on, host_vmcb, shared_asids: asids - 1, asid_owners, restore, enter }
     }
 }
 
@@ -64,7 +69,7 @@ impl Processor for Svm {
         let vmcb_phys = vcpu.vmcb_phys.raw();
         // SAFETY: the VMCB is a page of the vCPU's own, `host_vmcb` is this processor's, SVM is on (`on`), and the
         // caller's `&mut` keeps anyone else from running this vCPU. Interrupts are off (I-1).
-        unsafe { switch::enter(&raw mut vcpu.saved, vmcb_phys, self.host_vmcb.raw()) };
+        unsafe { (self.enter)(&raw mut vcpu.saved, vmcb_phys, self.host_vmcb.raw()) };
         vcpu.vmcb.control.tlb_control = 0;
         decode::exit(vcpu)
     }

@@ -3,7 +3,7 @@
 use super::state::SvmVcpu;
 use super::vmcb::{code, event};
 use crate::base::addr::GuestPhys;
-use crate::dispatch::vt::{Access, Direction, Exit, PortAccess};
+use crate::dispatch::vt::{Access, Direction, Exit, PortAccess, VirtualCpu};
 
 /// Decodes the exit that `vcpu` just took.
 #[inline]
@@ -26,6 +26,10 @@ fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
     // None of the core's instructions exited; a HLT after STI that it does all the same has its own length.
     if !matches!(exit_code, code::WBINVD | code::INVD) {
         vcpu.vmcb.control.next_rip = 0;
+    }
+    if exit_code == code::NOT_ENTERED {
+        vcpu.flush(); // if it was to flush, it has not
+        return Exit::HostInterrupt;
     }
     let cut_short = vcpu.vmcb.control.exit_interrupt_info;
     // Bits besides `VALID` may be stale. A software interrupt's instruction runs again by itself.

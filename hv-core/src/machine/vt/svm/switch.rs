@@ -1,9 +1,31 @@
 //! The world switch.
 #![expect(unsafe_code, reason = "VMRUN in a naked function")]
 
+use super::vmcb::{Vmcb, code};
+use crate::machine::arch::apic;
 use crate::machine::vt::registers::Registers;
 use core::arch::naked_asm;
 use core::mem::offset_of;
+
+/// A world switch: the vCPU's registers, the physical addresses of its VMCB and of the host's save area.
+pub type Enter = unsafe extern "sysv64" fn(*mut Registers, u64, u64);
+
+/// As [`enter`], unless an interrupt of the machine's waits: Bochs never leaves a guest for one while that has IF clear, so it is not
+/// entered then, and the VMCB says [`code::NOT_ENTERED`].
+///
+/// # Safety
+///
+/// As for [`enter`]; and the VMCB is mapped at its physical address.
+pub unsafe extern "sysv64" fn look_and_enter(saved: *mut Registers, vmcb: u64, host: u64) {
+    if apic::one_waits() {
+        let vmcb = core::ptr::with_exposed_provenance_mut::<Vmcb>(usize::try_from(vmcb).unwrap_or(0));
+        // SAFETY: by contract it is there, and this vCPU's; the processor does not use it now.
+        unsafe { (&raw mut (*vmcb).control.exit_code).write(code::NOT_ENTERED) };
+    } else {
+        // SAFETY: by contract.
+        unsafe { enter(saved, vmcb, host) };
+    }
+}
 
 /// Runs a guest until #VMEXIT. RDI: its registers; RSI: physical address of its VMCB; RDX: of the host's save area.
 ///

@@ -242,6 +242,8 @@ pub mod code {
     pub const READ_DR0: u64 = 0x20;
     pub const WRITE_DR15: u64 = 0x3f;
     pub const INTR: u64 = 0x60;
+    /// Ours, beyond the processor's: an interrupt waited, and the guest was not entered.
+    pub const NOT_ENTERED: u64 = 1 << 32;
     pub const NMI: u64 = 0x61;
     pub const INIT: u64 = 0x63;
     pub const VINTR: u64 = 0x64;
