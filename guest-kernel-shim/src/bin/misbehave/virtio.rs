@@ -54,7 +54,7 @@ const BUFFER: u64 = queue::ROOM + (1 << 20);
 /// A disk of 1 MiB at once.
 const DISK_BYTES: u64 = 1 << 20;
 /// Text at once, and in all.
-const SPEECH_BYTES: u64 = 128 << 10;
+const SPEECH_BYTES: u64 = 24 << 10;
 const MOST_SPEECHES: u64 = 2;
 /// Bytes of a line, with its end.
 const LINE_BYTES: u64 = 64;
