@@ -80,12 +80,13 @@ impl Processor for Vmx {
             return Exit::BadState;
         }
         let why = vmcs.read(fields::EXIT_REASON);
-        vcpu.launched |= why & reason::ENTRY_FAILED == 0;
+        if !vcpu.launched {
+            vcpu.launched = why & reason::ENTRY_FAILED == 0;
+        }
         vcpu.rip = vmcs.read(fields::RIP);
         vcpu.rflags = vmcs.read(fields::RFLAGS);
         vcpu.stack_access = vmcs.read(fields::SS.access);
         vcpu.interruptibility = vmcs.read(fields::INTERRUPTIBILITY);
-        vcpu.instruction_length = vmcs.read(fields::INSTRUCTION_LENGTH);
         if why == reason::EXCEPTION_OR_NMI {
             // SAFETY: the NMI's handler is installed; its IRET lets NMIs in again, which the exit holds back (§27.5.5).
             unsafe { asm!("int 2") };

@@ -53,8 +53,11 @@ const HLT_BYTES: u32 = 1;
 /// Decodes the exit that the vCPU of the current VMCS just took.
 #[inline]
 pub fn exit(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
+    if why == reason::VMCALL {
+        return Exit::Call; // whose length is known
+    }
+    vcpu.instruction_length = vmcs.read(fields::INSTRUCTION_LENGTH);
     match why {
-        reason::VMCALL => Exit::Call,
         reason::CPUID => Exit::Cpuid,
         reason::RDMSR => Exit::ReadMsr,
         reason::WRMSR => Exit::WriteMsr,

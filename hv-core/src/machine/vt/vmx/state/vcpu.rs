@@ -52,10 +52,17 @@ impl VirtualCpu for VmxVcpu {
     #[inline]
     fn finish(&mut self, instruction: Instruction) {
         // Where no instruction exits by itself, the length is not the processor's to know (§27.2.5).
-        let length = if let Instruction::Decoded(length) = instruction {
-            length.into()
-        } else {
-            self.instruction_length
+        let length = match instruction {
+            Instruction::Decoded(length) => length.into(),
+            // The most frequent, and nobody puts prefixes before it.
+            Instruction::Call => 3,
+            Instruction::Cpuid
+            | Instruction::Msr
+            | Instruction::Halt
+            | Instruction::Pause
+            | Instruction::Port
+            | Instruction::CacheFlush
+            | Instruction::ControlRegister => self.instruction_length,
         };
         self.rip = self.rip.wrapping_add(u64::from(length));
         self.stale.insert(Stale::RIP);
