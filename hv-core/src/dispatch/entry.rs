@@ -125,7 +125,8 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
 /// Makes the next part of a guest's memory; with the last, the guest begins.
 fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &Core<H, R>) -> Progress {
     let mut birth = vcpu.guest.birth.lock();
-    let progress = birth.as_mut().map_or(Progress::Done, |birth| birth.step(&vcpu.guest.ram));
+    let Some(work) = birth.as_mut() else { return Progress::Done };
+    let progress = work.step(&vcpu.guest.ram);
     if progress == Progress::Done {
         *birth = None;
         vcpu.guest.began.store(core.hardware.now().0, Relaxed);
