@@ -29,10 +29,8 @@ pub use verdict::{Ended, Outcome};
 /// The emulator.
 pub const QEMU: &str = "qemu-system-x86_64";
 
-/// The other emulator, with Intel's VMX; and the part of it that needs no screen.
+/// The other emulator, with Intel's VMX.
 pub const BOCHS: &str = "bochs";
-/// See [`BOCHS`].
-pub const BOCHS_TERM: &str = "/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so";
 
 /// What executes the machine's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -73,6 +71,11 @@ impl Kind {
     /// The machine of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, known)| *known == self).map_or("?", |(name, _)| name)
     }
 
     /// The machine that boot tests are to run on: `$COMITY_MACHINE`, else QEMU.

@@ -93,7 +93,7 @@ enum AcceleratorName {
     Kvm,
 }
 
-fn machine_kind(name: &str) -> Result<Kind, String> {
+pub fn machine_kind(name: &str) -> Result<Kind, String> {
     let known = || Kind::ALL.map(|(name, _)| name).join(", ");
     Kind::named(name).ok_or_else(|| format!("no such machine; there are {}", known()))
 }

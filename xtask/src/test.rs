@@ -6,7 +6,9 @@ mod stress;
 mod tally;
 
 use crate::failure::{Failure, Outcome};
+use crate::run::machine_kind;
 use crate::{bench, build, lint, linux, workspace};
+use ::tests::machine::Kind;
 use stage::Stage;
 use std::time::{Duration, Instant};
 use tally::Tally;
@@ -26,6 +28,9 @@ pub struct Arguments {
     /// The first of the seeds.
     #[arg(long, value_name = "SEED", default_value_t = 1, requires = "stress")]
     seed: u64,
+    /// Builds, and runs every boot test on this machine instead.
+    #[arg(long, value_parser = machine_kind, value_name = "MACHINE", conflicts_with_all = ["only", "skip", "stress"])]
+    machine: Option<Kind>,
     /// Shows all that the stages print, not only that of failed ones.
     #[arg(long, short)]
     verbose: bool,
@@ -119,6 +124,10 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     if let Some(count) = arguments.stress {
         return stress::run(count, arguments.seed);
     }
+    if let Some(kind) = arguments.machine {
+        build::all()?;
+        return verdict(machines::run_all(kind, arguments.verbose));
+    }
     let wanted = |name: &Name| {
         (arguments.only.is_empty() || arguments.only.contains(name)) && !arguments.skip.contains(name)
     };
@@ -139,6 +148,10 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     for (name, tally, took) in &rows {
         print_row(*name, *tally, *took);
     }
+    verdict(total)
+}
+
+fn verdict(total: Tally) -> Outcome<()> {
     println!("{} passed, {} failed", total.passed, total.failed);
     // The sum is the last line; the code says the rest.
     if total.failed == 0 { Ok(()) } else { Err(Failure::new("")) }
@@ -198,7 +211,5 @@ fn boot(verbose: bool) -> Tally {
     if let Err(failure) = linux::images() {
         eprintln!("error: {}", failure.message);
     }
-    Stage::cargo(&["test", "-p", "tests", "--features", "boot", "--no-fail-fast", "--test", "boot_*"])
-        .env("COMITY_IMAGES", workspace::images())
-        .tests(verbose)
+    machines::boot(Kind::Qemu, &["boot_*"], verbose)
 }

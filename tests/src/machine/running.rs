@@ -289,8 +289,7 @@ fn spawn(machine: &Machine, folder: &Path) -> Result<(Child, Option<TcpListener>
     };
     command.args(arguments).stderr(Stdio::piped());
     if machine.kind.is_bochs() {
-        // Its screen is drawn for a terminal, whether there is one or not.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).env("TERM", "vt100");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
     } else {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
     }

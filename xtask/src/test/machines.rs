@@ -14,27 +14,50 @@ const CORE: [(Kind, &[&str]); 4] = [
     (Kind::BochsAmd, &["boot_hello", "boot_cooperation", "boot_life", "boot_mixed"]),
 ];
 
-/// Runs them, and says which tests are excluded and why.
+/// All that boot our own guests by way of [`Kind::of_tests`]; Linux, and what is about QEMU or the runner, have machines of their own.
+const EVERYWHERE: [&str; 10] = [
+    "boot_hello",
+    "boot_refusals",
+    "boot_input",
+    "boot_life",
+    "boot_mixed",
+    "boot_memory",
+    "boot_cooperation",
+    "boot_hostile",
+    "boot_smp",
+    "boot_smp_shares",
+];
+
+/// Runs the core of them on each machine.
 pub fn run(verbose: bool) -> Tally {
     if let Err(failure) = setup::cd().and_then(|()| setup::bochs()) {
         return own(Err(failure));
     }
-    let mut sum = Tally::default();
-    for (kind, files) in CORE {
-        let name = Kind::ALL.into_iter().find(|(_, known)| *known == kind).map_or("?", |(name, _)| name);
-        let excluded = || EXCLUDED.into_iter().filter(|(on, _, _)| *on == kind);
-        let mut arguments = vec!["test", "-p", "tests", "--features", "boot", "--no-fail-fast"];
-        arguments.extend(files.iter().flat_map(|file| ["--test", file]));
-        arguments.push("--");
-        for (_, test, bug) in excluded() {
-            println!("excluded on {name}: {test}: {bug}");
-            arguments.extend(["--skip", test]);
-        }
-        let stage =
-            Stage::cargo(&arguments).env("COMITY_IMAGES", workspace::images()).env("COMITY_MACHINE", name);
-        let tally = stage.tests(verbose);
-        println!("{name}: {} passed, {} failed, {} excluded", tally.passed, tally.failed, excluded().count());
-        sum = sum + tally;
+    CORE.into_iter().fold(Tally::default(), |sum, (kind, files)| sum + boot(kind, files, verbose))
+}
+
+/// Runs all of them on one machine: on Bochs, more than an hour.
+pub fn run_all(kind: Kind, verbose: bool) -> Tally {
+    if let Err(failure) = setup::cd().and_then(|()| setup::bochs()) {
+        return own(Err(failure));
     }
-    sum
+    boot(kind, &EVERYWHERE, verbose)
+}
+
+/// Runs test files on a machine, and says which tests are excluded there and why.
+pub fn boot(kind: Kind, files: &[&str], verbose: bool) -> Tally {
+    let name = kind.name();
+    let excluded = || EXCLUDED.into_iter().filter(|(on, _, _)| *on == kind);
+    let mut arguments = vec!["test", "-p", "tests", "--features", "boot", "--no-fail-fast"];
+    arguments.extend(files.iter().flat_map(|file| ["--test", file]));
+    arguments.push("--");
+    for (_, test, bug) in excluded() {
+        println!("excluded on {name}: {test}: {bug}");
+        arguments.extend(["--skip", test]);
+    }
+    let stage =
+        Stage::cargo(&arguments).env("COMITY_IMAGES", workspace::images()).env("COMITY_MACHINE", name);
+    let tally = stage.tests(verbose);
+    println!("{name}: {} passed, {} failed, {} excluded", tally.passed, tally.failed, excluded().count());
+    tally
 }
