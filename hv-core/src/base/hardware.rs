@@ -88,6 +88,8 @@ pub trait Hardware {
     fn wait(&mut self) -> bool;
     /// Interrupts another processor: it leaves guest mode, or wakes, and looks at what was left for it.
     fn kick(&mut self, cpu: CpuId);
+    /// Bytes that people's line takes or keeps now, so that writing them waits for nothing.
+    fn console_room(&mut self) -> usize;
     /// Writes to people; what is given at once appears whole.
     fn console_write(&mut self, text: &[u8]);
     /// A byte that people typed.

@@ -1,5 +1,7 @@
 //! One processor's share of the work: who may run, when to look again, and what to tell whom.
 
+mod console;
+
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::{CpuId, CpuSet};
 use crate::base::time::{Frequency, Ticks, Tsc};
@@ -15,15 +17,12 @@ use crate::policy::sched::{Params, RunQueue, Slot, Wake};
 use crate::policy::timers::Timers;
 use crate::policy::trace::CpuTally;
 use crate::policy::whereabouts::{Life, attention};
-use alloc::string::String;
 use pv_abi::protocol::yield_wanted::Interrupt;
 
 /// Publishing statistics costs as much as a third of a switch, so a vCPU that switches all the time does it less often.
 const STATISTICS_PERIOD_NS: u64 = 1_000_000;
 /// Whoever runs on another processor is interrupted for other guests no more often than this (DESIGN §5).
 const QUIET_NS: u64 = 50_000;
-/// Longest line of the hypervisor's own, in bytes.
-const MAX_LINE_BYTES: usize = 1024;
 
 /// Everything of a processor but its vCPUs' private state.
 pub struct Core<H, R: GuestRam + 'static> {
@@ -292,40 +291,6 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         }
     }
 
-    /// Writes to a guest's console: lines appear whole, with the guest's name in front, unless it is somebody's terminal.
-    pub fn console(&mut self, guest: &Guest<R>, bytes: &[u8]) {
-        if self.system.has_terminal && guest.id == self.system.input_guest {
-            return self.hardware.console_write(bytes);
-        }
-        let mut line = guest.line.lock();
-        for byte in bytes.iter().copied().filter(|byte| *byte != b'\r') {
-            if byte == b'\n' || line.is_full() {
-                self.write_line(guest, &line);
-                line.clear();
-            }
-            if byte != b'\n' {
-                let _ = line.push(byte);
-            }
-        }
-    }
-
-    /// Shows what a guest wrote and did not end: it will not write more.
-    pub fn end_line(&mut self, guest: &Guest<R>) {
-        let mut line = guest.line.lock();
-        if !line.is_empty() {
-            self.write_line(guest, &line);
-            line.clear();
-        }
-    }
-
-    fn write_line(&mut self, guest: &Guest<R>, line: &[u8]) {
-        let mut whole = heapless::Vec::<u8, MAX_LINE_BYTES>::new();
-        for part in [b"[".as_slice(), guest.config.name.as_bytes(), b"] ", line, b"\n"] {
-            let _ = whole.extend_from_slice(part); // a name and a line are shorter together
-        }
-        self.hardware.console_write(&whole);
-    }
-
     /// Hands what people typed to the guest that has the input. The line is the first processor's.
     pub fn poll_input(&mut self) {
         if self.cpu != CpuId(0) {
@@ -351,13 +316,6 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
             let now = self.hardware.now();
             self.wake(first, now);
         }
-    }
-
-    /// Writes a line of the hypervisor's own.
-    pub fn say(&mut self, text: core::fmt::Arguments<'_>) {
-        let mut line = String::new();
-        let _ = core::fmt::Write::write_fmt(&mut line, format_args!("comity: {text}\n"));
-        self.hardware.console_write(line.as_bytes());
     }
 }
 

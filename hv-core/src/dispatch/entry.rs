@@ -122,8 +122,11 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
     }
 }
 
-/// Makes the next part of a guest's memory; with the last, the guest begins.
-fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &Core<H, R>) -> Progress {
+/// Makes the next part of a guest's memory; with the last, the guest begins. Not faster than people can be told of the ends.
+fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R>) -> Progress {
+    if !core.console_is_open() {
+        return Progress::More;
+    }
     let mut birth = vcpu.guest.birth.lock();
     let Some(work) = birth.as_mut() else { return Progress::Done };
     let progress = work.step(&vcpu.guest.ram);

@@ -4,7 +4,7 @@ use crate::base::error::KillReason;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::dispatch::channel;
 use crate::dispatch::core::Core;
-use crate::dispatch::device::bus::{PortEffect, Width};
+use crate::dispatch::device::bus::{COM1, PortEffect, Width};
 use crate::dispatch::device::channel::ChannelIndex;
 use crate::dispatch::device::pit;
 use crate::dispatch::irq::look_at_devices;
@@ -162,6 +162,9 @@ fn port<S: VirtualCpu, H: Hardware, R: GuestRam>(
     core: &mut Core<H, R>,
     access: PortAccess,
 ) -> Next {
+    if access.direction == Direction::Out && access.port == COM1 && !core.console_is_open() {
+        return Next::Yield; // the same instruction again
+    }
     let width = match access.size_bytes {
         1 => Width::Byte,
         2 => Width::Word,

@@ -23,14 +23,15 @@ pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, co
         vcpu.state.inject_exception(Exception::InvalidOpcode);
         return Next::Resume;
     }
-    vcpu.state.finish(Instruction::Call);
     match Call(vcpu.state.reg(Reg::Rax)) {
         // The two that guests make most have nothing to decode.
         Call::YIELD => {
+            vcpu.state.finish(Instruction::Call);
             answer(vcpu, Code::OK, 0);
             if core.queue.wanted() { Next::Yield } else { Next::Resume }
         }
         Call::INFO if Info(vcpu.state.reg(Reg::Rdi)) == Info::VERSION => {
+            vcpu.state.finish(Instruction::Call);
             answer(vcpu, Code::OK, u64::from(pv_abi::VERSION.packed()));
             Next::Resume
         }
@@ -43,7 +44,14 @@ fn decode_and_commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
     vcpu: &mut Vcpu<S, R>,
     core: &mut Core<H, R>,
 ) -> Next {
-    let (code, value, next) = match decode::decode(&vcpu.state, vcpu.guest) {
+    let decoded = decode::decode(&vcpu.state, vcpu.guest);
+    if let Ok(call) = &decoded
+        && !console::can_be_done(call, vcpu.guest, core)
+    {
+        return Next::Yield; // the same call again
+    }
+    vcpu.state.finish(Instruction::Call);
+    let (code, value, next) = match decoded {
         Ok(call) => commit::commit(call, vcpu, core),
         Err(refusal) => (Code::from(refusal), 0, Next::Resume),
     };

@@ -257,6 +257,10 @@ struct Surroundings<'a, H, R: GuestRam + 'static> {
 }
 
 impl<H: Hardware, R: GuestRam> Outside for Surroundings<'_, H, R> {
+    fn console_is_open(&mut self) -> bool {
+        self.core.console_is_open()
+    }
+
     fn console(&mut self, text: &[u8]) {
         self.core.console(self.guest, text);
     }

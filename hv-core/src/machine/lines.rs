@@ -3,8 +3,8 @@
 use super::arch::console::Console;
 use super::arch::serial::{Serial, Transmit};
 use alloc::boxed::Box;
-use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32};
 use heapless::Deque;
 use spin::Mutex;
 
@@ -20,13 +20,16 @@ const CHUNK_BYTES: usize = 64;
 /// The console, for people, and COM2, for programs.
 ///
 /// A text is put into a buffer whole, under a lock held for as long as a copy takes, and goes to the line when that has room: at
-/// once, at the line's interrupt, or whenever a processor is interrupted. Nobody waits for a slow line, unless the buffer is full.
+/// once, at the line's interrupt, or whenever a processor is interrupted. Nobody waits for a slow line, unless the buffer is full: who
+/// writes much asks for [`Self::room`] before.
 pub struct Lines {
     console: Mutex<Console>,
     com2: Mutex<Serial>,
     buffer: Mutex<Box<Deque<u8, BUFFER_BYTES>>>,
     /// There may be something in the buffer.
     waits: AtomicBool,
+    /// Questions for room since the line last took something.
+    idle_looks: AtomicU32,
 }
 
 impl Lines {
@@ -38,7 +41,22 @@ impl Lines {
             com2: Mutex::new(com2),
             buffer: Mutex::new(Box::new(Deque::new())),
             waits: AtomicBool::new(false),
+            idle_looks: AtomicU32::new(0),
         }
+    }
+
+    /// Bytes that can be written without waiting. Who asks moves some. What waits for a line that takes nothing is given up, lest who
+    /// asks waits for ever.
+    pub fn room(&self) -> usize {
+        if !self.waits() {
+            return BUFFER_BYTES;
+        }
+        self.pump();
+        let mut buffer = self.buffer.lock();
+        if self.idle_looks.fetch_add(1, Relaxed) >= WRITE_PATIENCE {
+            buffer.clear();
+        }
+        BUFFER_BYTES - buffer.len()
     }
 
     /// Writes to people: `text` appears whole, if it is shorter than the buffer. It is lost where the line does not drain.
@@ -125,6 +143,7 @@ impl Lines {
             if taken == 0 {
                 return !buffer.is_empty();
             }
+            self.idle_looks.store(0, Relaxed);
         }
     }
 

@@ -99,6 +99,10 @@ impl Hardware for Platform {
         }
     }
 
+    fn console_room(&mut self) -> usize {
+        self.lines.room()
+    }
+
     fn console_write(&mut self, text: &[u8]) {
         self.lines.write(text);
     }

@@ -33,6 +33,8 @@ pub const CONFIG_BYTES: usize = 64;
 
 /// What devices reach outside of their guest.
 pub trait Outside {
+    /// Whether the guest's console may say something now; if not, later.
+    fn console_is_open(&mut self) -> bool;
     /// Takes what the guest's console says.
     fn console(&mut self, text: &[u8]);
     /// Wakes whoever waits for frames at these ports.
@@ -149,7 +151,7 @@ impl Device {
     ) -> Result<(), Malformed> {
         match self {
             Self::Block(block) => block.serve(io),
-            Self::Console(console) => console.serve(io, |text| outside.console(text)),
+            Self::Console(console) => console.serve(io, outside),
             Self::Net(net) => net.serve(io, |ports| outside.wake(ports)),
             Self::Entropy(_) => Entropy::serve(io, || outside.random()),
             Self::Balloon(balloon) => balloon.serve(io, outside),

@@ -86,10 +86,7 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
         Request::Stats { item, vcpu: target } => ok(statistic(item, target, core)),
         Request::ConsoleWrite { at, len } => console::write(vcpu.guest, core, at, len),
         Request::ConsoleRead { at, len } => console::read(vcpu.guest, at, len),
-        Request::ConsoleFlush => {
-            console::drain(vcpu.guest, core);
-            ok(0)
-        }
+        Request::ConsoleFlush => ok(0), // `console::can_be_done` did it
         Request::Give { first, count } => {
             let (code, waiting) = memory::give(vcpu.guest, vcpu.shared, core, (first, count));
             (code, waiting, Next::Resume)

@@ -4,6 +4,7 @@ use crate::base::addr::GuestPhys;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::dispatch::core::Core;
 use crate::dispatch::guest::{Guest, Words};
+use crate::dispatch::hypercall::decode::Request;
 use crate::dispatch::next::Next;
 use pv_abi::call::{CONSOLE_MAX_BYTES, Code};
 use pv_abi::table::CONSOLE_RING_BYTES;
@@ -12,6 +13,21 @@ use ring_buffers::bytes::Consumer;
 
 const MAX: usize = 256;
 const _: () = assert!(MAX as u64 == CONSOLE_MAX_BYTES);
+
+/// Whether a call that writes finds room. FLUSH is done as far as there is.
+pub fn can_be_done<H: Hardware, R: GuestRam>(
+    call: &Request,
+    guest: &Guest<R>,
+    core: &mut Core<H, R>,
+) -> bool {
+    if let Request::ConsoleWrite { .. } = call {
+        core.console_is_open()
+    } else if let Request::ConsoleFlush = call {
+        drain(guest, core, Core::console_is_open)
+    } else {
+        true
+    }
+}
 
 /// CONSOLE(WRITE): copies out of guest memory, then to people.
 pub fn write<H: Hardware, R: GuestRam>(
@@ -29,28 +45,36 @@ pub fn write<H: Hardware, R: GuestRam>(
     (Code::OK, len as u64, Next::Resume)
 }
 
-/// CONSOLE(FLUSH): takes what the guest left in its ring. A ring that the guest spoilt is emptied.
-pub fn drain<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>) {
-    let Some(ring) = guest.tables.console.words.get(..CONSOLE_RING_BYTES / 8) else { return };
+/// Takes what the guest left in its ring while it `may` be written; false when some is left. A ring that the guest spoilt is emptied.
+pub fn drain<H: Hardware, R: GuestRam>(
+    guest: &Guest<R>,
+    core: &mut Core<H, R>,
+    may: impl Fn(&mut Core<H, R>) -> bool,
+) -> bool {
+    let Some(ring) = guest.tables.console.words.get(..CONSOLE_RING_BYTES / 8) else { return true };
     let mut ring_end = guest.console.lock();
     if ring_end.is_none() {
         *ring_end = Consumer::attach(Words(ring)).ok();
     }
-    let Some(consumer) = ring_end.as_mut() else { return };
+    let Some(consumer) = ring_end.as_mut() else { return true };
     let mut buffer = [0; MAX];
     // One round trip is bounded by what the ring holds.
-    for _ in 0..CONSOLE_RING_BYTES / MAX {
+    for _ in 0..=CONSOLE_RING_BYTES / MAX {
+        if !may(core) {
+            return false;
+        }
         match consumer.pop(&mut buffer) {
             Ok(popped) if popped.value > 0 => {
                 core.console(guest, buffer.get(..popped.value).unwrap_or_default())
             }
-            Ok(_) | Err(RingError::Empty) => return,
+            Ok(_) | Err(RingError::Empty) => return true,
             Err(RingError::Full | RingError::Corrupt(_)) => {
                 *ring_end = None;
-                return;
+                return true;
             }
         }
     }
+    true
 }
 
 /// CONSOLE(READ): what people typed, as much as there is.

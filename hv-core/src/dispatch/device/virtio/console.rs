@@ -5,7 +5,7 @@ mod tests;
 
 use super::io::Io;
 use super::queue::{Chain, Malformed};
-use super::{CONFIG_BYTES, config_of};
+use super::{CONFIG_BYTES, Outside, config_of};
 use crate::base::hardware::GuestRam;
 use alloc::collections::VecDeque;
 
@@ -72,10 +72,10 @@ impl Console {
     pub(super) fn serve<R: GuestRam>(
         &mut self,
         io: &mut Io<'_, R>,
-        say: impl FnMut(&[u8]),
+        outside: &mut impl Outside,
     ) -> Result<(), Malformed> {
         self.hear(io)?;
-        self.say(io, say)
+        self.say(io, outside)
     }
 
     fn hear<R: GuestRam>(&mut self, io: &mut Io<'_, R>) -> Result<(), Malformed> {
@@ -97,7 +97,7 @@ impl Console {
         Ok(())
     }
 
-    fn say<R: GuestRam>(&mut self, io: &mut Io<'_, R>, mut say: impl FnMut(&[u8])) -> Result<(), Malformed> {
+    fn say<R: GuestRam>(&mut self, io: &mut Io<'_, R>, outside: &mut impl Outside) -> Result<(), Malformed> {
         let mut left = PART_BYTES;
         loop {
             let taken = match self.sending.take() {
@@ -109,14 +109,14 @@ impl Console {
                 let rest = usize::try_from(chain.readable_bytes() - said).unwrap_or(usize::MAX);
                 let mut part = [0; PART_BYTES];
                 let part = part.get_mut(..io.grant(rest.min(left))).unwrap_or_default();
-                if part.is_empty() {
+                if part.is_empty() || !outside.console_is_open() {
                     self.sending = Some((chain, said));
                     io.postpone();
                     return Ok(());
                 }
                 left -= part.len();
                 chain.read(io.ram(), said, part)?;
-                say(part);
+                outside.console(part);
                 said += count(part);
             }
             io.push(TRANSMIT, chain, 0)?;

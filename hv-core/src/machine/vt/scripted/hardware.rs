@@ -40,6 +40,10 @@ impl Hardware for ScriptedHardware {
         self.world.kick(cpu);
     }
 
+    fn console_room(&mut self) -> usize {
+        self.world.console_room.get()
+    }
+
     fn console_write(&mut self, text: &[u8]) {
         self.world.console.borrow_mut().extend_from_slice(text);
     }

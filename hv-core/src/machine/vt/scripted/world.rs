@@ -46,6 +46,8 @@ pub struct World {
     cpus: Box<[Local]>,
     /// Ticks that each look at the clock takes: what the hypervisor's own work costs.
     pub look_ticks: Cell<u64>,
+    /// Bytes that people's line takes at once.
+    pub console_room: Cell<usize>,
     arms: RefCell<Vec<Tsc>>,
     entries: Cell<u64>,
     looks: Cell<u64>,
@@ -64,6 +66,7 @@ impl World {
             now: Cell::new(0),
             cpus: (0..cpus).map(|_| Local::default()).collect(),
             look_ticks: Cell::new(0),
+            console_room: Cell::new(usize::MAX),
             arms: RefCell::default(),
             entries: Cell::new(0),
             looks: Cell::new(0),

@@ -41,6 +41,21 @@ fn a_long_speech_takes_several_steps_and_loses_nothing() {
 }
 
 #[test]
+fn a_speech_waits_where_nobody_can_hear_it_now() {
+    let mut driver = console();
+    driver.ram.put(DATA, &[b'.'; 300]);
+    driver.offer(1, &[(DATA, 300, 0)]);
+    driver.seen.deaf = true;
+    for _ in 0..3 {
+        assert_eq!(driver.step(), Progress::More);
+    }
+    assert_eq!((driver.seen.said.len(), driver.used(1).len()), (0, 0));
+    driver.seen.deaf = false;
+    assert_eq!(driver.serve(), 2);
+    assert_eq!((driver.seen.said.len(), driver.used(1).len()), (300, 1));
+}
+
+#[test]
 fn short_words_are_one_step_as_long_as_they_are_few() {
     let mut driver = console();
     driver.ram.put(DATA, &[b'.'; 100]);

@@ -1,0 +1,101 @@
+//! People's line is behind: it is the guest that writes which waits, and nobody else.
+#![expect(clippy::unwrap_used, reason = "helpers of tests, whose arguments are constants")]
+
+mod common;
+
+use common::{A, B, MS};
+use hv_core::base::addr::GuestPhys;
+use hv_core::base::hardware::GuestRam;
+use hv_core::dispatch::guest::Words;
+use hv_core::dispatch::vt::{Exit, Reg, VirtualCpu};
+use hv_core::machine::vt::scripted::{Machine, Spec, call_steps};
+use pv_abi::call::{Call, Code, ConsoleOp, Shutdown};
+use pv_abi::table::CONSOLE_RING_BYTES;
+use ring_buffers::bytes::Producer;
+
+const WRITE: [u64; 3] = [ConsoleOp::WRITE.0, 0x3000, 6];
+
+/// A cooperative guest and a full one, and a line that has no room.
+fn behind() -> Machine {
+    let mut machine = Machine::boot([Spec::cooperative("one"), Spec::full("two")]);
+    machine.compute(A, MS);
+    machine.compute(B, MS);
+    machine.guest(0).ram.write(GuestPhys::new_truncate(0x3000), b"hello\n").unwrap();
+    machine.world.console_room.set(1024);
+    machine
+}
+
+fn catch_up(machine: &Machine) {
+    machine.world.console_room.set(32 << 10);
+}
+
+#[test]
+fn a_write_is_done_when_there_is_room_and_until_then_not_begun() {
+    let mut machine = behind();
+    let rip = machine.state(A).rip();
+    machine.run(A, call_steps(Call::CONSOLE, &WRITE));
+    assert_eq!(machine.state(A).rip(), rip, "the same instruction is next");
+    assert_eq!(machine.state(A).reg(Reg::Rax), Call::CONSOLE.0);
+    assert_eq!(machine.world.console(), "");
+    catch_up(&machine);
+    machine.exit(A, Exit::Call);
+    assert_ne!(machine.state(A).rip(), rip);
+    assert_eq!((machine.state(A).reg(Reg::Rax), machine.state(A).reg(Reg::Rdx)), (Code::OK.0, 6));
+    assert_eq!(machine.world.console(), "[one] hello\n");
+}
+
+#[test]
+fn a_byte_for_com1_waits_with_its_instruction_and_other_ports_do_not() {
+    let mut machine = behind();
+    let rip = machine.state(B).rip();
+    machine.port_out(B, 0x3f8, 1, u32::from(b'a'));
+    assert_eq!(machine.state(B).rip(), rip);
+    let _ = machine.port_in(B, 0x3fd, 1);
+    machine.port_out(B, 0x3ff, 1, 0);
+    assert_ne!(machine.state(B).rip(), rip);
+    catch_up(&machine);
+    for byte in b"a\n" {
+        machine.port_out(B, 0x3f8, 1, u32::from(*byte));
+    }
+    assert_eq!(machine.world.console(), "[two] a\n");
+}
+
+fn ring(machine: &Machine) -> Producer<Words> {
+    Producer::create(Words(&machine.guest(0).tables.console.words[..CONSOLE_RING_BYTES / 8])).unwrap()
+}
+
+#[test]
+fn a_flush_is_over_when_all_of_the_ring_is_written() {
+    let mut machine = behind();
+    let _ = ring(&machine).push(b"by ring\n").unwrap();
+    let rip = machine.state(A).rip();
+    machine.run(A, call_steps(Call::CONSOLE, &[ConsoleOp::FLUSH.0]));
+    assert_eq!((machine.state(A).rip(), machine.world.console().as_str()), (rip, ""));
+    catch_up(&machine);
+    assert_eq!(machine.call(A, Call::CONSOLE, &[ConsoleOp::FLUSH.0]), (Code::OK, 0));
+    assert_eq!(machine.world.console(), "[one] by ring\n");
+}
+
+#[test]
+fn what_a_guest_has_not_said_at_its_end_may_use_more_of_the_room_but_not_all() {
+    for (room, heard) in [(12 << 10, "[one] bye\n"), (1 << 10, "comity: guest: last words lost name=one\n")] {
+        let mut machine = behind();
+        let _ = ring(&machine).push(b"bye\n").unwrap();
+        machine.world.console_room.set(room);
+        machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::OFF.0]));
+        let console = machine.world.console();
+        assert!(console.starts_with(&format!("{heard}comity: guest: ended name=one")), "{room}: {console}");
+    }
+}
+
+#[test]
+fn a_guest_begins_again_when_people_can_be_told_of_its_next_end() {
+    let mut machine = behind();
+    machine.world.look_ticks.set(100); // who waits for nothing but the line looks at the clock
+    machine.script(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
+    machine.compute(B, 50 * MS);
+    assert!(machine.guest(0).birth.lock().is_some(), "{}", machine.world.console());
+    catch_up(&machine);
+    machine.compute(B, 50 * MS);
+    assert!(machine.guest(0).birth.lock().is_none());
+}
