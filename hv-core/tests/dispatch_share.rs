@@ -112,6 +112,16 @@ fn pause_gives_the_cpu_to_who_waits() {
 }
 
 #[test]
+fn an_exception_that_raises_itself_keeps_the_cpu_for_no_longer_than_its_slice() {
+    let mut machine = Machine::boot([Spec::full("one"), Spec::full("two")]);
+    machine.script(A, [Step::Endless(US)]);
+    let before = machine.world.now();
+    machine.compute(B, 100 * MS);
+    let took = machine.world.now().since(before).0;
+    assert!(took <= 210 * MS, "{took}");
+}
+
+#[test]
 fn yield_please_stands_while_somebody_waits() {
     let mut machine = crew(Spec::cooperative("one"), 2);
     machine.run(A1, call_steps(Call::BLOCK, &[0]));

@@ -45,6 +45,7 @@ pub fn class<S: VirtualCpu>(exit: &Exit, state: &S) -> ExitClass {
         | Exit::Undefined
         | Exit::CacheFlush
         | Exit::Handled
+        | Exit::Exception
         | Exit::Shutdown
         | Exit::BadState
         | Exit::Unknown { .. } => ExitClass::Other,
@@ -96,6 +97,10 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
             Next::Resume
         }
         Exit::Handled => Next::Resume,
+        Exit::Exception => {
+            core.take_interrupts();
+            Next::Reschedule
+        }
         Exit::StringPort(access) => Next::Kill(KillReason::StringPort(access.port)),
         Exit::Shutdown => Next::Kill(KillReason::TripleFault),
         Exit::BadState => Next::Kill(KillReason::BadState),

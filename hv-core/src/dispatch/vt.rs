@@ -42,6 +42,9 @@ pub enum Exit {
     DebugRegister,
     /// The backend has done what was owed.
     Handled,
+    /// An exception that a guest can have delivered without end (#DB, #AC). It is on its way again; each one ends the stay in guest
+    /// mode, since a processor looks for interrupts only between instructions, and there may be none in between.
+    Exception,
     /// A triple fault.
     Shutdown,
     /// The processor refused the vCPU's state.
@@ -148,13 +151,37 @@ pub enum Pauses {
     Run,
 }
 
-/// An exception that the core raises in a guest.
+/// An exception that is raised in a guest. Error codes are 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exception {
+    /// #DB.
+    Debug,
     /// #UD.
     InvalidOpcode,
-    /// #GP with error code 0.
+    /// #GP.
     GeneralProtection,
+    /// #AC.
+    AlignmentCheck,
+}
+
+impl Exception {
+    /// Its vector.
+    pub const fn vector(self) -> u8 {
+        match self {
+            Self::Debug => 1,
+            Self::InvalidOpcode => 6,
+            Self::GeneralProtection => 13,
+            Self::AlignmentCheck => 17,
+        }
+    }
+
+    /// Whether it has an error code.
+    pub const fn has_error(self) -> bool {
+        matches!(self, Self::GeneralProtection | Self::AlignmentCheck)
+    }
+
+    /// Those that a guest can have delivered without end, by their vectors' bits: CVE-2015-8104, CVE-2015-5307.
+    pub const ENDLESS: u32 = 1 << Self::Debug.vector() | 1 << Self::AlignmentCheck.vector();
 }
 
 /// Control state of a vCPU that another one starts with (VCPU_START).

@@ -1,6 +1,7 @@
 //! The vendors behind the seam of [`crate::dispatch::vt`]: private, so that nothing else can name their insides.
 #![expect(unsafe_code, reason = "turning a processor's ability on is a promise of the caller's")]
 
+mod bits;
 mod debug;
 mod fpu;
 mod registers;

@@ -9,6 +9,7 @@
 mod apic;
 mod calls;
 mod check;
+mod debug;
 mod demand;
 mod ends;
 mod machine;
@@ -48,6 +49,7 @@ const ALONE: &[(&str, Deed)] = &[
     ("apic", apic::registers),
     ("cpuid", storms::cpuid),
     ("dead_processor", storms::dead_processor),
+    ("debug", debug::exceptions),
     ("events", storms::events),
     ("every_msr", wide::every_msr),
     ("every_port", wide::every_port),
@@ -57,10 +59,12 @@ const ALONE: &[(&str, Deed)] = &[
     ("mmio", mmio::registers),
     ("neighbours", storms::neighbours),
     ("pause", storms::pause),
+    ("rare_debug", debug::rare_exceptions),
     ("reads", virtio::reads),
     ("section", storms::section),
     ("self_ipi", storms::self_ipi),
     ("speeches", virtio::speeches),
+    ("steps", debug::steps),
     ("timers", storms::timers),
     ("virtio", virtio::broken),
     ("wishes", virtio::wishes),
@@ -69,6 +73,8 @@ const ALONE: &[(&str, Deed)] = &[
 
 /// Ways that should end this guest.
 const ENDS: &[(&str, End)] = &[
+    ("alignment", |_| user::misalign()),
+    ("endless", |_| debug::endless()),
     ("loop", |_| ends::loop_for_ever()),
     ("triple", |_| ends::triple_fault()),
     ("hole", |_| ends::touch_a_hole()),

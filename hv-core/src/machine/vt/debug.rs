@@ -3,6 +3,11 @@
 
 use core::arch::asm;
 
+/// L0 … G3 of DR7: a breakpoint is on.
+pub const DR7_ENABLES: u64 = 0xff;
+/// GD of DR7: the next MOV to or from a debug register is a #DB, whose delivery clears it.
+pub const DR7_GENERAL_DETECT: u64 = 1 << 13;
+
 /// Puts new breakpoint addresses into the processor and returns the old ones. The host's DR7 is clear, so none acts here.
 pub fn swap(new: [u64; 4]) -> [u64; 4] {
     let mut old = [0; 4];

@@ -3,6 +3,7 @@
 
 use crate::machine::arch::translator::Translator;
 use core::arch::asm;
+use core::arch::x86_64::__cpuid;
 
 /// FXSAVE's image (APM vol 2 §11.5.5).
 #[derive(Clone)]
@@ -19,12 +20,24 @@ pub enum Restore {
     Whole,
     /// Where x87 is as after reset, without FXRSTOR (see [`crate::machine::arch::translator`]).
     Parts,
+    /// By FXRSTOR, which leaves x87's pointers alone where no exception is pending: they are the last guest's, and are overwritten
+    /// first (AMD APM vol 2 §11.5.5; CVE-2006-1056).
+    Overwritten,
 }
 
+/// RstrFpErrPtrs of CPUID 8000_0008 EBX: FXRSTOR gives all pointers back (AMD APM vol 3 appendix E.4.7).
+const RESTORES_POINTERS: u32 = 1 << 2;
+
 impl Restore {
-    /// The way for a machine.
+    /// The way for an AMD machine. The translator keeps no pointers.
     pub fn of_machine(translator: Option<Translator>) -> Self {
-        if translator == Some(Translator::Threaded) { Self::Parts } else { Self::Whole }
+        let pointers =
+            __cpuid(0x8000_0000).eax >= 0x8000_0008 && __cpuid(0x8000_0008).ebx & RESTORES_POINTERS != 0;
+        match translator {
+            Some(Translator::Threaded) => Self::Parts,
+            None if !pointers => Self::Overwritten,
+            Some(Translator::Counting) | None => Self::Whole,
+        }
     }
 }
 
@@ -47,11 +60,24 @@ impl Fpu {
     /// Gives the processor these registers.
     #[inline]
     pub fn load(&self, restore: Restore) {
-        if restore == Restore::Parts && self.0.starts_with(&X87_RESET) {
-            self.load_sse();
-        } else {
-            // SAFETY: the image is 512 bytes, 16-byte aligned, and holds what FXSAVE stored or the state after reset.
-            unsafe { asm!("fxrstor64 [{}]", in(reg) &raw const self.0, options(nostack, preserves_flags)) };
+        match restore {
+            Restore::Whole => {}
+            Restore::Parts if self.0.starts_with(&X87_RESET) => return self.load_sse(),
+            Restore::Parts => {}
+            Restore::Overwritten => Self::overwrite_pointers(),
+        }
+        // SAFETY: the image is 512 bytes, 16-byte aligned, and holds what FXSAVE stored or the state after reset.
+        unsafe { asm!("fxrstor64 [{}]", in(reg) &raw const self.0, options(nostack, preserves_flags)) };
+    }
+
+    /// Makes x87's pointers those of an instruction of ours.
+    #[cold]
+    fn overwrite_pointers() {
+        static OPERAND: u32 = 0;
+        // SAFETY: what is in x87 was saved, and is overwritten next; without a pending exception, and with all registers empty, the
+        // load of a zero raises none.
+        unsafe {
+            asm!("fnclex", "emms", "fild dword ptr [{}]", in(reg) &raw const OPERAND, options(nostack, preserves_flags));
         }
     }
 

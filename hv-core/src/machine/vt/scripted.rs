@@ -69,11 +69,13 @@ impl Processor for Scripted {
 
 impl Scripted {
     fn step(&mut self, vcpu: &mut ScriptedVcpu) -> ControlFlow<Exit> {
-        if vcpu.window_is_open() {
-            return ControlFlow::Break(Exit::Window);
-        }
-        if self.world.interrupt_waits(self.cpu) {
-            return ControlFlow::Break(Exit::HostInterrupt);
+        if !matches!(vcpu.script.front(), Some(Step::Endless(_))) {
+            if vcpu.window_is_open() {
+                return ControlFlow::Break(Exit::Window);
+            }
+            if self.world.interrupt_waits(self.cpu) {
+                return ControlFlow::Break(Exit::HostInterrupt);
+            }
         }
         match vcpu.script.pop_front() {
             Some(Step::Run(ticks)) => {
@@ -92,6 +94,11 @@ impl Scripted {
                 ControlFlow::Continue(())
             }
             Some(Step::Exit(exit)) => ControlFlow::Break(exit),
+            Some(Step::Endless(ticks)) => {
+                self.world.advance(ticks);
+                vcpu.script.push_front(Step::Endless(ticks));
+                ControlFlow::Break(Exit::Exception)
+            }
             // A vCPU whose script is over spins until an interrupt comes.
             None => {
                 self.world.spin(self.cpu, vcpu.slot);

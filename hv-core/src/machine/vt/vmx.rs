@@ -20,14 +20,15 @@ mod vmcs;
 use super::fpu::Restore;
 use crate::base::addr::{HostPhys, PAGE_BYTES};
 use crate::base::time::Frequency;
-use crate::dispatch::vt::{Exit, Processor};
-use crate::machine::arch::bochs;
+use crate::dispatch::vt::{Exit, Processor, VirtualCpu};
+use crate::machine::arch::apic;
 use crate::machine::memory::Memory;
 use crate::policy::mm::nested::Ept;
 use controls::Pin;
 use core::arch::asm;
 use decode::reason;
 use pv_abi::cpuid::CallInstruction;
+use state::event;
 use vmcs::{Current, InVmx};
 
 pub use enable::{Capabilities, Missing};
@@ -39,11 +40,11 @@ pub struct Vmx {
     capabilities: Capabilities,
     /// Whose VMCS is current; `None` when that is not known.
     current: Option<HostPhys>,
-    /// The preemption timer's count at each entry.
-    longest_stay: u32,
+    /// Bochs: the preemption timer's count at each entry; and what waits is looked for before a vCPU with IF clear is entered.
+    stay: Option<u32>,
 }
 
-/// Bochs loses an external interrupt that comes while IF is clear: a guest is left after this at the latest.
+/// Bochs loses an external interrupt that comes while IF is clear: a guest that does not exit is left after this at the latest.
 const BOCHS_STAY_NS: u64 = 1_000_000;
 
 impl Vmx {
@@ -65,12 +66,10 @@ impl Processor for Vmx {
 
     #[inline]
     fn run(&mut self, vcpu: &mut VmxVcpu) -> Exit {
-        let vmcs = self.make_current(vcpu);
-        if vcpu.must_flush {
-            vcpu.must_flush = false;
-            // SAFETY: single-context INVEPT was checked for, and the pointer is the one that the VMCS has.
-            unsafe { vmcs::invalidate(vcpu.ept_pointer) };
+        if self.stay.is_some() && !vcpu.interrupts_on() && apic::one_waits() {
+            return vcpu.interrupted();
         }
+        let vmcs = self.make_current(vcpu);
         if !vcpu.stale.is_empty() {
             vcpu.sync(vmcs);
         }
@@ -87,7 +86,7 @@ impl Processor for Vmx {
         vcpu.rflags = vmcs.read(fields::RFLAGS);
         vcpu.stack_access = vmcs.read(fields::SS.access);
         vcpu.interruptibility = vmcs.read(fields::INTERRUPTIBILITY);
-        if why == reason::EXCEPTION_OR_NMI {
+        if why == reason::EXCEPTION_OR_NMI && vmcs.read(fields::EXIT_EVENT) & event::TYPE_MASK == event::NMI {
             // SAFETY: the NMI's handler is installed; its IRET lets NMIs in again, which the exit holds back (§27.5.5).
             unsafe { asm!("int 2") };
         }
@@ -104,11 +103,11 @@ impl Processor for Vmx {
 
     fn arrive(&mut self, vcpu: &mut VmxVcpu) {
         vcpu.here = true;
-        vcpu.must_flush = true;
+        vcpu.flush();
         let vmcs = self.make_current(vcpu);
         host::write(vmcs);
-        if self.capabilities.controls.pin.contains(Pin::PREEMPTION_TIMER) {
-            vmcs.write(fields::PREEMPTION_TIMER, self.longest_stay);
+        if let Some(stay) = self.stay {
+            vmcs.write(fields::PREEMPTION_TIMER, stay);
         }
     }
 
@@ -150,12 +149,9 @@ impl super::Vendor for Intel {
     unsafe fn enable(pages: HostPhys, tsc: Frequency) -> Result<Vmx, Missing> {
         // SAFETY: by contract.
         let (in_vmx, capabilities) = unsafe { enable::enable(pages)? };
-        let longest_stay = if bochs::is_it() {
-            u32::try_from(tsc.ticks(BOCHS_STAY_NS).0 >> capabilities.timer_shift).unwrap_or(u32::MAX)
-        } else {
-            u32::MAX
-        };
-        Ok(Vmx { _in_vmx: in_vmx, capabilities, current: None, longest_stay })
+        let count = u32::try_from(tsc.ticks(BOCHS_STAY_NS).0 >> capabilities.timer_shift).unwrap_or(u32::MAX);
+        let stay = capabilities.controls.pin.contains(Pin::PREEMPTION_TIMER).then_some(count);
+        Ok(Vmx { _in_vmx: in_vmx, capabilities, current: None, stay })
     }
 
     fn capabilities(processor: &Vmx) -> Capabilities {

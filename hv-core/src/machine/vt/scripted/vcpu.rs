@@ -16,6 +16,9 @@ pub enum Step {
     Do(Box<dyn FnOnce(&mut ScriptedVcpu)>),
     /// The guest does what exits.
     Exit(Exit),
+    /// An exception whose delivery raises the next one, each after so many ticks: no instruction ends, so the processor looks for no
+    /// interrupt. The last step of a script.
+    Endless(u64),
 }
 
 impl Step {
@@ -31,6 +34,7 @@ impl fmt::Debug for Step {
             Self::Run(ticks) => write!(f, "Run({ticks})"),
             Self::Do(_) => f.write_str("Do"),
             Self::Exit(exit) => write!(f, "{exit:?}"),
+            Self::Endless(ticks) => write!(f, "Endless({ticks})"),
         }
     }
 }

@@ -3,7 +3,8 @@
 use super::state::SvmVcpu;
 use super::vmcb::{code, event};
 use crate::base::addr::GuestPhys;
-use crate::dispatch::vt::{Access, Direction, Exit, PortAccess, VirtualCpu};
+use crate::dispatch::vt::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
+use crate::machine::vt::debug::DR7_GENERAL_DETECT;
 
 /// Decodes the exit that `vcpu` just took.
 #[inline]
@@ -31,6 +32,9 @@ fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
         vcpu.flush(); // if it was to flush, it has not
         return Exit::HostInterrupt;
     }
+    if let code::DEBUG | code::ALIGNMENT = exit_code {
+        return exception(vcpu, exit_code);
+    }
     let cut_short = vcpu.vmcb.control.exit_interrupt_info;
     // Bits besides `VALID` may be stale. A software interrupt's instruction runs again by itself.
     if cut_short & event::VALID != 0 && cut_short & event::TYPE_MASK != event::SOFTWARE {
@@ -47,6 +51,19 @@ fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
         invalid if invalid & 0xffff_ffff == 0xffff_ffff => Exit::BadState,
         other => Exit::Unknown { code: other },
     }
+}
+
+/// An exception takes the place of what was being delivered, as on a processor: these are benign (§8.2.9). DR6 and DR7 are as its
+/// handler wants them (§15.12.2), but for Bochs, which leaves GD set.
+fn exception(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
+    let exception = if exit_code == code::DEBUG {
+        vcpu.vmcb.save.dr7 &= !DR7_GENERAL_DETECT;
+        Exception::Debug
+    } else {
+        Exception::AlignmentCheck
+    };
+    vcpu.inject_exception(exception);
+    Exit::Exception
 }
 
 /// EXITINFO1 of an I/O exit (§15.10.2): bit 0 IN, bit 2 string, bits 6:4 size, bits 31:16 port.

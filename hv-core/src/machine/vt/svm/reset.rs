@@ -1,13 +1,11 @@
 //! How a vCPU begins: the state after reset, and what each way to start adds to it (APM vol 2 §14.1.3).
 
-use super::state::{EFER_GUEST, EFER_SVME, SvmVcpu};
+use super::state::{EFER_SVME, SvmVcpu};
 use super::vmcb::{ALL_DEBUG_REGISTERS, Instructions, Segment, VirtualInterrupt};
 use crate::dispatch::vt::{Start, VirtualCpu};
+use crate::machine::vt::bits::{EFER_GUEST, PAT_RESET};
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
-
-/// Power-on PAT (§7.8.2).
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
 impl SvmVcpu {
     /// Puts the vCPU into its state at `start`.
@@ -89,10 +87,8 @@ impl SvmVcpu {
 
     fn set_data_segments(&mut self, segment: Segment) {
         let save = &mut self.vmcb.save;
-        save.ds = segment;
-        save.es = segment;
-        save.ss = segment;
-        save.fs = segment;
-        save.gs = segment;
+        for data in [&mut save.ds, &mut save.es, &mut save.ss, &mut save.fs, &mut save.gs] {
+            *data = segment;
+        }
     }
 }

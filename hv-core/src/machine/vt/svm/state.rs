@@ -6,6 +6,7 @@ use super::vmcb::{
 };
 use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Control, Exception, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
+use crate::machine::vt::bits::{EFER_GUEST, RFLAGS_IF, efer_written};
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
@@ -52,14 +53,6 @@ const PAUSE_COUNT: u16 = 3000;
 const PAUSE_THRESHOLD: u16 = 128;
 
 pub(super) const EFER_SVME: u64 = 1 << 12;
-/// SCE, LME, LMA, NXE: what a guest may set.
-pub(super) const EFER_GUEST: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
-const EFER_LMA: u64 = 1 << 10;
-const EFER_LME: u64 = 1 << 8;
-/// L0 … G3 of DR7.
-const DR7_ENABLES: u64 = 0xff;
-const CR0_PG: u64 = 1 << 31;
-const RFLAGS_IF: u64 = 1 << 9;
 
 impl SvmVcpu {
     /// Makes a vCPU that is not started. `vmcb` is a zeroed frame of its own at `vmcb_phys`, `number` is unique from 1.
@@ -89,6 +82,7 @@ impl SvmVcpu {
             | SvmInstructions::MONITOR
             | SvmInstructions::MWAIT
             | SvmInstructions::XSETBV;
+        control.intercept_exceptions = Exception::ENDLESS; // §15.12.2, §15.12.17
         control.io_map = maps.io.raw();
         control.msr_map = maps.msr.raw();
         control.virtual_interrupt = VirtualInterrupt::MASKING;
@@ -139,7 +133,7 @@ impl SvmVcpu {
     /// A vCPU whose DR7 enables a breakpoint needs their addresses at once: they fire without an access to intercept.
     #[inline]
     pub(super) fn arm_breakpoints(&mut self) {
-        if self.vmcb.save.dr7 & DR7_ENABLES != 0 {
+        if self.vmcb.save.dr7 & debug::DR7_ENABLES != 0 {
             self.load_debug_registers();
         }
     }
@@ -242,11 +236,9 @@ impl VirtualCpu for SvmVcpu {
     }
 
     fn inject_exception(&mut self, exception: Exception) {
-        let (vector, error) = match exception {
-            Exception::InvalidOpcode => (6, 0),
-            Exception::GeneralProtection => (13, event::HAS_ERROR),
-        };
-        self.vmcb.control.event_injection = event::VALID | event::EXCEPTION | error | vector;
+        let error = if exception.has_error() { event::HAS_ERROR } else { 0 };
+        self.vmcb.control.event_injection =
+            event::VALID | event::EXCEPTION | error | u64::from(exception.vector());
     }
 
     fn inject_nmi(&mut self) -> bool {
@@ -313,13 +305,11 @@ impl VirtualCpu for SvmVcpu {
 
     fn set_efer(&mut self, value: u64) -> bool {
         let save = &mut self.vmcb.save;
-        let paging = save.cr0 & CR0_PG != 0;
-        if value & !EFER_GUEST != 0 || paging && (value ^ save.efer) & EFER_LME != 0 {
-            return false;
+        let written = efer_written(value, save.efer & !EFER_SVME, save.cr0);
+        if let Some(efer) = written {
+            save.efer = efer | EFER_SVME;
         }
-        // LMA follows LME and paging; software cannot set it (§2.2.1).
-        save.efer = value & !EFER_LMA | save.efer & EFER_LMA | EFER_SVME;
-        true
+        written.is_some()
     }
 
     fn pat(&self) -> u64 {

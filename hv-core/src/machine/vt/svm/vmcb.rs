@@ -241,6 +241,10 @@ pub mod event {
 pub mod code {
     pub const READ_DR0: u64 = 0x20;
     pub const WRITE_DR15: u64 = 0x3f;
+    /// #DB.
+    pub const DEBUG: u64 = 0x41;
+    /// #AC.
+    pub const ALIGNMENT: u64 = 0x51;
     pub const INTR: u64 = 0x60;
     /// Ours, beyond the processor's: an interrupt waited, and the guest was not entered.
     pub const NOT_ENTERED: u64 = 1 << 32;

@@ -6,7 +6,8 @@ use super::registers;
 use super::state::{VmxVcpu, event};
 use super::vmcs::Current;
 use crate::base::addr::GuestPhys;
-use crate::dispatch::vt::{Access, Direction, Exit, PortAccess};
+use crate::dispatch::vt::{Access, Direction, Exception, Exit, Instruction, PortAccess, VirtualCpu};
+use crate::machine::vt::debug::DR7_GENERAL_DETECT;
 
 /// Basic exit reasons.
 pub mod reason {
@@ -49,6 +50,8 @@ pub mod reason {
 
 /// HLT without prefixes.
 const HLT_BYTES: u32 = 1;
+/// INT1, which takes none.
+const INT1_BYTES: u8 = 1;
 
 /// Decodes the exit that the vCPU of the current VMCS just took.
 #[inline]
@@ -69,17 +72,22 @@ pub fn exit(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
     }
 }
 
+impl VmxVcpu {
+    /// The machine's interrupt: no instruction of the guest's exited. The one that the core may finish all the same is a HLT after STI
+    /// (`dispatch::exit`).
+    pub(super) fn interrupted(&mut self) -> Exit {
+        self.instruction_length = HLT_BYTES;
+        Exit::HostInterrupt
+    }
+}
+
 #[cold]
 fn rare(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
     vcpu.extra.note_cr2();
     deliver_again(vcpu, vmcs);
     match why {
-        // An NMI that came here was taken from the processor; `Vmx::run` has passed it on.
-        reason::EXCEPTION_OR_NMI | reason::EXTERNAL_INTERRUPT | reason::INIT | reason::PREEMPTION_TIMER => {
-            // No instruction exited. The one that the core may finish all the same is a HLT after STI (`dispatch::exit`).
-            vcpu.instruction_length = HLT_BYTES;
-            Exit::HostInterrupt
-        }
+        reason::EXCEPTION_OR_NMI => exception_or_nmi(vcpu, vmcs),
+        reason::EXTERNAL_INTERRUPT | reason::INIT | reason::PREEMPTION_TIMER => vcpu.interrupted(),
         reason::NMI_WINDOW => {
             vcpu.control_primary(Primary::NMI_WINDOW, false);
             Exit::Window
@@ -119,6 +127,29 @@ fn deliver_again(vcpu: &mut VmxVcpu, vmcs: Current) {
         }
         vcpu.inject(cut_short & event::MEANING, vmcs.read(fields::VECTORING_ERROR));
     }
+}
+
+/// An exception takes the place of what was being delivered, as on a processor, since #DB and #AC are benign (SDM vol 3A table 6-5).
+/// The exit has left DR6 and DR7 to us (§27.1).
+fn exception_or_nmi(vcpu: &mut VmxVcpu, vmcs: Current) -> Exit {
+    let what = vmcs.read(fields::EXIT_EVENT);
+    if what & event::TYPE_MASK == event::NMI {
+        return vcpu.interrupted(); // it was taken from the processor; `Vmx::run` has passed it on
+    }
+    if what & event::TYPE_MASK == event::PRIVILEGED_SOFTWARE {
+        vcpu.finish(Instruction::Decoded(INT1_BYTES));
+    }
+    // What is injected ends the shadow of STI and MOV SS; with one, entry wants a pending single step that is no more (§26.3.1.5).
+    vcpu.leave_shadow();
+    let exception = if what & event::VECTOR_MASK == u32::from(Exception::Debug.vector()) {
+        vcpu.extra.raise_debug(vmcs.read(fields::QUALIFICATION));
+        vmcs.write(fields::DR7, vmcs.read(fields::DR7) & !DR7_GENERAL_DETECT);
+        Exception::Debug
+    } else {
+        Exception::AlignmentCheck
+    };
+    vcpu.inject_exception(exception);
+    Exit::Exception
 }
 
 /// The qualification of an I/O exit (table 27-5): bits 2:0 size less one, bit 3 IN, bit 4 string, bits 31:16 port.

@@ -4,6 +4,7 @@
 use super::controls::{self, Controls, LATER, LATER_AT_ENTRY, Pin, Secondary, WANTED};
 use super::vmcs::InVmx;
 use crate::base::addr::HostPhys;
+use crate::machine::arch::bochs;
 use bitflags::Flags;
 use core::arch::asm;
 use core::arch::x86_64::__cpuid;
@@ -144,10 +145,11 @@ impl Capabilities {
             exit: adjust(read(TRUE_EXIT), WANTED.exit, controls::Exit::empty(), "VM-exit")?,
             entry: adjust(read(TRUE_ENTRY), WANTED.entry, LATER_AT_ENTRY, "VM-entry")?,
         };
-        // Without it a vCPU that spins keeps its slice; and Bochs, which has it, needs the timer.
+        // Without it a vCPU that spins keeps its slice.
         let may = |allowed: u64, bits: u32| allowed >> 32 & u64::from(bits) != 0;
         controls.secondary.set(Secondary::PAUSE_LOOP, may(read(SECONDARY), Secondary::PAUSE_LOOP.bits()));
-        controls.pin.set(Pin::PREEMPTION_TIMER, may(read(TRUE_PIN), Pin::PREEMPTION_TIMER.bits()));
+        let timer = bochs::is_it() && may(read(TRUE_PIN), Pin::PREEMPTION_TIMER.bits());
+        controls.pin.set(Pin::PREEMPTION_TIMER, timer);
         let ept = read(EPT_VPID);
         if let Some((_, name)) = EPT_NEEDED.iter().find(|(bit, _)| ept >> bit & 1 == 0) {
             return Err(Missing::Ept(name));

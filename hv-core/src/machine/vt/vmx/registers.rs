@@ -2,9 +2,10 @@
 
 use super::controls::Entry;
 use super::fields;
-use super::state::{CR0_NE, CR0_PG, EFER_LMA, EFER_LME, VmxVcpu};
+use super::state::{CR0_NE, VmxVcpu};
 use super::vmcs::Current;
 use crate::dispatch::vt::{Exception, Exit, Instruction, VirtualCpu};
+use crate::machine::vt::bits::{CR0_PG, EFER_LMA, EFER_LME};
 
 const CR0_PE: u64 = 1 << 0;
 const CR0_NW: u64 = 1 << 29;

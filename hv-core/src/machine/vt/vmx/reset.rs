@@ -2,14 +2,13 @@
 
 use super::controls::{Entry, Primary};
 use super::fields::{self, SegmentFields};
-use super::state::{CR0_NE, CR4_GUEST, CR4_VMXE, EFER_GUEST, EFER_LMA, Extra, Stale, VmxVcpu, access};
+use super::state::{CR0_NE, CR4_GUEST, CR4_VMXE, Extra, Stale, VmxVcpu, access};
 use super::vmcs::Current;
 use crate::dispatch::vt::{Start, VirtualCpu};
+use crate::machine::vt::bits::{EFER_GUEST, EFER_LMA, PAT_RESET};
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
 
-/// Power-on PAT (SDM vol 3A §11.12.4).
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 /// A segment that may not be used (§24.4.1).
 const UNUSABLE: u32 = 1 << 16;
 
@@ -65,12 +64,11 @@ impl VmxVcpu {
         self.stack_access = beginning.data.access;
         self.event = (0, 0);
         self.interruptibility = 0;
-        self.must_flush = true; // an earlier life's translations
         self.set_cr8(0);
         self.set_threshold(0);
         self.primary.remove(Primary::INTERRUPT_WINDOW | Primary::NMI_WINDOW);
         self.primary.insert(Primary::MOV_DR);
-        self.stale = Stale::all();
+        self.stale = Stale::all(); // an earlier life's translations too
         self.vmcs(|vmcs| beginning.write(vmcs));
     }
 

@@ -12,7 +12,7 @@ use super::fields::{self, Field};
 use super::vmcs::{self, Current, Value};
 use crate::base::addr::HostPhys;
 use crate::base::hardware::SharedWords;
-use crate::dispatch::vt::VirtualCpu;
+use crate::dispatch::vt::{Exception, VirtualCpu};
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
@@ -39,6 +39,8 @@ bitflags! {
         const INTERRUPTIBILITY = 1 << 2;
         const EVENT = 1 << 3;
         const THRESHOLD = 1 << 4;
+        /// Nor in force: its cached translations are to be forgotten.
+        const FLUSH = 1 << 5;
     }
 }
 
@@ -65,7 +67,6 @@ pub struct VmxVcpu {
     pub(super) launched: bool,
     /// Its VMCS is active on the processor that holds it; otherwise nowhere.
     pub(super) here: bool,
-    pub(super) must_flush: bool,
     /// DR0 … DR3 are in the processor.
     pub(super) has_debug_registers: bool,
 }
@@ -81,13 +82,10 @@ pub(super) struct Extra {
     pub system_call: [u64; 5],
 }
 
+/// STI, and MOV SS, hold interrupts back for one more instruction (§24.4.2).
+const SHADOW: u32 = 0b11;
 /// NMIs are held back until IRET (§24.4.2).
 const NMI_BLOCKED: u32 = 1 << 3;
-/// SCE, LME, LMA, NXE: what a guest may set.
-pub(super) const EFER_GUEST: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
-pub(super) const EFER_LMA: u64 = 1 << 10;
-pub(super) const EFER_LME: u64 = 1 << 8;
-pub(super) const CR0_PG: u64 = 1 << 31;
 /// VMX keeps it set (§23.8); the guest sees its own.
 pub(super) const CR0_NE: u64 = 1 << 5;
 /// VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT, FSGSBASE, SMEP, SMAP: what a guest may set. The others are ours, and
@@ -95,16 +93,19 @@ pub(super) const CR0_NE: u64 = 1 << 5;
 pub(super) const CR4_GUEST: u64 = 0x7ff | 1 << 16 | 1 << 20 | 1 << 21;
 pub(super) const CR4_VMXE: u64 = 1 << 13;
 
-/// Entry interruption information (§24.8.3).
+/// Entry interruption information (§24.8.3), and that of an exit (§24.9.2).
 pub(super) mod event {
     pub const VALID: u32 = 1 << 31;
     pub const INTERRUPT: u32 = 0 << 8;
     pub const NMI: u32 = 2 << 8;
     pub const EXCEPTION: u32 = 3 << 8;
     pub const HAS_ERROR: u32 = 1 << 11;
+    pub const VECTOR_MASK: u32 = 0xff;
     pub const TYPE_MASK: u32 = 7 << 8;
     /// Software interrupts and exceptions: their instruction runs again instead.
     pub const SOFTWARE: u32 = 4 << 8;
+    /// INT1, which raises #DB.
+    pub const PRIVILEGED_SOFTWARE: u32 = 5 << 8;
     /// What means something: vector, type, error code, valid.
     pub const MEANING: u32 = VALID | 0xfff;
 }
@@ -143,7 +144,6 @@ impl VmxVcpu {
             threshold: 0,
             launched: false,
             here: false,
-            must_flush: false,
             has_debug_registers: false,
         };
         // SAFETY: the frame is a VMCS's, active nowhere, by contract.
@@ -155,7 +155,6 @@ impl VmxVcpu {
             vmcs.write(fields::EXIT_CONTROLS, controls.exit.bits());
             vmcs.write(fields::ENTRY_CONTROLS, controls.entry.bits());
             for zero in [
-                fields::EXCEPTION_BITMAP,
                 fields::CR3_TARGET_COUNT,
                 fields::EXIT_MSR_STORE_COUNT,
                 fields::EXIT_MSR_LOAD_COUNT,
@@ -165,6 +164,7 @@ impl VmxVcpu {
             ] {
                 vmcs.write(zero, 0);
             }
+            vmcs.write(fields::EXCEPTION_BITMAP, Exception::ENDLESS);
             vmcs.write(fields::VPID, number);
             vmcs.write(fields::IO_MAP_A, maps.io.raw());
             vmcs.write(fields::IO_MAP_B, maps.io.raw() + 4096);
@@ -206,6 +206,13 @@ impl VmxVcpu {
         if stale.contains(Stale::RIP) {
             vmcs.write(fields::RIP, self.rip);
         }
+        if stale != Stale::RIP {
+            self.sync_rest(vmcs, stale);
+        }
+    }
+
+    /// What changes less often than at each emulated instruction.
+    fn sync_rest(&mut self, vmcs: Current, stale: Stale) {
         if stale.contains(Stale::EVENT) {
             vmcs.write(fields::ENTRY_EVENT, self.event.0);
             vmcs.write(fields::ENTRY_ERROR, self.event.1);
@@ -219,6 +226,10 @@ impl VmxVcpu {
         }
         if stale.contains(Stale::THRESHOLD) {
             vmcs.write(fields::TPR_THRESHOLD, u32::from(self.threshold));
+        }
+        if stale.contains(Stale::FLUSH) {
+            // SAFETY: single-context INVEPT was checked for, and the pointer is the one that the VMCS has.
+            unsafe { vmcs::invalidate(self.ept_pointer) };
         }
     }
 
@@ -248,6 +259,12 @@ impl VmxVcpu {
         }
     }
 
+    /// The shadow of STI or MOV SS is over.
+    #[inline]
+    pub(super) fn leave_shadow(&mut self) {
+        self.set_interruptibility(self.interruptibility & !SHADOW);
+    }
+
     /// An NMI that was being delivered does not hold itself back.
     pub(super) fn unblock_nmi(&mut self) {
         self.set_interruptibility(self.interruptibility & !NMI_BLOCKED);
@@ -255,7 +272,7 @@ impl VmxVcpu {
 
     /// A vCPU whose DR7 enables a breakpoint needs their addresses at once: they fire without an access to intercept.
     pub(super) fn arm_breakpoints(&mut self, dr7: u64) {
-        if dr7 & 0xff != 0 && !self.has_debug_registers {
+        if dr7 & debug::DR7_ENABLES != 0 && !self.has_debug_registers {
             self.load_debug_registers();
         }
     }

@@ -1,17 +1,13 @@
 //! What the exit path asks of a vCPU on VMX.
 
-use super::{
-    CR0_NE, CR0_PG, CR4_GUEST, EFER_GUEST, EFER_LMA, EFER_LME, NMI_BLOCKED, Stale, VmxVcpu, event, packed,
-};
+use super::{CR0_NE, CR4_GUEST, NMI_BLOCKED, SHADOW, Stale, VmxVcpu, event, packed};
 use crate::dispatch::vt::{Control, Exception, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
+use crate::machine::vt::bits::{EFER_GUEST, RFLAGS_IF, efer_written};
 use crate::machine::vt::debug;
 use crate::machine::vt::vmx::controls::Primary;
 use crate::machine::vt::vmx::fields::{self, Field, SegmentFields};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// STI, and MOV SS, hold interrupts back for one more instruction (§24.4.2).
-const SHADOW: u32 = 0b11;
-const RFLAGS_IF: u64 = 1 << 9;
 /// Index of the word of the virtual-APIC page that holds the task priority.
 const TASK_PRIORITY: usize = 0x80 / 8;
 
@@ -66,9 +62,7 @@ impl VirtualCpu for VmxVcpu {
         };
         self.rip = self.rip.wrapping_add(u64::from(length));
         self.stale.insert(Stale::RIP);
-        if self.interruptibility & SHADOW != 0 {
-            self.set_interruptibility(self.interruptibility & !SHADOW);
-        }
+        self.leave_shadow();
     }
 
     #[inline]
@@ -87,11 +81,8 @@ impl VirtualCpu for VmxVcpu {
     }
 
     fn inject_exception(&mut self, exception: Exception) {
-        let (vector, error) = match exception {
-            Exception::InvalidOpcode => (6, 0),
-            Exception::GeneralProtection => (13, event::HAS_ERROR),
-        };
-        self.inject(event::VALID | event::EXCEPTION | error | vector, 0);
+        let error = if exception.has_error() { event::HAS_ERROR } else { 0 };
+        self.inject(event::VALID | event::EXCEPTION | error | u32::from(exception.vector()), 0);
     }
 
     /// An NMI that cannot come now has its window watched.
@@ -150,13 +141,11 @@ impl VirtualCpu for VmxVcpu {
     }
 
     fn set_efer(&mut self, value: u64) -> bool {
-        let (before, cr0) = (self.get(fields::EFER), self.get(fields::CR0));
-        if value & !EFER_GUEST != 0 || cr0 & CR0_PG != 0 && (value ^ before) & EFER_LME != 0 {
-            return false;
+        let written = efer_written(value, self.get(fields::EFER), self.get(fields::CR0));
+        if let Some(efer) = written {
+            self.set(fields::EFER, efer);
         }
-        // LMA follows LME and paging; software cannot set it.
-        self.set(fields::EFER, value & !EFER_LMA | before & EFER_LMA);
-        true
+        written.is_some()
     }
 
     fn pat(&self) -> u64 {
@@ -168,7 +157,7 @@ impl VirtualCpu for VmxVcpu {
     }
 
     fn flush(&mut self) {
-        self.must_flush = true;
+        self.stale.insert(Stale::FLUSH);
     }
 
     fn reset(&mut self, start: Start) {

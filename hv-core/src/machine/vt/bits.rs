@@ -1,0 +1,21 @@
+//! Bits of registers that vCPUs of either vendor have.
+
+/// Paging is on.
+pub const CR0_PG: u64 = 1 << 31;
+/// Interrupts are.
+pub const RFLAGS_IF: u64 = 1 << 9;
+/// SCE, LME, LMA, NXE: what a guest may set of EFER.
+pub const EFER_GUEST: u64 = 1 | EFER_LME | EFER_LMA | 1 << 11;
+/// Long mode is on.
+pub const EFER_LMA: u64 = 1 << 10;
+/// Long mode will be, with paging.
+pub const EFER_LME: u64 = 1 << 8;
+/// Power-on PAT (AMD APM vol 2 §7.8.2, Intel SDM vol 3A §11.12.4).
+pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+
+/// What EFER is after a guest with this CR0 has written it; `None` when it may not.
+pub fn efer_written(value: u64, before: u64, cr0: u64) -> Option<u64> {
+    let refused = value & !EFER_GUEST != 0 || cr0 & CR0_PG != 0 && (value ^ before) & EFER_LME != 0;
+    // LMA follows LME and paging; software cannot set it (AMD APM vol 2 §2.2.1).
+    (!refused).then_some(value & !EFER_LMA | before & EFER_LMA)
+}
