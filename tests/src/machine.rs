@@ -126,6 +126,7 @@ pub struct Machine {
     gdb_port: Option<u16>,
     exit_device: bool,
     com1: bool,
+    stick: bool,
     terminal: bool,
     timeout: Option<Duration>,
 }
@@ -203,6 +204,7 @@ impl Machine {
             gdb_port: None,
             exit_device: true,
             com1: true,
+            stick: false,
             terminal: false,
             timeout: Some(Duration::from_secs(60)),
         }
@@ -300,6 +302,12 @@ impl Machine {
     #[must_use]
     pub fn on_terminal(mut self) -> Self {
         self.terminal = true;
+        self
+    }
+
+    /// Puts what would be its CD on a USB stick, into a PC of PCI Express times.
+    pub fn from_stick(mut self) -> Self {
+        self.stick = true;
         self
     }
 

@@ -1,4 +1,4 @@
-//! A CD on machines like a PC: by BIOS and by UEFI, with no device that takes an exit code.
+//! A CD, or the same on a stick, on machines like a PC: by BIOS and by UEFI, with no device that takes an exit code.
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
@@ -14,8 +14,8 @@ fn hello() -> Machine {
 }
 
 /// Two guests run to their end, and the machine is powered off as its ACPI tables say.
-fn powered_off(kind: Kind) {
-    let outcome = hello().on(kind).without_exit_device().run().unwrap_or_else(|error| panic!("{error}"));
+fn powered_off(machine: Machine) {
+    let outcome = machine.without_exit_device().run().unwrap_or_else(|error| panic!("{error}"));
     let transcript = outcome.transcript();
     assert_eq!(outcome.ended, Ended::PoweredOff, "{transcript}");
     assert!(outcome.hypervisor_lines().contains(&"end: verdict=Well"), "{transcript}");
@@ -24,12 +24,22 @@ fn powered_off(kind: Kind) {
 
 #[test]
 fn a_pc_with_bios_runs_two_guests_from_a_cd_and_powers_off() {
-    powered_off(Kind::QemuCd);
+    powered_off(hello().on(Kind::QemuCd));
 }
 
 #[test]
 fn a_pc_with_uefi_runs_two_guests_from_a_cd_and_powers_off() {
-    powered_off(Kind::QemuUefi);
+    powered_off(hello().on(Kind::QemuUefi));
+}
+
+#[test]
+fn a_pc_with_bios_does_from_a_stick() {
+    powered_off(hello().on(Kind::QemuCd).from_stick());
+}
+
+#[test]
+fn a_pc_with_uefi_does_from_a_stick() {
+    powered_off(hello().on(Kind::QemuUefi).from_stick());
 }
 
 /// The same without COM1: what people read is on the screen, and stays a while before the machine goes dark.

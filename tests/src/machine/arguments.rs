@@ -29,7 +29,8 @@ impl Machine {
             (None, Accelerator::Tcg) => "max,+svm,+npt",
             (None, Accelerator::Kvm) => "host",
         };
-        add(&["-machine", board.name(), "-accel", accelerator, "-cpu", model]);
+        let board_name = if self.stick { "q35" } else { board.name() };
+        add(&["-machine", board_name, "-accel", accelerator, "-cpu", model]);
         add(&["-m", &self.memory_mib.to_string(), "-smp", &self.cpus.to_string()]);
         add(&["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"]);
         if self.exit_device {
@@ -56,7 +57,14 @@ impl Machine {
         add_path(&mut all, &["-d", "cpu_reset", "-D"], &reset_log(folder));
         match &self.boot {
             Boot::Hypervisor { .. } if self.kind.has_cd() => {
-                add_path(&mut all, &["-cdrom"], &cd(folder));
+                if self.stick {
+                    let stick = prefixed("if=none,id=stick,format=raw,readonly=on,file=", &cd(folder));
+                    all.extend(["-drive".into(), stick]);
+                    let words = ["-device", "qemu-xhci", "-device", "usb-storage,drive=stick,bootindex=0"];
+                    all.extend(words.map(OsString::from));
+                } else {
+                    add_path(&mut all, &["-cdrom"], &cd(folder));
+                }
                 if self.kind == Kind::QemuUefi {
                     add_path(&mut all, &["-bios"], Path::new(UEFI));
                 }
