@@ -99,7 +99,7 @@ impl Kind {
 
     /// How much longer than QEMU it may take.
     fn patience(self) -> u32 {
-        if self.is_bochs() { 8 } else { 1 }
+        if self.is_bochs() { 16 } else { 1 }
     }
 }
 

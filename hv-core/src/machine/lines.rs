@@ -47,10 +47,13 @@ impl Lines {
 
     /// Bytes that can be written without waiting. Who asks moves some. What waits for a line that takes nothing is given up, lest who
     /// asks waits for ever.
+    #[inline]
     pub fn room(&self) -> usize {
-        if !self.waits() {
-            return BUFFER_BYTES;
-        }
+        if self.waits() { self.room_behind() } else { BUFFER_BYTES }
+    }
+
+    #[cold]
+    fn room_behind(&self) -> usize {
         self.pump();
         let mut buffer = self.buffer.lock();
         if self.idle_looks.fetch_add(1, Relaxed) >= WRITE_PATIENCE {

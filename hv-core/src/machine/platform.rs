@@ -99,6 +99,7 @@ impl Hardware for Platform {
         }
     }
 
+    #[inline]
     fn console_room(&mut self) -> usize {
         self.lines.room()
     }

@@ -17,6 +17,7 @@ const LAST_WORDS_ROOM: usize = 8 << 10;
 
 impl<H: Hardware, R: GuestRam> Core<H, R> {
     /// Whether a guest may write now. If not, what it does to write is done again in its next turn.
+    #[inline]
     pub fn console_is_open(&mut self) -> bool {
         self.hardware.console_room() >= GUEST_ROOM
     }
