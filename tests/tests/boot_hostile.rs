@@ -19,22 +19,13 @@ const WAKES: i64 = 24;
 /// When `misbehave` begins its storms.
 const BEGIN_MS: u32 = 200;
 
-/// What QEMU takes the time from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Clock {
-    /// One a nanosecond.
-    Instructions,
-    Host,
-}
-
 /// A machine with the victim and whatever `guests` says.
-fn machine(guests: &str, clock: Clock) -> Machine {
-    let icount = clock == Clock::Instructions;
+fn machine(guests: &str) -> Machine {
     let text = format!(
         r#"
         [machine]
         tsc = "trusted"
-        icount = {icount}
+        icount = true
         timeout_s = 120
         [[guest]]
         name = "victim"
@@ -49,7 +40,7 @@ fn machine(guests: &str, clock: Clock) -> Machine {
 }
 
 fn boot(guests: &str) -> Outcome {
-    machine(guests, Clock::Instructions).run().unwrap_or_else(|error| panic!("{error}"))
+    machine(guests).run().unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A guest that misbehaves.
@@ -384,10 +375,10 @@ fn a_reboot_loop_is_paid_by_who_reboots() {
 }
 
 /// Boots guests that never end, and waits for the end of the victim beside them.
-fn outlived(deed: &str, clock: Clock) {
+fn outlived(deed: &str) {
     let command_line = format!("do={deed}");
     let looping = guest("full", "full", 1, &command_line) + &guest("coop", "cooperative", 1, &command_line);
-    let mut running = machine(&looping, clock).start().unwrap_or_else(|error| panic!("{error}"));
+    let mut running = machine(&looping).start().unwrap_or_else(|error| panic!("{error}"));
     let last = running.wait_for(|line| line.text.contains("name=victim ending="));
     let text = last.map(|line| line.text).unwrap_or_default();
     assert!(text.contains("ending=Off"), "{text} {:?}", running.heard());
@@ -395,11 +386,10 @@ fn outlived(deed: &str, clock: Clock) {
 
 #[test]
 fn a_guest_that_loops_with_interrupts_off_keeps_the_cpu_from_nobody() {
-    outlived("loop", Clock::Instructions);
+    outlived("loop");
 }
 
 #[test]
 fn a_debug_exception_whose_delivery_raises_the_next_keeps_the_cpu_from_nobody() {
-    // QEMU 7.2 ends when a breakpoint is met in the delivery of an exception while it counts instructions.
-    outlived("endless", Clock::Host);
+    outlived("endless");
 }

@@ -168,7 +168,7 @@ fn port<S: VirtualCpu, H: Hardware, R: GuestRam>(
     access: PortAccess,
 ) -> Next {
     if access.direction == Direction::Out && access.port == COM1 && !core.console_is_open() {
-        return Next::Yield; // the same instruction again
+        return Next::Again;
     }
     let width = match access.size_bytes {
         1 => Width::Byte,

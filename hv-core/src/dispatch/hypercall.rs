@@ -44,18 +44,14 @@ fn decode_and_commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
     vcpu: &mut Vcpu<S, R>,
     core: &mut Core<H, R>,
 ) -> Next {
-    let decoded = decode::decode(&vcpu.state, vcpu.guest);
-    if let Ok(call) = &decoded
-        && !console::can_be_done(call, vcpu.guest, core)
-    {
-        return Next::Yield; // the same call again
-    }
-    vcpu.state.finish(Instruction::Call);
-    let (code, value, next) = match decoded {
+    let (code, value, next) = match decode::decode(&vcpu.state, vcpu.guest) {
         Ok(call) => commit::commit(call, vcpu, core),
         Err(refusal) => (Code::from(refusal), 0, Next::Resume),
     };
-    answer(vcpu, code, value);
+    if next != Next::Again {
+        vcpu.state.finish(Instruction::Call);
+        answer(vcpu, code, value);
+    }
     next
 }
 

@@ -15,6 +15,8 @@ pub enum Next {
     Reschedule,
     /// It gives the CPU to whoever waits.
     Yield,
+    /// It does so, and then its instruction again: there was no room for what that does.
+    Again,
     /// It gives the CPU to a vCPU of its guest, as last seen on CPU at `seq`.
     YieldTo {
         /// To whom.

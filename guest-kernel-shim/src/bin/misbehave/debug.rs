@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use guest_kernel_shim::{console, interrupt, println, probe};
 use x86_64::instructions::tables::{sgdt, sidt};
 
-/// Fixed bits of DR6 and DR7.
+/// As after a reset; bits that are always set.
 const DR6_CLEAR: u64 = 0xffff_0ff0;
 const DR7_CLEAR: u64 = 0x400;
 /// Bits of DR6.
@@ -87,14 +87,9 @@ fn step() {
             "pushfq",
             "or dword ptr [rsp], 0x100",
             "popfq",
+            ".rept 8",
             "nop",
-            "nop",
-            "nop",
-            "nop",
-            "nop",
-            "nop",
-            "nop",
-            "nop",
+            ".endr",
             "pushfq",
             "and dword ptr [rsp], 0xfffffeff",
             "popfq",

@@ -1,5 +1,5 @@
 //! What a checked call does. Answers a code and a value, and says what happens next; it cannot fail, though it may find
-//! that the moment has passed.
+//! that the moment has passed, or has not come ([`Next::Again`]).
 
 use super::decode::Request;
 use crate::base::hardware::{GuestRam, Hardware};
@@ -86,7 +86,7 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
         Request::Stats { item, vcpu: target } => ok(statistic(item, target, core)),
         Request::ConsoleWrite { at, len } => console::write(vcpu.guest, core, at, len),
         Request::ConsoleRead { at, len } => console::read(vcpu.guest, at, len),
-        Request::ConsoleFlush => ok(0), // `console::can_be_done` did it
+        Request::ConsoleFlush => console::flush(vcpu.guest, core),
         Request::Give { first, count } => {
             let (code, waiting) = memory::give(vcpu.guest, vcpu.shared, core, (first, count));
             (code, waiting, Next::Resume)

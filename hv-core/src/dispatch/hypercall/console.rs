@@ -4,7 +4,6 @@ use crate::base::addr::GuestPhys;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::dispatch::core::Core;
 use crate::dispatch::guest::{Guest, Words};
-use crate::dispatch::hypercall::decode::Request;
 use crate::dispatch::next::Next;
 use pv_abi::call::{CONSOLE_MAX_BYTES, Code};
 use pv_abi::table::CONSOLE_RING_BYTES;
@@ -14,21 +13,6 @@ use ring_buffers::bytes::Consumer;
 const MAX: usize = 256;
 const _: () = assert!(MAX as u64 == CONSOLE_MAX_BYTES);
 
-/// Whether a call that writes finds room. FLUSH is done as far as there is.
-pub fn can_be_done<H: Hardware, R: GuestRam>(
-    call: &Request,
-    guest: &Guest<R>,
-    core: &mut Core<H, R>,
-) -> bool {
-    if let Request::ConsoleWrite { .. } = call {
-        core.console_is_open()
-    } else if let Request::ConsoleFlush = call {
-        drain(guest, core, Core::console_is_open)
-    } else {
-        true
-    }
-}
-
 /// CONSOLE(WRITE): copies out of guest memory, then to people.
 pub fn write<H: Hardware, R: GuestRam>(
     guest: &Guest<R>,
@@ -36,6 +20,9 @@ pub fn write<H: Hardware, R: GuestRam>(
     at: GuestPhys,
     len: usize,
 ) -> (Code, u64, Next) {
+    if !core.console_is_open() {
+        return (Code::OK, 0, Next::Again);
+    }
     let mut buffer = [0; MAX];
     let Some(bytes) = buffer.get_mut(..len) else { return (Code::BAD_ARGUMENT, 0, Next::Resume) };
     if guest.ram.read(at, bytes).is_err() {
@@ -43,6 +30,12 @@ pub fn write<H: Hardware, R: GuestRam>(
     }
     core.console(guest, bytes);
     (Code::OK, len as u64, Next::Resume)
+}
+
+/// CONSOLE(FLUSH): takes what the guest left in its ring.
+pub fn flush<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>) -> (Code, u64, Next) {
+    let done = drain(guest, core, Core::console_is_open);
+    (Code::OK, 0, if done { Next::Resume } else { Next::Again })
 }
 
 /// Takes what the guest left in its ring while it `may` be written; false when some is left. A ring that the guest spoilt is emptied.

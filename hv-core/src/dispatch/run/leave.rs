@@ -23,7 +23,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     pub(super) fn leave(&mut self, slot: Slot, next: Next, now: Tsc) {
         let Some(shared) = self.core.system.vcpus.get(usize::from(slot.0)).copied() else { return };
         match next {
-            Next::Resume | Next::Yield => {}
+            Next::Resume | Next::Yield | Next::Again => {}
             Next::Block => self.block(slot, shared, now),
             Next::Reschedule => self.reschedule(shared, now),
             Next::YieldTo { target } => self.donate(slot, self.peer(shared, target), now),
