@@ -7,6 +7,21 @@ use crate::bench::table::{is_first, is_part};
 const SERVERS: [(&str, &str); 4] =
     [("server_5", "5 %"), ("server_15", "15 %"), ("server_22", "22 %"), ("server_80", "80 %, 85 % due")];
 const LOCKS: [(&str, &str); 3] = [("locks_2", "2 µs"), ("locks_20", "20 µs"), ("locks_200", "200 µs")];
+const LINUX_EXITS: [(&str, &str); 5] = [
+    ("idle_exits_per_second", "idle, for long"),
+    ("idle_early_exits_per_second", "idle, first second"),
+    ("busy_exits_per_second", "one busy"),
+    ("two_busy_exits_per_second", "two busy"),
+    ("four_busy_exits_per_second", "four busy"),
+];
+const LINUX_BOOT: [(&str, &str); 2] =
+    [("boot_exits", "all but the 8254's"), ("boot_pit_exits", "of the 8254")];
+const LINUX_OF_BARE: [(&str, &str); 4] = [
+    ("boot_instructions_of_bare", "boot, instructions"),
+    ("boot_wall_ratio", "boot, time of the host"),
+    ("spin_of_bare", "spinning, work done"),
+    ("mix_of_bare", "a mix, work done"),
+];
 /// Colour classes of the modes; reasons of exits come after them.
 const FIRST_REASON: usize = 3;
 
@@ -54,6 +69,16 @@ pub fn all(figures: &[Figure]) -> String {
             "",
             "exits per unit of work, by reason",
         )],
+    ));
+    text.push_str(&section(
+        "A stock Debian Linux",
+        "The same kernel and initial RAM disk with nothing beneath it, in full mode, and in kvm mode, where it finds KVM's interface. \
+         An exit of the 8254 is one that calibrates the clock.",
+        vec![
+            linux(figures, &LINUX_EXITS, "exits a second", Scale::Linear),
+            linux(figures, &LINUX_BOOT, "exits of a boot", Scale::Log),
+            linux(figures, &LINUX_OF_BARE, "times bare", Scale::Linear),
+        ],
     ));
     text
 }
@@ -126,6 +151,12 @@ fn by_case(
     let groups =
         cases.iter().filter_map(|(prefix, label)| group(figures, &format!("{prefix}.{what}"), label));
     chart(title, scale, groups.collect(), legend())
+}
+
+fn linux(figures: &[Figure], cases: &[(&str, &str)], title: &str, scale: Scale) -> Option<Chart> {
+    let groups = cases.iter().filter_map(|(what, label)| group(figures, &format!("linux.{what}"), label));
+    let legend = [Mode::Full, Mode::Kvm].map(|mode| (colour(mode), mode.name().to_owned()));
+    chart(title, scale, groups.collect(), legend.into())
 }
 
 /// A bar a mode, made of the exits by reason; an empty `what` takes whichever sum has parts.

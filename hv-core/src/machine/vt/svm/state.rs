@@ -81,7 +81,7 @@ impl SvmVcpu {
             | SvmInstructions::WBINVD
             | SvmInstructions::MONITOR
             | SvmInstructions::MWAIT
-            | SvmInstructions::XSETBV;
+            | SvmInstructions::XSETBV; // all §15.9; without VMRUN's, VMRUN refuses the state (§15.5.1)
         control.intercept_exceptions = Exception::ENDLESS; // §15.12.2, §15.12.17
         control.io_map = maps.io.raw();
         control.msr_map = maps.msr.raw();
