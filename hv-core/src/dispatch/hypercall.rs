@@ -26,12 +26,10 @@ pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, co
     match Call(vcpu.state.reg(Reg::Rax)) {
         // The two that guests make most have nothing to decode.
         Call::YIELD => {
-            vcpu.state.finish(Instruction::Call);
             answer(vcpu, Code::OK, 0);
             if core.queue.wanted() { Next::Yield } else { Next::Resume }
         }
         Call::INFO if Info(vcpu.state.reg(Reg::Rdi)) == Info::VERSION => {
-            vcpu.state.finish(Instruction::Call);
             answer(vcpu, Code::OK, u64::from(pv_abi::VERSION.packed()));
             Next::Resume
         }
@@ -49,7 +47,6 @@ fn decode_and_commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
         Err(refusal) => (Code::from(refusal), 0, Next::Resume),
     };
     if next != Next::Again {
-        vcpu.state.finish(Instruction::Call);
         answer(vcpu, code, value);
     }
     next
@@ -57,6 +54,7 @@ fn decode_and_commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
 
 #[inline]
 fn answer<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, code: Code, value: u64) {
+    vcpu.state.finish(Instruction::Call);
     vcpu.state.set_reg(Reg::Rax, code.0);
     vcpu.state.set_reg(Reg::Rdx, value);
 }

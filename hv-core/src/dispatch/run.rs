@@ -175,7 +175,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         let next = turn(&mut self.processor, vcpu, &mut self.core, &mut self.left);
         let now = self.core.hardware.now();
         // The usual way out has the vCPU at hand; the others look it up again.
-        if let Next::Yield | Next::Again = next {
+        if let Next::Yield = next {
             leave::yield_cpu(vcpu, &mut self.core, now);
         } else {
             self.leave(slot, next, now);

@@ -23,7 +23,12 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     pub(super) fn leave(&mut self, slot: Slot, next: Next, now: Tsc) {
         let Some(shared) = self.core.system.vcpus.get(usize::from(slot.0)).copied() else { return };
         match next {
-            Next::Resume | Next::Yield | Next::Again => {}
+            Next::Resume | Next::Yield => {}
+            Next::Again => {
+                if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)).and_then(Option::as_deref_mut) {
+                    yield_coldly(vcpu, &mut self.core, now);
+                }
+            }
             Next::Block => self.block(slot, shared, now),
             Next::Reschedule => self.reschedule(shared, now),
             Next::YieldTo { target } => self.donate(slot, self.peer(shared, target), now),
@@ -122,11 +127,17 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 }
 
 /// The vCPU gives the CPU to whoever waits.
-#[inline]
+#[inline(always)]
 pub(super) fn yield_cpu<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
     off(vcpu, core, now);
     let request = demand::request(vcpu.shared, &core.params, core.tsc, now);
     core.queue.yield_current(request, now);
+}
+
+/// The same, where it is rare.
+#[cold]
+fn yield_coldly<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+    yield_cpu(vcpu, core, now);
 }
 
 /// A vCPU loses the CPU although it would go on.

@@ -18,24 +18,23 @@ const X87_RESET: [u8; 5] = [0x7f, 0x03, 0, 0, 0];
 pub enum Restore {
     /// By FXRSTOR.
     Whole,
-    /// Where x87 is as after reset, without FXRSTOR (see [`crate::machine::arch::translator`]).
+    /// Where x87 is as after reset, without FXRSTOR; elsewhere with what FXRSTOR leaves of the last guest's overwritten before.
     Parts,
-    /// By FXRSTOR, which leaves x87's pointers alone where no exception is pending: they are the last guest's, and are overwritten
-    /// first (AMD APM vol 2 §11.5.5; CVE-2006-1056).
-    Overwritten,
 }
 
-/// RstrFpErrPtrs of CPUID 8000_0008 EBX: FXRSTOR gives all pointers back (AMD APM vol 3 appendix E.4.7).
+/// RstrFpErrPtrs of CPUID 8000_0008 EBX (AMD APM vol 3 appendix E.4.7). Without it, FXRSTOR leaves x87's pointers alone where no exception
+/// is pending (AMD APM vol 2 §11.5.5; CVE-2006-1056).
 const RESTORES_POINTERS: u32 = 1 << 2;
 
 impl Restore {
-    /// The way for an AMD machine. The translator keeps no pointers.
+    /// The way for an AMD machine: in parts where a thread runs each processor (see [`crate::machine::arch::translator`]), and where
+    /// FXRSTOR does not restore all. The translator keeps no pointers.
     pub fn of_machine(translator: Option<Translator>) -> Self {
-        let pointers =
-            __cpuid(0x8000_0000).eax >= 0x8000_0008 && __cpuid(0x8000_0008).ebx & RESTORES_POINTERS != 0;
+        let leaks =
+            || __cpuid(0x8000_0000).eax < 0x8000_0008 || __cpuid(0x8000_0008).ebx & RESTORES_POINTERS == 0;
         match translator {
             Some(Translator::Threaded) => Self::Parts,
-            None if !pointers => Self::Overwritten,
+            None if leaks() => Self::Parts,
             Some(Translator::Counting) | None => Self::Whole,
         }
     }
@@ -60,29 +59,30 @@ impl Fpu {
     /// Gives the processor these registers.
     #[inline]
     pub fn load(&self, restore: Restore) {
-        match restore {
-            Restore::Whole => {}
-            Restore::Parts if self.0.starts_with(&X87_RESET) => return self.load_sse(),
-            Restore::Parts => {}
-            Restore::Overwritten => Self::overwrite_pointers(),
+        if restore == Restore::Parts && self.is_loaded_in_parts() {
+            return;
         }
         // SAFETY: the image is 512 bytes, 16-byte aligned, and holds what FXSAVE stored or the state after reset.
         unsafe { asm!("fxrstor64 [{}]", in(reg) &raw const self.0, options(nostack, preserves_flags)) };
     }
 
-    /// Makes x87's pointers those of an instruction of ours.
+    /// Gives the processor these registers where x87 is as after reset; elsewhere makes x87's pointers those of an instruction of ours.
     #[cold]
-    fn overwrite_pointers() {
+    fn is_loaded_in_parts(&self) -> bool {
         static OPERAND: u32 = 0;
+        if self.0.starts_with(&X87_RESET) {
+            self.load_sse();
+            return true;
+        }
         // SAFETY: what is in x87 was saved, and is overwritten next; without a pending exception, and with all registers empty, the
         // load of a zero raises none.
         unsafe {
             asm!("fnclex", "emms", "fild dword ptr [{}]", in(reg) &raw const OPERAND, options(nostack, preserves_flags));
         }
+        false
     }
 
     /// Gives the processor the image's SSE registers and MXCSR, and x87 as after reset, with nothing of anybody's in it.
-    #[cold]
     fn load_sse(&self) {
         // SAFETY: as in `load`; XMM0 … XMM15 lie from byte 160 on, aligned, and FXSAVE stored a valid MXCSR.
         unsafe {
