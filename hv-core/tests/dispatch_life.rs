@@ -12,7 +12,7 @@ use hv_core::dispatch::vt::{Access, Control, Direction, Exit, PortAccess, Start,
 use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, call_steps};
 use hv_core::policy::publish::NO_COOKIE;
 use hv_core::policy::trace::{Ending, ExitClass, Record};
-use hv_core::policy::whereabouts::Life;
+use hv_core::policy::whereabouts::{Life, attention};
 use pv_abi::call::{Call, Code, IPI_NMI, Info, Shutdown};
 use pv_abi::demand::word;
 use pv_abi::protocol::dispatch::is_on_cpu;
@@ -156,6 +156,25 @@ fn a_crash_counts_as_a_restart_and_a_reboot_does_not() {
     assert_eq!(machine.call(A, Call::INFO, &[Info::GENERATION.0]), (Code::OK, 6));
     machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::OFF.0]));
     assert!(machine.cpu.run_forever(), "it ended well after all");
+}
+
+#[test]
+fn each_life_begins_once_where_its_memory_is_done() {
+    let mut machine = Machine::boot([Spec::full("one")]);
+    let mut earlier = 0;
+    for life in 0..3 {
+        machine.world.advance(MS);
+        let due = machine.world.now().0;
+        machine.compute(A, MS);
+        let began = machine.guest(0).began.load(SeqCst);
+        assert!(began >= due && began > earlier, "life {life}: {began}, {due}, {earlier}");
+        // What brings the vCPU there again, as device work in the same pass does.
+        machine.shared(A).attend(attention::BIRTH);
+        machine.compute(A, MS);
+        assert_eq!(machine.guest(0).began.load(SeqCst), began, "life {life}");
+        earlier = began;
+        machine.port_out(A, 0xcf9, 1, 6);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::Tsc;
 use crate::dispatch::core::Core;
 use crate::dispatch::device;
+use crate::dispatch::guest::NOT_BEGUN;
 use crate::dispatch::irq;
 use crate::dispatch::kvm;
 use crate::dispatch::load::birth::Progress;
@@ -128,11 +129,11 @@ fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H
         return Progress::More;
     }
     let mut birth = vcpu.guest.birth.lock();
-    let Some(work) = birth.as_mut() else { return Progress::Done };
-    let progress = work.step(&vcpu.guest.ram);
+    let progress = birth.as_mut().map_or(Progress::Done, |birth| birth.step(&vcpu.guest.ram));
     if progress == Progress::Done {
         *birth = None;
-        vcpu.guest.began.store(core.hardware.now().0, Relaxed);
+        // Once: device work in the same pass brings us here again.
+        let _ = vcpu.guest.began.compare_exchange(NOT_BEGUN, core.hardware.now().0, Relaxed, Relaxed);
     }
     progress
 }

@@ -27,6 +27,8 @@ use ring_buffers::bytes::Consumer;
 pub const WINDOW_BASE: u64 = 0xc000_0000;
 /// Pages in the window: what one lowest-level table maps.
 pub const WINDOW_PAGES: u64 = 512;
+/// See [`Guest::began`].
+pub const NOT_BEGUN: u64 = 0;
 
 /// One end of a channel.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ pub struct Guest<R: GuestRam> {
     pub connected: AtomicBool,
     /// How often it was started before.
     pub generation: AtomicU64,
-    /// Its time-stamp counter when it was started last.
+    /// The time-stamp counter when its memory was done, in this life; [`NOT_BEGUN`] before.
     pub began: AtomicU64,
     /// Whether the time-stamp counter may be trusted for deadlines.
     pub usable_tsc: bool,

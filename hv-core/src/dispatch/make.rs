@@ -8,7 +8,7 @@ use crate::dispatch::course::Course;
 use crate::dispatch::cpuid;
 use crate::dispatch::device::bus::{self, PortBus};
 use crate::dispatch::device::lapic::{self, Lapic, Role};
-use crate::dispatch::guest::{ChannelEnd, Guest};
+use crate::dispatch::guest::{ChannelEnd, Guest, NOT_BEGUN};
 use crate::dispatch::memory::Transit;
 use crate::dispatch::mmio;
 use crate::dispatch::system::System;
@@ -90,7 +90,7 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
         course: Lock::new(Rank::Leaf, Course::new(restarts)),
         connected: AtomicBool::new(false),
         generation: AtomicU64::new(0),
-        began: AtomicU64::new(0),
+        began: AtomicU64::new(NOT_BEGUN),
         usable_tsc,
     }));
     if !guest.is_cooperative() {

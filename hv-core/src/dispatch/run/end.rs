@@ -9,7 +9,7 @@ use crate::dispatch::core::Core;
 use crate::dispatch::course::Stopped;
 use crate::dispatch::device::bus::PortBus;
 use crate::dispatch::device::channel::{ChannelIndex, Peer};
-use crate::dispatch::guest::Guest;
+use crate::dispatch::guest::{Guest, NOT_BEGUN};
 use crate::dispatch::hypercall::console;
 use crate::dispatch::load::birth::{Birth, Progress};
 use crate::dispatch::load::{self, LoadError, acpi};
@@ -61,6 +61,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             return Err(LoadError::NoMemory);
         }
         let start = plan.start;
+        guest.began.store(NOT_BEGUN, Relaxed);
         *guest.birth.lock() = Some(Birth::new(plan));
         guest.ram.clear_window();
         guest.tables.reset(&header(guest, &self.core));
