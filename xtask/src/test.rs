@@ -28,7 +28,7 @@ pub struct Arguments {
     /// The first of the seeds.
     #[arg(long, value_name = "SEED", default_value_t = 1, requires = "stress")]
     seed: u64,
-    /// Builds, and runs every boot test on this machine instead.
+    /// Builds, and runs every boot test that can run on this machine instead.
     #[arg(long, value_parser = machine_kind, value_name = "MACHINE", conflicts_with_all = ["only", "skip", "stress"])]
     machine: Option<Kind>,
     /// Shows all that the stages print, not only that of failed ones.
@@ -126,7 +126,9 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     }
     if let Some(kind) = arguments.machine {
         build::all()?;
-        return verdict(machines::run_all(kind, arguments.verbose));
+        let verbose = arguments.verbose;
+        let tally = if kind == Kind::Qemu { boot(verbose) } else { machines::run_all(kind, verbose) };
+        return verdict(tally);
     }
     let wanted = |name: &Name| {
         (arguments.only.is_empty() || arguments.only.contains(name)) && !arguments.skip.contains(name)
