@@ -19,31 +19,23 @@ pub mod reason {
     pub const INTERRUPT_WINDOW: u32 = 7;
     pub const NMI_WINDOW: u32 = 8;
     pub const CPUID: u32 = 10;
-    pub const GETSEC: u32 = 11;
     pub const HLT: u32 = 12;
     pub const INVD: u32 = 13;
-    pub const RDPMC: u32 = 15;
-    pub const RSM: u32 = 17;
     pub const VMCALL: u32 = 18;
-    pub const VMX_FIRST: u32 = 19;
-    pub const VMX_LAST: u32 = 27;
     pub const CONTROL_REGISTER: u32 = 28;
     pub const DEBUG_REGISTER: u32 = 29;
     pub const IO: u32 = 30;
     pub const RDMSR: u32 = 31;
     pub const WRMSR: u32 = 32;
     pub const INVALID_STATE: u32 = 33;
-    pub const MWAIT: u32 = 36;
-    pub const MONITOR: u32 = 39;
     pub const PAUSE: u32 = 40;
     pub const BELOW_THRESHOLD: u32 = 43;
     pub const EPT_VIOLATION: u32 = 48;
-    pub const INVEPT: u32 = 50;
     pub const PREEMPTION_TIMER: u32 = 52;
-    pub const INVVPID: u32 = 53;
     pub const WBINVD: u32 = 54;
-    pub const XSETBV: u32 = 55;
-    pub const VMFUNC: u32 = 59;
+    /// Instructions that a guest has no business with, which raise #UD there: GETSEC, RDPMC, RSM, those of VMX from VMCLEAR to VMXON,
+    /// MWAIT, MONITOR, INVEPT, INVVPID, XSETBV, VMFUNC.
+    pub const UNDEFINED: [u32; 18] = [11, 15, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 36, 39, 50, 53, 55, 59];
     /// Set beside the reason when the entry failed.
     pub const ENTRY_FAILED: u32 = 1 << 31;
 }
@@ -97,16 +89,7 @@ fn rare(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
         reason::CONTROL_REGISTER => registers::control_access(vcpu, vmcs),
         reason::DEBUG_REGISTER => Exit::DebugRegister,
         reason::INVD | reason::WBINVD => Exit::CacheFlush,
-        reason::GETSEC
-        | reason::RDPMC
-        | reason::RSM
-        | reason::VMX_FIRST..=reason::VMX_LAST
-        | reason::MWAIT
-        | reason::MONITOR
-        | reason::INVEPT
-        | reason::INVVPID
-        | reason::XSETBV
-        | reason::VMFUNC => Exit::Undefined,
+        undefined if reason::UNDEFINED.contains(&undefined) => Exit::Undefined,
         failed if failed & reason::ENTRY_FAILED != 0 => Exit::BadState,
         reason::INVALID_STATE => Exit::BadState,
         other => Exit::Unknown { code: u64::from(other) },
