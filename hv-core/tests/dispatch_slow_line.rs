@@ -89,6 +89,15 @@ fn what_a_guest_has_not_said_at_its_end_may_use_more_of_the_room_but_not_all() {
 }
 
 #[test]
+fn lines_that_too_many_processors_found_room_for_are_lost_one_by_one() {
+    let mut machine = behind();
+    machine.world.console_room.set((8 << 10) + 2 * "[one] a\n".len());
+    let guest = machine.guest(0);
+    machine.cpu.core.console(guest, b"a\nb\nc\nd\n");
+    assert_eq!(machine.world.console(), "[one] a\n[one] b\n[one] c\n");
+}
+
+#[test]
 fn a_guest_begins_again_when_people_can_be_told_of_its_next_end() {
     let mut machine = behind();
     machine.world.look_ticks.set(100); // who waits for nothing but the line looks at the clock

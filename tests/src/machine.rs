@@ -306,6 +306,7 @@ impl Machine {
     }
 
     /// Puts what would be its CD on a USB stick, into a PC of PCI Express times.
+    #[must_use]
     pub fn from_stick(mut self) -> Self {
         self.stick = true;
         self

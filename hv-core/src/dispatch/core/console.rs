@@ -10,9 +10,11 @@ use alloc::string::String;
 
 /// Longest line of the hypervisor's own, in bytes.
 const MAX_LINE_BYTES: usize = 1024;
-/// A guest waits until so many bytes can be kept: more than all processors write at a time, each 256 bytes of shortest lines.
+/// A guest waits until so many bytes can be kept: more than three processors write at a time, each 256 line ends of a guest with the
+/// longest name.
 const GUEST_ROOM: usize = 16 << 10;
-/// What a guest has not said at its end is lost where less than this can be kept: the rest is for the hypervisor's lines.
+/// A guest's line is lost where less than this can be kept: at its end, or where more processors found room at the same moment than
+/// there is room for. The rest is for the hypervisor's lines.
 const LAST_WORDS_ROOM: usize = 8 << 10;
 
 impl<H: Hardware, R: GuestRam> Core<H, R> {
@@ -22,7 +24,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         self.hardware.console_room() >= GUEST_ROOM
     }
 
-    /// Whether one that has ended may.
+    /// Whether a line of a guest's that cannot wait is still heard.
     pub fn hears_last_words(&mut self) -> bool {
         self.hardware.console_room() >= LAST_WORDS_ROOM
     }
@@ -35,7 +37,9 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         let mut line = guest.line.lock();
         for byte in bytes.iter().copied().filter(|byte| *byte != b'\r') {
             if byte == b'\n' || line.is_full() {
-                self.write_line(guest, &line);
+                if self.hears_last_words() {
+                    self.write_line(guest, &line);
+                }
                 line.clear();
             }
             if byte != b'\n' {

@@ -46,6 +46,10 @@ impl Hardware for ScriptedHardware {
 
     fn console_write(&mut self, text: &[u8]) {
         self.world.console.borrow_mut().extend_from_slice(text);
+        let room = &self.world.console_room;
+        if room.get() != usize::MAX {
+            room.set(room.get().saturating_sub(text.len()));
+        }
     }
 
     fn console_read(&mut self) -> Option<u8> {

@@ -46,7 +46,7 @@ pub struct World {
     cpus: Box<[Local]>,
     /// Ticks that each look at the clock takes: what the hypervisor's own work costs.
     pub look_ticks: Cell<u64>,
-    /// Bytes that people's line takes at once.
+    /// Bytes that people's line still takes; `usize::MAX`: any number.
     pub console_room: Cell<usize>,
     arms: RefCell<Vec<Tsc>>,
     entries: Cell<u64>,
