@@ -284,7 +284,7 @@ fn an_order_to_stop_beside_an_entry(without: Without) {
             let _ = if without == Without::KeptStop {
                 scene.whereabouts.attention.swap(0)
             } else {
-                scene.whereabouts.take_attention()
+                scene.whereabouts.take_attention(attention::NEWS)
             };
         }
         stopper.join().unwrap();

@@ -75,28 +75,50 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
     vcpu: &mut Vcpu<S, R>,
     core: &mut Core<H, R>,
 ) -> Readiness {
-    if vcpu.shared.attention() & attention::STOP != 0 {
+    let waiting = vcpu.shared.attention();
+    if waiting & attention::STOP != 0 {
         return Readiness::Stop;
     }
-    // Timers first: what they post is taken with the rest, and does not disturb the next BLOCK.
-    if vcpu.shared.attention() & attention::TIMER != 0 {
-        if vcpu.guest.is_cooperative() { look_at_wake(vcpu, core) } else { expire_timers(vcpu, core) }
-    }
-    let bits = vcpu.shared.take_attention();
-    if bits & attention::BIRTH != 0 && make_memory(vcpu, core) == Progress::More {
-        vcpu.shared.attend(bits);
+    // Work first: what it raises on this very vCPU is taken before guest mode. `act` has no `Core`, and so cannot raise anything.
+    if waiting & (attention::WORK | attention::FLUSH) != 0 && catch_up(vcpu, core) == Progress::More {
         return Readiness::Busy;
     }
-    if bits & attention::VIRTIO != 0 && virtio::serve(vcpu, core) == device::virtio::Progress::More {
-        vcpu.shared.attend(bits);
-        return Readiness::Busy;
-    }
-    if bits & attention::NMI != 0 && !vcpu.state.inject_nmi() {
-        vcpu.shared.attend(attention::NMI);
-    }
-    if bits & attention::FLUSH != 0 {
+    act(vcpu)
+}
+
+/// Does the next part of the work, and flushes.
+fn catch_up<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    vcpu: &mut Vcpu<S, R>,
+    core: &mut Core<H, R>,
+) -> Progress {
+    work(vcpu, core);
+    // Also where work is left: others wait for the flush, and the work may be waiting for them.
+    if vcpu.shared.take_attention(attention::FLUSH) != 0 {
         vcpu.state.flush();
         memory::let_go(vcpu.guest, vcpu.shared, core.system);
+    }
+    if vcpu.shared.attention() & attention::WORK != 0 { Progress::More } else { Progress::Done }
+}
+
+/// Does the next part of what takes time, and leaves its bits set where there is more.
+fn work<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+    let bits = vcpu.shared.take_attention(attention::WORK);
+    // Timers first: what they post is taken with the rest, and does not disturb the next BLOCK.
+    if bits & attention::TIMER != 0 {
+        if vcpu.guest.is_cooperative() { look_at_wake(vcpu, core) } else { expire_timers(vcpu, core) }
+    }
+    if bits & attention::BIRTH != 0 && make_memory(vcpu, core) == Progress::More {
+        vcpu.shared.attend(bits & (attention::BIRTH | attention::VIRTIO));
+    } else if bits & attention::VIRTIO != 0 && virtio::serve(vcpu, core) == device::virtio::Progress::More {
+        vcpu.shared.attend(attention::VIRTIO);
+    }
+}
+
+/// Takes everything that is not work, and acts upon it.
+fn act<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Readiness {
+    let bits = vcpu.shared.take_attention(attention::NEWS);
+    if bits & attention::NMI != 0 && !vcpu.state.inject_nmi() {
+        vcpu.shared.attend(attention::NMI);
     }
     if bits & attention::WAITERS != 0 {
         vcpu.shared.let_pauses_run(false);

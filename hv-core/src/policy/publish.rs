@@ -173,9 +173,9 @@ impl VcpuShared {
         self.whereabouts.attention.fetch_or(bits, SeqCst);
     }
 
-    /// Takes them, but an order to stop.
-    pub fn take_attention(&self) -> u64 {
-        self.whereabouts.take_attention()
+    /// Takes those of `bits` that wait.
+    pub fn take_attention(&self, bits: u64) -> u64 {
+        self.whereabouts.take_attention(bits)
     }
 
     /// Whether somebody who left something must tell the vCPU's processor.

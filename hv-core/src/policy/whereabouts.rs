@@ -4,7 +4,7 @@
 //! ```text
 //! sender: LOCK OR attention; load life, dispatch_seq; asleep or on CPU: load holder; post there
 //! sleeper: life = blocked; dispatch_seq = off (XCHG); anything in attention: life = runnable, and go on
-//! entry: attention has STOP: park; take the rest by LOCK AND STOP
+//! entry: attention has STOP: park; take work by LOCK AND, do it; take FLUSH, flush; work again: begin anew; take the rest, but STOP
 //! mover: leave it in its berth; holder = new; post to the new one
 //! receiver of a letter for what it is to hold: take it out of its berth; look at attention
 //! ```
@@ -54,6 +54,11 @@ pub mod attention {
     pub const WAITERS: u64 = 1 << 10;
     /// What others wait for: nothing that the vCPU does by itself drops it.
     pub const LASTING: u64 = STOP | FLUSH;
+    /// What takes time, and may raise other bits on the vCPU that does it.
+    pub const WORK: u64 = TIMER | BIRTH | VIRTIO;
+    /// What is acted upon at once, when no work is left. An order to stop is never taken by the vCPU: one that came after the look
+    /// at it would be lost.
+    pub const NEWS: u64 = !(WORK | LASTING);
 }
 
 /// What a processor does with a letter that names a vCPU.
@@ -120,10 +125,9 @@ impl<W: Word> Whereabouts<W> {
         }
     }
 
-    /// Holder, before an entry: takes what waits for a look, but leaves an order to stop: one that came after the look at it would
-    /// be lost.
-    pub fn take_attention(&self) -> u64 {
-        self.attention.fetch_and(attention::STOP)
+    /// Holder, before an entry: takes those of `bits` that wait for a look.
+    pub fn take_attention(&self, bits: u64) -> u64 {
+        self.attention.fetch_and(!bits) & bits
     }
 
     /// Holder: the vCPU is about to sleep. What is in `attention` after the caller has published it as off CPU (an XCHG)
