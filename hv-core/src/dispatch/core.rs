@@ -2,6 +2,8 @@
 
 mod console;
 
+pub use console::Room;
+
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::{CpuId, CpuSet};
 use crate::base::time::{Frequency, Ticks, Tsc};

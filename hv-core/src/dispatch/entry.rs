@@ -147,7 +147,7 @@ fn act<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Readiness {
 
 /// Makes the next part of a guest's memory; with the last, the guest begins. Not faster than people can be told of the ends.
 fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R>) -> Progress {
-    if !core.console_is_open() {
+    if core.console_room().is_none() {
         return Progress::More;
     }
     let mut birth = vcpu.guest.birth.lock();

@@ -18,7 +18,7 @@ use crate::policy::demand;
 use crate::policy::trace::{Ending, ExitClass};
 use crate::policy::whereabouts::attention;
 
-/// Benchmark aid (`mark_port` in a scenario): a full guest writes a mark's value here …
+/// Benchmark aid (`mark_port` in a scenario): a full guest writes a mark's value here, as a doubleword …
 const MARK_VALUE: u16 = 0xcf4;
 /// … and then its id here.
 const MARK_ID: u16 = 0xcf0;
@@ -167,14 +167,19 @@ fn port<S: VirtualCpu, H: Hardware, R: GuestRam>(
     core: &mut Core<H, R>,
     access: PortAccess,
 ) -> Next {
-    if access.direction == Direction::Out && access.port == COM1 && !core.console_is_open() {
-        return Next::Again;
-    }
     let width = match access.size_bytes {
         1 => Width::Byte,
         2 => Width::Word,
         _ => Width::Dword,
     };
+    let mut room = None;
+    if access.direction == Direction::Out && width.reaches(access.port, COM1) {
+        room = core.console_room();
+        if room.is_none() {
+            return Next::Again;
+        }
+    }
+    let marks = vcpu.guest.config.mark_port && width == Width::Dword;
     let now = core.hardware.now();
     let rax = vcpu.state.reg(Reg::Rax);
     vcpu.state.finish(Instruction::Port);
@@ -191,11 +196,11 @@ fn port<S: VirtualCpu, H: Hardware, R: GuestRam>(
             look_at_devices(vcpu.guest, core, now);
             Next::Resume
         }
-        Direction::Out if vcpu.guest.config.mark_port && access.port == MARK_VALUE => {
+        Direction::Out if marks && access.port == MARK_VALUE => {
             vcpu.mark_value = low(rax);
             Next::Resume
         }
-        Direction::Out if vcpu.guest.config.mark_port && access.port == MARK_ID => {
+        Direction::Out if marks && access.port == MARK_ID => {
             Next::Mark { id: u64::from(low(rax)), value: u64::from(vcpu.mark_value) }
         }
         Direction::Out => {
@@ -203,7 +208,9 @@ fn port<S: VirtualCpu, H: Hardware, R: GuestRam>(
             let next = match effect {
                 PortEffect::None => Next::Resume,
                 PortEffect::Console(byte) => {
-                    core.console(vcpu.guest, &[byte]);
+                    if let Some(room) = room {
+                        core.console(vcpu.guest, &[byte], room);
+                    }
                     Next::Resume
                 }
                 PortEffect::Doorbell(ChannelIndex(channel)) => {

@@ -8,7 +8,7 @@ mod whole;
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::GuestId;
-use crate::dispatch::core::Core;
+use crate::dispatch::core::{Core, Room};
 use crate::dispatch::device::ioapic::Line;
 use crate::dispatch::device::virtio::balloon::Balloon;
 use crate::dispatch::device::virtio::block::{Block, Disk, DiskError};
@@ -213,7 +213,7 @@ pub fn serve<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, 
     let mut progress = Progress::Done;
     {
         let mut bus = guest.virtio.lock();
-        let mut surroundings = Surroundings { guest, server: vcpu.shared, core };
+        let mut surroundings = Surroundings { guest, server: vcpu.shared, core, room: None };
         for slot in &mut bus.slots {
             if slot.device.serve(&ram, &mut surroundings) == Progress::More {
                 progress = Progress::More;
@@ -254,15 +254,20 @@ struct Surroundings<'a, H, R: GuestRam + 'static> {
     /// The vCPU whose time it is.
     server: &'static VcpuShared,
     core: &'a mut Core<H, R>,
+    /// What the device asked for and has not used yet.
+    room: Option<Room>,
 }
 
 impl<H: Hardware, R: GuestRam> Outside for Surroundings<'_, H, R> {
     fn console_is_open(&mut self) -> bool {
-        self.core.console_is_open()
+        self.room = self.core.console_room();
+        self.room.is_some()
     }
 
     fn console(&mut self, text: &[u8]) {
-        self.core.console(self.guest, text);
+        if let Some(room) = self.room.take() {
+            self.core.console(self.guest, text, room);
+        }
     }
 
     fn wake(&mut self, ports: Ports) {

@@ -17,22 +17,36 @@ const GUEST_ROOM: usize = 16 << 10;
 /// there is room for. The rest is for the hypervisor's lines.
 const LAST_WORDS_ROOM: usize = 8 << 10;
 
+/// Room for one text of a guest's on people's line. [`Core::console`] takes it, so whoever lets a guest write has asked for room
+/// first, whichever instruction, register or queue the guest writes by.
+#[derive(Debug)]
+#[must_use]
+pub struct Room(());
+
 impl<H: Hardware, R: GuestRam> Core<H, R> {
-    /// Whether a guest may write now. If not, what it does to write is done again in its next turn.
+    /// Room for what a guest writes. Where there is none, what it does to write is done again in its next turn.
     #[inline]
-    pub fn console_is_open(&mut self) -> bool {
-        self.hardware.console_room() >= GUEST_ROOM
+    pub fn console_room(&mut self) -> Option<Room> {
+        (self.hardware.console_room() >= GUEST_ROOM).then_some(Room(()))
     }
 
-    /// Whether a line of a guest's that cannot wait is still heard.
-    pub fn hears_last_words(&mut self) -> bool {
+    /// Room for what a guest writes that cannot wait.
+    pub fn last_words_room(&mut self) -> Option<Room> {
+        self.hears_last_words().then_some(Room(()))
+    }
+
+    fn hears_last_words(&mut self) -> bool {
         self.hardware.console_room() >= LAST_WORDS_ROOM
     }
 
-    /// Writes to a guest's console: lines appear whole, with the guest's name in front, unless it is somebody's terminal.
-    pub fn console(&mut self, guest: &Guest<R>, bytes: &[u8]) {
+    /// Writes to a guest's console: lines appear whole, with the guest's name in front, unless it is somebody's terminal. A text that
+    /// other processors took the room from is lost.
+    pub fn console(&mut self, guest: &Guest<R>, bytes: &[u8], _room: Room) {
         if self.system.has_terminal && guest.id == self.system.input_guest {
-            return self.hardware.console_write(bytes);
+            if self.hears_last_words() {
+                self.hardware.console_write(bytes);
+            }
+            return;
         }
         let mut line = guest.line.lock();
         for byte in bytes.iter().copied().filter(|byte| *byte != b'\r') {

@@ -54,6 +54,12 @@ impl Width {
             Self::Dword => 4,
         }
     }
+
+    /// Whether an access of this width that begins at port `first` touches `port`.
+    #[inline]
+    pub const fn reaches(self, first: u16, port: u16) -> bool {
+        port.wrapping_sub(first) < self.bytes()
+    }
 }
 
 /// What follows from a write. Whatever it is, [`PortBus::interrupt_pending`] and [`PortBus::next_timer`] may have changed.

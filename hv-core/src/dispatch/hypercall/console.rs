@@ -2,7 +2,7 @@
 
 use crate::base::addr::GuestPhys;
 use crate::base::hardware::{GuestRam, Hardware};
-use crate::dispatch::core::Core;
+use crate::dispatch::core::{Core, Room};
 use crate::dispatch::guest::{Guest, Words};
 use crate::dispatch::next::Next;
 use pv_abi::call::{CONSOLE_MAX_BYTES, Code};
@@ -20,29 +20,27 @@ pub fn write<H: Hardware, R: GuestRam>(
     at: GuestPhys,
     len: usize,
 ) -> (Code, u64, Next) {
-    if !core.console_is_open() {
-        return (Code::OK, 0, Next::Again);
-    }
+    let Some(room) = core.console_room() else { return (Code::OK, 0, Next::Again) };
     let mut buffer = [0; MAX];
     let Some(bytes) = buffer.get_mut(..len) else { return (Code::BAD_ARGUMENT, 0, Next::Resume) };
     if guest.ram.read(at, bytes).is_err() {
         return (Code::BAD_ADDRESS, 0, Next::Resume);
     }
-    core.console(guest, bytes);
+    core.console(guest, bytes, room);
     (Code::OK, len as u64, Next::Resume)
 }
 
 /// CONSOLE(FLUSH): takes what the guest left in its ring.
 pub fn flush<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>) -> (Code, u64, Next) {
-    let done = drain(guest, core, Core::console_is_open);
+    let done = drain(guest, core, Core::console_room);
     (Code::OK, 0, if done { Next::Resume } else { Next::Again })
 }
 
-/// Takes what the guest left in its ring while it `may` be written; false when some is left. A ring that the guest spoilt is emptied.
+/// Takes what the guest left in its ring while there is `room`; false when some is left. A ring that the guest spoilt is emptied.
 pub fn drain<H: Hardware, R: GuestRam>(
     guest: &Guest<R>,
     core: &mut Core<H, R>,
-    may: impl Fn(&mut Core<H, R>) -> bool,
+    room: impl Fn(&mut Core<H, R>) -> Option<Room>,
 ) -> bool {
     let Some(ring) = guest.tables.console.words.get(..CONSOLE_RING_BYTES / 8) else { return true };
     let mut ring_end = guest.console.lock();
@@ -53,12 +51,10 @@ pub fn drain<H: Hardware, R: GuestRam>(
     let mut buffer = [0; MAX];
     // One round trip is bounded by what the ring holds.
     for _ in 0..=CONSOLE_RING_BYTES / MAX {
-        if !may(core) {
-            return false;
-        }
+        let Some(room) = room(core) else { return false };
         match consumer.pop(&mut buffer) {
             Ok(popped) if popped.value > 0 => {
-                core.console(guest, buffer.get(..popped.value).unwrap_or_default())
+                core.console(guest, buffer.get(..popped.value).unwrap_or_default(), room)
             }
             Ok(_) | Err(RingError::Empty) => return true,
             Err(RingError::Full | RingError::Corrupt(_)) => {

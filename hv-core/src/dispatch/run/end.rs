@@ -112,7 +112,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// All vCPUs of a guest have stopped: says how it ended, and starts it again when it asked for that.
     pub(super) fn conclude(&mut self, guest: &'static Guest<R>, ending: Ending) {
         let system = self.core.system;
-        let said_all = console::drain(guest, &mut self.core, Core::hears_last_words);
+        let said_all = console::drain(guest, &mut self.core, Core::last_words_room);
         self.core.end_line(guest);
         if !said_all {
             self.core.say(format_args!("guest: last words lost name={}", guest.config.name));

@@ -75,8 +75,22 @@ impl Machine {
         Self::boot_on(1, specs, channels)
     }
 
+    /// The same, with somebody at a terminal of the first guest.
+    pub fn boot_at_terminal(specs: impl IntoIterator<Item = Spec>) -> Self {
+        Self::boot_with(1, specs, &[], |system| system.has_terminal = true)
+    }
+
     /// A machine of so many processors.
     pub fn boot_on(cpus: u8, specs: impl IntoIterator<Item = Spec>, channels: &[ChannelConfig]) -> Self {
+        Self::boot_with(cpus, specs, channels, |_| ())
+    }
+
+    fn boot_with(
+        cpus: u8,
+        specs: impl IntoIterator<Item = Spec>,
+        channels: &[ChannelConfig],
+        set: impl FnOnce(&mut System<TestRam>),
+    ) -> Self {
         let world = Rc::new(World::new(cpus));
         world.advance(1_000_000); // nothing starts at zero
         let tsc = frequency(1_000_000);
@@ -106,6 +120,7 @@ impl Machine {
             }
             system.images.push(Image { kernel: image, initrd: None });
         }
+        set(&mut system);
         let system: &'static System<TestRam> = Box::leak(Box::new(system));
         let berths: &'static Berths<_, _> = Box::leak(Box::new(Berths::new(vcpus)));
         let new_cpu = |cpu| {
