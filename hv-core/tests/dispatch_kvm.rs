@@ -235,7 +235,7 @@ fn turn_after_wake(waits_for_lock: bool) -> u64 {
     let shared = machine.shared(A1);
     shared.attend(attention::KICK);
     let now = machine.world.now();
-    machine.cpu.core.wake(shared, now);
+    machine.cpu.core.wake(shared, shared.id.guest, now);
     machine.compute(A1, 1);
     assert_eq!(machine.shared(A1).demand[0].load(SeqCst), 0, "it runs");
     machine.world.now().0 - now.0

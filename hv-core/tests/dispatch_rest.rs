@@ -358,7 +358,7 @@ fn a_pause_exits_once_where_nobody_waits_and_tells_again_as_soon_as_somebody_doe
     let shared = machine.shared(B);
     shared.attend(attention::NMI);
     let now = machine.world.now();
-    machine.cpu.core.wake(shared, now);
+    machine.cpu.core.wake(shared, shared.id.guest, now);
     machine.script(B, [Step::Run(MS)]);
     machine.compute(A, 1);
     assert_eq!(machine.state(A).pauses, Pauses::Exit, "B waits");

@@ -335,7 +335,7 @@ fn hypervisor_time_is_paid_by_the_guest_that_caused_it() {
     let (mut queue, slots) = awake(&[1, 1]);
     assert_eq!(queue.pick(at(0)), Some(slots[0]));
     queue.charge(at(500));
-    queue.debit(slots[1], Ticks(100 * US));
+    queue.debit(EntityId(1), slots[1], Ticks(100 * US));
     assert_eq!(queue.slice_end(), at(2_100));
     queue.charge(at(1_000));
     assert_eq!(queue.usage(slots[0]).run.0, 900 * US);
@@ -363,7 +363,7 @@ fn unknown_slots_and_guests_are_ignored() {
     let before = format!("{queue:?}");
     for raw in [2, 77, u16::MAX] {
         assert_eq!(queue.wake(Slot(raw), request(1), at(0)), Wake::AlreadyRunnable);
-        queue.debit(Slot(raw), Ticks(5));
+        queue.debit(EntityId(raw), Slot(raw), Ticks(5));
         queue.remove_vcpu(Slot(raw), at(0));
         queue.stop(Slot(raw), at(0));
         assert!(queue.add_vcpu(EntityId(raw)).is_err());
@@ -415,7 +415,7 @@ fn debt_of_any_size_is_kept() {
     queue.pick(at(0));
     // An hour of interrupts for a guest of the smallest weight: more than a start can hold.
     let hour = Ticks(3_600_000 * MS);
-    queue.debit(slots[1], hour);
+    queue.debit(EntityId(1), slots[1], hour);
     assert_eq!(queue.usage(slots[1]).lag, -i64::try_from(hour.0).unwrap());
     let mut now = Tsc(0) + hour;
     for _ in 0..10 {

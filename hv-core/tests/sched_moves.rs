@@ -120,3 +120,22 @@ fn what_is_not_there_is_neither_attached_nor_detached() {
     assert_eq!(queue.pick(at(0)), None);
     assert_eq!(queue.waiting_slots().count(), 0);
 }
+
+#[test]
+fn a_guest_that_has_just_left_owes_what_is_debited_to_it_then() {
+    // One that owed nothing is forgotten at once; one that ran ahead of its share is remembered for a while.
+    for ran in [0, 300] {
+        let [mut here, _] = two_queues(&[1, 1]);
+        let _ = here.wake(Slot(0), ask(2_000), at(0));
+        assert_eq!(here.pick(at(0)), Some(Slot(0)));
+        let departure = here.detach(Slot(0), at(ran));
+        let _ = here.wake(Slot(1), ask(2_000), at(ran));
+        assert_eq!(here.pick(at(ran)), Some(Slot(1)));
+        here.debit(EntityId(0), Slot(0), us(5_000));
+        here.charge(at(ran + 5_000));
+        assert_eq!(here.usage(Slot(1)).run, us(0), "who runs meanwhile pays nothing");
+        here.attach(Slot(0), EntityId(0), 0, 1, departure, at(ran + 5_000));
+        let owes = -here.usage(Slot(0)).lag;
+        assert!(owes >= i64::try_from(us(5_000).0).unwrap(), "ran {ran} us, owes {owes}");
+    }
+}

@@ -70,7 +70,7 @@ pub fn send<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<
                 continue;
             }
         }
-        core.wake(target, now);
+        core.wake(target, vcpu.guest.id, now);
     }
     match ipi.delivery {
         Delivery::Init if lives != VcpuSet::default() => Next::Stop(lives),

@@ -41,7 +41,7 @@ pub fn ring<H: Hardware, R: GuestRam>(guest: &'static Guest<R>, core: &mut Core<
     };
     let Some(target) = target else { return Code::BAD_STATE };
     let now = core.hardware.now();
-    core.wake(target, now);
+    core.wake(target, guest.id, now);
     Code::OK
 }
 

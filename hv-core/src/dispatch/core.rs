@@ -5,7 +5,7 @@ mod console;
 pub use console::Room;
 
 use crate::base::hardware::{GuestRam, Hardware};
-use crate::base::id::{CpuId, CpuSet};
+use crate::base::id::{CpuId, CpuSet, GuestId};
 use crate::base::time::{Frequency, Ticks, Tsc};
 use crate::dispatch::guest::Guest;
 use crate::dispatch::irq;
@@ -23,7 +23,7 @@ use pv_abi::protocol::yield_wanted::Interrupt;
 
 /// Publishing statistics costs as much as a third of a switch, so a vCPU that switches all the time does it less often.
 const STATISTICS_PERIOD_NS: u64 = 1_000_000;
-/// Whoever runs on another processor is interrupted for other guests no more often than this (DESIGN §5).
+/// Whoever runs is interrupted because of other guests no more often than this, by letters and timers together (DESIGN §5).
 const QUIET_NS: u64 = 50_000;
 
 /// Everything of a processor but its vCPUs' private state.
@@ -44,6 +44,8 @@ pub struct Core<H, R: GuestRam + 'static> {
     pub params: Params,
     /// The time-stamp counter's frequency.
     pub tsc: Frequency,
+    /// How long whoever runs is left alone after it was interrupted because of another guest: 50 µs.
+    pub quiet: Ticks,
     /// How old a vCPU's published statistics may be when it leaves the CPU: 1 ms.
     pub statistics_period: Ticks,
     /// Nanoseconds a tick, 32 bits behind the point.
@@ -83,6 +85,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
             timers,
             params,
             tsc,
+            quiet: tsc.ticks(QUIET_NS),
             statistics_period: tsc.ticks(STATISTICS_PERIOD_NS),
             ns_per_tick: crate::policy::publish::tsc_to_ns_mul(tsc),
             movable: 0,
@@ -117,13 +120,13 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         self.queue.current().and_then(|slot| self.system.vcpus.get(usize::from(slot.0))).copied()
     }
 
-    /// Has a vCPU look at what was left for it: wakes it if it sleeps, here or by its processor.
+    /// Has a vCPU look at what was left for it: wakes it if it sleeps, here or by its processor. `cause` is the guest that left it.
     #[inline]
-    pub fn wake(&mut self, vcpu: &'static VcpuShared, now: Tsc) {
+    pub fn wake(&mut self, vcpu: &'static VcpuShared, cause: GuestId, now: Tsc) {
         if vcpu.holder() == self.cpu {
             self.wake_here(vcpu, now);
         } else if vcpu.must_be_told() {
-            self.post(vcpu);
+            self.post(vcpu, cause);
         }
     }
 
@@ -136,18 +139,24 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         }
     }
 
-    /// Has the processor that holds a vCPU look at it: at once, unless that interrupts another guest too often.
+    /// Has the processor that holds a vCPU look at it: at once, unless that interrupts another guest than `cause` too often.
     #[cold]
-    pub fn post(&mut self, vcpu: &VcpuShared) {
+    pub fn post(&mut self, vcpu: &VcpuShared, cause: GuestId) {
         let holder = vcpu.holder();
-        let line = self.system.board.line(holder);
-        if line.mail.post(vcpu.slot) == Interrupt::NotNeeded || holder == self.cpu {
+        if self.system.board.line(holder).mail.post(vcpu.slot) == Interrupt::Needed {
+            self.interrupt(holder, Some(cause), self.hardware.now());
+        }
+    }
+
+    /// Interrupts a processor that has a letter, or sees to it that this is done when whoever runs there may be interrupted again.
+    fn interrupt(&mut self, cpu: CpuId, cause: Option<GuestId>, now: Tsc) {
+        if cpu == self.cpu {
             return;
         }
-        match line.disturb(vcpu.id.guest, self.hardware.now(), self.tsc.ticks(QUIET_NS)) {
-            Ok(()) => self.kick(holder),
+        match self.system.board.line(cpu).disturb(cause, now, self.quiet) {
+            Ok(()) => self.kick(cpu),
             Err(until) => {
-                self.put_off.0 |= CpuSet::one(holder).0;
+                self.put_off.0 |= CpuSet::one(cpu).0;
                 let first = self.timers.get(self.put_off_slot).min(until);
                 self.timers.set(self.put_off_slot, first);
                 self.rearm();
@@ -155,26 +164,35 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         }
     }
 
-    /// Interrupts the processors for which that was put off, if they have not looked by themselves meanwhile.
+    /// Interrupts the processors for which that was put off, if they have not looked by themselves meanwhile. Nobody remembers which
+    /// guests that was for, so it counts as another guest's interruption everywhere.
     #[cold]
-    pub fn kick_put_off(&mut self) {
+    pub fn kick_put_off(&mut self, now: Tsc) {
         let system = self.system;
         let put_off = core::mem::replace(&mut self.put_off, CpuSet(0));
         for (cpu, line) in system.board.lines().filter(|(cpu, _)| put_off.has(*cpu)) {
             if line.mail.is_away() && !line.mail.is_empty() {
-                self.kick(cpu);
+                self.interrupt(cpu, None, now);
             }
         }
     }
 
-    /// Asks for a vCPU that waits for another processor.
+    /// Asks for a vCPU that waits for another processor, for a vCPU of its guest that runs here.
     #[cold]
     pub fn pull(&mut self, vcpu: &VcpuShared) {
         vcpu.ask_for(self.cpu);
-        self.post(vcpu);
+        self.post(vcpu, vcpu.id.guest);
     }
 
-    /// Has another processor look around.
+    /// Asks a busy processor for a vCPU that waits there.
+    #[cold]
+    pub fn ask_for_work(&mut self, busy: CpuId, now: Tsc) {
+        if self.system.board.line(busy).mail.ask() == Interrupt::Needed {
+            self.interrupt(busy, None, now);
+        }
+    }
+
+    /// Has another processor look around at once.
     #[cold]
     pub fn ask(&mut self, cpu: CpuId) {
         if self.system.board.line(cpu).mail.ask() == Interrupt::Needed {
@@ -254,12 +272,36 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
     /// costs a register write at each switch.
     #[inline]
     pub fn rearm(&mut self) {
-        let wanted = self.queue.slice_end().min(self.timers.first());
+        if self.queue.slice_end().min(self.timers.first()) < self.armed {
+            self.arm();
+        }
+    }
+
+    fn arm(&mut self) {
+        let wanted = self.queue.slice_end().min(self.next_look());
         if wanted < self.armed {
             self.armed = wanted;
             self.tally().timer_arms.add(1);
             self.hardware.arm_timer(wanted);
         }
+    }
+
+    /// When the first timer is looked at. Where the runner was interrupted because of another guest a moment ago, other guests'
+    /// timers wait until it may be interrupted again; its own does not, whatever stands before it.
+    fn next_look(&self) -> Tsc {
+        let first = self.timers.first();
+        match self.running() {
+            Some(runner) if self.first_timer_owner() != Some(runner.id.guest) => {
+                first.max(self.line.quiet_until()).min(self.timers.get(runner.slot))
+            }
+            Some(_) | None => first,
+        }
+    }
+
+    /// The guest whose timer is the first; `None` where there is none, or it is this processor's own.
+    pub fn first_timer_owner(&self) -> Option<GuestId> {
+        let first = self.timers.first_slot()?;
+        self.system.vcpus.get(usize::from(first.0)).map(|vcpu| vcpu.id.guest)
     }
 
     /// Takes the interrupts that wait. Any of them may have been the timer.
@@ -308,7 +350,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
                 first.post_event(pv_abi::event::CONSOLE);
             } else if guest.virtio.lock().takes_input().is_some() {
                 guest.virtio.lock().receive(byte);
-                virtio::look(guest, self);
+                virtio::look(guest, guest.id, self);
             } else {
                 guest.devices.lock().receive(byte);
                 first.attend(attention::DEVICE);
@@ -316,7 +358,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
                 irq::send(guest, self, now);
             }
             let now = self.hardware.now();
-            self.wake(first, now);
+            self.wake(first, guest.id, now);
         }
     }
 }

@@ -26,7 +26,7 @@ pub fn look_at_devices<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Co
         }
         // Its processor looks at the devices itself.
         bootstrap.attend(attention::TIMER | attention::DEVICE);
-        core.wake(bootstrap, now);
+        core.wake(bootstrap, guest.id, now);
         return;
     }
     if next_timer < core.timers.get(bootstrap.slot) {
@@ -62,7 +62,7 @@ fn deliver<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, me
         if give(target, message.delivery) == Heard::One {
             receivers = 0;
         }
-        core.wake(target, now);
+        core.wake(target, guest.id, now);
     }
 }
 

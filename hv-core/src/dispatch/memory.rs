@@ -73,7 +73,7 @@ fn tell<H: Hardware, R: GuestRam>(
     for other in guest.vcpus.iter().filter(|other| other.index() != giver.index()) {
         let last = match other.tell_to_flush(&guest.shootdown) {
             Told::Post => {
-                core.post(other);
+                core.post(other, guest.id);
                 false
             }
             Told::Later => guest.shootdown.let_go(other.index()),

@@ -20,7 +20,8 @@ use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Processor, VirtualCpu};
 use crate::policy::balance::Balancer;
 use crate::policy::board::NameTag;
-use crate::policy::sched::Slot;
+use crate::policy::publish::VcpuShared;
+use crate::policy::sched::{EntityId, Slot};
 use crate::policy::trace::ExitClass;
 use crate::policy::whereabouts::attention;
 use alloc::boxed::Box;
@@ -107,9 +108,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                 return now;
             }
         }
-        self.wake_due(now);
+        now = self.wake_due(now);
         if self.core.queue.wanted() {
-            self.share(now);
+            now = self.share(now);
         }
         match self.core.queue.pick(now) {
             Some(slot) => self.run_slot(slot, now),
@@ -137,17 +138,37 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         self.vcpus.get_mut(usize::from(slot.0))?.as_deref_mut()
     }
 
-    /// Whoever's moment has come is looked at before it runs again.
+    /// Whoever's moment has come is looked at before it runs again; returns when that was done.
     #[inline(always)] // on the way of every switch, and both vendors' loops call it
-    fn wake_due(&mut self, now: Tsc) {
+    fn wake_due(&mut self, now: Tsc) -> Tsc {
+        if self.core.timers.first() <= now { self.wake_all_due(now) } else { now }
+    }
+
+    /// Once for each slot at most: nothing here sets a moment that has passed.
+    fn wake_all_due(&mut self, mut now: Tsc) -> Tsc {
         while let Some(slot) = self.core.timers.take_due(now) {
-            if let Some(vcpu) = self.core.system.vcpus.get(usize::from(slot.0)).copied() {
-                vcpu.attend(attention::TIMER);
-                self.core.wake_here(vcpu, now);
-            } else {
-                self.core.kick_put_off();
+            let Some(vcpu) = self.core.system.vcpus.get(usize::from(slot.0)).copied() else {
+                self.core.kick_put_off(now);
+                continue;
+            };
+            vcpu.attend(attention::TIMER);
+            match self.core.running() {
+                Some(runner) if runner.id.guest != vcpu.id.guest => {
+                    now = self.at_cost_of(vcpu, now, |cpu, now| cpu.core.wake_here(vcpu, now));
+                }
+                Some(_) | None => self.core.wake_here(vcpu, now),
             }
         }
+        now
+    }
+
+    /// Does something that is about a vCPU while another guest's may have the CPU; returns when it was done. The vCPU's guest pays,
+    /// whatever becomes of the vCPU meanwhile.
+    fn at_cost_of(&mut self, vcpu: &VcpuShared, since: Tsc, work: impl FnOnce(&mut Self, Tsc)) -> Tsc {
+        work(self, since);
+        let done = self.core.hardware.now();
+        self.core.queue.debit(EntityId(vcpu.id.guest.0), vcpu.slot, done.since(since));
+        done
     }
 
     /// Gives the CPU to a vCPU, until it leaves; returns when that was.
@@ -177,10 +198,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         // The usual way out has the vCPU at hand; the others look it up again.
         if let Next::Yield = next {
             leave::yield_cpu(vcpu, &mut self.core, now);
-        } else {
-            self.leave(slot, next, now);
+            return now;
         }
-        now
+        self.leave(slot, next, now)
     }
 
     /// Takes the FPU state of whoever ran last out of the processor.

@@ -239,12 +239,12 @@ fn follow_lines<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R
     irq::send(guest, core, now);
 }
 
-/// Has a guest's devices be looked at by its bootstrap processor.
-pub fn look<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>) {
+/// Has a guest's devices be looked at by its bootstrap processor, since `cause` left them something.
+pub fn look<H: Hardware, R: GuestRam>(guest: &Guest<R>, cause: GuestId, core: &mut Core<H, R>) {
     if let Some(bootstrap) = guest.vcpu(0) {
         bootstrap.attend(attention::VIRTIO);
         let now = core.hardware.now();
-        core.wake(bootstrap, now);
+        core.wake(bootstrap, cause, now);
     }
 }
 
@@ -277,7 +277,7 @@ impl<H: Hardware, R: GuestRam> Outside for Surroundings<'_, H, R> {
         let members = network.into_iter().flat_map(|network| network.members.iter()).zip((0..).map(Port));
         for (id, _) in members.filter(|(_, port)| ports.contains(*port)) {
             if let Some(member) = system.guest(*id) {
-                look(member, self.core);
+                look(member, self.guest.id, self.core);
             }
         }
     }

@@ -21,7 +21,7 @@ pub struct CpuLine {
     running: AtomicU32,
     /// A [`Queued`], packed.
     queued: AtomicU32,
-    /// Before this, whoever runs here is not interrupted for another guest once more: a TSC.
+    /// Before this, whoever runs here is not interrupted once more because of another guest: a TSC.
     quiet_until: AtomicU64,
     /// By guest: how many of its vCPUs run or wait here, on average, in parts (`policy::balance`).
     present: Box<[AtomicU32]>,
@@ -150,20 +150,31 @@ impl CpuLine {
         self.queued.swap(queued.pack(), SeqCst);
     }
 
-    /// Claims the right to interrupt whoever runs here for `guest`: always where that is a vCPU of its own or nobody, else once in
-    /// a `period`.
+    /// Claims the right to interrupt whoever runs here. `cause` is the guest that did what the interruption is about, not the one
+    /// that it is for; `None`: nobody in particular. A guest may interrupt its own vCPUs always, and everybody a processor on which
+    /// nobody runs; all others together interrupt once in a `period`.
     ///
     /// # Errors
     ///
     /// When that will be.
-    pub fn disturb(&self, guest: GuestId, now: Tsc, period: Ticks) -> Result<(), Tsc> {
-        if self.running().is_none_or(|(_, runner)| runner == guest) {
+    pub fn disturb(&self, cause: Option<GuestId>, now: Tsc, period: Ticks) -> Result<(), Tsc> {
+        if self.running().is_none_or(|(_, runner)| Some(runner) == cause) {
             return Ok(());
         }
         let until = self.quiet_until.load(Relaxed);
         let claimed = now.0 >= until
             && self.quiet_until.compare_exchange(until, (now + period).0, Relaxed, Relaxed).is_ok();
         if claimed { Ok(()) } else { Err(Tsc(self.quiet_until.load(Relaxed))) }
+    }
+
+    /// Before this, whoever runs here is not interrupted because of another guest.
+    pub fn quiet_until(&self) -> Tsc {
+        Tsc(self.quiet_until.load(Relaxed))
+    }
+
+    /// Whoever runs here was interrupted because of another guest: not again before `until`.
+    pub fn be_quiet(&self, until: Tsc) {
+        self.quiet_until.fetch_max(until.0, Relaxed);
     }
 
     /// The vCPU that runs here, and whose it is.
@@ -227,13 +238,17 @@ mod tests {
     fn who_runs_is_interrupted_for_others_once_in_a_period_and_for_its_own_guest_always() {
         let board = Board::new(1);
         let line = board.line(CpuId(0));
-        let disturb = |guest, now| line.disturb(GuestId(guest), Tsc(now), Ticks(50)).err();
+        let disturb = |guest, now| line.disturb(Some(GuestId(guest)), Tsc(now), Ticks(50)).err();
         assert_eq!([disturb(1, 0), disturb(2, 0)], [None, None], "nobody runs");
         line.publish_running(NameTag::of(Slot(9), GuestId(4)));
         assert_eq!(disturb(1, 100), None);
         assert_eq!([disturb(1, 101), disturb(2, 149)], [Some(Tsc(150)); 2]);
         assert_eq!(disturb(4, 101), None);
         assert_eq!([disturb(2, 150), disturb(1, 150)], [None, Some(Tsc(200))]);
+        line.be_quiet(Tsc(250));
+        line.be_quiet(Tsc(240));
+        assert_eq!([disturb(1, 200), disturb(4, 200)], [Some(Tsc(250)), None]);
+        assert_eq!(line.disturb(None, Tsc(200), Ticks(50)), Err(Tsc(250)));
     }
 
     #[test]

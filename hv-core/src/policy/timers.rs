@@ -30,6 +30,11 @@ impl Timers {
         self.heap.first().map_or(Tsc::NEVER, |slot| self.moment(*slot))
     }
 
+    /// The slot with the nearest moment.
+    pub fn first_slot(&self) -> Option<Slot> {
+        self.heap.first().copied().map(Slot)
+    }
+
     /// The moment of a slot, or [`Tsc::NEVER`].
     pub fn get(&self, slot: Slot) -> Tsc {
         self.moment(slot.0)

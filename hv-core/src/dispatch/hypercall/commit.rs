@@ -58,7 +58,7 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
         Request::YieldTo { target, seq } => yield_to(vcpu, core, target, seq),
         Request::Kick(target) => {
             target.attend(attention::EVENT);
-            core.wake(target, core.hardware.now());
+            core.wake(target, vcpu.guest.id, core.hardware.now());
             ok(0)
         }
         Request::Arm => {
@@ -75,12 +75,12 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
         Request::Query { channel } => ok(channel::query(vcpu.guest, core, channel)),
         Request::Interrupt { target, vector } => {
             target.post_interrupt(vector);
-            core.wake(target, core.hardware.now());
+            core.wake(target, vcpu.guest.id, core.hardware.now());
             ok(0)
         }
         Request::Nmi(target) => {
             target.attend(attention::NMI);
-            core.wake(target, core.hardware.now());
+            core.wake(target, vcpu.guest.id, core.hardware.now());
             ok(0)
         }
         Request::Stats { item, vcpu: target } => ok(statistic(item, target, core)),

@@ -39,7 +39,7 @@ pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, co
         KICK_CPU => {
             if let Some(target) = vcpu.guest.vcpu(rcx) {
                 target.attend(attention::KICK);
-                core.wake(target, core.hardware.now());
+                core.wake(target, vcpu.guest.id, core.hardware.now());
             }
             0
         }
@@ -82,7 +82,7 @@ fn send_ipi<S, H: Hardware, R: GuestRam>(
             Delivery::Nmi => target.attend(attention::NMI),
             Delivery::LowestPriority(_) | Delivery::Init | Delivery::StartUp(_) => return INVALID,
         }
-        core.wake(target, core.hardware.now());
+        core.wake(target, vcpu.guest.id, core.hardware.now());
         got += 1;
     }
     got

@@ -18,26 +18,29 @@ const EPOCH_NS: u64 = 10_000_000;
 const MOVES_PER_EPOCH: usize = 4;
 
 impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
-    /// Somebody waits here: gives to whoever has nothing to do, and looks at the balance when that is due.
+    /// Somebody waits here: gives to whoever has nothing to do, and looks at the balance when that is due; returns up to when the time
+    /// is accounted for.
     #[inline]
-    pub(super) fn share(&mut self, now: Tsc) {
+    pub(super) fn share(&mut self, mut now: Tsc) -> Tsc {
         if self.core.system.board.idle().0 != 0 {
-            self.give(now);
+            now = self.give(now);
         }
         if now >= self.epoch_end {
-            self.end_epoch(now);
+            now = self.end_epoch(now);
         }
+        now
     }
 
-    /// Gives vCPUs that wait here to processors that have nothing to do.
+    /// Gives vCPUs that wait here to processors that have nothing to do. Whose vCPU moves pays for the move.
     #[cold]
-    fn give(&mut self, now: Tsc) {
+    fn give(&mut self, mut now: Tsc) -> Tsc {
         for _ in 0..self.core.spare() {
-            let Some((shared, to)) = self.spare_vcpu() else { return };
+            let Some((shared, to)) = self.spare_vcpu() else { return now };
             if self.core.system.board.claim(to) {
-                self.send(shared, to, now);
+                now = self.at_cost_of(shared, now, |cpu, now| cpu.send(shared, to, now));
             }
         }
+        now
     }
 
     /// A vCPU that waits here, and an idle processor that may run it.
@@ -53,7 +56,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     pub(super) fn ask_for_work(&mut self, now: Tsc) {
         if let Some(busy) = self.core.system.board.busiest().filter(|_| now >= self.ask_after) {
             self.ask_after = now + self.core.tsc.ticks(ASK_PERIOD_NS);
-            self.core.ask(busy);
+            self.core.ask_for_work(busy, now);
         }
     }
 
@@ -79,11 +82,11 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// Counts who runs and waits here, fixes the weights for the next epoch, and moves vCPUs away if the others have less to
     /// do.
     #[cold]
-    fn end_epoch(&mut self, now: Tsc) {
+    fn end_epoch(&mut self, now: Tsc) -> Tsc {
         self.epoch_end = now + self.core.tsc.ticks(EPOCH_NS);
         let system = self.core.system;
         if system.board.is_alone() {
-            return;
+            return now;
         }
         let running = self.core.running().map(|vcpu| vcpu.id.guest);
         for guest in &system.guests {
@@ -93,11 +96,11 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             self.count_present(guest.id, |present| (3 * present + sample * PART) / 4);
             self.core.queue.set_weight(EntityId(guest.id.0), self.weight_here(guest), now);
         }
-        self.move_apart(now);
+        self.move_apart(now)
     }
 
-    /// Moves vCPUs that wait here to where there is less to do.
-    fn move_apart(&mut self, now: Tsc) {
+    /// Moves vCPUs that wait here to where there is less to do. Whose vCPU moves pays for the move; the look is nobody's.
+    fn move_apart(&mut self, begun: Tsc) -> Tsc {
         let system = self.core.system;
         let balancer = &mut self.balancer;
         for (cpu, line) in system.board.lines() {
@@ -106,8 +109,11 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             }
         }
         let weights = system.guests.iter().map(|guest| guest.config.weight);
-        if !balancer.improve(weights) {
-            return;
+        let improves = balancer.improve(weights);
+        let mut now = self.core.hardware.now();
+        self.core.queue.lose(now.since(begun));
+        if !improves {
+            return now;
         }
         let here = usize::from(self.core.cpu.0);
         let mut moves = 0;
@@ -126,12 +132,13 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                 .filter_map(|slot| system.vcpus.get(usize::from(slot.0)).copied())
                 .find(|shared| shared.allowed.has(to));
             if let Some(shared) = chosen {
-                self.send(shared, to, now);
+                now = self.at_cost_of(shared, now, |cpu, now| cpu.send(shared, to, now));
             }
             moves += 1;
             if moves == MOVES_PER_EPOCH {
-                return;
+                break;
             }
         }
+        now
     }
 }

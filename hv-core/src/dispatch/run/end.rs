@@ -156,16 +156,13 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         }
     }
 
-    /// Starts a guest again; false when its kernel is refused now.
+    /// Starts a guest again, at its own cost: whoever reboots in a loop waits longer and longer for it. False when its kernel is
+    /// refused now.
     fn begin_again(&mut self, guest: &'static Guest<R>) -> bool {
-        let begun = self.core.hardware.now();
         guest.generation.fetch_add(1, Relaxed);
         match self.conceive(guest) {
             Ok(start) => {
-                // Nobody here got this time. Whoever reboots in a loop pays for it.
-                let passed = self.core.hardware.now().since(begun);
-                self.core.queue.lose(passed);
-                self.start_first(guest, start, passed);
+                self.start_first(guest, start, Ticks(0));
                 true
             }
             Err(error) => {

@@ -12,16 +12,17 @@ use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::{Processor, VirtualCpu};
 use crate::policy::demand;
 use crate::policy::publish::{NO_COOKIE, VcpuShared};
-use crate::policy::sched::Slot;
+use crate::policy::sched::{EntityId, Slot};
 use crate::policy::trace::Record;
 use crate::policy::whereabouts::Life;
 use alloc::vec::Vec;
 
 impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
-    /// Does what `next` asks for, but for a yield, which has a way of its own. The vCPU in `slot` was on the CPU until now.
+    /// Does what `next` asks for, but for a yield, which has a way of its own; returns up to when the time is accounted for. The vCPU
+    /// in `slot` was on the CPU until now.
     #[inline]
-    pub(super) fn leave(&mut self, slot: Slot, next: Next, now: Tsc) {
-        let Some(shared) = self.core.system.vcpus.get(usize::from(slot.0)).copied() else { return };
+    pub(super) fn leave(&mut self, slot: Slot, next: Next, now: Tsc) -> Tsc {
+        let Some(shared) = self.core.system.vcpus.get(usize::from(slot.0)).copied() else { return now };
         match next {
             Next::Resume | Next::Yield => {}
             Next::Again => {
@@ -30,8 +31,24 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                 }
             }
             Next::Block => self.block(slot, shared, now),
-            Next::Reschedule => self.reschedule(shared, now),
+            Next::Reschedule => return self.reschedule(shared, now),
             Next::YieldTo { target } => self.donate(slot, self.peer(shared, target), now),
+            Next::Start(_)
+            | Next::Stop(_)
+            | Next::Park
+            | Next::Mark { .. }
+            | Next::End(_)
+            | Next::Kill(_) => {
+                return self.at_cost_of(shared, now, |cpu, now| cpu.act(slot, shared, next, now));
+            }
+        }
+        now
+    }
+
+    /// Does what takes long, and may take the vCPU out of this processor.
+    #[cold]
+    fn act(&mut self, slot: Slot, shared: &'static VcpuShared, next: Next, now: Tsc) {
+        match next {
             Next::Start(set) => {
                 let starter = self.vcpu(slot);
                 let Some(request) = starter.and_then(|starter| starter.start_request.take()) else { return };
@@ -56,6 +73,12 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                 }
             }
             Next::Kill(reason) => self.kill(slot, reason, now),
+            Next::Resume
+            | Next::Reschedule
+            | Next::Yield
+            | Next::Again
+            | Next::YieldTo { .. }
+            | Next::Block => {}
         }
     }
 
@@ -74,11 +97,13 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// An interrupt came. At the end of a slice a vCPU in a critical section may get one short extension; otherwise the
     /// queue decides.
-    fn reschedule(&mut self, shared: &'static VcpuShared, now: Tsc) {
+    fn reschedule(&mut self, shared: &'static VcpuShared, mut now: Tsc) -> Tsc {
         self.core.poll_input();
-        self.wake_due(now);
+        if self.core.timers.first() <= now {
+            now = self.heed_timers(shared, now);
+        }
         if now < self.core.queue.slice_end() {
-            return;
+            return now;
         }
         // One that never sleeps nor yields says here how long its next turns should be.
         self.core.queue.ask(demand::request(shared, &self.core.params, self.core.tsc, now));
@@ -86,12 +111,27 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             && let Some(until) = self.core.queue.extend(now)
         {
             shared.publish_grant(until.0);
-            return;
+            return now;
         }
-        let Some(vcpu) = self.vcpus.get_mut(usize::from(shared.slot.0)).and_then(Option::as_deref_mut) else {
-            return;
-        };
-        preempt(vcpu, &mut self.core, now);
+        if let Some(vcpu) = self.vcpus.get_mut(usize::from(shared.slot.0)).and_then(Option::as_deref_mut) {
+            preempt(vcpu, &mut self.core, now);
+        }
+        now
+    }
+
+    /// Timers are due that may be why the runner was interrupted. If the first is another guest's, that guest pays from the exit on,
+    /// and the runner is left alone for a while.
+    fn heed_timers(&mut self, shared: &VcpuShared, now: Tsc) -> Tsc {
+        let owner = self.core.first_timer_owner();
+        if owner != Some(shared.id.guest) {
+            self.core.line.be_quiet(now + self.core.quiet);
+            if let Some((owner, slot)) = owner.zip(self.core.timers.first_slot())
+                && now < self.core.queue.slice_end()
+            {
+                self.core.queue.debit(EntityId(owner.0), slot, now.since(self.left.0));
+            }
+        }
+        self.wake_due(now)
     }
 
     /// Puts a vCPU to sleep, unless something is pending that would wake it. That it sleeps and is off CPU is published

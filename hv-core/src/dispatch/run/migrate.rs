@@ -14,16 +14,13 @@ use alloc::boxed::Box;
 use pv_abi::protocol::dispatch::is_on_cpu;
 
 impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
-    /// Looks at what others left here; returns when that was done. The time is charged to whom the letters are for.
+    /// Looks at what others left here; returns when that was done. The guests pay that the letters are for.
     #[cold]
     pub(super) fn read_mail(&mut self, mut now: Tsc) -> Tsc {
         self.core.tally().letters.add(1);
         for slot in self.core.mail().take() {
             let Some(shared) = self.core.system.vcpus.get(usize::from(slot.0)).copied() else { continue };
-            self.look_at(shared, now);
-            let done = self.core.hardware.now();
-            self.core.queue.debit(slot, done.since(now));
-            now = done;
+            now = self.at_cost_of(shared, now, |cpu, now| cpu.look_at(shared, now));
         }
         // Whoever sees the last guest end has every processor look.
         self.over = !self.core.system.is_alive();
@@ -92,6 +89,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         self.processor.arrive(&mut vcpu.state);
         let departure = core::mem::take(&mut vcpu.departure);
         self.core.queue.attach(shared.slot, entity, shared.index().0, weight, departure, now);
+        // One that still owes something here comes back with the weight that it had.
+        self.core.queue.set_weight(entity, weight, now);
         self.core.timers.set(shared.slot, vcpu.timer);
         if self.is_movable(shared) {
             self.core.set_movable(self.core.movable() + 1);
@@ -131,6 +130,6 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         let shared = vcpu.shared;
         self.berths.leave(vcpu);
         shared.whereabouts.set_holder(to);
-        self.core.post(shared);
+        self.core.post(shared, shared.id.guest);
     }
 }

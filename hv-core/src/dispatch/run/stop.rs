@@ -62,7 +62,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         if target.holder() == self.core.cpu {
             self.park(target, now);
         } else {
-            self.core.post(target);
+            self.core.post(target, target.id.guest);
         }
     }
 

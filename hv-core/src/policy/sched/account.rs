@@ -4,7 +4,7 @@ use super::clock::MAX_STEP;
 use super::entity::Place;
 use super::params::Params;
 use super::vcpu::State;
-use super::{Law, RunQueue, Slot, Usage};
+use super::{EntityId, Law, RunQueue, Slot, Usage};
 use crate::base::time::{Ticks, Tsc};
 
 impl RunQueue {
@@ -95,14 +95,17 @@ impl RunQueue {
     ///
     /// The clock does not pass meanwhile: the time was taken from the fair layer, and the guest that took it gives it back
     /// by waiting longer. The runner's slice is measured in its own service, so it ends later.
-    pub fn debit(&mut self, slot: Slot, cost: Ticks) {
-        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
-        if vcpu.state == State::Free {
-            return;
+    ///
+    /// It is the guest that pays, whatever became of its vCPU in `slot` meanwhile: one that stopped or moved away shows no time for
+    /// it, and a guest that left with it owes it here.
+    pub fn debit(&mut self, guest: EntityId, slot: Slot, cost: Ticks) {
+        let index = guest.0;
+        let Some(place) = self.entities.get(usize::from(index)).map(|entity| entity.place) else { return };
+        let vcpu = self.vcpus.get_mut(usize::from(slot.0));
+        if let Some(vcpu) = vcpu.filter(|vcpu| vcpu.entity == index) {
+            vcpu.run.0 = vcpu.run.0.wrapping_add(cost.0);
+            vcpu.order.0 = vcpu.order.0.wrapping_add(cost.0);
         }
-        vcpu.run.0 = vcpu.run.0.wrapping_add(cost.0);
-        vcpu.order.0 = vcpu.order.0.wrapping_add(cost.0);
-        let index = vcpu.entity;
         if index == self.paying || self.is_broken(Law::StopClockForDebit) {
             if slot.0 != self.runner {
                 self.make_runner_wait(cost);
@@ -113,13 +116,20 @@ impl RunQueue {
             self.lose(cost);
         }
         let queued = self.leave_trees(index);
+        let clock = self.clock.now;
         let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
+        if place == Place::Free {
+            entity.admit(entity.rate.weight(), clock);
+            entity.place = Place::Leaving;
+        }
         entity.charge_any(cost);
         if queued {
             if entity.left.0 == 0 {
                 self.issue_next(index);
             }
             self.join_trees(index);
+        } else if matches!(place, Place::Free | Place::Leaving) {
+            self.release_weights();
         }
     }
 

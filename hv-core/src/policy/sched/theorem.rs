@@ -293,7 +293,8 @@ impl World {
         }
         self.queue.charge(self.now);
         let cost = 1 + self.dice.below(2 * LATENCY);
-        self.queue.debit(self.guests[guest].slots[index], Ticks(cost));
+        let slot = self.guests[guest].slots[index];
+        self.queue.debit(self.guests[guest].id, slot, Ticks(cost));
         self.guests[guest].service += scaled(cost);
         self.acts_at = self.acts_at + Ticks(cost);
         self.now = self.now + Ticks(cost);
