@@ -32,7 +32,9 @@ pub fn ring<H: Hardware, R: GuestRam>(guest: &'static Guest<R>, core: &mut Core<
         let target = other.vcpu(u64::from(index)).filter(|_| valid != 0);
         target.inspect(|target| target.post_event(event))
     } else {
-        let vector = other.devices.lock().doorbell_vector(ChannelIndex(u16::from(theirs)));
+        // Posted while the devices are locked: once the peer's end has hung up, nothing is posted that its next life would get.
+        let devices = other.devices.lock();
+        let vector = devices.doorbell_vector(ChannelIndex(u16::from(theirs)));
         let target = other.vcpu(0).zip(vector);
         target.map(|(target, vector)| {
             target.post_interrupt(vector);

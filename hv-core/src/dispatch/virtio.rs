@@ -8,7 +8,9 @@ mod whole;
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::GuestId;
+use crate::base::lock::Lock;
 use crate::dispatch::core::{Core, Room};
+use crate::dispatch::device::bus::PortBus;
 use crate::dispatch::device::ioapic::Line;
 use crate::dispatch::device::virtio::balloon::Balloon;
 use crate::dispatch::device::virtio::block::{Block, Disk, DiskError};
@@ -173,18 +175,29 @@ impl Bus {
         }
     }
 
-    /// Lines that changed since the last call: input and state.
-    fn changed_lines(&mut self) -> heapless::Vec<(u8, Line), 8> {
-        let mut changed = heapless::Vec::new();
+    /// Does something to the devices, and tells the I/O APIC of the lines that this changed. Whoever changes a line tells of it
+    /// before anybody else can change it again: two changes never overtake one another.
+    fn with<T>(&mut self, ports: &Lock<PortBus>, act: impl FnOnce(&mut Self) -> T) -> (T, Told) {
+        let outcome = act(self);
+        let mut told = Told::Nothing;
         for (slot, input) in self.slots.iter_mut().zip(FIRST_INPUT..) {
             let line = slot.device.line();
             if line != slot.line {
                 slot.line = line;
-                let _ = changed.push((input, if line { Line::High } else { Line::Low }));
+                ports.lock().ioapic().set_line(input, if line { Line::High } else { Line::Low });
+                told = Told::Changes;
             }
         }
-        changed
+        (outcome, told)
     }
+}
+
+/// Whether the I/O APIC was told of a line that changed, and may have messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+enum Told {
+    Nothing,
+    Changes,
 }
 
 /// Does a store to a device's register.
@@ -196,11 +209,12 @@ pub fn write<S, H: Hardware, R: GuestRam>(
     value: u64,
 ) {
     let guest = vcpu.guest;
-    let effect = guest.virtio.lock().write(number, offset, size_bytes, value);
+    let store = |bus: &mut Bus| bus.write(number, offset, size_bytes, value);
+    let (effect, told) = guest.virtio.lock().with(&guest.devices, store);
     if effect == Effect::Serve {
         vcpu.shared.attend(attention::VIRTIO);
     }
-    follow_lines(guest, core);
+    send(guest, core, told);
 }
 
 /// Does the next part of what a guest's devices have to do.
@@ -210,33 +224,25 @@ pub fn serve<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, 
     if !ram.can_be_had() {
         return Progress::More;
     }
-    let mut progress = Progress::Done;
-    {
-        let mut bus = guest.virtio.lock();
-        let mut surroundings = Surroundings { guest, server: vcpu.shared, core, room: None };
+    let mut surroundings = Surroundings { guest, server: vcpu.shared, core, room: None };
+    let (progress, told) = guest.virtio.lock().with(&guest.devices, |bus| {
+        let mut progress = Progress::Done;
         for slot in &mut bus.slots {
             if slot.device.serve(&ram, &mut surroundings) == Progress::More {
                 progress = Progress::More;
             }
         }
-    }
-    follow_lines(guest, core);
+        progress
+    });
+    send(guest, core, told);
     progress
 }
 
-fn follow_lines<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>) {
-    let changed = guest.virtio.lock().changed_lines();
-    if changed.is_empty() {
-        return;
+fn send<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, told: Told) {
+    if told == Told::Changes {
+        let now = core.hardware.now();
+        irq::send(guest, core, now);
     }
-    {
-        let mut devices = guest.devices.lock();
-        for (input, line) in changed {
-            devices.ioapic().set_line(input, line);
-        }
-    }
-    let now = core.hardware.now();
-    irq::send(guest, core, now);
 }
 
 /// Has a guest's devices be looked at by its bootstrap processor, since `cause` left them something.
@@ -292,5 +298,76 @@ impl<H: Hardware, R: GuestRam> Outside for Surroundings<'_, H, R> {
 
     fn shootdown(&mut self) -> Progress {
         memory::shoot_down(self.guest, self.server, self.core)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::lock::Rank;
+    use crate::base::time::{Frequency, Tsc};
+    use crate::dispatch::device::bus::Setup;
+    use std::thread;
+    use std::time::Duration;
+
+    const ROUNDS: usize = 32;
+    const VECTOR: u8 = 0x50;
+
+    fn ports() -> PortBus {
+        let tsc = Frequency::from_khz(1_000_000).unwrap();
+        PortBus::new(&Setup { tsc, now: Tsc(0), unix_s: 0, memory_mib: 4, channels: Vec::new() })
+    }
+
+    /// A source of random bytes whose driver is ready, at a level-triggered input.
+    fn level_triggered() -> (Lock<Bus>, Lock<PortBus>) {
+        let config = Devices { entropy: true, ..Devices::default() };
+        let mut bus = Bus::new(GuestId(0), &config, &[], &[]).unwrap();
+        for (register, value) in [(0x70, 1), (0x70, 3), (0x24, 1), (0x20, 1), (0x70, 0xb), (0x70, 0xf)] {
+            let _ = bus.write(0, register, 4, value);
+        }
+        let mut ports = ports();
+        ports.ioapic().write(0, 0x10 + 2 * u32::from(FIRST_INPUT));
+        ports.ioapic().write(0x10, 0x8000 | u32::from(VECTOR));
+        (Lock::new(Rank::Virtio, bus), Lock::new(Rank::Leaf, ports))
+    }
+
+    /// Does something to the device, as an exit or a step of its work does.
+    fn with(bus: &Lock<Bus>, ports: &Lock<PortBus>, act: impl FnOnce(&mut Bus)) {
+        let ((), _) = bus.lock().with(ports, act);
+    }
+
+    fn complete(bus: &mut Bus) {
+        bus.slots[0].device.config_changed();
+    }
+
+    fn acknowledge(bus: &mut Bus) {
+        let _ = bus.write(0, 0x64, 4, 3);
+    }
+
+    #[test]
+    fn a_completion_beside_an_acknowledgement_leaves_the_line_as_the_device_has_it() {
+        let (bus, ports) = &level_triggered();
+        let sends = || {
+            let mut ports = ports.lock();
+            ports.ioapic().end_of_interrupt(VECTOR);
+            ports.ioapic().take_message().is_some()
+        };
+        for round in 0..ROUNDS {
+            // One interrupt is in service: its handler acknowledges it while the next completion comes.
+            with(bus, ports, complete);
+            assert!(sends(), "round {round}");
+            thread::scope(|scope| {
+                let busy = ports.lock(); // whoever changed a line waits before the I/O APIC
+                scope.spawn(|| with(bus, ports, acknowledge));
+                thread::sleep(Duration::from_millis(2));
+                scope.spawn(|| with(bus, ports, complete));
+                thread::sleep(Duration::from_millis(2));
+                drop(busy);
+            });
+            let line = bus.lock().slots[0].device.line();
+            assert_eq!(sends(), line, "round {round}");
+            with(bus, ports, acknowledge);
+            assert!(!sends(), "round {round}");
+        }
     }
 }
