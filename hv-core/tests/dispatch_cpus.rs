@@ -5,8 +5,8 @@ mod common;
 use common::{A, A1, A2, B, MS, US};
 use hv_core::base::id::{CpuId, VcpuId};
 use hv_core::base::time::{Ticks, Tsc};
-use hv_core::dispatch::vt::{Direction, Exit, PortAccess};
-use hv_core::machine::vt::scripted::{Machine, Spec, Step, at, call_steps};
+use hv_core::dispatch::vt::{Direction, Exit, PortAccess, Reg, Start, VirtualCpu};
+use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, at, call_steps, write_msr_steps};
 use hv_core::policy::trace::{Ending, Record};
 use hv_core::policy::whereabouts::Life;
 use pv_abi::call::{Call, Code};
@@ -319,4 +319,133 @@ fn who_computes_is_interrupted_for_another_guest_at_most_once_in_50_us_and_no_le
     machine.others[0].core.mail().come_back();
     pass(&mut machine, MS);
     assert_eq!(machine.shared(A1).life(), Life::Runnable);
+}
+
+const APIC_BASE: u32 = 0x1b;
+const SVR: u32 = 0x80f;
+const ICR: u32 = 0x830;
+
+/// The steps of an interprocessor interrupt to the second processor of a guest.
+fn send_steps(low: u64) -> [Step; 2] {
+    write_msr_steps(ICR, 1 << 32 | low)
+}
+
+const INIT: u64 = 0x4500;
+const START_UP: u64 = 0x0600;
+
+/// A guest whose two vCPUs run on two processors, with their APICs on.
+fn two_of_a_pc(specs: impl IntoIterator<Item = Spec>) -> Machine {
+    let mut machine = boot(2, core::iter::once(Spec::full("pc").vcpus(2)).chain(specs));
+    machine.state(A).interrupts = true;
+    machine.write_msr(A, APIC_BASE, 0xfee0_0000 | 1 << 11 | 1 << 10 | 1 << 8);
+    machine.write_msr(A, SVR, 0x1ff);
+    machine.run(A, [send_steps(INIT), send_steps(START_UP | 8)].into_iter().flatten());
+    pass(&mut machine, MS);
+    assert_eq!((machine.shared(A1).life(), holder(&machine, A1)), (Life::Runnable, 1));
+    machine
+}
+
+/// The pages at which the second processor was started up.
+fn start_ups(machine: &mut Machine) -> Vec<u8> {
+    let seen = machine.state(A1).seen.iter();
+    seen.filter_map(
+        |(_, seen)| if let Seen::Start(Start::Real { vector }) = seen { Some(*vector) } else { None },
+    )
+    .collect()
+}
+
+#[test]
+fn a_start_up_that_comes_before_init_was_obeyed_elsewhere_starts_the_vcpu_once() {
+    let mut machine = two_of_a_pc([]);
+    let before = start_ups(&mut machine);
+    let orders = [INIT, START_UP | 9, START_UP | 10].map(send_steps);
+    machine.script(A, orders.into_iter().flatten().chain([Step::Run(10 * US)]));
+    // The other processor gets round to it 30 us later.
+    for _ in 0..30 {
+        assert!(machine.cpu.step());
+    }
+    assert!(machine.state(A).script.is_empty());
+    pass(&mut machine, 20 * MS);
+    assert_eq!(machine.shared(A1).life(), Life::Runnable);
+    assert_eq!(start_ups(&mut machine)[before.len()..], [9], "the second start-up is ignored");
+}
+
+#[test]
+fn an_init_after_a_start_up_that_is_not_obeyed_yet_overtakes_it() {
+    let mut machine = two_of_a_pc([]);
+    let before = start_ups(&mut machine);
+    let orders = |machine: &mut Machine, orders: &[u64]| {
+        machine.script(A, orders.iter().flat_map(|order| send_steps(*order)));
+        for _ in 0..30 {
+            assert!(machine.cpu.step());
+        }
+        assert!(machine.state(A).script.is_empty());
+        pass(machine, MS);
+    };
+    orders(&mut machine, &[INIT, START_UP | 9, INIT]);
+    assert_eq!(machine.shared(A1).life(), Life::Stopped);
+    orders(&mut machine, &[START_UP | 10]);
+    assert_eq!(machine.shared(A1).life(), Life::Runnable);
+    orders(&mut machine, &[INIT, START_UP | 11, INIT, START_UP | 12]);
+    assert_eq!(start_ups(&mut machine)[before.len()..], [10, 12]);
+    orders(&mut machine, &[START_UP | 13]);
+    assert_eq!(start_ups(&mut machine)[before.len()..], [10, 12], "it runs");
+}
+
+#[test]
+fn a_processor_that_is_plugged_in_again_beside_a_busy_guest_starts() {
+    let mut machine = two_of_a_pc([Spec::full("busy").pin(&[1])]);
+    machine.run(A1, [Step::act(|vcpu| vcpu.interrupts = false), Step::Exit(Exit::Halt)]); // Linux' play_dead
+    pass(&mut machine, MS);
+    assert_eq!((machine.shared(A1).life(), holder(&machine, A1)), (Life::Blocked, 1));
+    // The busy guest is in guest mode, and was interrupted for this guest a moment ago: it is not again for 50 us.
+    let now = machine.world.now();
+    let other = &machine.others[0].core;
+    assert_eq!(other.mail().go_away(), Enter::Alone);
+    other.line.publish_running(machine.shared(B).name_tag);
+    let _ = other.line.disturb(machine.shared(A1).id.guest, now, Ticks(50 * US));
+    // What Linux does where `init_udelay` is 0: INIT, start-up, 10 us, start-up.
+    let script = send_steps(INIT)
+        .into_iter()
+        .chain(send_steps(START_UP | 9))
+        .chain([Step::Run(10 * US)])
+        .chain(send_steps(START_UP | 9));
+    machine.script(A, script);
+    while !machine.state(A).script.is_empty() {
+        assert!(machine.cpu.step());
+    }
+    machine.others[0].core.mail().come_back();
+    pass(&mut machine, 20 * MS);
+    assert_eq!(machine.shared(A1).life(), Life::Runnable);
+}
+
+#[test]
+fn a_guest_whose_processors_stop_each_other_goes_on_with_the_one_that_is_started() {
+    let mut machine = two_of_a_pc([]);
+    machine.write_msr(A1, APIC_BASE, 0xfee0_0000 | 1 << 11 | 1 << 10);
+    // The second processor stops the first, which has stopped and started it before it could.
+    machine.script(A, [INIT, START_UP | 9].into_iter().flat_map(send_steps));
+    for _ in 0..30 {
+        assert!(machine.cpu.step());
+    }
+    machine.run(A1, write_msr_steps(ICR, INIT));
+    pass(&mut machine, MS);
+    assert!(machine.cpu.core.system.is_alive());
+}
+
+#[test]
+fn a_guest_that_ends_while_a_start_up_waits_ends_and_begins_again_without_it() {
+    let mut machine = two_of_a_pc([Spec::full("other")]);
+    let script = [INIT, START_UP | 9].into_iter().flat_map(send_steps);
+    let reset = Step::act(|vcpu| vcpu.set_reg(Reg::Rax, 6));
+    let port = PortAccess { port: 0xcf9, size_bytes: 1, direction: Direction::Out };
+    machine.script(A, script.chain([reset, Step::Exit(Exit::Port(port))]));
+    for _ in 0..30 {
+        assert!(machine.cpu.step());
+    }
+    let before = start_ups(&mut machine);
+    pass(&mut machine, 20 * MS);
+    assert_eq!([A, A1].map(|id| machine.shared(id).life()), [Life::Runnable, Life::Stopped]);
+    assert_eq!(start_ups(&mut machine), before);
+    assert_eq!(machine.guest(0).generation.load(std::sync::atomic::Ordering::SeqCst), 1);
 }

@@ -28,8 +28,12 @@ enum Without {
     SecondLook,
     /// A vCPU that arrives is not looked at.
     LookAtArrival,
-    /// Who starts a vCPU does not ask the guest's course under its lock.
+    /// Who starts a vCPU does not ask the guest's course once the vCPU lives.
     Course,
+    /// A start-up looks whether the vCPU has stopped, and forgets itself if it has not.
+    WaitingStartUp,
+    /// An order to stop leaves a start-up that came before.
+    Overtaking,
     /// The mover leaves the vCPU in its berth, but keeps a copy.
     Handover,
     /// Who enters guest mode takes all of attention, an order to stop included.
@@ -39,17 +43,26 @@ enum Without {
 /// The vCPU itself: whoever has it may run it.
 struct Token;
 
+/// As `dispatch::berth` has it.
+#[derive(Default)]
+struct Berth {
+    vcpu: Option<Token>,
+    start_up: Option<u8>,
+}
+
 /// One vCPU and the processors around it.
 #[derive(Clone)]
 struct Scene {
     whereabouts: Arc<Whereabouts<Shared>>,
     seq: Shared,
-    berth: Arc<Mutex<Option<Token>>>,
+    berth: Arc<Mutex<Berth>>,
     /// What each processor holds.
     tables: [Arc<Mutex<Option<Token>>>; 2],
     mail: Arc<[Mailbox<Shared>; 2]>,
     course: Arc<Mutex<Course>>,
     stopped: Arc<Mutex<u32>>,
+    /// At which pages it began.
+    begun: Arc<Mutex<Vec<u8>>>,
     without: Without,
 }
 
@@ -68,11 +81,12 @@ impl Scene {
         Self {
             whereabouts: Arc::new(whereabouts),
             seq: Shared::new(seq),
-            berth: place(!held),
+            berth: Arc::new(Mutex::new(Berth { vcpu: (!held).then_some(Token), start_up: None })),
             tables: [place(held), place(false)],
             mail: Arc::new([(); 2].map(|()| Mailbox::new(|| Shared::new(0)))),
             course: Arc::new(Mutex::new(course)),
             stopped: Arc::new(Mutex::new(0)),
+            begun: Arc::new(Mutex::new(Vec::new())),
             without,
         }
     }
@@ -81,12 +95,58 @@ impl Scene {
         self.mail[usize::from(to.0)].post(SLOT)
     }
 
-    /// Sender: an order to stop, which is always told.
+    /// Sender: an order to stop, which is told unless the vCPU is stopped, as `Cpu::stop` does.
     fn order_stop(&self) {
-        if self.whereabouts.life() != Life::Stopped {
-            self.whereabouts.attention.fetch_or(attention::STOP);
+        let lives = {
+            let mut berth = self.berth.lock().unwrap();
+            if self.without != Without::Overtaking {
+                berth.start_up = None;
+            }
+            let lives = self.whereabouts.life() != Life::Stopped;
+            if lives {
+                self.whereabouts.attention.fetch_or(attention::STOP);
+            }
+            lives
+        };
+        if lives {
             let _ = self.post(self.whereabouts.holder());
         }
+    }
+
+    /// Sender: a start-up, as `Cpu::start` does.
+    fn start_up(&self, page: u8, home: CpuId) {
+        let mut berth = self.berth.lock().unwrap();
+        if self.whereabouts.life() == Life::Stopped {
+            let Some(token) = berth.vcpu.take() else { return };
+            self.revive();
+            drop(berth);
+            self.begin(token, page, home);
+        } else if self.whereabouts.attention.load() & attention::STOP != 0
+            && self.without != Without::WaitingStartUp
+        {
+            let _ = *berth.start_up.get_or_insert(page);
+        }
+    }
+
+    fn revive(&self) {
+        self.whereabouts.attention.fetch_and(!attention::STOP);
+        self.whereabouts.set_life(Life::Runnable);
+    }
+
+    /// As `Cpu::launch` and `Cpu::restart` do.
+    fn begin(&self, token: Token, page: u8, home: CpuId) {
+        if self.without != Without::Course {
+            let starts = self.course.lock().unwrap().start();
+            if !starts {
+                *self.berth.lock().unwrap() = Berth { vcpu: Some(token), start_up: None };
+                self.whereabouts.set_life(Life::Stopped);
+                return;
+            }
+        }
+        self.begun.lock().unwrap().push(page);
+        self.whereabouts.set_holder(home);
+        self.berth.lock().unwrap().vcpu = Some(token);
+        let _ = self.post(home);
     }
 
     /// Holder: gives the vCPU away, as `Cpu::send` and `Cpu::hand_over` do.
@@ -95,7 +155,7 @@ impl Scene {
         if self.without == Without::Handover {
             *self.tables[from].lock().unwrap() = Some(Token);
         }
-        *self.berth.lock().unwrap() = Some(token);
+        self.berth.lock().unwrap().vcpu = Some(token);
         self.whereabouts.set_holder(to);
         let _ = self.post(to);
     }
@@ -104,11 +164,16 @@ impl Scene {
     fn obey(&self, table: &mut Option<Token>) {
         if self.whereabouts.attention.load() & attention::STOP != 0 {
             let token = table.take().unwrap();
-            self.whereabouts.attention.fetch_and(!attention::STOP);
             let mut berth = self.berth.lock().unwrap();
-            *berth = Some(token);
-            self.whereabouts.set_life(Life::Stopped);
-            drop(berth);
+            if let Some(page) = berth.start_up.take() {
+                self.revive();
+                drop(berth);
+                self.begin(token, page, CpuId(0));
+            } else {
+                berth.vcpu = Some(token);
+                self.whereabouts.set_life(Life::Stopped);
+                drop(berth);
+            }
             let _: Stopped = self.course.lock().unwrap().stop();
             *self.stopped.lock().unwrap() += 1;
         }
@@ -126,7 +191,7 @@ impl Scene {
                 Letter::PickUp => {
                     let mut berth = self.berth.lock().unwrap();
                     if self.whereabouts.life() != Life::Stopped
-                        && let Some(token) = berth.take()
+                        && let Some(token) = berth.vcpu.take()
                     {
                         drop(berth);
                         assert!(table.replace(token).is_none(), "held twice");
@@ -139,39 +204,14 @@ impl Scene {
         }
     }
 
-    /// Starter, as `Cpu::launch` does.
-    fn launch(&self, home: CpuId) {
-        let token = {
-            let mut berth = self.berth.lock().unwrap();
-            if self.whereabouts.life() == Life::Stopped { berth.take() } else { None }
-        };
-        let Some(token) = token else { return };
-        {
-            let mut course = self.course.lock().unwrap();
-            if !course.start() {
-                drop(course);
-                *self.berth.lock().unwrap() = Some(token);
-                return;
-            }
-            if self.without == Without::Course {
-                drop(course);
-            }
-            self.whereabouts.attention.fetch_and(!attention::STOP);
-            self.whereabouts.set_holder(home);
-            self.whereabouts.set_life(Life::Runnable);
-        }
-        *self.berth.lock().unwrap() = Some(token);
-        let _ = self.post(home);
-    }
-
     /// Reads letters until there are none, as processors that are told do.
     fn settle(&self) {
         while !(self.mail[0].is_empty() && self.mail[1].is_empty()) {
             self.read(0);
             self.read(1);
         }
-        let places = [&self.tables[0], &self.tables[1], &self.berth];
-        let found: usize = places.iter().map(|place| usize::from(place.lock().unwrap().is_some())).sum();
+        let held = self.tables.iter().filter(|place| place.lock().unwrap().is_some()).count();
+        let found = held + usize::from(self.berth.lock().unwrap().vcpu.is_some());
         assert_eq!(found, 1, "the vCPU is in one place");
     }
 }
@@ -321,7 +361,7 @@ fn an_end_beside_a_start(without: Without) {
                 if second == Stopped::OthersRun { first } else { second }
             })
         };
-        scene.launch(CpuId(1));
+        scene.start_up(8, CpuId(1));
         scene.read(1);
         let last = ender.join().unwrap();
         scene.settle();
@@ -338,6 +378,53 @@ fn a_vcpu_that_starts_while_its_guest_ends_stops_with_it() {
 
 #[test]
 #[should_panic(expected = "it outlives its guest")]
-fn without_the_courses_lock_a_vcpu_outlives_its_guest() {
+fn without_a_question_to_the_course_a_vcpu_outlives_its_guest() {
     an_end_beside_a_start(Without::Course);
+}
+
+/// INIT and two start-ups come while the vCPU's processor is about to obey; `orders` says which, with a page for a start-up.
+fn orders_beside_a_holder(without: Without, orders: &'static [Option<u8>], begun: &'static [&'static [u8]]) {
+    explore(move || {
+        let scene = Scene::new(Life::Runnable, 0, without);
+        // Another vCPU of the guest runs: who sends.
+        assert!(scene.course.lock().unwrap().start());
+        let holder = {
+            let scene = scene.clone();
+            loom::thread::spawn(move || scene.read(0))
+        };
+        for order in orders {
+            match order {
+                Some(page) => scene.start_up(*page, CpuId(1)),
+                None => scene.order_stop(),
+            }
+        }
+        holder.join().unwrap();
+        scene.settle();
+        let (life, pages) = (scene.whereabouts.life(), scene.begun.lock().unwrap().clone());
+        let starts = orders.last() != Some(&None);
+        assert_eq!(life, if starts { Life::Runnable } else { Life::Stopped }, "an order is lost: {pages:?}");
+        assert!(begun.contains(&&pages[..]), "{pages:?}");
+    });
+}
+
+#[test]
+fn a_start_up_after_init_starts_the_vcpu_whenever_init_is_obeyed() {
+    orders_beside_a_holder(Without::Nothing, &[None, Some(8), Some(9)], &[&[8]]);
+}
+
+#[test]
+#[should_panic(expected = "an order is lost")]
+fn a_start_up_that_does_not_wait_for_init_is_lost() {
+    orders_beside_a_holder(Without::WaitingStartUp, &[None, Some(8), Some(9)], &[&[8]]);
+}
+
+#[test]
+fn init_after_a_start_up_stops_the_vcpu_whether_it_has_begun_or_not() {
+    orders_beside_a_holder(Without::Nothing, &[None, Some(8), None], &[&[], &[8]]);
+}
+
+#[test]
+#[should_panic(expected = "an order is lost")]
+fn without_overtaking_a_start_up_outlives_the_init_after_it() {
+    orders_beside_a_holder(Without::Overtaking, &[None, Some(8), None], &[&[], &[8]]);
 }

@@ -8,7 +8,7 @@ use crate::dispatch::irq;
 use crate::dispatch::next::{Next, StartRequest, VcpuSet};
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::VirtualCpu;
-use crate::policy::whereabouts::{Life, attention};
+use crate::policy::whereabouts::attention;
 
 /// Does what a write asks for.
 #[inline(always)] // on the way of every EOI, and both vendors' loops call it
@@ -57,14 +57,9 @@ pub fn send<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<
             Delivery::Nmi => {
                 target.attend(attention::NMI);
             }
-            Delivery::Init => {
+            // Whether a start-up counts is for whoever starts it to find, after all orders that came before.
+            Delivery::Init | Delivery::StartUp(_) => {
                 if target.index() != vcpu.shared.index() {
-                    lives = lives.and(VcpuSet::one(target.index()));
-                }
-                continue;
-            }
-            Delivery::StartUp(_) => {
-                if target.life() == Life::Stopped {
                     lives = lives.and(VcpuSet::one(target.index()));
                 }
                 continue;

@@ -8,7 +8,7 @@ pub mod decode;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::dispatch::core::Core;
 use crate::dispatch::kvm;
-use crate::dispatch::next::Next;
+use crate::dispatch::next::{Next, StartRequest};
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Exception, Instruction, Reg, VirtualCpu};
 use pv_abi::call::{Call, Code, Info};
@@ -57,4 +57,14 @@ fn answer<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, code: Code, value: 
     vcpu.state.finish(Instruction::Call);
     vcpu.state.set_reg(Reg::Rax, code.0);
     vcpu.state.set_reg(Reg::Rdx, value);
+}
+
+/// VCPU_START found its target started after all: whoever starts a vCPU learns it after the call is decoded. A start-up IPI has
+/// no answer.
+#[cold]
+pub fn refuse_start<S: VirtualCpu, R: GuestRam>(starter: &mut Vcpu<S, R>, request: StartRequest) {
+    match request {
+        StartRequest::Copy { .. } => starter.state.set_reg(Reg::Rax, Code::BAD_STATE.0),
+        StartRequest::Real(_) => {}
+    }
 }

@@ -7,6 +7,9 @@
 //! entry: attention has STOP: park; take work by LOCK AND, do it; take FLUSH, flush; work again: begin anew; take the rest, but STOP
 //! mover: leave it in its berth; holder = new; post to the new one
 //! receiver of a letter for what it is to hold: take it out of its berth; look at attention
+//! stopper, in the berth's lock: start_up = none; lives: attention = STOP; outside of it: post to the holder
+//! starter, in the berth's lock: stopped: attention without STOP, life = runnable, take it; STOP: start_up = page, if none
+//! holder that obeys STOP, in the berth's lock: start_up: attention without STOP, life = runnable, begin there; else life = stopped
 //! ```
 //!
 //! Models: `hv-core/tests/loom_whereabouts.rs`.

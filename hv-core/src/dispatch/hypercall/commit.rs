@@ -97,12 +97,10 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
         }
         Request::Given => ok(memory::given(vcpu.guest)),
         Request::Start { target, entry, stack, argument } => {
-            if target.life() != Life::Stopped {
-                return (Code::BAD_STATE, 0, Next::Resume);
-            }
             let control = vcpu.state.control();
             let start = StartRequest::Copy { control, entry, stack, argument };
             vcpu.start_request = Some(start);
+            // BAD_STATE is for whoever tries it to find (`refuse_start`).
             (Code::OK, 0, Next::Start(VcpuSet::one(target.index())))
         }
         Request::Stop(target) => (Code::OK, 0, Next::Stop(VcpuSet::one(target.index()))),

@@ -79,9 +79,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             shared.forget();
             guest.set_flat_id(shared.index(), 0);
             shared.let_pauses_run(false);
-            if let Some(mut vcpu) = self.berths.launch(shared) {
+            if let Some(mut vcpu) = self.berths.take_stopped(shared) {
                 vcpu.lapic.power_on();
-                self.berths.lay_up(vcpu);
+                self.berths.retire(vcpu);
             }
         }
         guest.course.lock().begin();
@@ -91,7 +91,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     fn start_first(&mut self, guest: &'static Guest<R>, start: Start, cost: Ticks) {
         if let Some(first) = guest.vcpu(0) {
             first.attend(attention::BIRTH);
-            self.launch(first, start, cost);
+            self.start_stopped(first, start, cost);
         }
     }
 
@@ -206,9 +206,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     pub(super) fn bury(&mut self, shared: &'static VcpuShared) {
         let Some(guest) = self.core.system.guest(shared.id.guest) else { return };
         let reason = KillReason::AllStopped;
-        if let Some(vcpu) = self.berths.launch(shared) {
+        if let Some(vcpu) = self.berths.take_stopped(shared) {
             obituary(&mut self.core, &vcpu, reason);
-            self.berths.lay_up(vcpu);
+            self.berths.retire(vcpu);
         }
         self.conclude(guest, Ending::Killed(reason));
     }

@@ -6,6 +6,7 @@ use crate::base::id::VcpuIndex;
 use crate::base::time::Tsc;
 use crate::dispatch::core::Core;
 use crate::dispatch::entry;
+use crate::dispatch::hypercall;
 use crate::dispatch::kvm;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::{Rest, Vcpu};
@@ -52,10 +53,14 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             Next::Start(set) => {
                 let starter = self.vcpu(slot);
                 let Some(request) = starter.and_then(|starter| starter.start_request.take()) else { return };
+                let mut refused = false;
                 for index in set {
                     if let Some(target) = self.peer(shared, index) {
-                        self.start(target, request);
+                        refused |= !self.start(target, request);
                     }
+                }
+                if refused && let Some(starter) = self.vcpu(slot) {
+                    hypercall::refuse_start(starter, request);
                 }
             }
             Next::Stop(set) => {

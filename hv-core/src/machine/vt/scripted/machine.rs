@@ -151,7 +151,7 @@ impl Machine {
     pub fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu<ScriptedVcpu, TestRam> {
         let shared = self.shared(id);
         self.put_back();
-        self.looked_at = self.berths.launch(shared).or_else(|| self.berths.pick_up(shared));
+        self.looked_at = self.berths.take_stopped(shared).or_else(|| self.berths.pick_up(shared));
         let mut places = core::iter::once(&mut self.cpu).chain(&mut self.others);
         let held = self.looked_at.as_deref_mut().or_else(|| places.find_map(|cpu| cpu.vcpu_mut(shared.slot)));
         let Some(vcpu) = held else { panic!("no {id:?}") };
@@ -162,7 +162,7 @@ impl Machine {
     fn put_back(&mut self) {
         if let Some(vcpu) = self.looked_at.take() {
             match vcpu.shared.life() {
-                Life::Stopped => self.berths.lay_up(vcpu),
+                Life::Stopped => self.berths.retire(vcpu),
                 Life::Runnable | Life::Blocked => self.berths.leave(vcpu),
             }
         }
