@@ -449,3 +449,65 @@ fn a_guest_that_ends_while_a_start_up_waits_ends_and_begins_again_without_it() {
     assert_eq!(start_ups(&mut machine), before);
     assert_eq!(machine.guest(0).generation.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
+
+/// What programs the 8259A (vectors from 0x30, interrupts end by themselves) and the 8254 for 100 Hz.
+fn tick_steps() -> impl Iterator<Item = Step> {
+    let writes = [
+        (0x20, 0x11),
+        (0x21, 0x30),
+        (0x21, 4),
+        (0x21, 3),
+        (0x21, 0xfe),
+        (0x43, 0x34),
+        (0x40, 0x9c),
+        (0x40, 0x2e),
+    ];
+    writes.into_iter().flat_map(|(port, value)| {
+        let access = PortAccess { port, size_bytes: 1, direction: Direction::Out };
+        [Step::act(move |vcpu| vcpu.set_reg(Reg::Rax, value)), Step::Exit(Exit::Port(access))]
+    })
+}
+
+fn ticks(machine: &mut Machine) -> usize {
+    machine.state(A).vectors().into_iter().filter(|vector| *vector == 0x30).count()
+}
+
+#[test]
+fn a_timer_that_is_programmed_while_the_bootstrap_processor_is_on_its_way_is_kept() {
+    let mut machine = two_of_a_pc([Spec::full("busy").pin(&[0])]);
+    let shared = machine.shared(A);
+    while holder(&machine, A) == 0 {
+        // The second processor asks for it whenever it waits.
+        shared.ask_for(CpuId(1));
+        let _ = machine.cpu.core.mail().post(shared.slot);
+        assert!(machine.cpu.step());
+    }
+    // Before the second processor looks at its letters, the guest's other vCPU there programs the timer.
+    let letters: Vec<_> = machine.others[0].core.mail().take().collect();
+    assert_eq!(letters, [shared.slot]);
+    machine.script(A1, tick_steps());
+    while !machine.state(A1).script.is_empty() {
+        assert!(machine.others[0].step());
+    }
+    let _ = machine.others[0].core.mail().post(shared.slot);
+    pass(&mut machine, 55 * MS);
+    assert_eq!(ticks(&mut machine), 5);
+}
+
+#[test]
+fn a_timer_that_is_programmed_while_the_bootstrap_processor_is_stopped_is_kept() {
+    let mut machine = two_of_a_pc([]);
+    machine.write_msr(A1, APIC_BASE, 0xfee0_0000 | 1 << 11 | 1 << 10);
+    machine.run(A1, write_msr_steps(ICR, INIT));
+    pass(&mut machine, MS);
+    assert_eq!(machine.shared(A).life(), Life::Stopped);
+    machine.run(A1, tick_steps());
+    machine.run(A1, write_msr_steps(ICR, START_UP | 9));
+    // As a kernel would: the APIC on, the 8259A by LINT0, interrupts on.
+    machine.run(A, [Step::Run(1)]);
+    machine.write_msr(A, SVR, 0x1ff);
+    machine.write_msr(A, 0x835, 0x700);
+    machine.state(A).interrupts = true;
+    pass(&mut machine, 55 * MS);
+    assert_eq!(ticks(&mut machine), 5);
+}

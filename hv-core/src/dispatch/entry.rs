@@ -189,7 +189,7 @@ pub fn expire_timers<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &
 pub fn queue_timer<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
     let mut at = vcpu.lapic.next_expiry();
     if vcpu.shared.index().0 == 0 {
-        at = at.min(vcpu.guest.devices.lock().next_timer());
+        at = at.min(vcpu.guest.devices.lock().queue_timer());
     }
     core.timers.set(vcpu.shared.slot, at);
     core.rearm();

@@ -10,32 +10,23 @@ use crate::dispatch::guest::Guest;
 use crate::policy::publish::VcpuShared;
 use crate::policy::whereabouts::attention;
 
-/// An access may have changed the devices' interrupts and timers. The timers, and the 8259A, are the bootstrap processor's.
+/// An access may have changed the devices' interrupts and timers. The timers, and the 8259A, are the bootstrap processor's: it
+/// looks at them itself, wherever it is. Only whoever has a vCPU queues its timer; one that lies in its berth may be on its way
+/// to this processor, and brings its own.
 pub fn look_at_devices<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, now: Tsc) {
-    let (sends, pending, next_timer) = {
+    let (sends, pending, sooner) = {
         let mut devices = guest.devices.lock();
-        (devices.ioapic().is_pending(), devices.interrupt_pending(), devices.next_timer())
+        (devices.ioapic().is_pending(), devices.interrupt_pending(), devices.wants_earlier_look())
     };
     if sends {
         send(guest, core, now);
     }
-    let Some(bootstrap) = guest.vcpu(0) else { return };
-    if bootstrap.holder() != core.cpu {
-        if !pending && next_timer == Tsc::NEVER {
-            return; // what was printed, say, concerns nobody
-        }
-        // Its processor looks at the devices itself.
-        bootstrap.attend(attention::TIMER | attention::DEVICE);
+    let waits = if pending { attention::DEVICE } else { 0 } | if sooner { attention::TIMER } else { 0 };
+    if waits != 0
+        && let Some(bootstrap) = guest.vcpu(0)
+    {
+        bootstrap.attend(waits);
         core.wake(bootstrap, guest.id, now);
-        return;
-    }
-    if next_timer < core.timers.get(bootstrap.slot) {
-        core.timers.set(bootstrap.slot, next_timer);
-        core.rearm();
-    }
-    if pending {
-        bootstrap.attend(attention::DEVICE);
-        core.wake_here(bootstrap, now);
     }
 }
 

@@ -107,6 +107,8 @@ pub struct PortBus {
     channels: Channels,
     /// The earlier of the two timers' moments.
     next_timer: Tsc,
+    /// What [`PortBus::queue_timer`] answered last.
+    queued: Tsc,
 }
 
 impl PortBus {
@@ -123,6 +125,7 @@ impl PortBus {
             pm: AcpiPm::new(tsc, now),
             channels: Channels::new(channels),
             next_timer: Tsc::NEVER,
+            queued: Tsc::NEVER,
         }
     }
 
@@ -179,6 +182,19 @@ impl PortBus {
     #[inline]
     pub const fn next_timer(&self) -> Tsc {
         self.next_timer
+    }
+
+    /// The same, for whoever looks then: from now on it is to be told of earlier moments only.
+    #[inline]
+    pub const fn queue_timer(&mut self) -> Tsc {
+        self.queued = self.next_timer;
+        self.next_timer
+    }
+
+    /// Whether [`PortBus::next_timer`] is earlier than whoever calls [`PortBus::expire`] knows.
+    #[inline]
+    pub const fn wants_earlier_look(&self) -> bool {
+        self.next_timer.0 < self.queued.0
     }
 
     /// Tells the timers the time; [`PortBus::interrupt_pending`] may change.

@@ -10,6 +10,7 @@ use crate::dispatch::next::StartRequest;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Processor, Start, VirtualCpu};
 use crate::policy::publish::VcpuShared;
+use crate::policy::whereabouts::attention;
 use alloc::boxed::Box;
 
 impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
@@ -103,10 +104,11 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 }
 
 /// A vCPU begins. A processor that waits for its start-up takes nothing in; VCPU_START keeps what was sent (docs/src/abi.md,
-/// IPI).
+/// IPI). The bootstrap processor's devices went on without it: it looks at their timers first.
 fn begin<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, start: Start) {
     if let Start::Real { .. } = start {
         vcpu.shared.drop_interrupts();
+        vcpu.shared.attend(attention::TIMER);
     }
     vcpu.begin(start);
 }
