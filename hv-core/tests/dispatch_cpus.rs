@@ -403,7 +403,7 @@ fn a_processor_that_is_plugged_in_again_beside_a_busy_guest_starts() {
     let other = &machine.others[0].core;
     assert_eq!(other.mail().go_away(), Enter::Alone);
     other.line.publish_running(machine.shared(B).name_tag);
-    let _ = other.line.disturb(machine.shared(A1).id.guest, now, Ticks(50 * US));
+    let _ = other.line.disturb(Some(machine.shared(A1).id.guest), now, Ticks(50 * US));
     // What Linux does where `init_udelay` is 0: INIT, start-up, 10 us, start-up.
     let script = send_steps(INIT)
         .into_iter()

@@ -9,6 +9,7 @@ use hv_core::base::id::VcpuId;
 use hv_core::dispatch::vt::{Exit, Reg, VirtualCpu};
 use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step};
 use hv_core::policy::whereabouts::{Life, attention};
+use pv_abi::protocol::dispatch::is_on_cpu;
 use std::sync::atomic::Ordering::SeqCst;
 
 const WALL_CLOCK: u32 = 0x4b56_4d00;
@@ -245,4 +246,47 @@ fn turn_after_wake(waits_for_lock: bool) -> u64 {
 fn who_is_kicked_for_a_lock_has_an_earlier_turn() {
     let (lock, idle) = (turn_after_wake(true), turn_after_wake(false));
     assert!(lock * 4 < idle, "{lock} {idle}");
+}
+
+/// I-9: a vCPU that is off CPU has let go of its guest's memory.
+#[test]
+fn the_hypervisor_touches_a_guests_memory_only_while_the_vcpu_that_it_does_so_for_is_on_cpu() {
+    let mut machine = machine(2);
+    let shared = [A, A1].map(|id| machine.shared(id));
+    let touched = std::rc::Rc::new(std::cell::Cell::new([0_u32; 2]));
+    let seen = touched.clone();
+    machine.guest(0).ram.watch(move |at| {
+        // Each vCPU's record and flag lie in a page of its own.
+        let n = usize::from(at.raw() >= PLACE + 0x1000);
+        assert!(is_on_cpu(shared[n].dispatch_seq()), "vCPU {n} is off CPU, {at:?}");
+        let mut counts = seen.get();
+        counts[n] += 1;
+        seen.set(counts);
+    });
+    for (n, id) in [A, A1].into_iter().enumerate() {
+        let place = PLACE + 0x1000 * n as u64;
+        let bootstrap = u64::from(n == 0) << 8;
+        machine.write_msr(id, 0x1b, 0xfee0_0c00 | bootstrap);
+        machine.write_msr(id, 0x80f, 0x1ff);
+        machine.write_msr(id, SYSTEM_TIME, (place + 0x80) | 1);
+        machine.write_msr(id, STEAL_TIME, place | 1);
+        machine.write_msr(id, PV_EOI, (place + 0x100) | 1);
+        machine.state(id).interrupts = true;
+    }
+    // It is preempted, yields, sleeps, is woken, is interrupted, is stopped and starts again.
+    for id in [A, A1] {
+        machine.script(id, [Step::Run(9 * MS), Step::Exit(Exit::Pause), Step::Run(MS)]);
+    }
+    machine.run(B, [Step::Run(20 * MS)]);
+    machine.exit(A1, Exit::Halt);
+    machine.write_msr(A, 0x830, 1 << 32 | 0x4055);
+    machine.compute(A1, MS);
+    machine.exit(A, Exit::Halt);
+    machine.write_msr(A1, 0x830, 0x4055);
+    machine.compute(A, 5 * MS);
+    machine.write_msr(A, 0x830, 1 << 32 | 0x4500);
+    machine.write_msr(A, 0x830, 1 << 32 | 0x0608);
+    machine.compute(A1, 5 * MS);
+    let touched = touched.get();
+    assert!(touched.iter().all(|count| *count > 10), "{touched:?}");
 }

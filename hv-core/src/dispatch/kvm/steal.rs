@@ -41,7 +41,8 @@ fn record<S, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<GuestPhys> {
     place(vcpu.kvm.steal_time, UNUSED)
 }
 
-/// The vCPU leaves the CPU, of its own will or not.
+/// The vCPU is about to leave the CPU, of its own will or not. It is still published as on CPU: this touches its guest's memory
+/// (I-9).
 pub fn leave<S, R: GuestRam>(vcpu: &Vcpu<S, R>) {
     if let Some(at) = record(vcpu).and_then(|record| record.checked_add(PREEMPTED)) {
         // Nobody else changes it while it is zero.
@@ -50,7 +51,7 @@ pub fn leave<S, R: GuestRam>(vcpu: &Vcpu<S, R>) {
     }
 }
 
-/// It comes back: does what was left for it, and says what it waited.
+/// It came back, and is published as on CPU: does what was left for it, and says what it waited.
 pub fn come<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
     let Some(record) = record(vcpu) else { return };
     let ram = &vcpu.guest.ram;

@@ -192,13 +192,14 @@ pub(super) fn preempt<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: 
     off(vcpu, core, now);
 }
 
-/// Publishes that a vCPU is off CPU, with what it got so far when that was not published a moment ago.
+/// Publishes that a vCPU is off CPU, with what it got so far when that was not published a moment ago. That comes first, and is
+/// the last touch of the guest's memory: a vCPU that is off CPU has let go of it (I-9).
 #[inline]
 fn off<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
-    vcpu.shared.publish_off();
     if now >= vcpu.publish_after && vcpu.shared.cookie() != NO_COOKIE {
         publish_statistics(vcpu, core, now);
     }
+    vcpu.shared.publish_off();
 }
 
 #[cold]

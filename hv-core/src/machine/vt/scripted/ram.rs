@@ -12,13 +12,16 @@ const BLOCK: usize = 2 << 20;
 /// Pages in a block.
 const PAGES: u64 = LARGE_PAGE_BYTES / PAGE_BYTES;
 
+/// What a test sees of each access: where it begins.
+type Watch = Box<dyn Fn(GuestPhys)>;
+
 /// Memory and window of one guest.
-#[derive(Debug)]
 pub struct TestRam {
     len_bytes: u64,
     blocks: RefCell<Box<[bool]>>,
     pages: RefCell<BTreeMap<u64, Box<[u8; PAGE]>>>,
     window: RefCell<BTreeMap<u64, (HostPhys, bool)>>,
+    watch: RefCell<Option<Watch>>,
 }
 
 impl TestRam {
@@ -30,7 +33,13 @@ impl TestRam {
             blocks: RefCell::new(blocks.collect()),
             pages: RefCell::new(BTreeMap::new()),
             window: RefCell::new(BTreeMap::new()),
+            watch: RefCell::new(None),
         }
+    }
+
+    /// Calls `watch` before each access from now on.
+    pub fn watch(&self, watch: impl Fn(GuestPhys) + 'static) {
+        *self.watch.borrow_mut() = Some(Box::new(watch));
     }
 
     /// What stands in the window: page, frame, and whether the guest may write it.
@@ -45,6 +54,9 @@ impl TestRam {
         len: usize,
         mut each: impl FnMut(u64, usize, usize, usize),
     ) -> Result<(), OutsideMemory> {
+        if let Some(watch) = &*self.watch.borrow() {
+            watch(at);
+        }
         GuestRange::new(at, len as u64, self.block_count() * LARGE_PAGE_BYTES)?;
         let last = (at.raw() + len as u64).saturating_sub(1);
         if (at.raw() / LARGE_PAGE_BYTES..=last / LARGE_PAGE_BYTES).any(|n| len > 0 && !self.has_block(n)) {
