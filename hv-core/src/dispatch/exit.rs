@@ -131,7 +131,8 @@ fn next_byte<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<u8> {
 
 fn halt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
     vcpu.state.finish(Instruction::Halt);
-    if vcpu.kvm.take_kick() {
+    // The #DB of a single step ends it, too.
+    if vcpu.state.injects() || vcpu.kvm.take_kick() {
         return Next::Resume;
     }
     vcpu.rest = Rest::Halted;

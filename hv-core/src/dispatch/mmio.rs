@@ -93,6 +93,10 @@ pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(
             Lent::Waits => Next::Yield,
         };
     };
+    // The delivery of an event touched it: no instruction did.
+    if vcpu.state.injects() {
+        return Next::Kill(KillReason::NotEmulated { at, rip: vcpu.state.rip() });
+    }
     let Some(operation) = fetch(vcpu).and_then(|(bytes, bits)| decode(&bytes, bits)) else {
         return Next::Kill(KillReason::NotEmulated { at, rip: vcpu.state.rip() });
     };

@@ -243,7 +243,7 @@ pub trait VirtualCpu {
     fn cr3(&self) -> u64;
     /// Current privilege level, 0 … 3.
     fn cpl(&self) -> u8;
-    /// Steps over an instruction that was emulated, and ends the interrupt shadow.
+    /// Steps over an instruction that was emulated, and ends the interrupt shadow. Under TF a #DB follows, which is injected.
     fn finish(&mut self, instruction: Instruction);
     /// Whether RFLAGS.IF is set.
     fn interrupts_on(&self) -> bool;
@@ -253,8 +253,11 @@ pub trait VirtualCpu {
     fn inject_interrupt(&mut self, vector: u8);
     /// Injects an exception at the current instruction.
     fn inject_exception(&mut self, exception: Exception);
-    /// Injects an NMI; false when something is injected already.
+    /// Injects an NMI; false when it has to wait: for something that is injected already, a shadow, or the IRET of an earlier one. It
+    /// is tried again at the next entry.
     fn inject_nmi(&mut self) -> bool;
+    /// Whether an event is injected: the guest takes it before its next instruction.
+    fn injects(&self) -> bool;
     /// Asks for [`Exit::Window`] as soon as an interrupt could be taken, or withdraws that.
     fn watch_window(&mut self, watch: Window);
     /// Whether it waits for an [`Exit::Window`].

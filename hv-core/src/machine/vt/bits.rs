@@ -2,8 +2,14 @@
 
 /// Paging is on.
 pub const CR0_PG: u64 = 1 << 31;
-/// Interrupts are.
+/// Protected mode is on.
+pub const CR0_PE: u64 = 1 << 0;
+/// A #DB follows each instruction.
+pub const RFLAGS_TF: u64 = 1 << 8;
+/// Interrupts are on.
 pub const RFLAGS_IF: u64 = 1 << 9;
+/// No breakpoint is met at the next instruction, whose end clears it.
+pub const RFLAGS_RF: u64 = 1 << 16;
 /// SCE, LME, LMA, NXE: what a guest may set of EFER.
 pub const EFER_GUEST: u64 = 1 | EFER_LME | EFER_LMA | 1 << 11;
 /// Long mode is on.

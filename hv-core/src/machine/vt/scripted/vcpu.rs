@@ -72,6 +72,8 @@ pub struct ScriptedVcpu {
     pub pauses: Pauses,
     /// Whether the last instruction was STI or MOV SS.
     pub shadow: bool,
+    /// Whether RFLAGS.TF is set.
+    pub single_step: bool,
     /// Current privilege level.
     pub cpl: u8,
     /// RIP.
@@ -98,6 +100,7 @@ impl ScriptedVcpu {
             interrupts: false,
             pauses: Pauses::Exit,
             shadow: false,
+            single_step: false,
             cpl: 0,
             rip: 0,
             rsp: 0,
@@ -207,6 +210,9 @@ impl VirtualCpu for ScriptedVcpu {
         };
         self.rip = self.rip.wrapping_add(length);
         self.shadow = false;
+        if self.single_step {
+            self.inject_exception(Exception::Debug);
+        }
     }
 
     fn interrupts_on(&self) -> bool {
@@ -235,6 +241,10 @@ impl VirtualCpu for ScriptedVcpu {
             self.injected = Some(Seen::Nmi);
         }
         free
+    }
+
+    fn injects(&self) -> bool {
+        self.injected.is_some()
     }
 
     fn watch_pauses(&mut self, pauses: Pauses) {

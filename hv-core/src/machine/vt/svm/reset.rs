@@ -4,6 +4,7 @@ use super::state::{EFER_SVME, SvmVcpu};
 use super::vmcb::{ALL_DEBUG_REGISTERS, Instructions, Segment, VirtualInterrupt};
 use crate::dispatch::vt::{Start, VirtualCpu};
 use crate::machine::vt::bits::{EFER_GUEST, PAT_RESET};
+use crate::machine::vt::debug::DR6_CLEAR;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
 
@@ -63,7 +64,7 @@ impl SvmVcpu {
         save.cr2 = 0;
         save.cr3 = 0;
         save.cr4 = 0;
-        save.dr6 = 0xffff_0ff0;
+        save.dr6 = DR6_CLEAR;
         save.dr7 = 0x400;
         save.efer = EFER_SVME;
         save.pat = PAT_RESET;

@@ -6,7 +6,7 @@ use super::vmcb::{
 };
 use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Control, Exception, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
-use crate::machine::vt::bits::{EFER_GUEST, RFLAGS_IF, efer_written};
+use crate::machine::vt::bits::{EFER_GUEST, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_written};
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
@@ -138,6 +138,18 @@ impl SvmVcpu {
         }
     }
 
+    /// An instruction that was emulated is done under TF or RF: RF ends with it, and TF makes a #DB of it.
+    #[cold]
+    fn finish_flagged(&mut self) {
+        let save = &mut self.vmcb.save;
+        save.rflags &= !RFLAGS_RF;
+        if save.rflags & RFLAGS_TF != 0 {
+            save.dr6 |= debug::DR6_STEP;
+            save.dr7 &= !debug::DR7_GENERAL_DETECT;
+            self.inject_exception(Exception::Debug);
+        }
+    }
+
     /// Whether an interrupt that was injected as a virtual one was not taken yet.
     fn holds_virtual_interrupt(&self) -> bool {
         self.injection == Injection::Virtual
@@ -202,6 +214,9 @@ impl VirtualCpu for SvmVcpu {
             Instruction::ControlRegister => rip, // never exits
         };
         self.vmcb.control.interrupt_shadow = 0;
+        if self.vmcb.save.rflags & (RFLAGS_TF | RFLAGS_RF) != 0 {
+            self.finish_flagged();
+        }
     }
 
     fn flush(&mut self) {
@@ -247,6 +262,10 @@ impl VirtualCpu for SvmVcpu {
             self.vmcb.control.event_injection = event::VALID | event::NMI | 2;
         }
         free
+    }
+
+    fn injects(&self) -> bool {
+        self.vmcb.control.event_injection & event::VALID != 0 || self.holds_virtual_interrupt()
     }
 
     #[inline]

@@ -6,8 +6,7 @@ use super::registers;
 use super::state::{VmxVcpu, event};
 use super::vmcs::Current;
 use crate::base::addr::GuestPhys;
-use crate::dispatch::vt::{Access, Direction, Exception, Exit, Instruction, PortAccess, VirtualCpu};
-use crate::machine::vt::debug::DR7_GENERAL_DETECT;
+use crate::dispatch::vt::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
 
 /// Basic exit reasons.
 pub mod reason {
@@ -43,7 +42,7 @@ pub mod reason {
 /// HLT without prefixes.
 const HLT_BYTES: u32 = 1;
 /// INT1, which takes none.
-const INT1_BYTES: u8 = 1;
+const INT1_BYTES: u32 = 1;
 
 /// Decodes the exit that the vCPU of the current VMCS just took.
 #[inline]
@@ -76,7 +75,12 @@ impl VmxVcpu {
 #[cold]
 fn rare(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
     vcpu.extra.note_cr2();
-    deliver_again(vcpu, vmcs);
+    let cut_short = vmcs.read(fields::VECTORING_EVENT);
+    if cut_short & event::VALID != 0 {
+        deliver_again(vcpu, vmcs, cut_short);
+    } else if unblocked_nmi(vmcs, why) {
+        vcpu.block_nmi();
+    }
     match why {
         reason::EXCEPTION_OR_NMI => exception_or_nmi(vcpu, vmcs),
         reason::EXTERNAL_INTERRUPT | reason::INIT | reason::PREEMPTION_TIMER => vcpu.interrupted(),
@@ -98,11 +102,7 @@ fn rare(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
 
 /// An exit may have cut the delivery of an event short: it is injected again (§27.2.4). A software interrupt's instruction runs
 /// again by itself.
-fn deliver_again(vcpu: &mut VmxVcpu, vmcs: Current) {
-    let cut_short = vmcs.read(fields::VECTORING_EVENT);
-    if cut_short & event::VALID == 0 {
-        return;
-    }
+fn deliver_again(vcpu: &mut VmxVcpu, vmcs: Current, cut_short: u32) {
     let kind = cut_short & event::TYPE_MASK;
     if kind < event::SOFTWARE {
         if kind == event::NMI {
@@ -110,6 +110,23 @@ fn deliver_again(vcpu: &mut VmxVcpu, vmcs: Current) {
         }
         vcpu.inject(cut_short & event::MEANING, vmcs.read(fields::VECTORING_ERROR));
     }
+}
+
+/// Whether the exit is for a fault of an IRET that has already let NMIs in: it runs again, and must find them held back (§27.2.3, tables
+/// 27-7 and 27-14; nothing is said of a double fault, nor where the delivery of an event was cut short).
+fn unblocked_nmi(vmcs: Current, why: u32) -> bool {
+    match why {
+        reason::EXCEPTION_OR_NMI => is_unblocked_nmi(vmcs.read(fields::EXIT_EVENT)),
+        reason::EPT_VIOLATION => vmcs.read(fields::QUALIFICATION) & u64::from(event::NMI_UNBLOCKED) != 0,
+        _ => false,
+    }
+}
+
+/// The same, by the exit's interruption information.
+const fn is_unblocked_nmi(what: u32) -> bool {
+    const DOUBLE_FAULT: u32 = 8;
+    what & (event::TYPE_MASK | event::NMI_UNBLOCKED) == event::EXCEPTION | event::NMI_UNBLOCKED
+        && what & event::VECTOR_MASK != DOUBLE_FAULT
 }
 
 /// An exception takes the place of what was being delivered, as on a processor, since #DB and #AC are benign (SDM vol 3A table 6-5).
@@ -120,18 +137,15 @@ fn exception_or_nmi(vcpu: &mut VmxVcpu, vmcs: Current) -> Exit {
         return vcpu.interrupted(); // it was taken from the processor; `Vmx::run` has passed it on
     }
     if what & event::TYPE_MASK == event::PRIVILEGED_SOFTWARE {
-        vcpu.finish(Instruction::Decoded(INT1_BYTES));
+        vcpu.step_over(INT1_BYTES);
     }
     // What is injected ends the shadow of STI and MOV SS; with one, entry wants a pending single step that is no more (§26.3.1.5).
     vcpu.leave_shadow();
-    let exception = if what & event::VECTOR_MASK == u32::from(Exception::Debug.vector()) {
-        vcpu.extra.raise_debug(vmcs.read(fields::QUALIFICATION));
-        vmcs.write(fields::DR7, vmcs.read(fields::DR7) & !DR7_GENERAL_DETECT);
-        Exception::Debug
+    if what & event::VECTOR_MASK == u32::from(Exception::Debug.vector()) {
+        vcpu.raise_debug(vmcs.read(fields::QUALIFICATION));
     } else {
-        Exception::AlignmentCheck
-    };
-    vcpu.inject_exception(exception);
+        vcpu.inject_exception(Exception::AlignmentCheck);
+    }
     Exit::Exception
 }
 

@@ -2,16 +2,12 @@
 #![expect(unsafe_code, reason = "MOV to CR2 and DR6, and MSRs")]
 
 use super::state::Extra;
+use crate::machine::vt::debug::{DR6_BREAKPOINTS, DR6_GENERAL_DETECT, DR6_STEP};
 use core::arch::asm;
 use x86_64::registers::model_specific::Msr;
 
 /// STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE.
 const SYSTEM_CALL: [u32; 5] = [0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0102];
-
-/// Which breakpoints a debug exception is for, whether it is for an access to debug registers, and whether for a step.
-const DR6_BREAKPOINTS: u64 = 0b1111;
-const DR6_BD: u64 = 1 << 13;
-const DR6_BS: u64 = 1 << 14;
 
 impl Extra {
     /// Gives the processor these registers.
@@ -27,12 +23,12 @@ impl Extra {
 
     /// Notes in the processor's DR6 what a debug exception is for, as its delivery would have (SDM vol 3B §17.2.3): `causes` is the
     /// exit's qualification (§27.2.1), B0 … B3 as they are now, BD and BS added.
-    pub(super) fn raise_debug(&self, causes: u64) {
+    pub(super) fn note_debug(&self, causes: u64) {
         // SAFETY: the vCPU is switched in, so DR6 is its own; the bits are those that a guest may set itself.
         unsafe {
             let mut dr6: u64;
             asm!("mov {}, dr6", out(reg) dr6, options(nomem, nostack, preserves_flags));
-            dr6 = dr6 & !DR6_BREAKPOINTS | causes & (DR6_BREAKPOINTS | DR6_BD | DR6_BS);
+            dr6 = dr6 & !DR6_BREAKPOINTS | causes & (DR6_BREAKPOINTS | DR6_GENERAL_DETECT | DR6_STEP);
             asm!("mov dr6, {}", in(reg) dr6, options(nomem, nostack, preserves_flags));
         }
     }

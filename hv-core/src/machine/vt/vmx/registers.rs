@@ -5,9 +5,8 @@ use super::fields;
 use super::state::{CR0_NE, VmxVcpu};
 use super::vmcs::Current;
 use crate::dispatch::vt::{Exception, Exit, Instruction, VirtualCpu};
-use crate::machine::vt::bits::{CR0_PG, EFER_LMA, EFER_LME};
+use crate::machine::vt::bits::{CR0_PE, CR0_PG, EFER_LMA, EFER_LME};
 
-const CR0_PE: u64 = 1 << 0;
 const CR0_NW: u64 = 1 << 29;
 const CR0_CD: u64 = 1 << 30;
 const CR4_PAE: u64 = 1 << 5;

@@ -13,6 +13,7 @@ use super::vmcs::{self, Current, Value};
 use crate::base::addr::HostPhys;
 use crate::base::hardware::SharedWords;
 use crate::dispatch::vt::{Exception, VirtualCpu};
+use crate::machine::vt::bits::{RFLAGS_RF, RFLAGS_TF};
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
@@ -104,6 +105,8 @@ pub(super) mod event {
     pub const TYPE_MASK: u32 = 7 << 8;
     /// Software interrupts and exceptions: their instruction runs again instead.
     pub const SOFTWARE: u32 = 4 << 8;
+    /// Bit 12 of an exit's: an IRET had let NMIs in before its fault exited.
+    pub const NMI_UNBLOCKED: u32 = 1 << 12;
     /// INT1, which raises #DB.
     pub const PRIVILEGED_SOFTWARE: u32 = 5 << 8;
     /// What means something: vector, type, error code, valid.
@@ -263,6 +266,37 @@ impl VmxVcpu {
     #[inline]
     pub(super) fn leave_shadow(&mut self) {
         self.set_interruptibility(self.interruptibility & !SHADOW);
+    }
+
+    /// Goes on behind the instruction at RIP, and ends the interrupt shadow.
+    #[inline]
+    pub(super) fn step_over(&mut self, length_bytes: u32) {
+        self.rip = self.rip.wrapping_add(u64::from(length_bytes));
+        self.stale.insert(Stale::RIP);
+        self.leave_shadow();
+    }
+
+    /// An instruction that was emulated is done under TF or RF: RF ends with it, and TF makes a #DB of it. That is injected, and not
+    /// left pending (§24.4.2): an interrupt that is injected with the same entry would take its place (§26.7.3).
+    #[cold]
+    fn finish_flagged(&mut self) {
+        self.rflags &= !RFLAGS_RF;
+        self.set(fields::RFLAGS, self.rflags);
+        if self.rflags & RFLAGS_TF != 0 {
+            self.raise_debug(debug::DR6_STEP);
+        }
+    }
+
+    /// Injects #DB for these causes (bits of DR6), with DR6 and DR7 as its delivery leaves them (SDM vol 3B §17.2.3, §17.2.4).
+    pub(super) fn raise_debug(&mut self, causes: u64) {
+        self.extra.note_debug(causes);
+        self.set(fields::DR7, self.get(fields::DR7) & !debug::DR7_GENERAL_DETECT);
+        self.inject_exception(Exception::Debug);
+    }
+
+    /// NMIs are held back again: the IRET that let them in was cut short.
+    pub(super) fn block_nmi(&mut self) {
+        self.set_interruptibility(self.interruptibility | NMI_BLOCKED);
     }
 
     /// An NMI that was being delivered does not hold itself back.

@@ -2,7 +2,7 @@
 
 use super::{CR0_NE, CR4_GUEST, NMI_BLOCKED, SHADOW, Stale, VmxVcpu, event, packed};
 use crate::dispatch::vt::{Control, Exception, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
-use crate::machine::vt::bits::{EFER_GUEST, RFLAGS_IF, efer_written};
+use crate::machine::vt::bits::{EFER_GUEST, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_written};
 use crate::machine::vt::debug;
 use crate::machine::vt::vmx::controls::Primary;
 use crate::machine::vt::vmx::fields::{self, Field, SegmentFields};
@@ -60,9 +60,10 @@ impl VirtualCpu for VmxVcpu {
             | Instruction::CacheFlush
             | Instruction::ControlRegister => self.instruction_length,
         };
-        self.rip = self.rip.wrapping_add(u64::from(length));
-        self.stale.insert(Stale::RIP);
-        self.leave_shadow();
+        self.step_over(length);
+        if self.rflags & (RFLAGS_TF | RFLAGS_RF) != 0 {
+            self.finish_flagged();
+        }
     }
 
     #[inline]
@@ -93,6 +94,10 @@ impl VirtualCpu for VmxVcpu {
         }
         self.control_primary(Primary::NMI_WINDOW, !free);
         free
+    }
+
+    fn injects(&self) -> bool {
+        self.event.0 & event::VALID != 0
     }
 
     #[inline]
