@@ -168,11 +168,13 @@ pub enum Privileged {
     Rsm,
     /// XSETBV with reserved bits.
     Xsetbv,
+    /// LTR of the null selector.
+    NullTask,
 }
 
 impl Privileged {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Vmrun,
         Self::Vmload,
         Self::Vmsave,
@@ -184,6 +186,7 @@ impl Privileged {
         Self::ForeignCall,
         Self::Rsm,
         Self::Xsetbv,
+        Self::NullTask,
     ];
 }
 
@@ -220,6 +223,7 @@ pub unsafe fn execute(instruction: Privileged) -> Result<(), Fault> {
         Privileged::ForeignCall => execute!(".byte 0x0f, 0x01, 0xc1"),
         Privileged::Rsm => execute!(".byte 0x0f, 0xaa"),
         Privileged::Xsetbv => execute!(".byte 0x0f, 0x01, 0xd1"),
+        Privileged::NullTask => execute!("ltr cx"),
     };
     answer(fault, ())
 }

@@ -16,7 +16,7 @@ const CORE: [(Kind, &[&str]); 4] = [
 
 /// All that boot our own guests by way of [`Kind::of_tests`]: Linux, and what is about QEMU or the runner, have machines of their own.
 /// Not for QEMU's CDs, where the moments that guests agree on have passed when GRUB is done.
-const EVERYWHERE: [&str; 10] = [
+const EVERYWHERE: [&str; 11] = [
     "boot_hello",
     "boot_refusals",
     "boot_input",
@@ -25,6 +25,7 @@ const EVERYWHERE: [&str; 10] = [
     "boot_memory",
     "boot_cooperation",
     "boot_hostile",
+    "boot_events",
     "boot_smp",
     "boot_smp_shares",
 ];

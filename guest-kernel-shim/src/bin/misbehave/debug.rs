@@ -50,7 +50,7 @@ extern "C" fn handler() {
 }
 
 /// Puts the handler into the gate of #DB, with a stack of the task's (1 … 7) or the current one (0).
-fn install(stack: u64) {
+pub fn install(stack: u64) {
     let gate = sidt().base.as_u64() + DEBUG_GATE;
     let at = handler as *const () as u64;
     let low = probe::load(gate).unwrap_or(0);
@@ -63,7 +63,7 @@ fn install(stack: u64) {
 }
 
 /// Runs `what` with interrupts off under DR0, DR1 and DR7; answers how many #DB came and what they were for.
-fn watch(addresses: [u64; 2], dr7: u64, what: impl FnOnce()) -> (u64, u64) {
+pub fn watch(addresses: [u64; 2], dr7: u64, what: impl FnOnce()) -> (u64, u64) {
     interrupt::without(|| {
         COUNT.store(0, Ordering::SeqCst);
         CAUSES.store(0, Ordering::SeqCst);

@@ -12,6 +12,7 @@ mod check;
 mod debug;
 mod demand;
 mod ends;
+mod events;
 mod machine;
 mod mmio;
 mod queue;
@@ -57,14 +58,19 @@ const ALONE: &[(&str, Deed)] = &[
     ("frames", virtio::frames),
     ("marks", storms::marks),
     ("mmio", mmio::registers),
+    ("nmi", events::nmi),
     ("neighbours", storms::neighbours),
+    ("nmi", events::nmi),
     ("pause", storms::pause),
+    ("priority", events::priority),
     ("rare_debug", debug::rare_exceptions),
     ("reads", virtio::reads),
     ("section", storms::section),
     ("self_ipi", storms::self_ipi),
     ("speeches", virtio::speeches),
+    ("single_steps", events::steps),
     ("steps", debug::steps),
+    ("task", events::task),
     ("timers", storms::timers),
     ("virtio", virtio::broken),
     ("wishes", virtio::wishes),

@@ -17,6 +17,15 @@
 //! Where instructions are counted there is one thread and no race. But an injected interrupt stays in `exception_index` after
 //! it was delivered: if the loop is left before the next exit, as it is whenever an icount budget ends, the guest
 //! gets the vector again, whatever IF says. So there interrupts are injected as virtual ones.
+//!
+//! Three instructions of a guest's end the translator, and every guest with it:
+//! - MOV to CR8 while V_IRQ is set and its priority lets it in: `helper_write_crN` calls `cpu_interrupt` without the lock, which
+//!   `tcg_handle_interrupt` asserts. So CR8 is intercepted while V_IRQ is set, and written while it is not (`vt/svm/step.rs`).
+//! - Whatever switches stacks by the task-state segment while the task register is null: `get_ss_esp_from_tss` and
+//!   `get_rsp_from_tss` call `cpu_abort`. `helper_ltr` takes the null selector, which a processor refuses. So LTR is intercepted, run as a
+//!   single step, and refused afterwards where it has loaded nothing.
+//! - The same in 32-bit code while the task register is busy, as it is after a reset: the translator keeps none busy. So
+//!   a vCPU begins with one that is not.
 
 use crate::base::time::Frequency;
 use core::arch::x86_64::__cpuid;

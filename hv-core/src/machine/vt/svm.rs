@@ -6,7 +6,10 @@ mod decode;
 mod enable;
 mod reset;
 mod state;
+mod step;
 mod switch;
+#[cfg(test)]
+mod tests;
 mod vmcb;
 
 use crate::base::addr::HostPhys;
@@ -23,7 +26,6 @@ use crate::machine::memory::Memory;
 use crate::policy::mm::nested::Npt;
 use enable::SvmOn;
 use pv_abi::cpuid::CallInstruction;
-use state::Injection;
 use vmcb::Vmcb;
 
 pub use enable::{Capabilities, Missing};
@@ -148,10 +150,6 @@ impl super::Vendor for Amd {
     fn vcpu(memory: &mut Memory, maps: Maps, root: HostPhys, setup: super::Setup) -> Option<SvmVcpu> {
         // SAFETY: a VMCB is integers only, so all-zero is one.
         let (vmcb_phys, vmcb) = unsafe { memory.zeroed_page::<Vmcb>()? };
-        let injection = match Translator::find(setup.tsc) {
-            Some(Translator::Counting) => Injection::Virtual,
-            Some(Translator::Threaded) | None => Injection::Event,
-        };
-        Some(SvmVcpu::new(vmcb, vmcb_phys, maps, root, injection, setup.number))
+        Some(SvmVcpu::new(vmcb, vmcb_phys, maps, root, Translator::find(setup.tsc), setup.number))
     }
 }

@@ -1,10 +1,19 @@
 //! From SVM's exit codes to [`Exit`].
 
 use super::state::SvmVcpu;
+use super::step::Of;
 use super::vmcb::{code, event};
 use crate::base::addr::GuestPhys;
 use crate::dispatch::vt::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
 use crate::machine::vt::debug::DR7_GENERAL_DETECT;
+
+/// INT1, which takes no prefixes.
+const INT1_BYTES: u64 = 1;
+/// #BP and #OF, which only INT3 and INTO raise.
+const BREAKPOINT: u64 = 3;
+const OVERFLOW: u64 = 4;
+/// The highest vector of an exception.
+const LAST_EXCEPTION: u64 = 31;
 
 /// Decodes the exit that `vcpu` just took.
 #[inline]
@@ -32,24 +41,59 @@ fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
         vcpu.flush(); // if it was to flush, it has not
         return Exit::HostInterrupt;
     }
+    if let Some(step) = vcpu.step {
+        if let code::FIRST_EXCEPTION..=code::LAST_EXCEPTION = exit_code {
+            return vcpu.step_exception(step, exit_code);
+        }
+        vcpu.undo_step();
+    }
     if let code::DEBUG | code::ALIGNMENT = exit_code {
         return exception(vcpu, exit_code);
     }
-    let cut_short = vcpu.vmcb.control.exit_interrupt_info;
-    // Bits besides `VALID` may be stale. A software interrupt's instruction runs again by itself.
-    if cut_short & event::VALID != 0 && cut_short & event::TYPE_MASK != event::SOFTWARE {
-        vcpu.vmcb.control.event_injection = cut_short;
-    }
+    deliver_again(vcpu);
     match exit_code {
         code::INTR | code::NMI | code::INIT => Exit::HostInterrupt,
         code::NPF => memory(vcpu.vmcb.control.exit_info_1, vcpu.vmcb.control.exit_info_2),
         code::READ_DR0..=code::WRITE_DR15 => Exit::DebugRegister,
         code::SHUTDOWN => Exit::Shutdown,
         code::WBINVD | code::INVD => Exit::CacheFlush,
+        code::IRET => {
+            vcpu.begin_step(Of::Return);
+            Exit::Handled
+        }
+        code::WRITE_CR8 | code::TR_WRITE => {
+            vcpu.begin_step(Of::Other);
+            Exit::Handled
+        }
+        code::ICEBP => {
+            vcpu.step_over(INT1_BYTES);
+            vcpu.vmcb.save.dr7 &= !DR7_GENERAL_DETECT;
+            vcpu.inject_exception(Exception::Debug);
+            Exit::Exception
+        }
         undefined if code::UNDEFINED.contains(&undefined) => Exit::Undefined,
         // VMEXIT_INVALID is -1, and QEMU's TCG writes 32 bits of it.
         invalid if invalid & 0xffff_ffff == 0xffff_ffff => Exit::BadState,
         other => Exit::Unknown { code: other },
+    }
+}
+
+/// An event whose delivery an exit has cut short is injected again (§15.20). Bits besides `VALID` may be stale.
+fn deliver_again(vcpu: &mut SvmVcpu) {
+    let cut_short = vcpu.vmcb.control.exit_interrupt_info;
+    if cut_short & event::VALID == 0 {
+        return;
+    }
+    let again = match (cut_short & event::TYPE_MASK, cut_short & event::VECTOR_MASK) {
+        // INT n, INT3 and INTO run again by themselves: RIP is theirs.
+        (event::SOFTWARE, _) | (event::EXCEPTION, BREAKPOINT | OVERFLOW) => false,
+        // So QEMU's translator calls a virtual interrupt, which is still pending.
+        (event::EXCEPTION, vector) => vector <= LAST_EXCEPTION,
+        // An NMI that was being delivered does not hold itself back; it is in service all the same.
+        _ => true,
+    };
+    if again {
+        vcpu.vmcb.control.event_injection = cut_short;
     }
 }
 

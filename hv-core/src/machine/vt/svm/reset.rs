@@ -1,8 +1,9 @@
 //! How a vCPU begins: the state after reset, and what each way to start adds to it (APM vol 2 §14.1.3).
 
 use super::state::{EFER_SVME, SvmVcpu};
+use super::step::{TASK_AVAILABLE, TASK_BUSY};
 use super::vmcb::{ALL_DEBUG_REGISTERS, Instructions, Segment, VirtualInterrupt};
-use crate::dispatch::vt::{Start, VirtualCpu};
+use crate::dispatch::vt::{Exception, Start, VirtualCpu};
 use crate::machine::vt::bits::{EFER_GUEST, PAT_RESET};
 use crate::machine::vt::debug::DR6_CLEAR;
 use crate::machine::vt::fpu::Fpu;
@@ -57,6 +58,7 @@ impl SvmVcpu {
         let (control, save) = (&mut self.vmcb.control, &mut self.vmcb.save);
         control.virtual_interrupt = VirtualInterrupt::MASKING;
         control.intercept_dr = ALL_DEBUG_REGISTERS;
+        control.intercept_exceptions = Exception::ENDLESS;
         control.intercept_instructions.remove(Instructions::VINTR);
         control.intercept_instructions.insert(Instructions::PAUSE);
         control.event_injection = 0;
@@ -75,7 +77,9 @@ impl SvmVcpu {
         save.gdtr = Segment { limit: 0xffff, ..Segment::default() };
         save.idtr = Segment { limit: 0xffff, ..Segment::default() };
         save.ldtr = Segment { attributes: 0x82, limit: 0xffff, ..Segment::default() };
-        save.tr = Segment { attributes: 0x8b, limit: 0xffff, ..Segment::default() };
+        // QEMU keeps no task register busy, and ends at a stack switch under one that is (`translator`).
+        let attributes = if self.translator.is_some() { TASK_AVAILABLE } else { TASK_BUSY };
+        save.tr = Segment { attributes, limit: 0xffff, ..Segment::default() };
         save.star = 0;
         save.lstar = 0;
         save.cstar = 0;
@@ -84,6 +88,9 @@ impl SvmVcpu {
         save.sysenter_cs = 0;
         save.sysenter_esp = 0;
         save.sysenter_eip = 0;
+        self.step = None;
+        self.in_nmi = false;
+        self.watch_instructions();
     }
 
     fn set_data_segments(&mut self, segment: Segment) {

@@ -1,11 +1,14 @@
 //! One vCPU under SVM: its VMCB, its registers, and what the core reads and writes of them.
 
 use super::enable::Features;
+use super::step::{Of, Step};
 use super::vmcb::{
-    ALL_DEBUG_REGISTERS, FLUSH_ALL, FLUSH_ASID, Instructions, SvmInstructions, VirtualInterrupt, Vmcb, event,
+    ALL_DEBUG_REGISTERS, CrIntercepts, FLUSH_ALL, FLUSH_ASID, Instructions, SvmInstructions,
+    VirtualInterrupt, Vmcb, event,
 };
 use crate::base::addr::HostPhys;
 use crate::dispatch::vt::{Control, Exception, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
+use crate::machine::arch::translator::Translator;
 use crate::machine::vt::bits::{EFER_GUEST, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_written};
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
@@ -29,6 +32,12 @@ pub struct SvmVcpu {
     /// DR0 … DR3 while they are not in the processor; VMRUN switches DR6 and DR7 only (§15.5.1).
     pub(super) debug: [u64; 4],
     injection: Injection,
+    /// The translator that this machine is, if any.
+    pub(super) translator: Option<Translator>,
+    /// One instruction runs by itself, to be looked at.
+    pub(super) step: Option<Step>,
+    /// An NMI was injected, and the IRET that ends it has not come; the next one waits (§8.1.3).
+    pub(super) in_nmi: bool,
     /// What TLB_CONTROL is for a flush.
     flush: u32,
     /// Unique among vCPUs, from 1: chooses the address-space identifier.
@@ -61,7 +70,7 @@ impl SvmVcpu {
         vmcb_phys: HostPhys,
         maps: Maps,
         nested_root: HostPhys,
-        injection: Injection,
+        translator: Option<Translator>,
         number: u32,
     ) -> Self {
         let control = &mut vmcb.control;
@@ -78,6 +87,7 @@ impl SvmVcpu {
             | SvmInstructions::STGI
             | SvmInstructions::CLGI
             | SvmInstructions::SKINIT
+            | SvmInstructions::ICEBP // §15.9: else its #DB could not be told from others when its delivery is cut short
             | SvmInstructions::WBINVD
             | SvmInstructions::MONITOR
             | SvmInstructions::MWAIT
@@ -93,6 +103,10 @@ impl SvmVcpu {
         }
         control.nested_paging = 1;
         control.nested_cr3 = nested_root.raw();
+        let injection = match translator {
+            Some(Translator::Counting) => Injection::Virtual,
+            Some(Translator::Threaded) | None => Injection::Event,
+        };
         Self {
             vmcb,
             vmcb_phys,
@@ -100,6 +114,9 @@ impl SvmVcpu {
             fpu: Fpu::reset(),
             debug: [0; 4],
             injection,
+            translator,
+            step: None,
+            in_nmi: false,
             flush: if maps.features.contains(Features::FLUSH_BY_ASID) { FLUSH_ASID } else { FLUSH_ALL },
             number,
             tag: u64::from(number),
@@ -138,9 +155,16 @@ impl SvmVcpu {
         }
     }
 
+    /// Goes on behind the instruction at RIP, and ends the interrupt shadow.
+    pub(super) const fn step_over(&mut self, length_bytes: u64) {
+        self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(length_bytes);
+        self.vmcb.control.interrupt_shadow = 0;
+    }
+
     /// An instruction that was emulated is done under TF or RF: RF ends with it, and TF makes a #DB of it.
     #[cold]
     fn finish_flagged(&mut self) {
+        self.undo_step();
         let save = &mut self.vmcb.save;
         save.rflags &= !RFLAGS_RF;
         if save.rflags & RFLAGS_TF != 0 {
@@ -148,10 +172,11 @@ impl SvmVcpu {
             save.dr7 &= !debug::DR7_GENERAL_DETECT;
             self.inject_exception(Exception::Debug);
         }
+        self.vmcb.control.interrupt_shadow = 0;
     }
 
     /// Whether an interrupt that was injected as a virtual one was not taken yet.
-    fn holds_virtual_interrupt(&self) -> bool {
+    pub(super) fn holds_virtual_interrupt(&self) -> bool {
         self.injection == Injection::Virtual
             && !self.watches_window()
             && self.vmcb.control.virtual_interrupt.contains(VirtualInterrupt::PENDING)
@@ -245,23 +270,34 @@ impl VirtualCpu for SvmVcpu {
                 (VirtualInterrupt::PENDING | VirtualInterrupt::IGNORE_TPR, VirtualInterrupt::PRIORITY);
             control.virtual_interrupt =
                 control.virtual_interrupt.difference(off).union(on).with_vector(vector);
+            control.intercept_cr.insert(CrIntercepts::WRITE_CR8); // which would end the translator
         } else {
             self.vmcb.control.event_injection = event::VALID | event::INTERRUPT | u64::from(vector);
         }
     }
 
     fn inject_exception(&mut self, exception: Exception) {
+        self.undo_step();
         let error = if exception.has_error() { event::HAS_ERROR } else { 0 };
         self.vmcb.control.event_injection =
             event::VALID | event::EXCEPTION | error | u64::from(exception.vector());
     }
 
     fn inject_nmi(&mut self) -> bool {
-        let free = self.vmcb.control.event_injection & event::VALID == 0;
-        if free {
-            self.vmcb.control.event_injection = event::VALID | event::NMI | 2;
+        let busy = self.vmcb.control.event_injection & event::VALID != 0
+            || self.holds_virtual_interrupt()
+            || self.step.is_some();
+        if busy || self.in_nmi {
+            return false;
         }
-        free
+        if self.in_shadow() {
+            self.begin_step(Of::Shadowed);
+            return false;
+        }
+        self.vmcb.control.event_injection = event::VALID | event::NMI | 2;
+        self.in_nmi = true;
+        self.watch_instructions();
+        true
     }
 
     fn injects(&self) -> bool {
@@ -275,7 +311,12 @@ impl VirtualCpu for SvmVcpu {
 
     fn watch_window(&mut self, watch: Window) {
         if self.holds_virtual_interrupt() {
-            if watch == Window::Closed {
+            // While it cannot be an event, it stays what it is, and the second one waits for it.
+            let control = &self.vmcb.control;
+            let may_be_event = self.interrupts_on()
+                && control.interrupt_shadow & 1 == 0
+                && control.event_injection & event::VALID == 0;
+            if watch == Window::Closed || !may_be_event {
                 return;
             }
             // The window needs what holds the interrupt.
@@ -292,6 +333,11 @@ impl VirtualCpu for SvmVcpu {
         };
         control.virtual_interrupt = control.virtual_interrupt.difference(on | off).union(priority);
         control.intercept_instructions.set(Instructions::VINTR, watch != Window::Closed);
+        match self.step {
+            // It opens when the step is over.
+            Some(_) => control.virtual_interrupt.remove(VirtualInterrupt::PENDING),
+            None => self.watch_instructions(),
+        }
     }
 
     fn watches_window(&self) -> bool {

@@ -18,7 +18,7 @@ pub struct Vmcb {
 /// What is intercepted, injected and reported (table B-1).
 #[repr(C)]
 pub struct Control {
-    pub intercept_cr: u32,                    // 0x000
+    pub intercept_cr: CrIntercepts,           // 0x000
     pub intercept_dr: u32,                    // 0x004
     pub intercept_exceptions: u32,            // 0x008
     pub intercept_instructions: Instructions, // 0x00c
@@ -124,6 +124,14 @@ const _: () = {
 };
 
 bitflags! {
+    /// Intercept vector 0 (APM vol 2 §15.9 and table B-1, 0x000): reads of control registers in bits 15:0, writes in bits 31:16.
+    #[derive(Clone, Copy, Debug)]
+    #[repr(transparent)]
+    pub struct CrIntercepts: u32 {
+        /// MOV to CR8.
+        const WRITE_CR8 = 1 << 24;
+    }
+
     /// Intercept vector 3 (APM vol 2 §15.9 and table B-1, 0x00c).
     #[derive(Clone, Copy, Debug)]
     #[repr(transparent)]
@@ -136,10 +144,14 @@ bitflags! {
         const INIT = 1 << 3;
         /// The guest became able to take a virtual interrupt.
         const VINTR = 1 << 4;
+        /// LTR.
+        const TR_WRITE = 1 << 13;
         /// RDPMC.
         const RDPMC = 1 << 15;
         /// CPUID.
         const CPUID = 1 << 18;
+        /// IRET.
+        const IRET = 1 << 20;
         /// INVD.
         const INVD = 1 << 22;
         /// PAUSE.
@@ -176,6 +188,8 @@ bitflags! {
         const CLGI = 1 << 5;
         /// SKINIT.
         const SKINIT = 1 << 6;
+        /// INT1 (ICEBP).
+        const ICEBP = 1 << 8;
         /// WBINVD.
         const WBINVD = 1 << 9;
         /// MONITOR.
@@ -233,14 +247,22 @@ pub mod event {
     pub const HAS_ERROR: u64 = 1 << 11;
     /// Bits 10:8.
     pub const TYPE_MASK: u64 = 7 << 8;
-    /// Bits 10:8: a software interrupt; its instruction runs again instead.
+    /// Bits 10:8: a software interrupt.
     pub const SOFTWARE: u64 = 4 << 8;
+    /// Bits 7:0.
+    pub const VECTOR_MASK: u64 = 0xff;
+    /// Bits 63:32: the error code.
+    pub const ERROR_SHIFT: u32 = 32;
 }
 
 /// Exit codes (APM vol 2, appendix C).
 pub mod code {
+    pub const WRITE_CR8: u64 = 0x18;
     pub const READ_DR0: u64 = 0x20;
     pub const WRITE_DR15: u64 = 0x3f;
+    /// #DE; those of the other exceptions follow in the order of their vectors.
+    pub const FIRST_EXCEPTION: u64 = 0x40;
+    pub const LAST_EXCEPTION: u64 = 0x5f;
     /// #DB.
     pub const DEBUG: u64 = 0x41;
     /// #AC.
@@ -251,6 +273,9 @@ pub mod code {
     pub const NMI: u64 = 0x61;
     pub const INIT: u64 = 0x63;
     pub const VINTR: u64 = 0x64;
+    /// LTR.
+    pub const TR_WRITE: u64 = 0x6d;
+    pub const IRET: u64 = 0x74;
     pub const CPUID: u64 = 0x72;
     pub const PAUSE: u64 = 0x77;
     pub const HLT: u64 = 0x78;
@@ -258,6 +283,8 @@ pub mod code {
     pub const MSR: u64 = 0x7c;
     pub const SHUTDOWN: u64 = 0x7f;
     pub const VMMCALL: u64 = 0x81;
+    /// INT1.
+    pub const ICEBP: u64 = 0x88;
     pub const NPF: u64 = 0x400;
     /// Instructions that a guest has no business with: they raise #UD there.
     pub const UNDEFINED: [u64; 11] = [0x6f, 0x7a, 0x80, 0x82, 0x83, 0x84, 0x85, 0x86, 0x8a, 0x8b, 0x8d];
