@@ -1,26 +1,28 @@
 //! Time: TSC ticks, and nanoseconds made of them.
 //!
 //! A cooperative guest takes the rate from the status table's header. Others measure the TSC and the local APIC's timer
-//! against channel 2 of the PIT, whose frequency is 1.193182 MHz on every PC.
+//! against channel 2 of the PIT, whose frequency is 1.193182 MHz on every PC: not by one look at either end, since any look may be
+//! interrupted for any time ([`fit`]).
 
 use crate::arch::cpu;
 use crate::arch::lapic::{self, Register};
 use crate::arch::port::SafePort;
 use crate::{cooperative, platform};
 use core::sync::atomic::{AtomicU64, Ordering};
+use fit::{Fit, Look, Span};
+
+mod fit;
 
 const PIT_HZ: u64 = 1_193_182;
-/// Shortest measurement, in PIT ticks: 16.8 ms, so that one tick at either end is 100 ppm together.
-const MEASURE_PIT_TICKS: u64 = 20_000;
+/// How far off a measurement may be for it to end, in millionths: one of 17 ms where looks take no time, since a PIT tick at the
+/// ends is as much.
+const GOOD_PPM: u64 = 60;
 /// TSC ticks between two looks at the PIT: each look is several exits in a guest.
 const LOOK_EVERY_TICKS: u64 = 1 << 21;
-/// Most looks; a PIT that stands still is given up after them.
+/// Most looks: about a second. Then the best there is must do, and a PIT that stands still is given up.
 const MAX_LOOKS: u32 = 512;
 /// Assumed when the PIT cannot be used, in kHz.
 const FALLBACK_KHZ: u64 = 1_000_000;
-/// Makers give frequencies in whole MHz; a measured one this near to a MHz is that (in millionths).
-const ROUND_WITHIN_PPM: u64 = 150;
-
 static TSC_KHZ: AtomicU64 = AtomicU64::new(FALLBACK_KHZ);
 static APIC_KHZ: AtomicU64 = AtomicU64::new(0);
 static NS_A_TICK: AtomicU64 = AtomicU64::new(0);
@@ -115,42 +117,56 @@ fn measure() -> Option<(u64, u64)> {
         lapic::write(Register::LVT_TIMER, 1 << 16);
         lapic::write(Register::TIMER_INITIAL, u32::MAX);
     }
-    let apic = || if with_apic { lapic::read(Register::TIMER_CURRENT) } else { 0 };
-    let (mut last_count, start_tsc, start_apic) = (pit_count(), ticks(), apic());
-    let mut pit_ticks = 0;
+    let (mut pit, mut apic) = (Fit::new(1 << 16), Fit::new(1 << 32));
+    let is_good = |fit: &Fit| fit.best().is_some_and(|best| best.off_ppm <= GOOD_PPM);
     for _ in 0..MAX_LOOKS {
+        pit.add(look_at_pit());
+        if with_apic {
+            apic.add(look_at_apic());
+        }
+        if is_good(&pit) && (!with_apic || is_good(&apic)) {
+            break;
+        }
         let until = ticks().wrapping_add(LOOK_EVERY_TICKS);
         while ticks() < until {}
-        let count = pit_count();
-        pit_ticks += u64::from(last_count.wrapping_sub(count));
-        last_count = count;
-        if pit_ticks >= MEASURE_PIT_TICKS {
-            let (tsc, apic) = (ticks().wrapping_sub(start_tsc), start_apic.wrapping_sub(apic()));
-            if with_apic {
-                lapic::write(Register::TIMER_INITIAL, 0);
-            }
-            return Some((khz(tsc, pit_ticks), khz(u64::from(apic), pit_ticks)));
-        }
     }
-    None
+    if with_apic {
+        lapic::write(Register::TIMER_INITIAL, 0);
+    }
+    let tsc_khz = khz(pit.best()?);
+    let apic_khz = apic.best().map_or(0, |best| scaled(tsc_khz, best.counts, best.ticks));
+    Some((tsc_khz, rounded(apic_khz)))
 }
 
-fn pit_count() -> u16 {
+fn look_at_pit() -> Look {
+    let before = ticks();
     SafePort::PIT_COMMAND.write_u8(0b1000_0000); // latch channel 2
+    let after = ticks();
     let low = SafePort::PIT_CHANNEL_2.read_u8();
-    u16::from_le_bytes([low, SafePort::PIT_CHANNEL_2.read_u8()])
+    let count = u16::from_le_bytes([low, SafePort::PIT_CHANNEL_2.read_u8()]);
+    Look { before, count: u64::from(0_u16.wrapping_sub(count)), after }
 }
 
-/// The frequency of a counter that made `counted` steps during `pit_ticks`, rounded to a MHz that is near enough.
-fn khz(counted: u64, pit_ticks: u64) -> u64 {
-    let measured = u128::from(counted) * u128::from(PIT_HZ) / u128::from(pit_ticks.max(1)) / 1000;
-    let measured = u64::try_from(measured).unwrap_or(FALLBACK_KHZ);
-    let whole = measured.saturating_add(500) / 1000 * 1000;
-    if whole.abs_diff(measured).saturating_mul(1_000_000) <= measured.saturating_mul(ROUND_WITHIN_PPM) {
-        whole
-    } else {
-        measured
-    }
+fn look_at_apic() -> Look {
+    let before = ticks();
+    let left = lapic::read(Register::TIMER_CURRENT);
+    Look { before, count: u64::from(u32::MAX - left), after: ticks() }
+}
+
+/// The frequency of a TSC that made so many ticks during so many of the PIT's.
+fn khz(best: Span) -> u64 {
+    rounded(scaled(PIT_HZ, best.ticks, best.counts) / 1000)
+}
+
+fn scaled(value: u64, by: u64, of: u64) -> u64 {
+    let scaled = u128::from(value) * u128::from(by) / u128::from(of.max(1));
+    u64::try_from(scaled).unwrap_or(u64::MAX)
+}
+
+/// Makers and emulators prefer frequencies in hundreds of MHz: one that even a good measurement allows is it.
+fn rounded(khz: u64) -> u64 {
+    let round = khz.saturating_add(50_000) / 100_000 * 100_000;
+    if round.abs_diff(khz).saturating_mul(1_000_000) <= khz.saturating_mul(GOOD_PPM) { round } else { khz }
 }
 
 #[cfg(test)]
@@ -158,14 +174,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_measured_frequency_is_rounded_only_when_a_mhz_is_near() {
-        for (counted, pit_ticks, expected) in [
+    fn a_measured_frequency_is_rounded_only_when_a_hundred_mhz_are_near() {
+        for (ticks, counts, expected) in [
             (16_762_000, 20_000, 1_000_000), // 1 GHz, 6 ppm off
-            (16_759_910, 20_000, 1_000_000), // 120 ppm off
-            (16_700_000, 20_000, 996_306),   // no MHz near
+            (16_761_000, 20_000, 1_000_000), // 54 ppm off
+            (16_760_600, 20_000, 999_922),   // 78 ppm off
+            (16_700_000, 20_000, 996_306),   // nothing near
             (0, 20_000, 0),
         ] {
-            assert_eq!(khz(counted, pit_ticks), expected, "{counted} in {pit_ticks}");
+            assert_eq!(khz(Span { counts, ticks, off_ppm: 0 }), expected, "{ticks} in {counts}");
         }
     }
 

@@ -6,6 +6,7 @@
 mod busy;
 mod channel;
 mod churn;
+mod clock;
 mod life;
 mod memory;
 mod quiet;
@@ -25,6 +26,7 @@ const EXERCISES: &[(&str, Exercise)] = &[
     ("channel", channel::run),
     ("abandoned", channel::abandoned),
     ("churn", churn::run),
+    ("clock", clock::run),
     ("life", life::run),
     ("memory", memory::run),
     ("idle", quiet::idle),

@@ -1,0 +1,156 @@
+//! The rate of a counter against the TSC, by two looks at it that are tight and far apart.
+//!
+//! Whoever looks may be stopped at any point, by a hypervisor or by its host. A look that took long says little, so the tightest
+//! ones are used, and how far off the result may be is known.
+
+/// The first looks, of which the tightest is the beginning.
+const FIRST_LOOKS: u32 = 8;
+/// Longest time between the first looks, in TSC ticks: the PIT, which wraps after 55 ms, has not wrapped at 100 MHz or more.
+const BLIND_TICKS: u64 = 1 << 22;
+/// From here on a fit tells how often the counter wrapped between two looks.
+const USABLE_PPM: u64 = 100_000;
+
+/// A counter that counts up, and the TSC before and after it was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    pub before: u64,
+    pub count: u64,
+    pub after: u64,
+}
+
+impl Look {
+    const fn width(self) -> u64 {
+        self.after.saturating_sub(self.before)
+    }
+}
+
+/// So many counts in so many ticks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Span {
+    pub counts: u64,
+    pub ticks: u64,
+    /// How far off the ratio may be, in millionths.
+    pub off_ppm: u64,
+}
+
+/// Looks at one counter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fit {
+    /// What the counter wraps at: a power of two.
+    wrap: u64,
+    /// The beginning and the last look, with the wraps counted.
+    ends: Option<(Look, Look)>,
+    looks: u32,
+    best: Option<Span>,
+}
+
+impl Fit {
+    pub(super) const fn new(wrap: u64) -> Self {
+        Self { wrap, ends: None, looks: 0, best: None }
+    }
+
+    /// The span that is known best.
+    pub(super) const fn best(&self) -> Option<Span> {
+        self.best
+    }
+
+    pub(super) fn add(&mut self, look: Look) {
+        let counted = self.ends.and_then(|(first, last)| Some((first, self.unwrapped(last, look)?)));
+        let Some((first, look)) = counted else {
+            (self.ends, self.looks, self.best) = (Some((look, look)), 1, None);
+            return;
+        };
+        self.looks = self.looks.saturating_add(1);
+        if self.looks <= FIRST_LOOKS && look.width() < first.width() {
+            (self.ends, self.best) = (Some((look, look)), None);
+            return;
+        }
+        self.ends = Some((first, look));
+        let span = span(first, look);
+        if span.is_some_and(|span| self.best.is_none_or(|best| span.off_ppm < best.off_ppm)) {
+            self.best = span;
+        }
+    }
+
+    /// Counts the wraps since the last look; `None` when that cannot be known yet.
+    fn unwrapped(&self, last: Look, look: Look) -> Option<Look> {
+        let step = look.count.wrapping_sub(last.count) & (self.wrap - 1);
+        let gap = look.after.saturating_sub(last.before);
+        let passed = match self.best.filter(|best| best.off_ppm <= USABLE_PPM) {
+            Some(best) => {
+                let near = u128::from(gap) * u128::from(best.counts) / u128::from(best.ticks);
+                let more = u64::try_from(near).unwrap_or(u64::MAX).saturating_sub(step);
+                step.saturating_add(more.saturating_add(self.wrap / 2) / self.wrap * self.wrap)
+            }
+            None if gap <= BLIND_TICKS => step,
+            None => return None,
+        };
+        Some(Look { count: last.count.saturating_add(passed), ..look })
+    }
+}
+
+fn span(first: Look, last: Look) -> Option<Span> {
+    let counts = last.count.saturating_sub(first.count);
+    let middle = |look: Look| look.before.midpoint(look.after);
+    let ticks = middle(last).saturating_sub(middle(first));
+    // Half of each look, and half a count at either end.
+    let unsure = (first.width() + last.width()) / 2 + ticks / counts.max(1);
+    let off_ppm = u128::from(unsure) * 1_000_000 / u128::from(ticks.max(1));
+    (counts > 0 && ticks > 0).then_some(Span {
+        counts,
+        ticks,
+        off_ppm: u64::try_from(off_ppm).unwrap_or(u64::MAX),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIT_HZ: u64 = 1_193_182;
+    const TSC_KHZ: u64 = 2_596_138;
+
+    /// The PIT at a moment, read while `stolen_ns` were taken away.
+    fn look(at_ns: u64, stolen_ns: u64) -> Look {
+        let ticks = |ns: u64| ns * TSC_KHZ / 1_000_000;
+        let count = (u128::from(at_ns) * u128::from(PIT_HZ) / 1_000_000_000) & 0xffff;
+        Look {
+            before: ticks(at_ns - 1_000),
+            count: u64::try_from(count).unwrap(),
+            after: ticks(at_ns + 1_000 + stolen_ns),
+        }
+    }
+
+    fn khz(fit: &Fit) -> u64 {
+        let best = fit.best().unwrap();
+        best.ticks * PIT_HZ / best.counts / 1000
+    }
+
+    #[test]
+    fn looks_that_took_long_and_wraps_that_nobody_saw_do_no_harm() {
+        for seed in 1..200_u64 {
+            let mut fit = Fit::new(1 << 16);
+            let (mut at_ns, mut random) = (1_000_000, seed);
+            for _ in 0..60 {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                // Every other look loses up to 4 ms in its middle, and every fourth pause takes up to 130 ms more.
+                let stolen_ns = if random >> 33 & 1 == 0 { 0 } else { (random >> 40) % 4_000_000 };
+                let pause_ns = if random >> 34 & 3 == 0 { (random >> 37) % 130_000_000 } else { 0 };
+                fit.add(look(at_ns, stolen_ns));
+                at_ns += stolen_ns + pause_ns + 800_000;
+            }
+            let off = khz(&fit).abs_diff(TSC_KHZ) * 1_000_000 / TSC_KHZ;
+            assert!(off <= fit.best().unwrap().off_ppm + 1 && off < 100, "seed {seed}: {off} ppm, {fit:?}");
+        }
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_has_no_rate() {
+        let mut fit = Fit::new(1 << 16);
+        for ms in 1..100 {
+            fit.add(Look { count: 7, ..look(ms * 1_000_000, 0) });
+        }
+        assert_eq!(fit.best(), None);
+    }
+}
