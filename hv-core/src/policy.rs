@@ -3,6 +3,7 @@
 pub mod acpi;
 pub mod balance;
 pub mod board;
+pub mod calibrate;
 pub mod config;
 pub mod demand;
 pub mod mail;

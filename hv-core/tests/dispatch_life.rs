@@ -24,7 +24,7 @@ fn endings(machine: &mut Machine) -> Vec<(u16, Ending)> {
     let records = machine.records().into_iter();
     let ended = records.filter_map(|record| match record {
         Record::Ended { guest, ending, .. } => Some((guest.0, ending)),
-        Record::Boot { .. } | Record::Mark { .. } | Record::Lost { .. } => None,
+        Record::Boot { .. } | Record::Clock { .. } | Record::Mark { .. } | Record::Lost { .. } => None,
     });
     ended.collect()
 }

@@ -178,3 +178,14 @@ fn the_mark_port_is_an_ordinary_port_where_it_is_not_granted() {
     machine.port_out(A, 0xcf0, 4, 3);
     assert_eq!(machine.records(), []);
 }
+
+#[test]
+fn how_far_off_the_clock_proved_to_be_is_said_and_recorded() {
+    let mut machine = Machine::boot([Spec::cooperative("one")]);
+    machine.cpu.core.judge_clock();
+    assert_eq!(machine.records(), [], "no other clock tells");
+    machine.world.clock_off_ppm.set(Some(-42));
+    machine.cpu.core.judge_clock();
+    assert!(machine.world.console().contains("comity: clock: tsc_khz=1000000 off_ppm=-42"));
+    assert!(matches!(machine.records()[..], [Record::Clock { off_ppm: -42, .. }]));
+}

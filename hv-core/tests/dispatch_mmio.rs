@@ -113,7 +113,7 @@ fn a_flat_destination_reaches_whom_its_logical_id_names() {
 fn ending(machine: &mut Machine) -> Option<Ending> {
     machine.records().into_iter().find_map(|record| match record {
         Record::Ended { ending, .. } => Some(ending),
-        Record::Boot { .. } | Record::Mark { .. } | Record::Lost { .. } => None,
+        Record::Boot { .. } | Record::Clock { .. } | Record::Mark { .. } | Record::Lost { .. } => None,
     })
 }
 

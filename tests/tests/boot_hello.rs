@@ -23,7 +23,11 @@ fn ending(outcome: &Outcome, wanted: usize) -> (&Ending, &GuestCounters) {
         Record::Ended { guest: GuestId(guest), ending, counters, .. } if usize::from(*guest) == wanted => {
             Some((ending, counters))
         }
-        Record::Ended { .. } | Record::Boot { .. } | Record::Mark { .. } | Record::Lost { .. } => None,
+        Record::Ended { .. }
+        | Record::Boot { .. }
+        | Record::Clock { .. }
+        | Record::Mark { .. }
+        | Record::Lost { .. } => None,
     });
     found.unwrap_or_else(|| panic!("guest {wanted} left no record: {}", outcome.transcript()))
 }
@@ -48,7 +52,7 @@ fn telemetry_tells_what_each_guest_caused() {
     assert_eq!(outcome.telemetry.broken_frames, 0, "{}", outcome.transcript());
     let names = outcome.records().iter().find_map(|record| match record {
         Record::Boot { guests, .. } => Some(guests.clone()),
-        Record::Ended { .. } | Record::Mark { .. } | Record::Lost { .. } => None,
+        Record::Ended { .. } | Record::Mark { .. } | Record::Clock { .. } | Record::Lost { .. } => None,
     });
     assert_eq!(names, Some(vec!["full".to_owned(), "coop".to_owned()]), "{:?}", outcome.records());
     let ((full_ending, full), (coop_ending, coop)) = (ending(&outcome, 0), ending(&outcome, 1));

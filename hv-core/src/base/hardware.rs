@@ -2,7 +2,7 @@
 
 use crate::base::addr::{GuestPhys, HostPhys, OutsideMemory};
 use crate::base::id::CpuId;
-use crate::base::time::Tsc;
+use crate::base::time::{Frequency, Tsc};
 use core::sync::atomic::AtomicU64;
 
 /// A 64-byte row of a shared table. The frames are the hypervisor's own; a guest may change a word at any time, so each
@@ -98,4 +98,7 @@ pub trait Hardware {
     fn random(&mut self) -> u64;
     /// Writes to programs.
     fn telemetry_write(&mut self, bytes: &[u8]);
+    /// How far off `tsc` was since boot, in millionths of the rate that the machine's other clocks show; negative if it is too
+    /// low. `None` where none tells, or this processor does not ask them.
+    fn clock_off_ppm(&mut self, tsc: Frequency) -> Option<i64>;
 }

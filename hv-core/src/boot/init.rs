@@ -10,7 +10,7 @@ use core::arch::x86_64::__cpuid_count;
 use core::fmt::Write;
 use hv_core::base::addr::PAGE_BYTES;
 use hv_core::base::id::{CpuId, GuestId};
-use hv_core::base::time::{Frequency, Tsc};
+use hv_core::base::time::Frequency;
 use hv_core::dispatch::berth::Berths;
 use hv_core::dispatch::bundle::Bundle;
 use hv_core::dispatch::core::Core;
@@ -20,17 +20,18 @@ use hv_core::dispatch::run::Cpu;
 use hv_core::dispatch::system::System;
 use hv_core::dispatch::vcpu::Vcpu;
 use hv_core::machine::arch::apic::LocalApic;
-use hv_core::machine::arch::calibrate::Clocks;
+use hv_core::machine::arch::calibrate::{Clocks, References};
 use hv_core::machine::arch::console::{self, Console};
 use hv_core::machine::arch::exit::{self, Verdict, power_off};
 use hv_core::machine::arch::ioapic;
 use hv_core::machine::arch::serial::Serial;
-use hv_core::machine::arch::{calibrate, descriptors, interrupts, paging, percpu, time};
+use hv_core::machine::arch::{descriptors, interrupts, paging, percpu, time};
 use hv_core::machine::lines::Lines;
 use hv_core::machine::memory::{HypervisorHeap, Memory, Ram};
 use hv_core::machine::platform::Platform;
 use hv_core::machine::vt::{Amd, Intel, Kind, Setup, Vendor};
 use hv_core::policy::acpi;
+use hv_core::policy::calibrate::{NoClock, Trust};
 use hv_core::policy::config::{Manifest, TscTrust};
 use hv_core::policy::trace::Record;
 
@@ -144,14 +145,23 @@ pub fn main(mut handover: Handover) -> ! {
     }
     // SAFETY: CPL 0, the APIC's page is below 4 GiB and mapped, and this is the only code that drives it.
     let mut apic = unsafe { LocalApic::enable() };
-    let Some(clocks) = calibrate::measure(&mut apic) else {
-        refuse(lines, format_args!("the 8254 timer does not count"));
+    // Firmware without an ACPI timer is named below, where it is asked for the way to power off.
+    let pm = acpi::pm_timer(|at, into| memory.read_firmware(at, into), handover.rsdp).unwrap_or(None);
+    let (references, found) = match References::measure(&mut apic, pm) {
+        Ok(found) => found,
+        Err(NoClock::NoReference) => refuse(lines, format_args!("neither the 8254 nor an ACPI timer counts")),
+        Err(NoClock::NoApicTimer) => refuse(lines, format_args!("the APIC timer does not count")),
     };
+    let clocks = Clocks { tsc: found.tsc, apic: found.apic, within_ppm: found.within_ppm };
+    let trusts_clock = found.trust == Trust::Good;
+    if !trusts_clock {
+        say(lines, format_args!("tsc: not trusted tsc_khz={} reason={:?}", found.tsc.khz(), found.trust));
+    }
     match acpi::soft_off(|at, into| memory.read_firmware(at, into), handover.rsdp) {
         Ok(way) => exit::learn(way),
         Err(error) => say(lines, format_args!("no way to power off: {error}")),
     }
-    let ground = Ground { memory, apic, clocks, lines };
+    let ground = Ground { memory, apic, clocks, references, trusts_clock, lines };
     match Kind::find() {
         Some(Kind::Svm) => run::<Amd>(ground, handover),
         Some(Kind::Vmx) => run::<Intel>(ground, handover),
@@ -170,12 +180,15 @@ struct Ground {
     memory: Memory,
     apic: LocalApic,
     clocks: Clocks,
+    references: References,
+    /// What the rate was measured by agrees.
+    trusts_clock: bool,
     lines: &'static Lines,
 }
 
 /// From the processor's ability to virtualize to the last guest's end.
 fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
-    let Ground { mut memory, mut apic, clocks, lines } = ground;
+    let Ground { mut memory, mut apic, clocks, references, trusts_clock, lines } = ground;
     let Some(pages) = memory.pages(V::PROCESSOR_PAGES, PAGE_BYTES) else {
         refuse(lines, format_args!("the machine has too little memory"));
     };
@@ -203,18 +216,18 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
         command_line: handover.command_line,
     };
     let processors = processors::start(start, |text| say(lines, text));
-    let wall_ns =
-        (time::wall_clock_seconds() * 1_000_000_000).wrapping_sub(clocks.tsc.ns(time::now().since(Tsc(0))));
+    let wall_ns = time::wall_ns_at_zero(clocks.tsc);
     // SAFETY: the page lies below the 4 GiB that are mapped, every PC has an I/O APIC there, and only this code drives it.
     unsafe { ioapic::route_com1() };
     let cpus = u8::try_from(processors.apic_ids.len()).unwrap_or(u8::MAX);
     say(
         lines,
         format_args!(
-            "version={} vt={} cpus={cpus} tsc_khz={} apic_khz={} free_mib={} guests={}",
+            "version={} vt={} cpus={cpus} tsc_khz={} within_ppm={} apic_khz={} free_mib={} guests={}",
             env!("CARGO_PKG_VERSION"),
             V::NAME,
             clocks.tsc.khz(),
+            clocks.within_ppm,
             clocks.apic.khz(),
             memory.free_bytes() >> 20,
             manifest.guests.len()
@@ -226,8 +239,8 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     if let Some(n) = manifest.guests.iter().position(|guest| Some(guest.name.as_str()) == input) {
         system.input_guest = GuestId(u16::try_from(n).unwrap_or(0));
     }
-    let vcpus = match guests::make::<V>(&mut memory, &mut system, &bundle, capabilities, processors.one_clock)
-    {
+    let clock = guests::Clock { is_one: processors.one_clock, is_sure: trusts_clock };
+    let vcpus = match guests::make::<V>(&mut memory, &mut system, &bundle, capabilities, clock) {
         Ok(vcpus) => vcpus,
         Err(error) => refuse(lines, format_args!("{error}")),
     };
@@ -252,6 +265,7 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
         berths: Box::leak(Box::new(Berths::new(vcpus))),
     };
     let mut cpu = shared.join(CpuId(0), apic, processor);
+    cpu.core.hardware.refer_to(references);
     if let Err((id, error)) = cpu.boot_guests() {
         let name = manifest.guests.get(usize::from(id.0)).map_or("?", |guest| guest.name.as_str());
         refuse(lines, format_args!("guest {name}: kernel: {error}"));

@@ -17,7 +17,7 @@ use crate::policy::mail::Mailbox;
 use crate::policy::publish::VcpuShared;
 use crate::policy::sched::{Params, RunQueue, Slot, Wake};
 use crate::policy::timers::Timers;
-use crate::policy::trace::CpuTally;
+use crate::policy::trace::{CpuTally, Record};
 use crate::policy::whereabouts::{Life, attention};
 use pv_abi::protocol::yield_wanted::Interrupt;
 
@@ -321,6 +321,16 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         let now = self.hardware.now();
         self.tally().idle_ticks.add(now.since(since).0);
         Some(now)
+    }
+
+    /// Notes how far off the clock has been, in a line and in a record. Nothing that was published changes.
+    pub fn judge_clock(&mut self) {
+        if let Some(off_ppm) = self.hardware.clock_off_ppm(self.tsc) {
+            let tsc = self.hardware.now().0;
+            let (tsc_khz, after_ms) = (self.tsc.khz(), self.ns(tsc) / 1_000_000);
+            self.say(format_args!("clock: tsc_khz={tsc_khz} off_ppm={off_ppm} after_ms={after_ms}"));
+            self.system.telemetry.lock().keep(Record::Clock { tsc, off_ppm });
+        }
     }
 
     /// Writes the records that were kept.

@@ -54,6 +54,8 @@ pub struct Cpu<P: Processor, H, R: GuestRam + 'static> {
     ask_after: Tsc,
     /// When weights and places are worked out anew.
     epoch_end: Tsc,
+    /// When the clock is judged next, if somebody waits here then.
+    clock_due: Tsc,
     balancer: Balancer,
     /// Every guest has ended.
     over: bool,
@@ -64,6 +66,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     pub fn new(processor: P, core: Core<H, R>, berths: &'static Berths<P::Vcpu, R>) -> Self {
         let vcpus = core.system.vcpus.iter().map(|_| None).collect();
         let left = (core.hardware.now(), ExitClass::Other);
+        let clock_due = left.0 + core.tsc.ticks(balance::CLOCK_PERIOD_NS);
         let cpus = core.system.board.cpus().0.count_ones() as usize;
         let balancer = Balancer::new(cpus, core.system.guests.len());
         Self {
@@ -76,6 +79,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             asleep: None,
             ask_after: Tsc(0),
             epoch_end: Tsc(0),
+            clock_due,
             balancer,
             over: false,
         }
@@ -91,6 +95,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             self.core.ask(cpu);
         }
         if self.core.cpu == CpuId(0) {
+            self.core.judge_clock();
             self.core.write_records();
         }
         self.core.system.is_well()

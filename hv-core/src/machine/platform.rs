@@ -1,13 +1,13 @@
 //! The real machine behind [`Hardware`], as one of its processors sees it.
 
 use super::arch::apic::{Ipi, LocalApic};
-use super::arch::calibrate::Clocks;
+use super::arch::calibrate::{Clocks, References};
 use super::arch::translator::Translator;
 use super::arch::{interrupts, time};
 use super::lines::Lines;
 use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
-use crate::base::time::Tsc;
+use crate::base::time::{Frequency, Tsc};
 use x86_64::instructions::random::RdRand;
 
 /// A PC's processor and what is around it.
@@ -22,6 +22,8 @@ pub struct Platform {
     stirred: u64,
     /// The timer goes on in periods until it was seen, of at least so many of its ticks.
     shortest_period: Option<u32>,
+    /// The first processor's: what the clock is measured by.
+    references: Option<References>,
 }
 
 /// Where the timer repeats: one that ran down at once would run down again before anyone could look.
@@ -42,7 +44,13 @@ impl Platform {
             apic_ids,
             stirred: time::now().0,
             shortest_period: repeats.then_some(shortest),
+            references: None,
         }
+    }
+
+    /// Has this processor know how far off its clock is.
+    pub fn refer_to(&mut self, references: References) {
+        self.references = Some(references);
     }
 
     /// Interrupts were seen, and whoever wants the timer will start it again.
@@ -121,5 +129,9 @@ impl Hardware for Platform {
 
     fn telemetry_write(&mut self, bytes: &[u8]) {
         self.lines.tell(bytes);
+    }
+
+    fn clock_off_ppm(&mut self, tsc: Frequency) -> Option<i64> {
+        self.references.as_mut()?.off_ppm(tsc)
     }
 }

@@ -86,6 +86,29 @@ pub struct SoftOff {
     pub enable: (u16, u8),
 }
 
+/// The power-management timer (§4.8.3.3): counts up at 3.579545 MHz, and wraps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PmTimer {
+    /// Where it is read, 32 bits at once.
+    pub port: u16,
+    /// How many of the bits count: 24 or 32.
+    pub bits: u32,
+}
+
+/// Finds it; `None` where the machine has none. `read` and `rsdp` as for [`processors`].
+///
+/// # Errors
+///
+/// What is missing or broken.
+pub fn pm_timer(read: impl Fn(u64, &mut [u8]) -> bool, rsdp: u64) -> Result<Option<PmTimer>, AcpiError> {
+    /// TMR_VAL_EXT in the flags.
+    const WIDE: u32 = 1 << 8;
+    let fadt = Tables { read }.find(rsdp, *b"FACP")?;
+    let bits = if word(&fadt, 112).is_some_and(|flags| flags & WIDE != 0) { 32 } else { 24 };
+    let port = word(&fadt, 76).and_then(|port| u16::try_from(port).ok());
+    Ok(port.filter(|port| *port != 0).map(|port| PmTimer { port, bits }))
+}
+
 /// Finds it. `read` and `rsdp` as for [`processors`].
 ///
 /// # Errors
@@ -221,6 +244,7 @@ mod tests {
         fadt[40 - 36..44 - 36].copy_from_slice(&address(0x500));
         fadt[48 - 36..53 - 36].copy_from_slice(&[0xb2, 0, 0, 0, 2]);
         fadt[64 - 36..66 - 36].copy_from_slice(&[0x04, 0xb0]);
+        fadt[76 - 36..78 - 36].copy_from_slice(&[0x08, 0xb0]);
         put(0x700, &table(b"FACP", &fadt), 9);
         put(0x500, &table(b"DSDT", b"\x10\x05junk\x08_S5_\x12\x06\x04\x0a\x05\x01\0\0more"), 9);
         put(0x300, &table(b"APIC", &[&[0; 8], entries].concat()), 9);
@@ -272,6 +296,24 @@ mod tests {
     }
 
     #[test]
+    fn the_power_management_timer_is_24_bits_wide_unless_it_says_32() {
+        let timer = |memory: &[u8]| pm_timer(reader(memory), BASE);
+        let memory = firmware(&THREE);
+        assert_eq!(timer(&memory), Ok(Some(PmTimer { port: 0xb008, bits: 24 })));
+        let with = |changes: &[(usize, u8)]| {
+            let mut memory = memory.clone();
+            for (at, byte) in changes {
+                memory[0x700 + 9] = memory[0x700 + 9].wrapping_add(memory[0x700 + at]).wrapping_sub(*byte);
+                memory[0x700 + at] = *byte;
+            }
+            memory
+        };
+        assert_eq!(timer(&with(&[(113, 1)])), Ok(Some(PmTimer { port: 0xb008, bits: 32 })));
+        assert_eq!(timer(&with(&[(76, 0), (77, 0)])), Ok(None));
+        assert_eq!(timer(&with(&[(78, 1)])), Ok(None), "no port");
+    }
+
+    #[test]
     fn the_way_to_power_off_is_read_from_two_tables() {
         let memory = firmware(&THREE);
         let expected = SoftOff { control: [0xb004, 0], kind: [5, 1], enable: (0xb2, 2) };
@@ -296,6 +338,9 @@ mod tests {
             }
             if let Ok(off) = soft_off(reader(&memory), BASE) {
                 prop_assert!(off.kind.iter().all(|kind| *kind < 8));
+            }
+            if let Ok(Some(timer)) = pm_timer(reader(&memory), BASE) {
+                prop_assert!(timer.port != 0);
             }
         }
     }

@@ -301,6 +301,13 @@ pub enum Record {
         /// Its counters.
         counters: GuestCounters,
     },
+    /// How far off the published rate of the time-stamp counter has proved to be.
+    Clock {
+        /// When.
+        tsc: u64,
+        /// In millionths of the real rate; negative if the published one is too low.
+        off_ppm: i64,
+    },
     /// Records were lost for want of room.
     Lost {
         /// How many.

@@ -22,7 +22,7 @@ impl Outcome {
     pub fn id_of(&self, guest: &str) -> Option<GuestId> {
         let named = self.records().iter().find_map(|record| match record {
             Record::Boot { guests, .. } => guests.iter().position(|name| name == guest),
-            Record::Mark { .. } | Record::Ended { .. } | Record::Lost { .. } => None,
+            Record::Mark { .. } | Record::Ended { .. } | Record::Clock { .. } | Record::Lost { .. } => None,
         })?;
         u16::try_from(named).ok().map(GuestId)
     }
@@ -34,7 +34,11 @@ impl Outcome {
             Record::Ended { guest, ending, counters, .. } if Some(*guest) == wanted => {
                 Some((ending, counters))
             }
-            Record::Ended { .. } | Record::Mark { .. } | Record::Boot { .. } | Record::Lost { .. } => None,
+            Record::Ended { .. }
+            | Record::Mark { .. }
+            | Record::Boot { .. }
+            | Record::Clock { .. }
+            | Record::Lost { .. } => None,
         });
         ended.collect()
     }
@@ -46,7 +50,11 @@ impl Outcome {
             Record::Mark { guest, id, tsc, cpus, guests, .. } if Some(*guest) == wanted => {
                 Some(Mark { id: *id, tsc: *tsc, cpus, guests })
             }
-            Record::Mark { .. } | Record::Ended { .. } | Record::Boot { .. } | Record::Lost { .. } => None,
+            Record::Mark { .. }
+            | Record::Ended { .. }
+            | Record::Boot { .. }
+            | Record::Clock { .. }
+            | Record::Lost { .. } => None,
         });
         marks.collect()
     }
@@ -65,7 +73,7 @@ impl Outcome {
     pub fn records_lost(&self) -> u64 {
         let lost = self.records().iter().map(|record| match record {
             Record::Lost { records } => *records,
-            Record::Boot { .. } | Record::Mark { .. } | Record::Ended { .. } => 0,
+            Record::Boot { .. } | Record::Clock { .. } | Record::Mark { .. } | Record::Ended { .. } => 0,
         });
         lost.sum()
     }

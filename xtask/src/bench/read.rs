@@ -54,7 +54,7 @@ impl Evidence<'_> {
         let gone = self.records.iter().any(|record| match record {
             Record::Ended { tsc, .. } => *tsc < window.end_tsc,
             Record::Lost { .. } => true,
-            Record::Boot { .. } | Record::Mark { .. } => false,
+            Record::Boot { .. } | Record::Clock { .. } | Record::Mark { .. } => false,
         });
         if gone {
             Err("a guest ended inside the window, or telemetry was lost".into())
@@ -73,7 +73,7 @@ impl Evidence<'_> {
     pub fn tsc_khz(&self) -> Result<u64, String> {
         let khz = self.records.iter().find_map(|record| match record {
             Record::Boot { tsc_khz, .. } => Some(*tsc_khz),
-            Record::Mark { .. } | Record::Ended { .. } | Record::Lost { .. } => None,
+            Record::Mark { .. } | Record::Ended { .. } | Record::Clock { .. } | Record::Lost { .. } => None,
         });
         khz.ok_or_else(|| "no start in the telemetry".into())
     }

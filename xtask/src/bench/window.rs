@@ -117,7 +117,7 @@ fn as_mark<'a>(record: &'a Record, of: u16, (wanted, with): (u64, Option<u64>)) 
             let is_it = guest.0 == of && *id == wanted && with.is_none_or(|with| with == *value);
             is_it.then_some(Mark { value: *value, tsc: *tsc, cpus, guests })
         }
-        Record::Boot { .. } | Record::Ended { .. } | Record::Lost { .. } => None,
+        Record::Boot { .. } | Record::Clock { .. } | Record::Ended { .. } | Record::Lost { .. } => None,
     }
 }
 

@@ -43,17 +43,27 @@ impl fmt::Display for MakeError<'_> {
     }
 }
 
+/// What is known of the processors' clock.
+#[derive(Clone, Copy)]
+pub struct Clock {
+    /// All processors have the same.
+    pub is_one: bool,
+    /// What its rate was measured by agrees.
+    pub is_sure: bool,
+}
+
 /// Makes all guests; none of them runs yet. Returns their vCPUs by slot.
 pub fn make<'a, V: Vendor>(
     memory: &mut Memory,
     system: &mut System<Ram>,
     bundle: &'a Bundle<'static>,
     capabilities: V::Capabilities,
-    one_clock: bool,
+    clock: Clock,
 ) -> Result<Vcpus<V>, MakeError<'a>> {
     let manifest = bundle.manifest();
     let facts = cpuid::Facts { machine: machine_cpuid, tsc: system.tsc, apic_bus: apic_bus(), call: V::CALL };
-    let usable_tsc = one_clock && (manifest.tsc == TscTrust::Trusted || has_invariant_tsc());
+    let usable_tsc =
+        clock.is_one && clock.is_sure && (manifest.tsc == TscTrust::Trusted || has_invariant_tsc());
     let mut vcpus = Vec::new();
     system.networks = virtio::networks(&manifest.guests);
     let channels = channel_pages(memory, manifest)?;
@@ -64,7 +74,7 @@ pub fn make<'a, V: Vendor>(
             make_ram::<V::Format>(memory, config.memory_mib, config.memory_max_mib).zip(make_tables(memory));
         let ((root, ram), tables) = made.ok_or_else(|| out_of_memory(memory, config))?;
         let mut own = config.clone();
-        if !one_clock {
+        if !clock.is_one {
             own.stay_put(id, u8::try_from(system.board.cpus().0.count_ones()).unwrap_or(u8::MAX));
         }
         for index in (0..config.vcpus).map(VcpuIndex) {

@@ -14,6 +14,8 @@ use crate::policy::sched::EntityId;
 const ASK_PERIOD_NS: u64 = 50_000;
 /// How long weights and places stay (DESIGN §5: at least 10 ms).
 const EPOCH_NS: u64 = 10_000_000;
+/// How often the clock is judged while guests run.
+pub(super) const CLOCK_PERIOD_NS: u64 = 600_000_000_000;
 /// vCPUs that leave a processor in one epoch because others have less to do.
 const MOVES_PER_EPOCH: usize = 4;
 
@@ -84,6 +86,10 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     #[cold]
     fn end_epoch(&mut self, now: Tsc) -> Tsc {
         self.epoch_end = now + self.core.tsc.ticks(EPOCH_NS);
+        if now >= self.clock_due {
+            self.clock_due = now + self.core.tsc.ticks(CLOCK_PERIOD_NS);
+            self.core.judge_clock();
+        }
         let system = self.core.system;
         if system.board.is_alone() {
             return now;

@@ -118,6 +118,11 @@ impl LocalApic {
         self.write(LVT_TIMER, PERIODIC | u32::from(TIMER_VECTOR));
     }
 
+    /// Lets the timer stop when it has run down, as after [`Self::enable`].
+    pub fn stop_repeating(&mut self) {
+        self.write(LVT_TIMER, u32::from(TIMER_VECTOR));
+    }
+
     /// Starts the timer: it interrupts after `count` of its ticks; 0 stops it.
     #[inline]
     pub fn set_timer(&mut self, count: u32) {

@@ -1,9 +1,14 @@
-//! How fast the time-stamp counter and the APIC timer run, against the 8254's channel 2 (Intel 8254 data sheet; 1.193182 MHz).
+//! Looks at this machine's counters to find how fast its clocks run: the 8254's channel 2 (Intel 8254 data sheet), the ACPI
+//! power-management timer (ACPI 6.5 §4.8.3.3), the APIC timer, and CPUID. What follows from the looks is decided in
+//! [`policy::calibrate`](crate::policy::calibrate).
 #![expect(unsafe_code, reason = "port I/O")]
 
 use super::apic::LocalApic;
-use super::time::now;
-use crate::base::time::Frequency;
+use super::time::now_in_order;
+use crate::base::time::{Frequency, Tsc};
+use crate::policy::acpi::PmTimer;
+use crate::policy::calibrate::{Calibration, Found, Look, NoClock, Told};
+use core::arch::x86_64::__cpuid;
 use x86_64::instructions::port::Port;
 
 /// Frequencies of this processor's clocks.
@@ -13,42 +18,129 @@ pub struct Clocks {
     pub tsc: Frequency,
     /// The APIC timer, undivided.
     pub apic: Frequency,
+    /// How far off the first may be at most, in millionths.
+    pub within_ppm: u64,
 }
 
-const PIT_HZ: u64 = 1_193_182;
-/// About 20 ms.
-const COUNT: u16 = 23_864;
-/// Reads of port 0x61 before the 8254 counts as missing: seconds on any machine.
-const PATIENCE: u32 = 100_000_000;
+/// Rounds of looks at most: seconds on any machine.
+const PATIENCE: u32 = 1_000_000;
+/// Looks of which the tightest is taken, long after the measurement.
+const LOOKS: usize = 32;
 
-/// Measures both clocks over about 20 ms; `None` when the 8254 does not count.
-pub fn measure(apic: &mut LocalApic) -> Option<Clocks> {
-    let mut gate = Port::<u8>::new(0x61);
-    let mut command = Port::<u8>::new(0x43);
-    let mut channel_2 = Port::<u8>::new(0x42);
+/// The counters of known rate, and what they showed.
+pub struct References {
+    pm: Option<PmTimer>,
+    calibration: Calibration,
+}
+
+impl References {
+    /// Measures both clocks: over some 40 to 100 ms, up to 150 ms where the processor is taken away all the time, 2 s in the worst
+    /// case.
+    ///
+    /// # Errors
+    ///
+    /// When nothing counts.
+    pub fn measure(apic: &mut LocalApic, pm: Option<PmTimer>) -> Result<(Self, Found), NoClock> {
+        start_channel_2();
+        apic.repeat_timer();
+        apic.set_timer(u32::MAX);
+        let mut calibration = Calibration::new(pm.map(|pm| pm.bits));
+        for _ in 0..PATIENCE {
+            calibration.pit.add(look_at_pit());
+            if let Some((series, timer)) = calibration.pm.as_mut().zip(pm) {
+                series.add(look_at_pm(timer));
+            }
+            calibration.apic.add(look(|| u32::MAX - apic.timer_left(), |count| count));
+            if calibration.is_done() {
+                break;
+            }
+        }
+        apic.set_timer(0);
+        apic.stop_repeating();
+        let found = calibration.found(told())?;
+        Ok((Self { pm, calibration }, found))
+    }
+
+    /// Looks again, and says how far off `tsc` was since the measurement, in millionths; negative if it is too low. `None` where the
+    /// references do not tell.
+    pub fn off_ppm(&mut self, tsc: Frequency) -> Option<i64> {
+        let pm = self.pm.map(|timer| tightest(|| look_at_pm(timer)));
+        self.calibration.revisit(tightest(look_at_pit), pm);
+        self.calibration.off_ppm(tsc)
+    }
+}
+
+fn tightest(mut look: impl FnMut() -> Look) -> Look {
+    let first = look();
+    let width = |look: &Look| look.after.since(look.before).0;
+    (1..LOOKS).map(|_| look()).fold(first, |best, next| if width(&next) < width(&best) { next } else { best })
+}
+
+/// Reads a counter between two readings of the TSC; `finish` is what need not be between them.
+fn look<T>(read: impl FnOnce() -> T, finish: impl FnOnce(T) -> u32) -> Look {
+    let before: Tsc = now_in_order();
+    let read = read();
+    let after = now_in_order();
+    Look { before, count: finish(read), after }
+}
+
+const PIT_GATE: u16 = 0x61;
+const PIT_COMMAND: u16 = 0x43;
+const PIT_CHANNEL_2: u16 = 0x42;
+
+/// Has channel 2 count down from 65,536, again and again, with the speaker off.
+fn start_channel_2() {
+    let mut gate = Port::<u8>::new(PIT_GATE);
+    let mut channel_2 = Port::<u8>::new(PIT_CHANNEL_2);
     // SAFETY: port 0x61 gates channel 2 and the speaker, 0x42 and 0x43 are the 8254's; nothing else uses channel 2.
     unsafe {
         let value = gate.read() & !0b11;
-        gate.write(value);
-        command.write(0b1011_0000); // channel 2, both bytes, mode 0
-        let [low, high] = COUNT.to_le_bytes();
-        channel_2.write(low);
-        channel_2.write(high);
         gate.write(value | 1);
+        Port::<u8>::new(PIT_COMMAND).write(0b1011_0100); // channel 2, both bytes, mode 2
+        channel_2.write(0);
+        channel_2.write(0);
     }
-    apic.set_timer(u32::MAX);
-    let start = now();
-    let mut patience = PATIENCE;
-    // SAFETY: bit 5 of port 0x61 is channel 2's output; reading changes nothing.
-    while unsafe { gate.read() } & 1 << 5 == 0 {
-        patience -= 1;
-        if patience == 0 {
-            return None;
+}
+
+fn look_at_pit() -> Look {
+    let latch = || {
+        // SAFETY: latches the count of channel 2, which changes nothing.
+        unsafe { Port::<u8>::new(PIT_COMMAND).write(0b1000_0000) }
+    };
+    let latched = |()| {
+        let mut channel_2 = Port::<u8>::new(PIT_CHANNEL_2);
+        // SAFETY: both bytes of what was latched; nothing else reads this channel.
+        let bytes = unsafe { [channel_2.read(), channel_2.read()] };
+        u32::from(0_u16.wrapping_sub(u16::from_le_bytes(bytes)))
+    };
+    look(latch, latched)
+}
+
+fn look_at_pm(timer: PmTimer) -> Look {
+    let mask = u32::MAX >> (u32::BITS - timer.bits.clamp(1, u32::BITS));
+    // SAFETY: the firmware's table says that the timer is at this port; reading it changes nothing.
+    look(|| unsafe { Port::<u32>::new(timer.port).read() }, |count| count & mask)
+}
+
+/// What CPUID says of the TSC's rate: the ratio to a crystal's (SDM vol 2A, leaf 15h); what the hypervisor below this one says
+/// (leaf 4000_0010h: kHz; VMware's, KVM's and others'); the processor's base frequency (leaf 16h: MHz), which is about that.
+fn told() -> Option<Told> {
+    const HYPERVISOR: u32 = 1 << 31;
+    let exact = |khz: u64| Some(Told { tsc: Frequency::from_khz(khz)?, is_exact: true });
+    let most = __cpuid(0).eax;
+    if most >= 0x15 {
+        let ratio = __cpuid(0x15);
+        let hz = u64::from(ratio.ecx) * u64::from(ratio.ebx);
+        if let Some(told) = hz.checked_div(u64::from(ratio.eax)).and_then(|hz| exact(hz / 1000)) {
+            return Some(told);
         }
     }
-    let end = now();
-    let apic_ticks = u64::from(u32::MAX - apic.timer_left());
-    apic.set_timer(0);
-    let khz = |ticks: u64| Frequency::from_khz((ticks * PIT_HZ / u64::from(COUNT) + 500) / 1000);
-    Some(Clocks { tsc: khz(end.since(start).0)?, apic: khz(apic_ticks)? })
+    if __cpuid(1).ecx & HYPERVISOR != 0
+        && (0x4000_0010..0x4001_0000).contains(&__cpuid(0x4000_0000).eax)
+        && let Some(told) = exact(u64::from(__cpuid(0x4000_0010).eax))
+    {
+        return Some(told);
+    }
+    let base_mhz = if most >= 0x16 { __cpuid(0x16).eax & 0xffff } else { 0 };
+    Some(Told { tsc: Frequency::from_khz(u64::from(base_mhz) * 1000)?, is_exact: false })
 }

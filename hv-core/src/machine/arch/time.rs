@@ -1,7 +1,7 @@
 //! The time-stamp counter and the wall clock.
 #![expect(unsafe_code, reason = "RDTSC and the CMOS ports")]
 
-use crate::base::time::Tsc;
+use crate::base::time::{Frequency, Tsc};
 use core::arch::x86_64::_rdtsc;
 use x86_64::instructions::port::Port;
 
@@ -20,6 +20,23 @@ pub fn now_in_order() -> Tsc {
     // SAFETY: as above.
     unsafe { core::arch::x86_64::_mm_lfence() };
     now
+}
+
+/// Readings of the CMOS clock of which the tightest counts: time may be stolen in any.
+const WALL_LOOKS: usize = 4;
+/// Times that the registers of the CMOS clock are read until they are twice the same.
+const SNAPSHOTS: u32 = 16;
+
+/// Unix time in nanoseconds when the time-stamp counter was 0, in two's complement: by the CMOS clock, whose resolution is a second.
+pub fn wall_ns_at_zero(tsc: Frequency) -> u64 {
+    let looks = [(); WALL_LOOKS].map(|()| {
+        let before = now();
+        let seconds = wall_clock_seconds();
+        (now().since(before), seconds, before)
+    });
+    let tightest = looks.into_iter().min_by_key(|(width, ..)| *width);
+    let (_, seconds, at) = tightest.unwrap_or_default();
+    (seconds * 1_000_000_000).wrapping_sub(tsc.ns(at.since(Tsc(0))))
 }
 
 /// Seconds since 1970 by the CMOS clock, or 0 when it does not answer (MC146818: registers 0 2 4 7 8 9, A, B).
@@ -41,13 +58,10 @@ pub fn wall_clock_seconds() -> u64 {
         }
         [0x00, 0x02, 0x04, 0x07, 0x08, 0x09].map(&mut register)
     };
+    // A second may pass between two registers, so only what is read twice is believed.
     let mut fields = snapshot();
-    for _ in 0..4 {
-        let again = snapshot();
-        if again == fields {
-            break;
-        }
-        fields = again;
+    if !(0..SNAPSHOTS).any(|_| core::mem::replace(&mut fields, snapshot()) == fields) {
+        return 0;
     }
     let binary = register(0x0b) & 0x04 != 0;
     let value = |field: u8| u64::from(if binary { field } else { (field >> 4) * 10 + (field & 0xf) });

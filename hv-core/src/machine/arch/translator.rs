@@ -27,6 +27,7 @@
 //! - The same in 32-bit code while the task register is busy, as it is after a reset: the translator keeps none busy. So
 //!   a vCPU begins with one that is not.
 
+use super::time::now;
 use crate::base::time::Frequency;
 use core::arch::x86_64::__cpuid;
 
@@ -39,8 +40,11 @@ pub enum Translator {
     Threaded,
 }
 
-/// With `-icount shift=0` an instruction takes a nanosecond to the last digit; no clock that is only measured does.
+/// With `-icount shift=0` an instruction takes a nanosecond.
 const COUNTING_KHZ: u64 = 1_000_000;
+/// Two readings of the counter in a row are so near to one another only where instructions are counted: in ticks. The translator
+/// itself takes longer.
+const NEAR_TICKS: u64 = 8;
 
 impl Translator {
     /// The one that this machine is, if any; its time-stamp counter runs at `tsc`. CPUID: hypervisor bit, and `TCGTCGTCGTCG`
@@ -50,6 +54,14 @@ impl Translator {
         let is_tcg = __cpuid(1).ecx & 1 << 31 != 0
             && [signature.ebx, signature.ecx, signature.edx].map(u32::to_le_bytes)
                 == [*b"TCGT", *b"CGTC", *b"GTCG"];
-        is_tcg.then_some(if tsc.khz() == COUNTING_KHZ { Self::Counting } else { Self::Threaded })
+        is_tcg.then_some(if tsc.khz() == COUNTING_KHZ && counts() { Self::Counting } else { Self::Threaded })
     }
+}
+
+/// Whether two readings of the counter in a row can be near to one another: of the host's counter none are.
+fn counts() -> bool {
+    (0..8).any(|_| {
+        let before = now();
+        now().since(before).0 <= NEAR_TICKS
+    })
 }

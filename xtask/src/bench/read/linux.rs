@@ -101,7 +101,7 @@ fn work(evidence: &Evidence<'_>, what: &str, key: &str) -> Result<Figure, String
 fn mark_of(evidence: &Evidence<'_>, of: u16, wanted: u64) -> Option<u64> {
     evidence.records.iter().find_map(|record| match record {
         Record::Mark { guest, id, tsc, .. } => (guest.0 == of && *id == wanted).then_some(*tsc),
-        Record::Boot { .. } | Record::Ended { .. } | Record::Lost { .. } => None,
+        Record::Boot { .. } | Record::Clock { .. } | Record::Ended { .. } | Record::Lost { .. } => None,
     })
 }
 
@@ -109,7 +109,7 @@ fn mark_of(evidence: &Evidence<'_>, of: u16, wanted: u64) -> Option<u64> {
 fn ending(evidence: &Evidence<'_>) -> Result<(u64, GuestCounters), String> {
     let ended = evidence.records.iter().find_map(|record| match record {
         Record::Ended { guest, began, counters, .. } => (guest.0 == 0).then(|| (*began, counters.clone())),
-        Record::Boot { .. } | Record::Mark { .. } | Record::Lost { .. } => None,
+        Record::Boot { .. } | Record::Clock { .. } | Record::Mark { .. } | Record::Lost { .. } => None,
     });
     ended.ok_or_else(|| "no end in the telemetry".into())
 }

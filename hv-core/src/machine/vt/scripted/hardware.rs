@@ -3,7 +3,7 @@
 use super::World;
 use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
-use crate::base::time::Tsc;
+use crate::base::time::{Frequency, Tsc};
 use alloc::rc::Rc;
 
 /// Clock, timer and lines.
@@ -62,5 +62,9 @@ impl Hardware for ScriptedHardware {
 
     fn telemetry_write(&mut self, bytes: &[u8]) {
         self.world.telemetry.borrow_mut().extend_from_slice(bytes);
+    }
+
+    fn clock_off_ppm(&mut self, _: Frequency) -> Option<i64> {
+        self.world.clock_off_ppm.get()
     }
 }

@@ -48,6 +48,8 @@ pub struct World {
     pub look_ticks: Cell<u64>,
     /// Bytes that people's line still takes; `usize::MAX`: any number.
     pub console_room: Cell<usize>,
+    /// How far off the clock is, in millionths, if the machine can tell.
+    pub clock_off_ppm: Cell<Option<i64>>,
     arms: RefCell<Vec<Tsc>>,
     entries: Cell<u64>,
     looks: Cell<u64>,
@@ -67,6 +69,7 @@ impl World {
             cpus: (0..cpus).map(|_| Local::default()).collect(),
             look_ticks: Cell::new(0),
             console_room: Cell::new(usize::MAX),
+            clock_off_ppm: Cell::new(None),
             arms: RefCell::default(),
             entries: Cell::new(0),
             looks: Cell::new(0),
