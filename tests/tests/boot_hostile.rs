@@ -3,7 +3,7 @@
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
-use hv_core::policy::trace::{Ending, GuestCounters};
+use hv_core::policy::trace::{Ending, ExitClass, GuestCounters};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -121,6 +121,14 @@ fn interrupts_to_oneself_without_end_cost_nobody_else() {
     for guest in ["full", "coop"] {
         assert!(counters(&outcome, guest).injections > 1000, "{guest}: {}", outcome.transcript());
     }
+}
+
+/// The 16 classes of the task priority; one that equals an interrupt's holds it back as well.
+#[test]
+fn an_interrupt_that_the_task_priority_holds_back_costs_its_guest_nothing_and_comes_once() {
+    let outcome = survived("task_priority");
+    let exits = counters(&outcome, "full").exits[ExitClass::Window as usize];
+    assert!(exits < 100, "{exits}: {}", outcome.transcript());
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod ends;
 mod events;
 mod machine;
 mod mmio;
+mod priority;
 mod queue;
 mod raw;
 mod remember;
@@ -71,6 +72,7 @@ const ALONE: &[(&str, Deed)] = &[
     ("single_steps", events::steps),
     ("steps", debug::steps),
     ("task", events::task),
+    ("task_priority", priority::holds_back),
     ("timers", storms::timers),
     ("virtio", virtio::broken),
     ("wishes", virtio::wishes),

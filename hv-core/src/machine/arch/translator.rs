@@ -14,6 +14,9 @@
 //! - the FPU's state comes back without FXRSTOR where the guest left x87 as it is after reset. One that uses x87 or FXRSTOR
 //!   itself, on another processor than the first, can still bring the first one down.
 //!
+//! V_IRQ is taken where V_INTR_PRIO is not below V_TPR (`ctl_has_irq`); the manual says above (APM vol 2 §15.21.2). A window for a
+//! class that the task priority equals would be open at once, and again after each exit: it is watched by the class below.
+//!
 //! Where instructions are counted there is one thread and no race. But an injected interrupt stays in `exception_index` after
 //! it was delivered: if the loop is left before the next exit, as it is whenever an icount budget ends, the guest
 //! gets the vector again, whatever IF says. So there interrupts are injected as virtual ones.

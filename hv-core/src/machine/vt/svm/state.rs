@@ -329,7 +329,10 @@ impl VirtualCpu for SvmVcpu {
         let priority = match watch {
             Window::Closed => VirtualInterrupt::empty(),
             Window::Interrupts => on | off,
-            Window::Priority(class) => on | VirtualInterrupt::priority(class),
+            // It opens where the class is above V_TPR (§15.21.2); in the translator, where it equals it too.
+            Window::Priority(class) => {
+                on | VirtualInterrupt::priority(class - u8::from(self.translator.is_some() && class > 0))
+            }
         };
         control.virtual_interrupt = control.virtual_interrupt.difference(on | off).union(priority);
         control.intercept_instructions.set(Instructions::VINTR, watch != Window::Closed);
