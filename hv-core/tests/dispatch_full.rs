@@ -428,3 +428,38 @@ fn steps_of_write_msr_take_the_value_from_two_registers() {
     machine.run(A, write_msr_steps(TSC_DEADLINE, far));
     assert_eq!(machine.read_msr(A, TSC_DEADLINE), far);
 }
+
+/// Ticks that a guest takes in half a second beside busy neighbours, of 125 by the 8254 or by its local APIC.
+fn ticks_beside(neighbours: usize, by: impl Fn(&mut Machine)) -> usize {
+    let busy = std::iter::repeat_with(|| Spec::full("busy")).take(neighbours);
+    let mut machine = Machine::boot(std::iter::once(Spec::full("pc")).chain(busy));
+    apic_on(&mut machine, A);
+    let handled = |machine: &mut Machine| machine.state(A).vectors().len();
+    by(&mut machine);
+    let begun = machine.world.now();
+    let before = handled(&mut machine);
+    let _ = machine.go_to(Tsc(begun.0 + 500 * MS));
+    // The last of them may come after the guest's next turn.
+    let last = machine.world.now();
+    machine.compute(A, 3 * MS);
+    let late = machine.world.now().since(last).0 / (4 * MS);
+    let ticks = handled(&mut machine) - before;
+    assert_eq!(machine.shared(A).tally.lost_ticks.get(), 0);
+    ticks - usize::try_from(late).unwrap_or(0).min(ticks)
+}
+
+#[test]
+fn a_guest_beside_busy_neighbours_has_each_tick_of_the_8254() {
+    for neighbours in [0, 1, 4, 8] {
+        let ticks = ticks_beside(neighbours, |machine| {
+            // The 8259A's interrupts end by themselves.
+            for (port, value) in [(0x20, 0x11), (0x21, 0x30), (0x21, 4), (0x21, 3), (0x21, 0xfe)] {
+                machine.port_out(A, port, 1, value);
+            }
+            for (port, value) in [(0x43, 0x34), (0x40, 0xa5), (0x40, 0x12)] {
+                machine.port_out(A, port, 1, value); // 250 Hz
+            }
+        });
+        assert!((123..=127).contains(&ticks), "{ticks} beside {neighbours}");
+    }
+}

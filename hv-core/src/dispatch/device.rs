@@ -4,6 +4,7 @@
 //! other guests. Moments are the guest's time-stamp counter: what RDTSC would give it at the exit.
 
 pub mod acpi_pm;
+pub mod backlog;
 pub mod bus;
 pub mod channel;
 pub mod ioapic;

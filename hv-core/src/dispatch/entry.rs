@@ -4,6 +4,7 @@ use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::Tsc;
 use crate::dispatch::core::Core;
 use crate::dispatch::device;
+use crate::dispatch::device::bus::Tick;
 use crate::dispatch::guest::NOT_BEGUN;
 use crate::dispatch::irq;
 use crate::dispatch::kvm;
@@ -165,11 +166,14 @@ pub fn expire_timers<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &
     let now = core.hardware.now();
     if vcpu.lapic.next_expiry() <= now {
         vcpu.lapic.expire(now);
+        vcpu.shared.tally.lost_ticks.add(vcpu.lapic.take_lost_ticks());
     }
     if vcpu.shared.index().0 == 0 {
         let sends = {
             let mut devices = vcpu.guest.devices.lock();
-            devices.expire(now);
+            let tick = devices.tick_message().map_or(Tick::Taken, |message| irq::became(vcpu, message));
+            devices.expire(now, tick);
+            vcpu.shared.tally.lost_ticks.add(devices.take_lost_ticks());
             devices.ioapic().is_pending()
         };
         if sends {

@@ -4,9 +4,11 @@
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::Tsc;
 use crate::dispatch::core::Core;
+use crate::dispatch::device::bus::Tick;
 use crate::dispatch::device::ioapic::{self, Message};
 use crate::dispatch::device::lapic::Destination;
 use crate::dispatch::guest::Guest;
+use crate::dispatch::vcpu::Vcpu;
 use crate::policy::publish::VcpuShared;
 use crate::policy::whereabouts::attention;
 
@@ -30,6 +32,21 @@ pub fn look_at_devices<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Co
     }
 }
 
+/// What became of an edge that the I/O APIC sent, as far as the bootstrap processor can tell: another one's local APIC is its own.
+pub fn became<S, R: GuestRam>(bootstrap: &Vcpu<S, R>, message: Message) -> Tick {
+    let (ioapic::Delivery::Fixed(vector) | ioapic::Delivery::LowestPriority(vector)) = message.delivery
+    else {
+        return Tick::Taken;
+    };
+    let receivers = bootstrap.guest.receivers(destination(message), u32::MAX);
+    let is_posted = |index: u32| {
+        let vcpu = bootstrap.guest.vcpu(u64::from(index)).filter(|_| receivers >> index & 1 != 0);
+        vcpu.is_some_and(|vcpu| vcpu.is_posted(vector))
+    };
+    let waits = receivers & 1 != 0 && bootstrap.lapic.is_requested(vector);
+    if waits || (0..u64::BITS).any(is_posted) { Tick::Waits } else { Tick::Taken }
+}
+
 /// Sends what the I/O APIC has to say: one message an input at most.
 #[cold]
 pub fn send<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, now: Tsc) {
@@ -41,12 +58,7 @@ pub fn send<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, n
 }
 
 fn deliver<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, message: Message, now: Tsc) {
-    let to = match message.to {
-        ioapic::Destination::Physical(0xff) => Destination::All,
-        ioapic::Destination::Physical(id) => Destination::Physical(id.into()),
-        ioapic::Destination::Logical(mask) => Destination::Flat(mask),
-    };
-    let mut receivers = guest.receivers(to, u32::MAX);
+    let mut receivers = guest.receivers(destination(message), u32::MAX);
     while receivers != 0 {
         let Some(target) = guest.vcpu(u64::from(receivers.trailing_zeros())) else { return };
         receivers &= receivers - 1;
@@ -54,6 +66,14 @@ fn deliver<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, me
             receivers = 0;
         }
         core.wake(target, guest.id, now);
+    }
+}
+
+const fn destination(message: Message) -> Destination {
+    match message.to {
+        ioapic::Destination::Physical(0xff) => Destination::All,
+        ioapic::Destination::Physical(id) => Destination::Physical(id as u32),
+        ioapic::Destination::Logical(mask) => Destination::Flat(mask),
     }
 }
 

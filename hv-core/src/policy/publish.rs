@@ -260,6 +260,12 @@ impl VcpuShared {
         self.attend(attention::INTERRUPT);
     }
 
+    /// Whether an interrupt was posted and not taken in yet.
+    pub fn is_posted(&self, vector: u8) -> bool {
+        let word = self.posted.get(usize::from(vector >> 6));
+        word.is_some_and(|word| word.load(Relaxed) >> (vector & 63) & 1 != 0)
+    }
+
     /// The highest interrupt that was posted.
     pub fn highest_posted(&self) -> Option<u8> {
         (0_u8..4).rev().zip(self.posted.iter().rev()).find_map(|(quarter, word)| {

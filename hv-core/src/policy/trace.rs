@@ -105,6 +105,8 @@ pub struct VcpuTally {
     pub preempted_in_critical: Counter,
     /// Times it came to another processor.
     pub migrations: Counter,
+    /// Ticks of its periodic timers that were due and never told: it was off CPU, or held them back, for too long.
+    pub lost_ticks: Counter,
     /// Classes of the last sixteen exits, the latest in the lowest four bits.
     pub recent: Counter,
 }
@@ -142,6 +144,7 @@ impl VcpuTally {
             injections: self.injections.get(),
             preempted_in_critical: self.preempted_in_critical.get(),
             migrations: self.migrations.get(),
+            lost_ticks: self.lost_ticks.get(),
         }
     }
 }
@@ -195,6 +198,8 @@ pub struct GuestCounters {
     pub preempted_in_critical: u64,
     /// Times a vCPU of it came to another processor.
     pub migrations: u64,
+    /// Ticks of its periodic timers that were due and never told.
+    pub lost_ticks: u64,
 }
 
 impl GuestCounters {
@@ -211,6 +216,7 @@ impl GuestCounters {
         self.injections = self.injections.saturating_add(other.injections);
         self.preempted_in_critical = self.preempted_in_critical.saturating_add(other.preempted_in_critical);
         self.migrations = self.migrations.saturating_add(other.migrations);
+        self.lost_ticks = self.lost_ticks.saturating_add(other.lost_ticks);
     }
 }
 
@@ -261,6 +267,10 @@ pub enum Ending {
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "as many records are kept as guests end, and the other kinds are few"
+)]
 pub enum Record {
     /// The hypervisor is up.
     Boot {

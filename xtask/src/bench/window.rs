@@ -144,6 +144,7 @@ fn guest_less(last: &GuestCounters, first: &GuestCounters) -> GuestCounters {
         injections: last.injections.saturating_sub(first.injections),
         preempted_in_critical: last.preempted_in_critical.saturating_sub(first.preempted_in_critical),
         migrations: last.migrations.saturating_sub(first.migrations),
+        lost_ticks: last.lost_ticks.saturating_sub(first.lost_ticks),
     }
 }
 

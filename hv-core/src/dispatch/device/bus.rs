@@ -9,7 +9,7 @@ mod tests;
 use crate::base::time::{Frequency, Tsc};
 use crate::dispatch::device::acpi_pm::{self, AcpiPm, Power};
 use crate::dispatch::device::channel::{self, ChannelIndex, Channels, Peer, Placement};
-use crate::dispatch::device::ioapic::{IoApic, Line};
+use crate::dispatch::device::ioapic::{IoApic, Line, Message};
 use crate::dispatch::device::pic::{Pics, Register};
 use crate::dispatch::device::pit::{self, Pit};
 use crate::dispatch::device::rtc::{self, Rtc};
@@ -60,6 +60,15 @@ impl Width {
     pub const fn reaches(self, first: u16, port: u16) -> bool {
         port.wrapping_sub(first) < self.bytes()
     }
+}
+
+/// What became of the interrupt that the I/O APIC sent for the 8254 last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tick {
+    /// It was taken, or there was none.
+    Taken,
+    /// It waits for the processor: another one would be the same.
+    Waits,
 }
 
 /// What follows from a write. Whatever it is, [`PortBus::interrupt_pending`] and [`PortBus::next_timer`] may have changed.
@@ -197,12 +206,22 @@ impl PortBus {
         self.next_timer.0 < self.queued.0
     }
 
-    /// Tells the timers the time; [`PortBus::interrupt_pending`] may change.
+    /// Tells the timers the time; [`PortBus::interrupt_pending`] may change. `tick`: of [`PortBus::tick_message`].
     #[inline]
-    pub fn expire(&mut self, now: Tsc) {
+    pub fn expire(&mut self, now: Tsc, tick: Tick) {
         if now >= self.next_timer && self.next_timer != Tsc::NEVER {
-            self.expire_timers(now);
+            self.expire_timers(now, tick);
         }
+    }
+
+    /// What the I/O APIC sends for the 8254, if anything.
+    pub fn tick_message(&self) -> Option<Message> {
+        self.ioapic.message_of(TIMER_INPUT)
+    }
+
+    /// Ticks that the guest will not have, since this was asked last: more were due than wait.
+    pub const fn take_lost_ticks(&mut self) -> u64 {
+        self.pit.take_lost().saturating_add(self.rtc.take_lost())
     }
 
     /// Says who is at the other end of a channel.
@@ -246,7 +265,7 @@ impl PortBus {
             pit::CHANNEL_0..=pit::CONTROL => self.pit.read(port, now),
             pit::SYSTEM_CONTROL_B => self.pit.read_control_b(now),
             rtc::DATA => {
-                self.expire(now);
+                self.expire_clock(now);
                 let value = self.rtc.read(now);
                 self.route_timers();
                 value
@@ -268,8 +287,9 @@ impl PortBus {
                 left.map_or(PortEffect::None, PortEffect::Console)
             }
             pit::CHANNEL_0..=pit::CONTROL => {
-                self.expire(now);
-                self.pit.write(port, value, now);
+                if self.pit.write(port, value, now) {
+                    self.tick();
+                }
                 self.route_timers();
                 PortEffect::None
             }
@@ -282,7 +302,7 @@ impl PortBus {
                 PortEffect::None
             }
             rtc::DATA => {
-                self.expire(now);
+                self.expire_clock(now);
                 self.rtc.write(value, now);
                 self.route_timers();
                 PortEffect::None
@@ -314,12 +334,32 @@ impl PortBus {
     }
 
     #[cold]
-    fn expire_timers(&mut self, now: Tsc) {
+    fn expire_timers(&mut self, now: Tsc, tick: Tick) {
         if self.pit.expire(now) {
-            // The 8259A sees the edge; how long the output was low does not matter to it.
-            self.set_irq(TIMER_IRQ, false);
-            self.set_irq(TIMER_IRQ, true);
+            let by_pic = self.pics.listens(TIMER_IRQ);
+            let by_ioapic = self.tick_message().is_some();
+            if !by_pic && !by_ioapic {
+                // Nobody's time depends on it. An 8259A keeps one request under its mask.
+                self.pit.discard_ticks();
+                self.tick();
+            } else if by_pic && !self.pics.waits(TIMER_IRQ) || by_ioapic && tick == Tick::Taken {
+                if self.pit.take_tick(now) {
+                    self.tick();
+                }
+            } else {
+                self.pit.put_off_ticks();
+            }
         }
+        self.expire_clock(now);
+    }
+
+    /// The controllers see the edge; how long the output was low does not matter to them.
+    fn tick(&mut self) {
+        self.set_irq(TIMER_IRQ, false);
+        self.set_irq(TIMER_IRQ, true);
+    }
+
+    fn expire_clock(&mut self, now: Tsc) {
         self.rtc.expire(now);
         self.route_timers();
     }

@@ -214,6 +214,12 @@ impl IoApic {
         &self.level_vectors
     }
 
+    /// What an input sends when it rises; nothing while it is masked.
+    pub fn message_of(&self, input: u8) -> Option<Message> {
+        let entry = self.entries.get(usize::from(input)).filter(|_| self.masked & bit(input) == 0)?;
+        entry.message()
+    }
+
     /// Whether [`IoApic::take_message`] has something to look at.
     #[inline]
     pub const fn is_pending(&self) -> bool {

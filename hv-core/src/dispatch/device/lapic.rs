@@ -21,7 +21,7 @@ pub use ipi::{Delivery, Destination, Ipi, logical_id};
 use register::{BASE_BSP, BASE_ENABLE, BASE_X2APIC, LVT_COUNT, Lvt};
 pub use register::{IA32_APIC_BASE, IA32_TSC_DEADLINE, X2APIC_FIRST, X2APIC_LAST};
 use service::InService;
-use timer::{Mode, Timer};
+use timer::{Expiry, Mode, Timer};
 use vectors::Vectors;
 
 /// Vectors below are the processor's exceptions and cannot be sent or taken.
@@ -255,7 +255,41 @@ impl Lapic {
     /// is unmasked.
     #[inline]
     pub fn expire(&mut self, now: Tsc) -> bool {
-        self.timer.take_expiry(now) && self.post_local(Lvt::Timer)
+        match self.timer.take_expiry(now) {
+            Expiry::None => false,
+            Expiry::Once => self.post_local(Lvt::Timer),
+            Expiry::Periodic => self.tick(now),
+        }
+    }
+
+    /// Of a periodic timer: one tick after the other, each when the one before was taken.
+    #[inline(never)]
+    fn tick(&mut self, now: Tsc) -> bool {
+        let entry = self.lvt[Lvt::Timer as usize];
+        let [vector, ..] = entry.to_le_bytes();
+        if entry & register::LVT_MASKED != 0 || !self.accepts(vector) {
+            self.timer.discard_ticks();
+            return false;
+        }
+        if self.requested.contains(vector) {
+            self.timer.put_off_ticks();
+            return false;
+        }
+        let ticks = self.timer.take_tick(now);
+        if ticks {
+            self.request(vector);
+        }
+        ticks
+    }
+
+    /// Expiries of a periodic timer that the guest will not have, since this was asked last: more were due than wait.
+    pub const fn take_lost_ticks(&mut self) -> u64 {
+        self.timer.take_lost()
+    }
+
+    /// Whether an interrupt with this vector waits to be taken.
+    pub const fn is_requested(&self, vector: u8) -> bool {
+        self.requested.contains(vector)
     }
 
     /// Whether an interrupt of the 8259A on LINT0 reaches the processor: ExtINT, or no APIC in between.

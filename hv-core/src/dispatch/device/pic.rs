@@ -75,6 +75,16 @@ impl Pics {
         self.update();
     }
 
+    /// Whether one of the first chip's inputs, 0 … 7, is not masked.
+    pub const fn listens(&self, irq: u8) -> bool {
+        self.first.listens(irq)
+    }
+
+    /// Whether one of the first chip's inputs, 0 … 7, has a request that the processor has not taken yet.
+    pub const fn waits(&self, irq: u8) -> bool {
+        self.first.waits(irq)
+    }
+
     /// Whether the processor is asked for an interrupt.
     #[inline]
     pub const fn pending(&self) -> bool {

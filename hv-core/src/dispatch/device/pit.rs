@@ -9,6 +9,7 @@ mod tests;
 
 use crate::base::time::{Frequency, Tsc};
 use crate::dispatch::device::acpi_pm::PM_TIMER_HZ;
+use crate::dispatch::device::backlog::Backlog;
 use crate::dispatch::device::rate::Rate;
 use channel::Channel;
 
@@ -43,7 +44,11 @@ pub struct Pit {
     origin: Tsc,
     channels: [Channel; 3],
     control_b: u8,
-    next_irq0: Tsc,
+    /// When the output of channel 0 rises next, and in clocks.
+    next_rise: Tsc,
+    rise_clock: u64,
+    /// Its rises that the guest was not told of yet.
+    backlog: Backlog,
 }
 
 impl Pit {
@@ -55,23 +60,53 @@ impl Pit {
             origin: now,
             channels: [Channel::new(true), Channel::new(true), Channel::new(false)],
             control_b: 0,
-            next_irq0: Tsc::NEVER,
+            next_rise: Tsc::NEVER,
+            rise_clock: 0,
+            backlog: Backlog::EMPTY,
         }
     }
 
-    /// When the output of channel 0 rises next; a moment past when that was not told yet.
+    /// When the guest is to be told of a rise of channel 0's output next; a moment past when that was not done yet.
     #[inline]
-    pub const fn next_irq0(&self) -> Tsc {
-        self.next_irq0
+    pub fn next_irq0(&self) -> Tsc {
+        self.next_rise.min(self.backlog.next())
     }
 
-    /// Whether the output of channel 0 rose; told once, however often it did.
+    /// Tells the timer the time: rises of channel 0's output that have passed are due. Whether the guest is to be told of one now.
     pub fn expire(&mut self, now: Tsc) -> bool {
-        if now < self.next_irq0 || self.next_irq0 == Tsc::NEVER {
-            return false;
+        if now >= self.next_rise && self.next_rise != Tsc::NEVER {
+            let [timer, _, _] = &self.channels;
+            let late = self.clock(now).saturating_sub(self.rise_clock);
+            let more = timer.period().map_or(0, |period| late / period);
+            self.backlog.add(more.saturating_add(1));
+            self.arm(now);
         }
-        self.rearm(now);
-        true
+        self.backlog.is_due(now)
+    }
+
+    /// Takes one of them, if one is to be told now.
+    pub fn take_tick(&mut self, now: Tsc) -> bool {
+        let [timer, _, _] = &self.channels;
+        self.backlog.take(now, self.rate.ticks(timer.period().unwrap_or(0)))
+    }
+
+    /// The guest has not taken the last one yet. Where none follows, it is one with that.
+    pub fn put_off_ticks(&mut self) {
+        if self.next_rise == Tsc::NEVER {
+            let _ = self.backlog.forget();
+        } else {
+            self.backlog.put_off(self.next_rise);
+        }
+    }
+
+    /// Nobody listens.
+    pub const fn discard_ticks(&mut self) {
+        self.backlog.discard();
+    }
+
+    /// Rises that the guest will not be told of, since this was asked last.
+    pub const fn take_lost(&mut self) -> u64 {
+        self.backlog.take_lost()
     }
 
     /// Reads port 0x40 … 0x43; the control port reads all ones.
@@ -80,8 +115,11 @@ impl Pit {
         self.channels.get_mut(usize::from(port & 3)).map_or(0xFF, |channel| channel.read(clock))
     }
 
-    /// Writes port 0x40 … 0x43.
-    pub fn write(&mut self, port: u16, value: u8, now: Tsc) {
+    /// Writes port 0x40 … 0x43. Answers whether a rise was due of a course of channel 0 that ends by this: told now or never.
+    pub fn write(&mut self, port: u16, value: u8, now: Tsc) -> bool {
+        let _ = self.expire(now);
+        let [timer, _, _] = &self.channels;
+        let before = timer.course();
         let clock = self.clock(now);
         if let Some(channel) = self.channels.get_mut(usize::from(port & 3)) {
             channel.write(value, clock);
@@ -94,7 +132,12 @@ impl Pit {
         } else if let Some(channel) = self.channels.get_mut(usize::from(value >> 6)) {
             channel.control(value, clock);
         }
-        self.rearm(now);
+        let [timer, _, _] = &self.channels;
+        if timer.course() == before {
+            return false;
+        }
+        self.arm(now);
+        self.backlog.forget()
     }
 
     /// Reads port 0x61.
@@ -118,11 +161,10 @@ impl Pit {
         self.rate.clocks(now.since(self.origin))
     }
 
-    fn rearm(&mut self, now: Tsc) {
+    fn arm(&mut self, now: Tsc) {
         let [timer, _, _] = &self.channels;
-        self.next_irq0 = match timer.next_rise(self.clock(now)) {
-            Some(clock) => self.origin + self.rate.ticks(clock),
-            None => Tsc::NEVER,
-        };
+        let rise = timer.next_rise(self.clock(now));
+        self.rise_clock = rise.unwrap_or(u64::MAX);
+        self.next_rise = rise.map_or(Tsc::NEVER, |clock| self.origin + self.rate.ticks(clock));
     }
 }

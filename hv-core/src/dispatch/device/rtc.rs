@@ -9,6 +9,7 @@ mod fields;
 mod tests;
 
 use crate::base::time::{Frequency, Tsc};
+use crate::dispatch::device::backlog::Backlog;
 use crate::dispatch::device::rate::Rate;
 use bitflags::bitflags;
 use calendar::{Date, LAST_S, UNIX_EPOCH_S};
@@ -58,6 +59,9 @@ bitflags! {
 const SOURCES: Control =
     Control::UPDATE_INTERRUPT.union(Control::ALARM_INTERRUPT).union(Control::PERIODIC_INTERRUPT);
 
+/// Those that come again and again.
+const PERIODIC: [Control; 2] = [Control::PERIODIC_INTERRUPT, Control::UPDATE_INTERRUPT];
+
 /// What a clock is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
@@ -85,6 +89,8 @@ pub struct Rtc {
     flags: Control,
     /// Flags are collected up to this clock.
     collected: u64,
+    /// Interrupts that the guest was not told of yet: periodic ones, and those of updates.
+    backlogs: [Backlog; 2],
     next_interrupt: Tsc,
     /// What SET holds still.
     held: Option<Fields>,
@@ -105,6 +111,7 @@ impl Rtc {
             control: Control::HOURS_24,
             flags: Control::empty(),
             collected: 0,
+            backlogs: [Backlog::EMPTY; 2],
             next_interrupt: Tsc::NEVER,
             held: None,
             alarm: [0; 3],
@@ -162,7 +169,11 @@ impl Rtc {
         self.collect(now);
         let clock = self.clock(now);
         match self.index {
-            REGISTER_A => self.register_a = value & !A_UPDATING,
+            REGISTER_A => {
+                self.register_a = value & !A_UPDATING;
+                let [periodic, _] = &mut self.backlogs;
+                let _ = periodic.forget();
+            }
             REGISTER_B => self.set_control(Control::from_bits_truncate(value), clock),
             REGISTER_C | REGISTER_D => {}
             index => match Alarm::at(index) {
@@ -218,6 +229,11 @@ impl Rtc {
     /// SET takes a copy of the time, which runs on from there when SET falls. The data mode is the new one both times.
     fn set_control(&mut self, control: Control, clock: u64) {
         let was_set = self.control.contains(Control::SET);
+        for (source, backlog) in PERIODIC.into_iter().zip(&mut self.backlogs) {
+            if !control.contains(source) || control.contains(Control::SET) {
+                let _ = backlog.forget();
+            }
+        }
         self.control = control;
         if control.contains(Control::SET) {
             self.control.remove(Control::UPDATE_INTERRUPT);
@@ -256,16 +272,44 @@ impl Rtc {
         Some(second.saturating_add(in_seconds).saturating_mul(1 << SECOND_BITS))
     }
 
-    /// Brings the flags up to now.
+    /// Brings the flags up to now. What the guest wants to be interrupted for again and again, it is told as often as it
+    /// happened.
     fn collect(&mut self, now: Tsc) {
         let clock = self.clock(now);
         for source in SOURCES.iter() {
-            if self.next(source, self.collected).is_some_and(|due| due <= clock) {
+            let happened = self.next(source, self.collected).is_some_and(|due| due <= clock);
+            let Some(n) =
+                PERIODIC.iter().position(|periodic| source == *periodic && self.control.contains(source))
+            else {
+                self.flags.set(source, happened || self.flags.contains(source));
+                continue;
+            };
+            let period = self.clocks_between(source);
+            let Some(backlog) = self.backlogs.get_mut(n) else { continue };
+            if happened {
+                backlog.add((clock / period).saturating_sub(self.collected / period));
+            }
+            if !self.flags.contains(source) && backlog.take(now, self.rate.ticks(period)) {
                 self.flags |= source;
             }
         }
         self.collected = self.collected.max(clock);
         self.arm(clock);
+    }
+
+    /// Clocks from one interrupt of a periodic source to the next; 1 where it has none.
+    fn clocks_between(&self, source: Control) -> u64 {
+        if source == Control::PERIODIC_INTERRUPT {
+            self.period_clocks().unwrap_or(1)
+        } else {
+            1 << SECOND_BITS
+        }
+    }
+
+    /// Interrupts that the guest will not be told of, since this was asked last.
+    pub const fn take_lost(&mut self) -> u64 {
+        let [periodic, update] = &mut self.backlogs;
+        periodic.take_lost().saturating_add(update.take_lost())
     }
 
     /// Looks for the next rise of the line: none while it is up.
@@ -278,6 +322,9 @@ impl Rtc {
             if let Some(due) = self.next(source, clock) {
                 self.next_interrupt = self.next_interrupt.min(self.origin + self.rate.ticks(due));
             }
+        }
+        for backlog in &self.backlogs {
+            self.next_interrupt = self.next_interrupt.min(backlog.next());
         }
     }
 }

@@ -102,7 +102,7 @@ fn the_timer_interrupts_by_irq_0_each_period() {
         assert!(due.since(now).0.abs_diff(10_000_000) < 2_000, "{n} {due:?}");
         now = due;
         assert!(!bus.interrupt_pending());
-        bus.expire(now);
+        bus.expire(now, Tick::Taken);
         assert!(bus.interrupt_pending());
         assert_eq!(bus.acknowledge_interrupt(), 0x30);
         let _ = bus.write(0x20, Width::Byte, 0x60, now);
@@ -117,7 +117,7 @@ fn the_clock_interrupts_by_irq_8() {
         let _ = out(&mut bus, port, value);
     }
     assert_eq!(bus.next_timer(), Tsc(1_000_000_000));
-    bus.expire(Tsc(1_000_000_000));
+    bus.expire(Tsc(1_000_000_000), Tick::Taken);
     assert_eq!(bus.next_timer(), Tsc::NEVER);
     assert_eq!(bus.acknowledge_interrupt(), 0x38);
     let _ = out(&mut bus, 0x70, 0x0C);
@@ -173,11 +173,85 @@ proptest! {
                 let read = bus.read(port, width, now);
                 prop_assert!(width == Width::Dword || read >> (8 * width.bytes()) == 0);
             }
-            bus.expire(now);
+            bus.expire(now, Tick::Taken);
             prop_assert!(bus.next_timer() > now);
             if bus.interrupt_pending() {
                 let _ = bus.acknowledge_interrupt();
             }
         }
     }
+}
+
+proptest! {
+    #[test]
+    fn however_long_its_guest_is_off_cpu_each_tick_of_the_8254_comes_once(
+        count in 300_u16..60_000, gaps in prop::collection::vec((0_u64..20, 0_u64..20), 1..12),
+    ) {
+        let mut bus = bus();
+        start_pics(&mut bus, 1);
+        let [low, high] = count.to_le_bytes();
+        for (port, value) in [(0x43, 0x34), (0x40, low), (0x40, high)] {
+            let _ = out(&mut bus, port, value);
+        }
+        let period = bus.next_timer().0;
+        let (mut now, mut taken) = (0, 0);
+        for (off, on) in gaps.into_iter().chain([(0, 40)]) {
+            now += off * period + 7;
+            let until = now + on * period;
+            loop {
+                bus.expire(Tsc(now), Tick::Taken);
+                if bus.interrupt_pending() {
+                    prop_assert_eq!(bus.acknowledge_interrupt(), 0x30);
+                    let _ = bus.write(0x20, Width::Byte, 0x60, Tsc(now));
+                    taken += 1;
+                }
+                if bus.next_timer() > Tsc(until) {
+                    break;
+                }
+                now = bus.next_timer().0;
+            }
+            now = until;
+        }
+        let clocks = now * 1_193_182 / 1_000_000_000;
+        let due = clocks / u64::from(count);
+        prop_assert!(due.abs_diff(taken) <= u64::from(clocks % u64::from(count) < 2), "{} {}", due, taken);
+        prop_assert_eq!(bus.take_lost_ticks(), 0);
+    }
+}
+
+/// Masked, the ticks are nobody's; not taken, they wait up to a bound.
+#[test]
+fn ticks_that_nobody_listens_to_are_not_kept_and_those_beyond_the_bound_are_counted() {
+    let mut bus = bus();
+    start_pics(&mut bus, 0);
+    for (port, value) in [(0x43, 0x34), (0x40, 0x9C), (0x40, 0x2E)] {
+        let _ = out(&mut bus, port, value); // 100 Hz
+    }
+    let mut now = Tsc(60_000_000_000);
+    bus.expire(now, Tick::Taken);
+    assert_eq!(bus.take_lost_ticks(), 0, "masked");
+    let _ = bus.write(0x21, Width::Byte, 0xFE, now);
+    assert_eq!(bus.acknowledge_interrupt(), 0x30, "the one that the 8259A kept");
+    let _ = bus.write(0x20, Width::Byte, 0x60, now);
+    now = bus.next_timer();
+    bus.expire(now, Tick::Taken);
+    let _ = (bus.acknowledge_interrupt(), bus.write(0x20, Width::Byte, 0x60, now));
+    assert!(bus.next_timer().since(now).0 > 9_000_000, "and no more");
+    // Ten seconds, in which the guest takes nothing: one waits in the 8259A, and the bound behind it.
+    for _ in 0..1_000 {
+        now = bus.next_timer();
+        bus.expire(now, Tick::Taken);
+    }
+    assert!(now.0.abs_diff(70_000_000_000) < 10_000_000, "it is looked at once a period: {now:?}");
+    assert_eq!(bus.take_lost_ticks(), 1_000 - 1 - 256, "{now:?}");
+    let mut taken = 0;
+    while now < Tsc(71_000_000_000) {
+        if bus.interrupt_pending() {
+            let _ = (bus.acknowledge_interrupt(), bus.write(0x20, Width::Byte, 0x60, now));
+            taken += 1;
+        }
+        now = bus.next_timer();
+        bus.expire(now, Tick::Taken);
+    }
+    assert!((1 + 256 + 97..=1 + 256 + 101).contains(&taken), "{taken}");
 }

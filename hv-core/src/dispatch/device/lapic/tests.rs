@@ -151,18 +151,25 @@ fn a_one_shot_fires_once_at_its_exact_moment() {
 }
 
 #[test]
-fn a_late_periodic_timer_fires_once_and_keeps_its_grid() {
+fn a_late_periodic_timer_keeps_its_grid_and_makes_up_for_what_it_missed() {
     let mut apic = apic();
     let _ = write(&mut apic, 0x832, 0x2_00EC, 0);
     let _ = write(&mut apic, r::DIVIDE, 0b1011, 0); // by 1
     let _ = write(&mut apic, r::INITIAL_COUNT, 500, 0);
     assert_eq!(apic.next_expiry(), Tsc(1000));
-    assert!(apic.expire(Tsc(5300)));
-    assert!(!apic.expire(Tsc(5300)));
+    assert!(apic.expire(Tsc(4300)));
+    assert!(!apic.expire(Tsc(4300)));
+    assert_eq!(apic.next_expiry(), Tsc(4362), "sixteen times as fast");
+    assert!(!apic.expire(Tsc(4362)), "the first was not taken");
+    assert_eq!(apic.next_expiry(), Tsc(5000));
+    assert_eq!(apic.read_msr(r::CURRENT_COUNT, Tsc(4400)), Ok(300));
+    for now in [5000, 5062, 5124, 5186] {
+        apic.acknowledge(0xEC);
+        let _ = apic.end_of_interrupt();
+        assert_eq!(apic.next_expiry(), Tsc(now));
+        assert!(apic.expire(Tsc(now)));
+    }
     assert_eq!(apic.next_expiry(), Tsc(6000));
-    assert_eq!(apic.read_msr(r::CURRENT_COUNT, Tsc(5300)), Ok(350));
-    assert!(apic.expire(Tsc(6000)));
-    assert_eq!(apic.next_expiry(), Tsc(7000));
     let _ = write(&mut apic, r::INITIAL_COUNT, 0, 6500);
     assert_eq!(apic.next_expiry(), Tsc::NEVER);
 }
@@ -385,5 +392,36 @@ proptest! {
                 prop_assert!(current > 0 || apic.next_expiry() == Tsc::NEVER || apic.read_msr(IA32_TSC_DEADLINE, now) != Ok(0));
             }
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn however_long_its_guest_is_off_cpu_each_period_is_told_once(
+        count in 50_u64..5_000, gaps in proptest::collection::vec((0_u64..20, 0_u64..20), 1..12),
+    ) {
+        let mut apic = apic();
+        let _ = write(&mut apic, 0x832, 0x2_00EC, 0);
+        let _ = write(&mut apic, r::DIVIDE, 0b1011, 0); // by 1: two ticks of the counter
+        let _ = write(&mut apic, r::INITIAL_COUNT, count, 0);
+        let (period, mut now, mut told) = (2 * count, 0, 0);
+        for (off, on) in gaps.into_iter().chain([(0, 40)]) {
+            now += off * period + 7;
+            let until = now + on * period;
+            loop {
+                if apic.expire(Tsc(now)) {
+                    apic.acknowledge(0xEC);
+                    let _ = apic.end_of_interrupt();
+                    told += 1;
+                }
+                if apic.next_expiry() > Tsc(until) {
+                    break;
+                }
+                now = apic.next_expiry().0;
+            }
+            now = until;
+        }
+        prop_assert_eq!(told, now / period);
+        prop_assert_eq!(apic.take_lost_ticks(), 0);
     }
 }

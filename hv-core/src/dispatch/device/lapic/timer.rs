@@ -1,8 +1,9 @@
 //! The APIC timer: one-shot, periodic, TSC-deadline. SDM vol 3A §11.5.4.
 //!
-//! A late periodic timer fires once and goes on along its grid: no burst pays for time its vCPU was off the CPU.
+//! A late periodic timer goes on along its grid, and what it missed is made up for ([`Backlog`]).
 
 use crate::base::time::{Ticks, Tsc};
+use crate::dispatch::device::backlog::Backlog;
 use crate::dispatch::device::rate::Rate;
 
 /// What starts the timer, and what happens when it ends.
@@ -28,8 +29,21 @@ pub(super) struct Timer {
     origin: Tsc,
     /// The next expiry, in bus clocks from `origin`.
     due_clocks: u64,
-    /// The next expiry; `NEVER` when unarmed.
+    /// When it is to be looked at: the next expiry, or an earlier one that is made up for; `NEVER` when unarmed.
     expiry: Tsc,
+    /// Expiries of a periodic timer that the guest was not told of yet.
+    backlog: Backlog,
+}
+
+/// What has come of a timer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Expiry {
+    /// Nothing.
+    None,
+    /// It expired, once.
+    Once,
+    /// Expiries of a periodic timer wait to be told, and [`Timer::take_tick`] says when.
+    Periodic,
 }
 
 /// Writable bits of the divide configuration register.
@@ -47,6 +61,7 @@ impl Timer {
             origin: Tsc(0),
             due_clocks: 0,
             expiry: Tsc::NEVER,
+            backlog: Backlog::EMPTY,
         };
         timer.divide_by(0);
         timer
@@ -91,6 +106,9 @@ impl Timer {
             self.initial = 0;
             self.expiry = Tsc::NEVER;
         }
+        if mode != Mode::Periodic {
+            let _ = self.backlog.forget();
+        }
         self.mode = mode;
     }
 
@@ -107,6 +125,7 @@ impl Timer {
     #[inline(always)] // the hot half of a write to the initial count; the other caller is rare
     fn start(&mut self, count: u32, now: Tsc) {
         self.origin = now;
+        let _ = self.backlog.forget();
         self.due_clocks = u64::from(count) << self.shift;
         let length = if self.whole_ticks != 0 {
             Ticks(u64::from(count) * u64::from(self.whole_ticks))
@@ -165,25 +184,65 @@ impl Timer {
         u32::try_from(left.div_ceil(1 << self.shift)).map_or(self.initial, |left| left.min(self.initial))
     }
 
-    /// Whether an expiry has come; it is told once, and what comes next is armed.
+    /// Whether an expiry has come; what comes next is armed.
     #[inline]
-    pub(super) fn take_expiry(&mut self, now: Tsc) -> bool {
+    pub(super) fn take_expiry(&mut self, now: Tsc) -> Expiry {
         if now < self.expiry || self.expiry == Tsc::NEVER {
-            return false;
+            return Expiry::None;
         }
         match self.mode {
-            Mode::OneShot | Mode::Deadline => self.expiry = Tsc::NEVER,
-            Mode::Periodic => self.next_on_grid(now),
+            Mode::OneShot | Mode::Deadline => {
+                self.expiry = Tsc::NEVER;
+                Expiry::Once
+            }
+            Mode::Periodic => {
+                self.go_on(now);
+                Expiry::Periodic
+            }
         }
-        true
     }
 
+    /// Expiries that have passed are due, and the next one is on the grid.
     #[inline(never)]
-    fn next_on_grid(&mut self, now: Tsc) {
+    fn go_on(&mut self, now: Tsc) {
         let period = self.period_clocks().max(1);
-        let late = self.rate.clocks(now.since(self.origin)).saturating_sub(self.due_clocks);
-        let periods = (late / period).saturating_add(1);
-        self.due_clocks = self.due_clocks.saturating_add(periods.saturating_mul(period));
-        self.expiry = self.origin + self.rate.ticks(self.due_clocks);
+        if let Some(late) = self.rate.clocks(now.since(self.origin)).checked_sub(self.due_clocks) {
+            let periods = (late / period).saturating_add(1);
+            self.backlog.add(periods);
+            self.due_clocks = self.due_clocks.saturating_add(periods.saturating_mul(period));
+        }
+        self.arm();
+    }
+
+    fn grid(&self) -> Tsc {
+        self.origin + self.rate.ticks(self.due_clocks)
+    }
+
+    fn arm(&mut self) {
+        self.expiry = self.grid().min(self.backlog.next());
+    }
+
+    /// Takes one expiry of a periodic timer, if one is to be told now.
+    pub(super) fn take_tick(&mut self, now: Tsc) -> bool {
+        let takes = self.backlog.take(now, self.rate.ticks(self.period_clocks()));
+        self.arm();
+        takes
+    }
+
+    /// The guest has not taken the last one yet.
+    pub(super) fn put_off_ticks(&mut self) {
+        self.backlog.put_off(self.grid());
+        self.arm();
+    }
+
+    /// Nobody listens.
+    pub(super) fn discard_ticks(&mut self) {
+        self.backlog.discard();
+        self.arm();
+    }
+
+    /// Expiries that the guest will not be told of, since this was asked last.
+    pub(super) const fn take_lost(&mut self) -> u64 {
+        self.backlog.take_lost()
     }
 }

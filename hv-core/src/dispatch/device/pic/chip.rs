@@ -59,6 +59,16 @@ impl Chip {
         self.vector_base | input & 7
     }
 
+    /// Whether an input is looked at.
+    pub(super) const fn listens(&self, input: u8) -> bool {
+        self.masked & bit(input) == 0
+    }
+
+    /// Whether an input's request was not taken yet.
+    pub(super) const fn waits(&self, input: u8) -> bool {
+        self.requested & bit(input) != 0
+    }
+
     pub(super) const fn level_triggered(&self) -> u8 {
         self.level_triggered
     }

@@ -2,7 +2,7 @@
 
 /// What the output does (8254 data sheet, "Mode Definitions").
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mode {
+pub(super) enum Mode {
     /// 0: low until the count ends, then high.
     TerminalCount,
     /// 1: low for the count after the gate rises.
@@ -19,7 +19,7 @@ enum Mode {
 
 /// How far the count is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Progress {
+pub(super) enum Progress {
     /// No count yet, or no trigger yet.
     Idle,
     /// Counting since this clock.
@@ -213,6 +213,17 @@ impl Channel {
             Mode::SquareWave => !self.gate || elapsed % self.count < self.count.div_ceil(2),
             Mode::SoftwareStrobe | Mode::HardwareStrobe => elapsed != self.count,
         }
+    }
+
+    /// Clocks from one rise of the output to the next, where it rises again and again.
+    pub(super) fn period(&self) -> Option<u64> {
+        let is_periodic = matches!(self.mode(), Mode::RateGenerator | Mode::SquareWave);
+        (is_periodic && self.count > 1).then_some(self.count)
+    }
+
+    /// What decides when the output rises.
+    pub(super) fn course(&self) -> (Mode, u64, Progress) {
+        (self.mode(), self.count, self.progress)
     }
 
     /// The first clock after `clock` at which the output rises.

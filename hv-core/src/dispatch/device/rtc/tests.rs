@@ -97,7 +97,46 @@ fn a_periodic_interrupt_stands_until_register_c_is_read() {
     assert_eq!(read(&mut rtc, 0x0C, 5_000_000), 0xC0);
     assert!(!rtc.irq_level());
     assert_eq!(read(&mut rtc, 0x0C, 5_000_000), 0);
+    // Four more were due; they come one after the other, sixteen times as fast.
+    for n in 1..=4 {
+        let now = rtc.next_interrupt();
+        assert!(now.0 <= 5_000_000 + n * 61_036, "{n} {now:?}");
+        rtc.expire(now);
+        assert_eq!(read(&mut rtc, 0x0C, now.0), 0xC0);
+    }
     assert_eq!(rtc.next_interrupt(), Tsc(5_859_375));
+}
+
+proptest! {
+    #[test]
+    fn however_long_its_guest_is_off_cpu_each_period_is_told_once(
+        rate in 3_u8..16, gaps in prop::collection::vec((0_u64..20, 0_u64..20), 1..12),
+    ) {
+        let mut rtc = rtc();
+        write(&mut rtc, 0x0A, 0x20 | rate, 0);
+        write(&mut rtc, 0x0B, 0x42, 0);
+        let period = HZ * (1 << (rate - 1)) / 32_768;
+        let (mut now, mut told) = (0, 0);
+        for (off, on) in gaps.into_iter().chain([(0, 40)]) {
+            now += off * period + 7;
+            let until = now + on * period;
+            rtc.expire(Tsc(now));
+            loop {
+                if rtc.irq_level() {
+                    prop_assert_eq!(read(&mut rtc, 0x0C, now) & 0xC0, 0xC0);
+                    told += 1;
+                }
+                if rtc.next_interrupt() > Tsc(until) {
+                    break;
+                }
+                now = rtc.next_interrupt().0;
+                rtc.expire(Tsc(now));
+            }
+            now = until;
+        }
+        prop_assert_eq!(told, rtc.clock(Tsc(now)) >> (rate - 1));
+        prop_assert_eq!(rtc.take_lost(), 0);
+    }
 }
 
 #[test]
