@@ -275,3 +275,34 @@ fn who_touches_what_others_have_waits_and_goes_on_when_it_is_given_back() {
     }
     assert!(guest.ram.has_block(3));
 }
+
+#[test]
+fn what_is_kept_for_one_lender_is_not_for_another() {
+    let lends = |name| {
+        let devices = Devices { balloon: true, ..Devices::default() };
+        Spec::kvm(name).memory_mib(16, 16).devices(devices)
+    };
+    let mut machine = Machine::boot([lends("one"), lends("two")]);
+    machine.cpu.core.system.pool.lock().clear();
+    for id in [A, B] {
+        let (guest, shared) = (machine.guest(id.guest.0), machine.shared(id));
+        memory::report(guest, 3);
+        assert_eq!(memory::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
+    }
+    // Others have the block of the first, and that of the second is left.
+    let others = machine.cpu.core.system.pool.lock().pop();
+    let touch = Exit::MemoryFault { at: GuestPhys::new(3 * BLOCK).unwrap(), access: Access::Write };
+    for _ in 0..40 {
+        machine.exit(A, touch);
+    }
+    assert!(!machine.guest(0).ram.has_block(3));
+    for _ in 0..40 {
+        machine.exit(B, touch);
+    }
+    assert!(machine.guest(1).ram.has_block(3));
+    machine.cpu.core.system.pool.lock().extend(others);
+    for _ in 0..40 {
+        machine.exit(A, touch);
+    }
+    assert!(machine.guest(0).ram.has_block(3));
+}

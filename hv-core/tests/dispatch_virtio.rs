@@ -25,6 +25,7 @@ const IO_APIC: u64 = 0xfec0_0000;
 /// Registers (VIRTIO 1.2 §4.2.2).
 const QUEUE_NOTIFY: u64 = 0x50;
 const STATUS: u64 = 0x70;
+const NEEDS_RESET: u64 = 1 << 6;
 /// Where a driver has its rings.
 const DESCRIPTORS: u64 = 2 * BLOCK;
 const AVAILABLE: u64 = DESCRIPTORS + 0x1000;
@@ -37,6 +38,7 @@ const WRITE: u16 = 2;
 const CODE: u64 = 0x20_0000;
 const BALLOON: Devices = Devices { balloon: true, ..NONE };
 const NONE: Devices = Devices { console: false, disk: None, network: None, entropy: false, balloon: false };
+const ENTROPY: Devices = Devices { entropy: true, ..BALLOON };
 /// The queue of the balloon's reports, and VIRTIO_BALLOON_F_REPORTING.
 const REPORTS: u32 = 2;
 const REPORTING: u32 = 1 << 5;
@@ -207,4 +209,57 @@ fn a_vcpu_that_has_device_work_flushes_for_the_others_meanwhile() {
     assert!(!guest.ram.has_block(25));
     assert_eq!(flushes(&mut machine, A1) - before, 1);
     assert_eq!(answered(&machine), 1);
+}
+
+/// A source of random bytes whose driver offers one chain: a byte in each of `lent`, all of which its balloon has reported. The pool
+/// has `pooled` blocks left.
+fn offers_lent_memory(lent: std::ops::Range<u64>, pooled: usize) -> Machine {
+    let mut machine = machine(ENTROPY, 1);
+    let (guest, shared) = (machine.guest(0), machine.shared(A));
+    start(&mut machine, 0, 0);
+    for n in lent.clone() {
+        memory::report(guest, n);
+    }
+    assert_eq!(memory::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
+    machine.cpu.core.system.pool.lock().truncate(pooled);
+    let buffers: Vec<_> = lent.map(|n| (n * BLOCK, 1)).collect();
+    offer(&machine, &buffers);
+    store(&mut machine, DEVICE + QUEUE_NOTIFY, 0);
+    machine
+}
+
+fn is_broken(machine: &Machine) -> bool {
+    machine.guest(0).virtio.lock().read(0, STATUS, 4) & NEEDS_RESET != 0
+}
+
+#[test]
+fn a_device_waits_for_lent_memory_that_others_have() {
+    let mut machine = offers_lent_memory(5..8, 2);
+    for _ in 0..1000 {
+        machine.step();
+    }
+    let there = |machine: &Machine| (5..8).filter(|n| machine.guest(0).ram.has_block(*n)).count();
+    assert_eq!((there(&machine), is_broken(&machine), answered(&machine)), (2, false, 0));
+    machine.cpu.core.system.pool.lock().push(Default::default());
+    for _ in 0..1000 {
+        machine.step();
+    }
+    assert_eq!((there(&machine), is_broken(&machine), answered(&machine)), (3, false, 1));
+    assert!(machine.guest(0).virtio.lock().read(0, 0x60, 4) == 1, "it interrupts");
+}
+
+#[test]
+fn a_step_of_a_device_clears_no_more_lent_memory_than_it_may_move() {
+    let mut machine = offers_lent_memory(5..20, 15);
+    let there = |machine: &Machine| (5..20).filter(|n| machine.guest(0).ram.has_block(*n)).count();
+    let (mut steps, mut before) = (0, there(&machine));
+    assert_eq!(before, 0);
+    while answered(&machine) == 0 {
+        machine.cpu.step();
+        steps += 1;
+        assert!(there(&machine) <= before + 1 && steps < 1000, "step {steps}");
+        before = there(&machine);
+    }
+    assert!(steps >= 15 * 32 - 1, "64 KiB each, not 2 MiB in {steps}");
+    assert!(!is_broken(&machine));
 }

@@ -85,10 +85,11 @@ impl GuestRange {
     ///
     /// # Errors
     ///
-    /// [`OutsideMemory`] when the end overflows or lies past `memory_bytes`.
+    /// [`OutsideMemory`], with the first byte that is, when the end overflows or lies past `memory_bytes`.
     pub const fn new(start: GuestPhys, len_bytes: u64, memory_bytes: u64) -> Result<Self, OutsideMemory> {
         match start.0.checked_add(len_bytes) {
             Some(end) if end <= memory_bytes => Ok(Self { start, len_bytes }),
+            _ if start.0 < memory_bytes => Err(OutsideMemory(GuestPhys::new_truncate(memory_bytes))),
             _ => Err(OutsideMemory(start)),
         }
     }
@@ -119,8 +120,8 @@ mod tests {
     fn a_range_ends_inside_memory_or_is_refused() {
         let at = |raw| GuestPhys::new(raw).unwrap();
         assert!(GuestRange::new(at(0x1000), 0x1000, 0x2000).is_ok());
-        assert_eq!(GuestRange::new(at(0x1001), 0x1000, 0x2000), Err(OutsideMemory(at(0x1001))));
-        assert_eq!(GuestRange::new(at(0x1000), u64::MAX, 0x2000), Err(OutsideMemory(at(0x1000))));
+        assert_eq!(GuestRange::new(at(0x1001), 0x1000, 0x2000), Err(OutsideMemory(at(0x2000))));
+        assert_eq!(GuestRange::new(at(0x1000), u64::MAX, 0x2000), Err(OutsideMemory(at(0x2000))));
     }
 
     #[test]

@@ -98,11 +98,6 @@ pub fn report<R: GuestRam>(guest: &Guest<R>, n: u64) {
     }
 }
 
-/// Whether blocks of a guest are on their way to the pool.
-pub fn has_quarantine<R: GuestRam>(guest: &Guest<R>) -> bool {
-    !guest.transit.lock().quarantine.is_empty()
-}
-
 /// Whether processors may still reach what was reported; when they may not, it is in the pool.
 pub fn shoot_down<H: Hardware, R: GuestRam>(
     guest: &'static Guest<R>,
@@ -128,14 +123,23 @@ pub enum Lent {
     Waits,
 }
 
-/// Brings memory back that a balloon has reported, part by part.
-pub fn bring_back<R: GuestRam>(guest: &Guest<R>, at: GuestPhys, system: &System<R>) -> Lent {
+/// Brings memory back that a balloon has reported, part by part: [`CLEARED_AT_ONCE`] by one call.
+pub fn bring_back<H: Hardware, R: GuestRam>(
+    guest: &'static Guest<R>,
+    server: &'static VcpuShared,
+    core: &mut Core<H, R>,
+    at: GuestPhys,
+) -> Lent {
     let n = at.raw() / LARGE_PAGE_BYTES;
     if !guest.config.devices.balloon || n >= guest.ram.len_bytes() / LARGE_PAGE_BYTES {
         return Lent::Not;
     }
-    match take(guest, n, system) {
-        (Code::AGAIN, _) => return Lent::Waits,
+    match take(guest, n, core.system) {
+        (Code::AGAIN, _) => {
+            // Blocks of the guest's own may be on their way, and the device that would send them on may be what waits.
+            let _ = shoot_down(guest, server, core);
+            return Lent::Waits;
+        }
         (Code::OK, 0) => {
             guest.lent.fetch_sub(1, Relaxed);
         }
@@ -167,10 +171,10 @@ pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code,
     if guest.ram.has_block(n) {
         return (Code::BAD_ADDRESS, 0);
     }
-    // Who lends gets some of it back without a wait; its own guest may have that too.
-    let kept = if guest.lent.load(Relaxed) > 0 { 0 } else { kept_for_lenders(system) };
     let taken = transit.coming.take().or_else(|| {
         let mut pool = system.pool.lock();
+        // Counted under the pool's lock: a block that is lent is counted before it comes here.
+        let kept = kept_for_others(guest, system);
         Some((if pool.len() > kept { pool.pop() } else { None }?, 0))
     });
     let Some((mut block, cleared)) = taken else { return (Code::AGAIN, 0) };
@@ -184,9 +188,10 @@ pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code,
     (Code::OK, left)
 }
 
-/// Blocks of the pool that nobody takes but guests that have lent some.
-fn kept_for_lenders<R: GuestRam>(system: &System<R>) -> usize {
-    let lent = system.guests.iter().map(|guest| guest.lent.load(Relaxed));
+/// Blocks of the pool that are kept for guests other than this one, of what each has lent.
+fn kept_for_others<R: GuestRam>(guest: &Guest<R>, system: &System<R>) -> usize {
+    let others = system.guests.iter().filter(|other| other.id != guest.id);
+    let lent = others.map(|other| other.lent.load(Relaxed));
     usize::try_from(lent.map(|lent| lent.min(KEPT)).sum::<u32>()).unwrap_or(usize::MAX)
 }
 

@@ -87,7 +87,7 @@ pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(
 ) -> Next {
     let bad_access = Next::Kill(KillReason::BadAccess { at, write: access == Access::Write });
     let Some(device) = device_at(vcpu, at) else {
-        return match memory::bring_back(vcpu.guest, at, core.system) {
+        return match memory::bring_back(vcpu.guest, vcpu.shared, core, at) {
             Lent::Not => bad_access,
             Lent::Comes => Next::Resume,
             Lent::Waits => Next::Yield,

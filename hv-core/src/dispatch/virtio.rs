@@ -3,8 +3,6 @@
 //! An exit only notes that a device has something to do. The vCPU whose exit it was does it before it enters guest mode again, part
 //! by part, as it would run: others have their turns in between. Frames for a guest are its bootstrap processor's to take in.
 
-mod whole;
-
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::GuestId;
@@ -16,21 +14,21 @@ use crate::dispatch::device::virtio::balloon::Balloon;
 use crate::dispatch::device::virtio::block::{Block, Disk, DiskError};
 use crate::dispatch::device::virtio::console::Console;
 use crate::dispatch::device::virtio::entropy::Entropy;
+use crate::dispatch::device::virtio::io::Budget;
 use crate::dispatch::device::virtio::mmio::{Effect, Status, Transport, WINDOW_BYTES};
 use crate::dispatch::device::virtio::net::Net;
 use crate::dispatch::device::virtio::switch::{Port, Ports, Switch};
-use crate::dispatch::device::virtio::{Device, Outside, Progress};
+use crate::dispatch::device::virtio::{Device, Memory, Outside, Progress};
 use crate::dispatch::guest::Guest;
 use crate::dispatch::irq;
 use crate::dispatch::load::acpi::VirtioMmio;
-use crate::dispatch::memory;
+use crate::dispatch::memory::{self, Lent};
 use crate::dispatch::vcpu::Vcpu;
 use crate::policy::config::{Devices, GuestConfig};
 use crate::policy::publish::VcpuShared;
 use crate::policy::whereabouts::attention;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use whole::Whole;
 
 /// The first device's page; the others follow. Above RAM and the window for shared pages, below the APICs.
 const BASE: u64 = 0xd000_0000;
@@ -69,6 +67,8 @@ struct Slot {
 #[derive(Debug, Default)]
 pub struct Bus {
     slots: Vec<Slot>,
+    /// Which device has the first turn in the next step.
+    first: usize,
 }
 
 impl Bus {
@@ -109,7 +109,7 @@ impl Bus {
             devices.push(Device::Balloon(Balloon::new()));
         }
         let slots = devices.into_iter().map(|device| Slot { device: Transport::new(device), line: false });
-        Ok(Self { slots: slots.collect() })
+        Ok(Self { slots: slots.collect(), first: 0 })
     }
 
     /// What the guest's firmware tables say of them.
@@ -175,6 +175,22 @@ impl Bus {
         }
     }
 
+    /// Does the next part of what the devices have to do. They share the step's budget, and the first turn goes round, so that none
+    /// keeps another one from its work.
+    fn step<R: GuestRam>(&mut self, ram: &R, outside: &mut impl Outside) -> Progress {
+        let mut budget = Budget::of_step();
+        let mut progress = Progress::Done;
+        let count = self.slots.len();
+        let (later, sooner) = self.slots.split_at_mut(self.first.min(count));
+        for slot in sooner.iter_mut().chain(later) {
+            if slot.device.serve(ram, outside, &mut budget) == Progress::More {
+                progress = Progress::More;
+            }
+        }
+        self.first = if self.first + 1 < count { self.first + 1 } else { 0 };
+        progress
+    }
+
     /// Does something to the devices, and tells the I/O APIC of the lines that this changed. Whoever changes a line tells of it
     /// before anybody else can change it again: two changes never overtake one another.
     fn with<T>(&mut self, ports: &Lock<PortBus>, act: impl FnOnce(&mut Self) -> T) -> (T, Told) {
@@ -220,20 +236,9 @@ pub fn write<S, H: Hardware, R: GuestRam>(
 /// Does the next part of what a guest's devices have to do.
 pub fn serve<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R>) -> Progress {
     let guest = vcpu.guest;
-    let ram = Whole { guest, system: core.system };
-    if !ram.can_be_had() {
-        return Progress::More;
-    }
     let mut surroundings = Surroundings { guest, server: vcpu.shared, core, room: None };
-    let (progress, told) = guest.virtio.lock().with(&guest.devices, |bus| {
-        let mut progress = Progress::Done;
-        for slot in &mut bus.slots {
-            if slot.device.serve(&ram, &mut surroundings) == Progress::More {
-                progress = Progress::More;
-            }
-        }
-        progress
-    });
+    let step = |bus: &mut Bus| bus.step(&guest.ram, &mut surroundings);
+    let (progress, told) = guest.virtio.lock().with(&guest.devices, step);
     send(guest, core, told);
     progress
 }
@@ -298,6 +303,14 @@ impl<H: Hardware, R: GuestRam> Outside for Surroundings<'_, H, R> {
 
     fn shootdown(&mut self) -> Progress {
         memory::shoot_down(self.guest, self.server, self.core)
+    }
+
+    fn bring_back(&mut self, at: u64) -> Memory {
+        let lent = GuestPhys::new(at).map(|at| memory::bring_back(self.guest, self.server, self.core, at));
+        match lent {
+            Some(Lent::Comes | Lent::Waits) => Memory::Comes,
+            Some(Lent::Not) | None => Memory::None,
+        }
     }
 }
 

@@ -48,6 +48,19 @@ pub trait Outside {
     /// them, so it is told that it may use them, and more are given, only when there is nothing to wait for. So no more wait
     /// than one step can give: [`io::STEP_BYTES`] / [`balloon::BLOCK_COST_BYTES`].
     fn shootdown(&mut self) -> Progress;
+    /// Memory was touched that is not there, at this guest-physical address. What was taken by [`Self::free_block`] comes back part
+    /// by part: this call brings one, [`io::STEP_BYTES`] at most, or none while there is none to be had.
+    fn bring_back(&mut self, at: u64) -> Memory;
+}
+
+/// What becomes of memory that is not there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Memory {
+    /// It comes; whoever needs it tries again in another step.
+    Comes,
+    /// There was never any.
+    None,
 }
 
 /// Whether there is more to do.

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::io::Io;
+use super::io::{Answer, Io, Turn};
 use super::queue::{Chain, Malformed, Segment};
 use super::{CONFIG_BYTES, Outside, Progress, config_of};
 use crate::base::addr::LARGE_PAGE_BYTES;
@@ -25,6 +25,7 @@ pub const DEFLATE: u16 = 1;
 /// Reports. By §5.5.2 it is the queue 4; drivers that leave out the queues of features nobody wanted, as Linux does over
 /// these registers, mean 2, and some have meant 3. The other two have no use here, so that each of them can be it.
 pub const REPORTING: Range<u16> = 2..5;
+const REPORTS: usize = (REPORTING.end - REPORTING.start) as usize;
 
 /// VIRTIO_BALLOON_F_REPORTING: reports of free pages (§5.5.3).
 pub const F_REPORTING: u64 = 1 << 5;
@@ -34,11 +35,9 @@ const ACTUAL: usize = 4;
 /// What a block costs of a step's bytes: taking one away is some microseconds' work for its owner.
 pub const BLOCK_COST_BYTES: usize = 4096;
 
-/// A report that was not answered.
-#[derive(Debug)]
+/// How far a report was read.
+#[derive(Clone, Copy, Debug, Default)]
 struct Report {
-    queue: u16,
-    chain: Chain,
     /// The range that is being read, and its first block that was not looked at.
     segment: usize,
     block: u64,
@@ -49,13 +48,14 @@ struct Report {
 pub struct Balloon {
     target_pages: u32,
     actual_pages: u32,
-    report: Option<Report>,
+    /// By queue, from [`REPORTING`]'s first on.
+    reports: [Report; REPORTS],
 }
 
 impl Balloon {
     /// A balloon that nobody wants to be inflated.
     pub const fn new() -> Self {
-        Self { target_pages: 0, actual_pages: 0, report: None }
+        Self { target_pages: 0, actual_pages: 0, reports: [Report { segment: 0, block: 0 }; REPORTS] }
     }
 
     /// Asks for a balloon of so many 4 KiB pages; the transport's `config_changed` tells the driver.
@@ -79,7 +79,11 @@ impl Balloon {
     }
 
     pub(super) fn forget(&mut self, index: u16) {
-        self.report.take_if(|report| report.queue == index);
+        for (report, queue) in self.reports.iter_mut().zip(REPORTING) {
+            if queue == index {
+                *report = Report::default();
+            }
+        }
     }
 
     pub(super) fn serve<R: GuestRam>(
@@ -88,61 +92,44 @@ impl Balloon {
         outside: &mut impl Outside,
     ) -> Result<(), Malformed> {
         for queue in [INFLATE, DEFLATE] {
-            while let Some(chain) = io.pop(queue)? {
-                io.push(queue, chain, 0)?;
-            }
+            while io.answer(queue, |_, _| Ok(Answer::Done(0)))? == Turn::Answered {}
         }
-        for queue in REPORTING {
-            loop {
-                let report = match self.report.take() {
-                    Some(report) => report,
-                    None => match io.pop(queue)? {
-                        Some(chain) => Report { queue, chain, segment: 0, block: 0 },
-                        None => break,
-                    },
-                };
-                self.report = read(io, report, outside)?;
-                if self.report.is_some() {
-                    return Ok(());
-                }
-            }
+        for (report, queue) in self.reports.iter_mut().zip(REPORTING) {
+            while io.answer(queue, |io, chain| Ok(read(io, chain, report, outside)))? == Turn::Answered {}
         }
         Ok(())
     }
 }
 
-/// Hands out the whole blocks of a report, and answers it when no processor reaches them any more. Returns the report that is
-/// not answered yet.
+/// Hands out the whole blocks of a report, and answers it when no processor reaches them any more.
 fn read<R: GuestRam>(
     io: &mut Io<'_, R>,
-    mut report: Report,
+    chain: &Chain,
+    report: &mut Report,
     outside: &mut impl Outside,
-) -> Result<Option<Report>, Malformed> {
+) -> Answer {
     if outside.shootdown() == Progress::More {
-        io.postpone();
-        return Ok(Some(report));
+        return Answer::Later;
     }
     // The driver gives the pages as buffers to write (§5.5.6.7).
-    while let Some(segment) = report.chain.writable().get(report.segment) {
+    while let Some(segment) = chain.writable().get(report.segment) {
         let blocks = whole_blocks(segment, io.ram().block_count());
         for block in report.block.max(blocks.start)..blocks.end {
             if io.grant(BLOCK_COST_BYTES) < BLOCK_COST_BYTES {
                 report.block = block;
-                return Ok(Some(report));
+                return Answer::Later;
             }
             if io.ram().has_block(block) {
                 outside.free_block(block);
             }
         }
-        report.segment += 1;
-        report.block = 0;
+        *report = Report { segment: report.segment + 1, block: 0 };
     }
     if outside.shootdown() == Progress::More {
-        io.postpone();
-        return Ok(Some(report));
+        return Answer::Later;
     }
-    io.push(report.queue, report.chain, 0)?;
-    Ok(None)
+    *report = Report::default();
+    Answer::Done(0)
 }
 
 /// The blocks that lie in a range as a whole, of those that a guest can have.

@@ -6,10 +6,11 @@ mod tests;
 
 pub use disk::{Disk, DiskError, PAGE_BYTES, SECTOR_BYTES};
 
-use super::io::Io;
+use super::io::{Answer, Io, Turn};
 use super::queue::{Chain, MAX_SIZE, Malformed};
 use super::{CONFIG_BYTES, config_of};
 use crate::base::hardware::GuestRam;
+use core::ops::ControlFlow;
 use disk::Refusal;
 
 /// The disk's number among devices.
@@ -52,9 +53,8 @@ enum Transfer {
 }
 
 /// A request whose data are under way.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Request {
-    chain: Chain,
     transfer: Transfer,
     start_bytes: u64,
     len_bytes: u32,
@@ -103,86 +103,97 @@ impl Block {
     }
 
     pub(super) fn serve<R: GuestRam>(&mut self, io: &mut Io<'_, R>) -> Result<(), Malformed> {
-        loop {
-            if self.request.is_none() {
-                let Some(chain) = io.pop(REQUESTS)? else { return Ok(()) };
-                self.begin(io, chain)?;
-            }
-            if let Some(request) = self.request.take() {
-                self.request = self.transfer(io, request)?;
-                if self.request.is_some() {
-                    return Ok(());
-                }
-            }
+        while io.answer(REQUESTS, |io, chain| self.handle(io, chain))? == Turn::Answered {}
+        Ok(())
+    }
+
+    /// Begins a request, or goes on with the one that is under way.
+    fn handle<R: GuestRam>(&mut self, io: &mut Io<'_, R>, chain: &Chain) -> Result<Answer, Malformed> {
+        let request = match self.request {
+            Some(request) => request,
+            None => match self.begin(io, chain)? {
+                ControlFlow::Continue(request) => *self.request.insert(request),
+                ControlFlow::Break(answer) => return Ok(answer),
+            },
+        };
+        let answer = self.transfer(io, chain, request)?;
+        if answer != Answer::Later {
+            self.request = None;
         }
+        Ok(answer)
     }
 
     /// Decodes a request, and answers it unless there are data to be moved first.
-    fn begin<R: GuestRam>(&mut self, io: &mut Io<'_, R>, chain: Chain) -> Result<(), Malformed> {
+    fn begin<R: GuestRam>(
+        &self,
+        io: &Io<'_, R>,
+        chain: &Chain,
+    ) -> Result<ControlFlow<Answer, Request>, Malformed> {
         let mut header = [0; HEADER_BYTES as usize];
         chain.read(io.ram(), 0, &mut header)?;
         let [t0, t1, t2, t3, _, _, _, _, s0, s1, s2, s3, s4, s5, s6, s7] = header;
         let data_out = chain.readable_bytes() - HEADER_BYTES;
-        let data_in = data_in_bytes(&chain)?;
+        let data_in = data_in_bytes(chain)?;
         let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+        let end = |outcome, filled| finish(io, chain, outcome, filled).map(ControlFlow::Break);
         let (transfer, len_bytes) = match u32::from_le_bytes([t0, t1, t2, t3]) {
             IN => (Transfer::FromDisk, data_in),
-            OUT if self.disk.is_read_only() => return finish(io, chain, Outcome::IoError, 0),
+            OUT if self.disk.is_read_only() => return end(Outcome::IoError, 0),
             OUT => (Transfer::ToDisk, data_out),
             // What was written is where it stays.
-            FLUSH => return finish(io, chain, Outcome::Ok, 0),
+            FLUSH => return end(Outcome::Ok, 0),
             GET_ID => {
                 let filled = data_in.min(ID_BYTES);
                 let name = usize::try_from(filled).ok().and_then(|filled| self.name.get(..filled));
                 chain.write(io.ram(), 0, name.unwrap_or_default())?;
-                return finish(io, chain, Outcome::Ok, filled);
+                return end(Outcome::Ok, filled);
             }
-            _ => return finish(io, chain, Outcome::Unsupported, 0),
+            _ => return end(Outcome::Unsupported, 0),
         };
         match self.disk.range(sector, len_bytes) {
             Some(start_bytes) => {
-                self.request = Some(Request { chain, transfer, start_bytes, len_bytes, done_bytes: 0 });
-                Ok(())
+                Ok(ControlFlow::Continue(Request { transfer, start_bytes, len_bytes, done_bytes: 0 }))
             }
-            None => finish(io, chain, Outcome::IoError, 0),
+            None => end(Outcome::IoError, 0),
         }
     }
 
-    /// Moves data until the request or the step is over. Returns the request that is not.
+    /// Moves data until the request or the step is over.
     fn transfer<R: GuestRam>(
         &mut self,
         io: &mut Io<'_, R>,
+        chain: &Chain,
         mut request: Request,
-    ) -> Result<Option<Request>, Malformed> {
+    ) -> Result<Answer, Malformed> {
         while request.done_bytes < request.len_bytes {
             let at = request.start_bytes + u64::from(request.done_bytes);
             let rest = usize::try_from(request.len_bytes - request.done_bytes).unwrap_or(usize::MAX);
             let granted = io.grant(Disk::piece_bytes(at, rest));
             if granted == 0 {
-                return Ok(Some(request));
+                return Ok(Answer::Later);
             }
             match request.transfer {
                 Transfer::FromDisk => {
-                    request.chain.write(io.ram(), request.done_bytes, self.disk.read(at, granted))?;
+                    chain.write(io.ram(), request.done_bytes, self.disk.read(at, granted))?;
                 }
                 Transfer::ToDisk => match self.disk.write(at, granted) {
                     Ok(place) => {
-                        request.chain.read(io.ram(), HEADER_BYTES + request.done_bytes, place)?;
+                        chain.read(io.ram(), HEADER_BYTES + request.done_bytes, place)?;
                     }
                     Err(Refusal::ReadOnly | Refusal::NoPageLeft | Refusal::PastEnd) => {
-                        finish(io, request.chain, Outcome::IoError, 0)?;
-                        return Ok(None);
+                        return finish(io, chain, Outcome::IoError, 0);
                     }
                 },
             }
             request.done_bytes += u32::try_from(granted).unwrap_or(u32::MAX);
+            // What was moved stays moved, whatever stops the next part.
+            self.request = Some(request);
         }
         let written = match request.transfer {
             Transfer::FromDisk => request.done_bytes,
             Transfer::ToDisk => 0,
         };
-        finish(io, request.chain, Outcome::Ok, written)?;
-        Ok(None)
+        finish(io, chain, Outcome::Ok, written)
     }
 }
 
@@ -194,13 +205,12 @@ fn data_in_bytes(chain: &Chain) -> Result<u32, Malformed> {
 /// Answers a request of which so many bytes were filled. The status counts as written only where nothing before it was left
 /// out: the driver may trust all bytes up to the number it is told (§2.7.8.2).
 fn finish<R: GuestRam>(
-    io: &mut Io<'_, R>,
-    chain: Chain,
+    io: &Io<'_, R>,
+    chain: &Chain,
     outcome: Outcome,
     filled_bytes: u32,
-) -> Result<(), Malformed> {
-    let data_in = data_in_bytes(&chain)?;
+) -> Result<Answer, Malformed> {
+    let data_in = data_in_bytes(chain)?;
     chain.write(io.ram(), data_in, &[outcome as u8])?;
-    let written = if filled_bytes == data_in { filled_bytes + STATUS_BYTES } else { filled_bytes };
-    io.push(REQUESTS, chain, written)
+    Ok(Answer::Done(if filled_bytes == data_in { filled_bytes + STATUS_BYTES } else { filled_bytes }))
 }

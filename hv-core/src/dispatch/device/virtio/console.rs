@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::io::Io;
+use super::io::{Answer, Io, Turn};
 use super::queue::{Chain, Malformed};
 use super::{CONFIG_BYTES, Outside, config_of};
 use crate::base::hardware::GuestRam;
@@ -33,8 +33,8 @@ pub fn config() -> [u8; CONFIG_BYTES] {
 #[derive(Debug)]
 pub struct Console {
     received: VecDeque<u8>,
-    /// What the guest is saying, and how many bytes of it have been said.
-    sending: Option<(Chain, u32)>,
+    /// Bytes that have been said of what the guest is saying.
+    said: u32,
 }
 
 impl Default for Console {
@@ -46,7 +46,7 @@ impl Default for Console {
 impl Console {
     /// A console that has heard nothing.
     pub fn new() -> Self {
-        Self { received: VecDeque::with_capacity(RECEIVED_BYTES), sending: None }
+        Self { received: VecDeque::with_capacity(RECEIVED_BYTES), said: 0 }
     }
 
     /// Hands in a byte from outside. Returns whether it was taken; one that was not is offered again later.
@@ -65,7 +65,7 @@ impl Console {
 
     pub(super) fn forget(&mut self, index: u16) {
         if index == TRANSMIT {
-            self.sending = None;
+            self.said = 0;
         }
     }
 
@@ -80,47 +80,55 @@ impl Console {
 
     fn hear<R: GuestRam>(&mut self, io: &mut Io<'_, R>) -> Result<(), Malformed> {
         while !self.received.is_empty()
-            && let Some(chain) = io.pop(RECEIVE)?
-        {
-            let (first, second) = self.received.as_slices();
-            let mut room = usize::try_from(chain.writable_bytes()).unwrap_or(usize::MAX);
-            let mut written = 0;
-            for part in [first, second] {
-                let part = part.get(..part.len().min(room)).unwrap_or_default();
-                chain.write(io.ram(), written, part)?;
-                room -= part.len();
-                written += count(part);
-            }
-            self.received.drain(..usize::try_from(written).unwrap_or(0));
-            io.push(RECEIVE, chain, written)?;
-        }
+            && io.answer(RECEIVE, |io, chain| self.fill(io, chain))? == Turn::Answered
+        {}
         Ok(())
+    }
+
+    fn fill<R: GuestRam>(&mut self, io: &Io<'_, R>, chain: &Chain) -> Result<Answer, Malformed> {
+        let (first, second) = self.received.as_slices();
+        let mut room = usize::try_from(chain.writable_bytes()).unwrap_or(usize::MAX);
+        let mut written = 0;
+        for part in [first, second] {
+            let part = part.get(..part.len().min(room)).unwrap_or_default();
+            chain.write(io.ram(), written, part)?;
+            room -= part.len();
+            written += count(part);
+        }
+        self.received.drain(..usize::try_from(written).unwrap_or(0));
+        Ok(Answer::Done(written))
     }
 
     fn say<R: GuestRam>(&mut self, io: &mut Io<'_, R>, outside: &mut impl Outside) -> Result<(), Malformed> {
         let mut left = PART_BYTES;
-        loop {
-            let taken = match self.sending.take() {
-                Some(sending) => Some(sending),
-                None => io.pop(TRANSMIT)?.map(|chain| (chain, 0)),
-            };
-            let Some((chain, mut said)) = taken else { return Ok(()) };
-            while said < chain.readable_bytes() {
-                let rest = usize::try_from(chain.readable_bytes() - said).unwrap_or(usize::MAX);
-                let mut part = [0; PART_BYTES];
-                let part = part.get_mut(..io.grant(rest.min(left))).unwrap_or_default();
-                if part.is_empty() || !outside.console_is_open() {
-                    self.sending = Some((chain, said));
-                    io.postpone();
-                    return Ok(());
-                }
-                left -= part.len();
-                chain.read(io.ram(), said, part)?;
-                outside.console(part);
-                said += count(part);
-            }
-            io.push(TRANSMIT, chain, 0)?;
+        while io.answer(TRANSMIT, |io, chain| self.pass_on(io, chain, outside, &mut left))? == Turn::Answered
+        {
         }
+        Ok(())
+    }
+
+    /// Says what `left` has room for.
+    fn pass_on<R: GuestRam>(
+        &mut self,
+        io: &mut Io<'_, R>,
+        chain: &Chain,
+        outside: &mut impl Outside,
+        left: &mut usize,
+    ) -> Result<Answer, Malformed> {
+        while self.said < chain.readable_bytes() {
+            let rest = usize::try_from(chain.readable_bytes() - self.said).unwrap_or(usize::MAX);
+            let mut part = [0; PART_BYTES];
+            let part = part.get_mut(..io.grant(rest.min(*left))).unwrap_or_default();
+            if part.is_empty() || !outside.console_is_open() {
+                return Ok(Answer::Later);
+            }
+            *left -= part.len();
+            chain.read(io.ram(), self.said, part)?;
+            outside.console(part);
+            self.said += count(part);
+        }
+        self.said = 0;
+        Ok(Answer::Done(0))
     }
 }
 

@@ -6,10 +6,11 @@ mod rings;
 pub use ram::{RAM_BYTES, Ram};
 pub use rings::{Rings, SIZE};
 
+use super::io::Budget;
 use super::mmio::{Effect, Status, Transport};
 use super::queue::RingFeatures;
 use super::switch::Ports;
-use super::{Device, Outside, Progress};
+use super::{Device, Memory, Outside, Progress};
 use alloc::vec::Vec;
 
 /// The device writes to the buffer.
@@ -36,6 +37,10 @@ pub struct Seen {
     pub shootdown_steps: u32,
     /// How often it will yet be.
     pub shootdown_left: u32,
+    /// Memory that was lent comes back.
+    pub lends: bool,
+    /// Where it comes next.
+    came: Option<u64>,
 }
 
 impl Outside for Seen {
@@ -64,6 +69,10 @@ impl Outside for Seen {
             }
             None => Progress::Done,
         }
+    }
+    fn bring_back(&mut self, at: u64) -> Memory {
+        self.came = Some(at);
+        if self.lends && at < RAM_BYTES { Memory::Comes } else { Memory::None }
     }
 }
 
@@ -164,7 +173,11 @@ impl Driver {
 
     /// Serves once.
     pub fn step(&mut self) -> Progress {
-        self.transport.serve(&self.ram, &mut self.seen)
+        let progress = self.transport.serve(&self.ram, &mut self.seen, &mut Budget::of_step());
+        if let Some(at) = core::mem::take(&mut self.seen.came) {
+            self.ram.come(at);
+        }
+        progress
     }
 
     /// Serves until there is nothing to do. Returns how many steps that took.

@@ -1,7 +1,7 @@
 //! A source of random bytes (§5.4).
 
-use super::io::Io;
-use super::queue::Malformed;
+use super::io::{Answer, Io, Turn};
+use super::queue::{Chain, Malformed};
 use crate::base::hardware::GuestRam;
 
 /// The source's number among devices.
@@ -22,7 +22,7 @@ impl Entropy {
         io: &mut Io<'_, R>,
         mut random: impl FnMut() -> u64,
     ) -> Result<(), Malformed> {
-        while let Some(chain) = io.pop(REQUESTS)? {
+        let mut fill = |io: &mut Io<'_, R>, chain: &Chain| {
             let wanted = usize::try_from(chain.writable_bytes()).unwrap_or(usize::MAX);
             let mut bytes = [0; REQUEST_BYTES];
             let bytes = bytes.get_mut(..wanted.min(REQUEST_BYTES)).unwrap_or_default();
@@ -30,9 +30,9 @@ impl Entropy {
                 part.iter_mut().zip(random().to_le_bytes()).for_each(|(to, from)| *to = from);
             }
             chain.write(io.ram(), 0, bytes)?;
-            let written = u32::try_from(bytes.len()).unwrap_or(0);
-            io.push(REQUESTS, chain, written)?;
-        }
+            Ok(Answer::Done(u32::try_from(bytes.len()).unwrap_or(0)))
+        };
+        while io.answer(REQUESTS, &mut fill)? == Turn::Answered {}
         Ok(())
     }
 }

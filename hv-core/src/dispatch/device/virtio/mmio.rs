@@ -4,9 +4,9 @@ mod register;
 #[cfg(test)]
 mod tests;
 
-use super::io::Io;
+use super::io::{Budget, Io};
 use super::queue::{Malformed, Notify, Queue, RingFeatures, Setup};
-use super::{CONFIG_BYTES, Device, Outside, Progress};
+use super::{CONFIG_BYTES, Device, Memory, Outside, Progress};
 use crate::base::hardware::GuestRam;
 use alloc::boxed::Box;
 use bitflags::bitflags;
@@ -153,20 +153,29 @@ impl Transport {
         }
     }
 
-    /// Does the next part of what the driver asks for. There is nothing to do before the driver is ready, and after it made
-    /// a queue malformed.
-    pub fn serve<R: GuestRam>(&mut self, ram: &R, outside: &mut impl Outside) -> Progress {
+    /// Does the next part of what the driver asks for, within what is left of the step's budget. There is nothing to do before
+    /// the driver is ready, and after it made a queue malformed. Memory that is not there now, but comes, is waited for.
+    pub fn serve<R: GuestRam>(
+        &mut self,
+        ram: &R,
+        outside: &mut impl Outside,
+        budget: &mut Budget,
+    ) -> Progress {
         if !self.is_live() {
             return Progress::Done;
         }
-        let mut io = Io::new(ram, &mut self.queues, &mut self.noted);
-        let served = self.device.serve(&mut io, outside);
+        let mut io = Io::new(ram, &mut self.queues, &mut self.noted, budget);
+        let served = io.catch_up().and_then(|()| self.device.serve(&mut io, outside));
         let (progress, notify) = (io.progress(), io.notify());
         if notify == Notify::Wanted {
             self.interrupt.insert(Interrupt::USED_BUFFER);
         }
         match served {
             Ok(()) => progress,
+            Err(Malformed::OutsideMemory(at)) if outside.bring_back(at) == Memory::Comes => {
+                budget.exhaust();
+                Progress::More
+            }
             Err(malformed) => {
                 self.fault = Some(malformed);
                 self.status.insert(Status::NEEDS_RESET);

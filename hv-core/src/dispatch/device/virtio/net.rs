@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::io::Io;
+use super::io::{Answer, Io, Turn};
 use super::queue::{Chain, Malformed};
 use super::switch::{MAX_FRAME_BYTES, Port, Ports, Switch};
 use super::{CONFIG_BYTES, config_of};
@@ -67,37 +67,39 @@ impl Net {
     ) -> Result<(), Malformed> {
         let mut is_busy = true;
         while is_busy {
-            is_busy = false;
-            if self.switch.has_frame(self.port)
-                && let Some(chain) = io.pop(RECEIVE)?
-            {
-                self.receive(io, chain)?;
-                is_busy = true;
-            }
-            if let Some(chain) = io.pop(TRANSMIT)? {
-                wake(self.transmit(io, chain)?);
-                is_busy = true;
-            }
+            is_busy = self.switch.has_frame(self.port)
+                && io.answer(RECEIVE, |io, chain| self.receive(io, chain))? == Turn::Answered;
+            is_busy |=
+                io.answer(TRANSMIT, |io, chain| self.transmit(io, chain, &mut wake))? == Turn::Answered;
         }
         Ok(())
     }
 
-    fn receive<R: GuestRam>(&mut self, io: &mut Io<'_, R>, chain: Chain) -> Result<(), Malformed> {
+    /// The frame stays in the inbox until the driver has it.
+    fn receive<R: GuestRam>(&mut self, io: &Io<'_, R>, chain: &Chain) -> Result<Answer, Malformed> {
         let mut frame = [0; MAX_FRAME_BYTES];
-        let len = self.switch.receive(self.port, &mut frame).unwrap_or(0);
+        let Some(len) = self.switch.first(self.port, &mut frame) else { return Ok(Answer::Done(0)) };
         let frame = frame.get(..len).unwrap_or_default();
         let needed = HEADER_BYTES + u32::try_from(len).unwrap_or(0);
-        if chain.writable_bytes() < needed {
+        let written = if chain.writable_bytes() < needed {
             self.dropped = self.dropped.saturating_add(1);
-            return io.push(RECEIVE, chain, 0);
-        }
-        chain.write(io.ram(), 0, &HEADER)?;
-        chain.write(io.ram(), HEADER_BYTES, frame)?;
-        io.push(RECEIVE, chain, needed)
+            0
+        } else {
+            chain.write(io.ram(), 0, &HEADER)?;
+            chain.write(io.ram(), HEADER_BYTES, frame)?;
+            needed
+        };
+        self.switch.drop_first(self.port);
+        Ok(Answer::Done(written))
     }
 
     /// The driver's header asks for nothing: it may not, as nothing was offered (§5.1.6.2).
-    fn transmit<R: GuestRam>(&self, io: &mut Io<'_, R>, chain: Chain) -> Result<Ports, Malformed> {
+    fn transmit<R: GuestRam>(
+        &self,
+        io: &mut Io<'_, R>,
+        chain: &Chain,
+        wake: &mut impl FnMut(Ports),
+    ) -> Result<Answer, Malformed> {
         let len = chain.readable_bytes().checked_sub(HEADER_BYTES);
         let len = len.ok_or(Malformed::TooShort(chain.head()))?;
         let mut frame = [0; MAX_FRAME_BYTES];
@@ -111,7 +113,9 @@ impl Net {
                 Ports::NONE
             }
         };
-        io.push(TRANSMIT, chain, 0)?;
-        Ok(reached)
+        // A frame is one port's, or it is everybody's.
+        io.charge(reached.count() * MAX_FRAME_BYTES);
+        wake(reached);
+        Ok(Answer::Done(0))
     }
 }

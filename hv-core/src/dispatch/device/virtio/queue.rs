@@ -97,8 +97,12 @@ struct Rings {
 #[derive(Debug)]
 pub struct Queue {
     rings: Option<Rings>,
-    /// The memory of the one chain that a device has in its hands. It is made anew where that chain was dropped.
+    /// The memory of the one chain that a device has in its hands.
     spare: Option<Chain>,
+    /// A chain that its device is not done with.
+    kept: Option<Chain>,
+    /// A chain that its device is done with and the driver does not have yet, with the bytes that were written to it.
+    answered: Option<(Chain, u32)>,
 }
 
 impl Default for Queue {
@@ -110,7 +114,7 @@ impl Default for Queue {
 impl Queue {
     /// A queue that was not started.
     pub fn new() -> Self {
-        Self { rings: None, spare: Some(Chain::default()) }
+        Self { rings: None, spare: Some(Chain::default()), kept: None, answered: None }
     }
 
     /// Starts at index 0 of the rings that the driver claims to have set up. Nothing happens where it cannot, or where it has
@@ -119,9 +123,11 @@ impl Queue {
         self.rings = self.rings.or_else(|| setup.rings(features));
     }
 
-    /// Lets go of the rings.
+    /// Lets go of the rings, and of a chain that was kept.
     pub fn stop(&mut self) {
         self.rings = None;
+        let answered = self.answered.take().map(|(chain, _)| chain);
+        self.spare = self.spare.take().or(self.kept.take()).or(answered);
     }
 
     /// Whether it was started.
@@ -134,17 +140,40 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Malformed`]; the queue must not be used any more.
+    /// [`Malformed`], with nothing taken.
     pub fn pop<R: GuestRam>(&mut self, ram: &R) -> Result<Option<Chain>, Malformed> {
         let Some(rings) = &mut self.rings else { return Ok(None) };
         if rings.waiting(ram)? == 0 {
             return Ok(None);
         }
         let head = rings.head(ram)?;
-        let mut chain = self.spare.take().unwrap_or_default();
-        chain.follow(ram, &rings.table(), head)?;
+        self.spare.get_or_insert_default().follow(ram, &rings.table(), head)?;
         rings.next_available += 1;
-        Ok(Some(chain))
+        Ok(self.spare.take())
+    }
+
+    /// Takes the chain that was kept, or else the next one, as [`Self::pop`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::pop`].
+    pub fn take<R: GuestRam>(&mut self, ram: &R) -> Result<Option<Chain>, Malformed> {
+        if self.kept.is_some() { Ok(self.kept.take()) } else { self.pop(ram) }
+    }
+
+    /// Keeps a chain that a device is not done with: [`Self::take`] answers it next.
+    pub fn keep(&mut self, chain: Chain) {
+        self.kept = Some(chain);
+    }
+
+    /// Gives the chain back that [`Self::push`] could not, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::push`].
+    pub fn push_again<R: GuestRam>(&mut self, ram: &R) -> Result<Notify, Malformed> {
+        let Some((chain, written_bytes)) = self.answered.take() else { return Ok(Notify::Unwanted) };
+        self.push(ram, chain, written_bytes)
     }
 
     /// Asks the driver to tell of the next chain (§2.7.10). Returns whether there is one already.
@@ -167,31 +196,44 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Malformed`]; the queue must not be used any more.
+    /// [`Malformed`]: the driver sees nothing of it, and the chain is kept for [`Self::push_again`].
     pub fn push<R: GuestRam>(
         &mut self,
         ram: &R,
         chain: Chain,
         written_bytes: u32,
     ) -> Result<Notify, Malformed> {
-        let head = chain.head();
-        self.spare = Some(chain);
+        match self.publish(ram, chain.head(), written_bytes) {
+            Ok(notify) => {
+                self.spare = Some(chain);
+                Ok(notify)
+            }
+            Err(malformed) => {
+                self.answered = Some((chain, written_bytes));
+                Err(malformed)
+            }
+        }
+    }
+
+    fn publish<R: GuestRam>(&mut self, ram: &R, head: u16, written_bytes: u32) -> Result<Notify, Malformed> {
         let Some(rings) = &mut self.rings else { return Ok(Notify::Unwanted) };
         let mut element = [0; 8];
         element[..4].copy_from_slice(&u32::from(head).to_le_bytes());
         element[4..].copy_from_slice(&written_bytes.to_le_bytes());
         let before = rings.next_used;
         ram.write(rings.used_entry(before.0 & (rings.size - 1))?, &element)?;
-        rings.next_used += 1;
         // Whoever sees the index sees the entry.
         fence(Ordering::Release);
-        write_u16(ram, further(rings.device, INDEX)?, rings.next_used.0)?;
+        write_u16(ram, further(rings.device, INDEX)?, (before + Wrapping(1)).0)?;
+        rings.next_used = before + Wrapping(1);
         // The driver says what it wants and then looks at the index: one of the two sees the other's.
         fence(Ordering::SeqCst);
+        // What it wants cannot fail any more, as the driver has the chain. Where it says nothing, an interrupt does no harm.
         let is_wanted = if rings.features.contains(RingFeatures::EVENT_IDX) {
-            read_u16(ram, rings.available_entry(rings.size)?)? == before.0
+            let event = rings.available_entry(rings.size).and_then(|at| read_u16(ram, at));
+            event.map_or(true, |event| event == before.0)
         } else {
-            read_u16(ram, rings.driver)? & NO_INTERRUPT == 0
+            read_u16(ram, rings.driver).map_or(true, |flags| flags & NO_INTERRUPT == 0)
         };
         Ok(if is_wanted { Notify::Wanted } else { Notify::Unwanted })
     }

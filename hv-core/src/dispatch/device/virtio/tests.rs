@@ -6,6 +6,7 @@ use super::switch::{Port, Switch};
 use super::*;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::ops::Range;
 use proptest::prelude::*;
 
 /// What a hostile driver does next.
@@ -155,4 +156,120 @@ proptest! {
             }
         }
     }
+}
+
+/// What a driver offers a device of each kind, and what becomes of it: what came back, what was said, and what was written.
+fn outcome(kind: usize, lent: Option<Range<u64>>) -> impl PartialEq + core::fmt::Debug {
+    const HEADER: u64 = 0x8_0000;
+    const DATA: u64 = 0x9_0000;
+    const LAST: u64 = 0xA_0000;
+    let switch: &Switch = Box::leak(Box::new(Switch::new(2)));
+    let _ = switch.send(Port(1), &[0xFF; 60]);
+    static IMAGE: [u8; 64 << 10] = [0x5A; 64 << 10];
+    let disk = || Block::new(Disk::copy_on_write(&IMAGE, 3).unwrap(), "changes");
+    let (device, queue, buffers) = match kind {
+        0 => (Device::Block(disk()), 0, [(HEADER, 16, 0), (DATA, 8192, WRITE), (LAST, 1, WRITE)]),
+        1 => (Device::Block(disk()), 0, [(HEADER, 16, 0), (DATA, 8192, 0), (LAST, 1, WRITE)]),
+        2 => (Device::Console(Console::new()), 1, [(HEADER, 16, 0), (DATA, 8192, 0), (LAST, 1, 0)]),
+        3 => {
+            (Device::Console(Console::new()), 0, [(HEADER, 7, WRITE), (DATA, 200, WRITE), (LAST, 99, WRITE)])
+        }
+        4 => (
+            Device::Net(Net::new([2, 0, 0, 0, 0, 1], switch, Port(0))),
+            0,
+            [(HEADER, 12, WRITE), (DATA, 30, WRITE), (LAST, 999, WRITE)],
+        ),
+        5 => (
+            Device::Net(Net::new([2, 0, 0, 0, 0, 1], switch, Port(0))),
+            1,
+            [(HEADER, 12, 0), (DATA, 14, 0), (LAST, 99, 0)],
+        ),
+        6 => (Device::Entropy(Entropy), 0, [(HEADER, 8, WRITE), (DATA, 8, WRITE), (LAST, 8, WRITE)]),
+        _ => (
+            Device::Balloon(Balloon::new()),
+            2,
+            [(2 << 20, 2 << 20, WRITE), (8 << 20, 2 << 20, WRITE), (LAST, 1, WRITE)],
+        ),
+    };
+    let mut driver = Driver::ready(device);
+    if let Device::Console(console) = driver.transport.device_mut() {
+        while console.receive(b'?') {}
+    }
+    driver.serve();
+    driver.ram.put(HEADER, &u32::from(kind == 1).to_le_bytes());
+    driver.ram.put(DATA, &[0xFF; 8192]);
+    driver.offer(queue, &buffers);
+    driver.seen.lends = true;
+    driver.ram.lend(lent.unwrap_or_default());
+    driver.serve();
+    assert!(!driver.is_broken(), "{:?}", driver.transport.fault());
+    let mut frame = [0; super::switch::MAX_FRAME_BYTES];
+    let sent = core::iter::from_fn(|| switch.receive(Port(1), &mut frame)).collect::<Vec<_>>();
+    let kept = [0x8_0000, DATA, LAST].map(|at| driver.ram.get(at, 8192));
+    let random = driver.seen.random;
+    // Numbers that were drawn for a buffer that was not there are drawn anew.
+    let kept = if matches!(driver.transport.device(), Device::Entropy(_)) { None } else { Some(kept) };
+    (
+        driver.used(queue),
+        driver.transport.line(),
+        driver.seen.said.clone(),
+        driver.seen.freed.clone(),
+        sent,
+        kept,
+        random > 0,
+    )
+}
+
+/// A driver may offer memory that nobody has touched since the balloon has reported it: it is waited for, and nothing is done
+/// twice or left out.
+#[test]
+fn a_device_goes_on_where_it_was_when_lent_memory_is_back() {
+    for kind in 0..8 {
+        let whole = outcome(kind, None);
+        for start in (0..RAM_BYTES).step_by(0x1000) {
+            assert!(outcome(kind, Some(start..start + 0x1000)) == whole, "kind {kind} at {start:#x}");
+        }
+        for start in [0x8_0000, 0x9_0000, 0xA_0000] {
+            for offset in [1_u64, 8, 700] {
+                let lent = start + offset..start + offset + 1;
+                assert!(outcome(kind, Some(lent)) == whole, "kind {kind} at {start:#x} + {offset}");
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_that_was_never_there_breaks_a_device() {
+    let mut driver = Driver::ready(Device::Entropy(Entropy));
+    driver.seen.lends = true;
+    driver.offer(0, &[(RAM_BYTES - 4, 8, WRITE)]);
+    driver.serve();
+    assert!(driver.is_broken());
+}
+
+#[test]
+fn following_buffers_without_bytes_is_charged_too() {
+    let mut driver = Driver::ready(Device::Entropy(Entropy));
+    let empty = [(0x8_0000, 0, WRITE); 255];
+    for _ in 0..4 {
+        // All are the same chain, from the first descriptor on.
+        driver.queues[0].offer(&driver.ram, &empty);
+        driver.queues[0].rewind();
+    }
+    let _ = driver.set(0x50, 0);
+    assert!(driver.serve() >= 4, "a step follows one such chain");
+    assert_eq!(driver.used(0), [(0, 0); 4]);
+}
+
+#[test]
+fn a_step_sends_one_frame_to_everybody() {
+    let switch: &Switch = Box::leak(Box::new(Switch::new(64)));
+    let mut driver = Driver::ready(Device::Net(Net::new([2, 0, 0, 0, 0, 1], switch, Port(0))));
+    driver.serve();
+    driver.ram.put(0x8_0000, &[0xFF; 1600]);
+    for _ in 0..8 {
+        driver.offer(1, &[(0x8_0000, 12 + 1514, 0)]);
+    }
+    assert!(driver.serve() >= 8);
+    assert_eq!(driver.used(1).len(), 8);
 }

@@ -59,8 +59,9 @@ impl TestRam {
         }
         GuestRange::new(at, len as u64, self.block_count() * LARGE_PAGE_BYTES)?;
         let last = (at.raw() + len as u64).saturating_sub(1);
-        if (at.raw() / LARGE_PAGE_BYTES..=last / LARGE_PAGE_BYTES).any(|n| len > 0 && !self.has_block(n)) {
-            return Err(OutsideMemory(at));
+        let mut blocks = at.raw() / LARGE_PAGE_BYTES..=last / LARGE_PAGE_BYTES;
+        if let Some(absent) = blocks.find(|n| len > 0 && !self.has_block(*n)) {
+            return Err(OutsideMemory(at.max(GuestPhys::new_truncate(absent * LARGE_PAGE_BYTES))));
         }
         let mut done = 0;
         while done < len {

@@ -15,13 +15,34 @@ pub struct Ram {
     bytes: RefCell<Vec<u8>>,
     /// What was written since the last look.
     written: RefCell<Vec<Range<u64>>>,
+    /// What is not there.
+    absent: RefCell<Vec<Range<u64>>>,
 }
 
 impl Ram {
     /// Memory of zeros.
     pub fn new() -> Self {
         let bytes = alloc::vec![0; usize::try_from(RAM_BYTES).unwrap()];
-        Self { bytes: RefCell::new(bytes), written: RefCell::default() }
+        Self { bytes: RefCell::new(bytes), written: RefCell::default(), absent: RefCell::default() }
+    }
+
+    /// Takes a part away.
+    pub fn lend(&self, part: Range<u64>) {
+        self.absent.borrow_mut().push(part);
+    }
+
+    /// The part around this address comes back.
+    pub fn come(&self, at: u64) {
+        self.absent.borrow_mut().retain(|part| !part.contains(&at));
+    }
+
+    fn check(&self, at: GuestPhys, len_bytes: usize) -> Result<(), OutsideMemory> {
+        GuestRange::new(at, len_bytes as u64, RAM_BYTES)?;
+        let end = at.raw() + len_bytes as u64;
+        match self.absent.borrow().iter().find(|part| part.start < end && at.raw() < part.end) {
+            Some(part) => Err(OutsideMemory(GuestPhys::new_truncate(part.start.max(at.raw())))),
+            None => Ok(()),
+        }
     }
 
     /// The places that were written since the last call.
@@ -77,12 +98,12 @@ impl GuestRam for Ram {
     }
     fn clear_block(_block: &mut (), _offset: u64, _len_bytes: u64) {}
     fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
-        GuestRange::new(at, into.len() as u64, RAM_BYTES)?;
+        self.check(at, into.len())?;
         into.copy_from_slice(&self.get(at.raw(), into.len()));
         Ok(())
     }
     fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory> {
-        GuestRange::new(at, from.len() as u64, RAM_BYTES)?;
+        self.check(at, from.len())?;
         self.put(at.raw(), from);
         self.written.borrow_mut().push(at.raw()..at.raw() + from.len() as u64);
         Ok(())

@@ -46,6 +46,11 @@ impl Rings {
         head
     }
 
+    /// The next chain is written over the first one.
+    pub const fn rewind(&mut self) {
+        self.next_descriptor = 0;
+    }
+
     /// Makes the chain that begins at `head` available.
     pub fn publish(&mut self, ram: &Ram, head: u16) {
         ram.put(self.setup.driver + 4 + 2 * u64::from(self.available % SIZE), &head.to_le_bytes());

@@ -57,14 +57,20 @@ impl Inbox {
         taken
     }
 
-    /// Takes the first frame. Returns its length.
-    pub fn pop(&mut self, into: &mut [u8; MAX_FRAME_BYTES]) -> Option<usize> {
+    /// Copies the first frame. Returns its length.
+    pub fn first(&self, into: &mut [u8; MAX_FRAME_BYTES]) -> Option<usize> {
         let frame = self.frames.get(self.first).filter(|_| self.waiting > 0)?;
         let len = frame.len;
         into.iter_mut().zip(frame.bytes.iter().take(len)).for_each(|(to, from)| *to = *from);
-        self.first = (self.first + 1) % INBOX_FRAMES;
-        self.waiting -= 1;
         Some(len)
+    }
+
+    /// Drops the first frame, if there is one.
+    pub fn drop_first(&mut self) {
+        if self.waiting > 0 {
+            self.first = (self.first + 1) % INBOX_FRAMES;
+            self.waiting -= 1;
+        }
     }
 
     pub const fn clear(&mut self) {
