@@ -101,7 +101,7 @@ fn an_event_that_is_delivered_onto_a_device_ends_its_guest_and_does_no_instructi
     let killed = Ending::Killed(KillReason::NotEmulated { at, rip: CODE });
     let ends = machine.records().into_iter().filter_map(|record| match record {
         Record::Ended { ending, .. } => Some(ending),
-        Record::Boot { .. } | Record::Mark { .. } | Record::Lost { .. } => None,
+        Record::Boot { .. } | Record::Mark { .. } | Record::Lost { .. } | Record::Clock { .. } => None,
     });
     assert_eq!(ends.collect::<Vec<_>>(), [killed]);
 }
