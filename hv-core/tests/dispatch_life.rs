@@ -38,6 +38,7 @@ fn vcpu_start_copies_the_callers_control_state() {
         pat: 0x0007_0406_0007_0406,
         tables: [(0x1000, 0x3f), (0x2000, 0xfff)],
         segments: [(8, 0xa9b), (16, 0xc93)],
+        pdptes: [1, 2, 3, 4],
     };
     machine.state(A).control = control;
     let (entry, stack, argument) = (0xffff_ffff_8010_0000, 0x7fff_ffff_f000, u64::MAX);

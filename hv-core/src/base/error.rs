@@ -30,4 +30,11 @@ pub enum KillReason {
     StringPort(u16),
     /// A vendor exit that nothing here asked for.
     UnknownExit(u64),
+    /// A task switch, which this version does not do.
+    TaskSwitch,
+    /// It wrote a control register by an instruction that cannot be fetched.
+    UnreadableCode {
+        /// The instruction.
+        rip: u64,
+    },
 }

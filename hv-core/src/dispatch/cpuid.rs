@@ -43,6 +43,45 @@ impl Table {
         let leaves = &self.leaves[range];
         usize::try_from(index).ok().and_then(|index| leaves.get(index)).copied().unwrap_or([0; 4])
     }
+
+    /// What a word of it announces.
+    pub fn word(&self, word: Word) -> u32 {
+        let [basic, _, extended] = &self.leaves;
+        match word {
+            Word::Leaf1Ecx => basic[1][2],
+            Word::Leaf1Edx => basic[1][3],
+            Word::Leaf7Ebx => basic[7][1],
+            Word::Leaf7Ecx => basic[7][2],
+            Word::Leaf7Edx => basic[7][3],
+            Word::ExtendedEcx => extended[1][2],
+            Word::ExtendedEdx => extended[1][3],
+        }
+    }
+}
+
+/// Where CPUID announces the features that control registers depend on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "leaf and register")]
+pub enum Word {
+    Leaf1Ecx,
+    Leaf1Edx,
+    Leaf7Ebx,
+    Leaf7Ecx,
+    Leaf7Edx,
+    ExtendedEcx,
+    ExtendedEdx,
+}
+
+/// What a word of CPUID announces to some guest.
+pub const fn may_announce(word: Word) -> u32 {
+    match word {
+        Word::Leaf1Ecx => LEAF_1_ECX,
+        Word::Leaf1Edx => LEAF_1_EDX,
+        Word::Leaf7Ebx => LEAF_7_EBX,
+        Word::Leaf7Ecx | Word::Leaf7Edx => 0,
+        Word::ExtendedEcx => EXTENDED_ECX,
+        Word::ExtendedEdx => EXTENDED_EDX,
+    }
 }
 
 const fn has_subleaves(leaf: u32) -> bool {

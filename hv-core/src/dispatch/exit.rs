@@ -13,7 +13,7 @@ use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::{
     Direction, Exception, Exit, Instruction, Pauses, PortAccess, Reg, VirtualCpu, Window,
 };
-use crate::dispatch::{hypercall, mmio, msr, walk};
+use crate::dispatch::{control, hypercall, mmio, msr, walk};
 use crate::policy::demand;
 use crate::policy::trace::{Ending, ExitClass};
 use crate::policy::whereabouts::attention;
@@ -45,6 +45,8 @@ pub fn class<S: VirtualCpu>(exit: &Exit, state: &S) -> ExitClass {
         | Exit::Undefined
         | Exit::CacheFlush
         | Exit::Handled
+        | Exit::WriteControl(..)
+        | Exit::TaskSwitch
         | Exit::Exception
         | Exit::Shutdown
         | Exit::BadState
@@ -97,11 +99,13 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
             Next::Resume
         }
         Exit::Handled => Next::Resume,
+        Exit::WriteControl(register, from) => control::write(vcpu, register, from),
         Exit::Exception => {
             core.take_interrupts();
             Next::Reschedule
         }
         Exit::StringPort(access) => Next::Kill(KillReason::StringPort(access.port)),
+        Exit::TaskSwitch => Next::Kill(KillReason::TaskSwitch),
         Exit::Shutdown => Next::Kill(KillReason::TripleFault),
         Exit::BadState => Next::Kill(KillReason::BadState),
         Exit::Unknown { code } => Next::Kill(KillReason::UnknownExit(code)),
@@ -123,7 +127,8 @@ fn cpuid<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
 
 /// The byte at RIP, if the guest's own tables lead to it.
 fn next_byte<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<u8> {
-    let at = walk::translate(&vcpu.guest.ram, &vcpu.state.control(), vcpu.state.rip())?;
+    let control = vcpu.state.control();
+    let at = walk::translate(&vcpu.guest.ram, &control, walk::code(&vcpu.state, &control))?;
     let mut byte = [0];
     vcpu.guest.ram.read(at, &mut byte).ok()?;
     Some(byte[0])

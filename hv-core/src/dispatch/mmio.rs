@@ -16,17 +16,13 @@ use crate::dispatch::memory::{self, Lent};
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::virtio;
-use crate::dispatch::vt::{Access, Control, Instruction, Reg, VirtualCpu};
+use crate::dispatch::vt::{Access, Instruction, Reg, VirtualCpu};
 use crate::dispatch::walk;
 use iced_x86::{Code, Decoder, DecoderOptions, Mnemonic, OpKind, Register};
 
 /// Longest instruction.
 const MOST_BYTES: usize = 15;
 const PAGE: u64 = crate::base::addr::PAGE_BYTES;
-const EFER_LMA: u64 = 1 << 10;
-/// Bits of a code segment's packed attributes: 64-bit code, and 32-bit code.
-const LONG: u16 = 1 << 9;
-const BIG: u16 = 1 << 10;
 
 /// What an instruction does with the memory that it touched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -201,12 +197,12 @@ fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(
 }
 
 /// The bytes at RIP, as many as are there, and how wide its code is.
-fn fetch<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<(heapless::Vec<u8, MOST_BYTES>, u32)> {
+pub fn fetch<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<(heapless::Vec<u8, MOST_BYTES>, u32)> {
     let control = vcpu.state.control();
-    let rip = vcpu.state.rip();
+    let start = walk::code(&vcpu.state, &control);
     let mut bytes = heapless::Vec::new();
     while bytes.len() < MOST_BYTES {
-        let linear = rip.wrapping_add(bytes.len() as u64);
+        let linear = start.wrapping_add(bytes.len() as u64);
         let here = usize::try_from(PAGE - linear % PAGE).unwrap_or(0).min(MOST_BYTES - bytes.len());
         let mut part = [0; MOST_BYTES];
         let part = part.get_mut(..here).unwrap_or_default();
@@ -216,17 +212,7 @@ fn fetch<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<(heapless::Vec
         }
         let _ = bytes.extend_from_slice(part);
     }
-    (!bytes.is_empty()).then(|| (bytes, bits(&control)))
-}
-
-/// How wide the code at RIP is. Segments are taken for flat, as in every kernel that touches devices.
-fn bits(control: &Control) -> u32 {
-    let [(_, attributes), _] = control.segments;
-    match (control.efer & EFER_LMA != 0 && attributes & LONG != 0, attributes & BIG != 0) {
-        (true, _) => 64,
-        (false, true) => 32,
-        (false, false) => 16,
-    }
+    (!bytes.is_empty()).then(|| (bytes, control.code_bits()))
 }
 
 fn decode(bytes: &[u8], bits: u32) -> Option<Operation> {

@@ -7,6 +7,7 @@ use crate::dispatch::device::Gp;
 use crate::dispatch::exit::low;
 use crate::dispatch::kvm;
 use crate::dispatch::next::Next;
+use crate::dispatch::registers::{self, EFER_NXE};
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Exception, Instruction, Reg, VirtualCpu};
 
@@ -15,30 +16,6 @@ const APIC_BASE: u32 = 0x1b;
 const PAT: u32 = 0x277;
 const TSC_DEADLINE: u32 = 0x6e0;
 const EFER: u32 = 0xc000_0080;
-/// Read as zero, and written without effect: kernels touch them without asking whether they are there.
-const QUIET: [u32; 6] = [
-    0x3a,        // feature control
-    0x8b,        // microcode revision
-    0x179,       // machine check: no banks
-    0x17a,       // machine check: status
-    0x1a0,       // misc enable
-    0xc001_0055, // AMD: interrupt pending message
-];
-/// Registers that VMLOAD and VMSAVE switch, so that the guest touches the processor's own: system calls, FS, GS
-/// (the MSR permission map lets them through).
-pub const UNTOUCHED: [u32; 10] = [
-    0x174,
-    0x175,
-    0x176,
-    0xc000_0081,
-    0xc000_0082,
-    0xc000_0083,
-    0xc000_0084,
-    0xc000_0100,
-    0xc000_0101,
-    0xc000_0102,
-];
-
 /// Whether RCX names a register of the local APIC's: its accesses are counted apart.
 #[inline]
 pub const fn is_apic(rcx: u64) -> bool {
@@ -58,7 +35,7 @@ pub fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core
         TSC => Ok(core.hardware.now().0),
         PAT => Ok(vcpu.state.pat()),
         EFER => Ok(vcpu.state.efer()),
-        quiet if QUIET.contains(&quiet) => Ok(0),
+        quiet if registers::is_zero(quiet) => Ok(0),
         index => kvm::read_msr(vcpu, index).ok_or(Gp),
     };
     match value {
@@ -85,10 +62,10 @@ pub fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, cor
             vcpu.state.set_pat(value);
             Ok(Next::Resume)
         }
-        EFER if vcpu.state.set_efer(value) => Ok(Next::Resume),
+        EFER if set_efer(vcpu, value) => Ok(Next::Resume),
         // A write to the time-stamp counter changes nothing: it is one clock for all of a guest's vCPUs.
         TSC => Ok(Next::Resume),
-        quiet if QUIET.contains(&quiet) => Ok(Next::Resume),
+        quiet if registers::is_zero(quiet) => Ok(Next::Resume),
         index => kvm::write_msr(vcpu, core, index, value).unwrap_or(Err(Gp)).map(|()| Next::Resume),
     };
     match done {
@@ -101,6 +78,17 @@ pub fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, cor
             Next::Resume
         }
     }
+}
+
+/// WRMSR to EFER: what CPUID does not announce is reserved. Cached translations say whether bit 63 of an entry forbade execution.
+#[cold]
+fn set_efer<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, value: u64) -> bool {
+    let before = vcpu.state.efer();
+    let done = value & !vcpu.allowed.efer == 0 && vcpu.state.set_efer(value);
+    if done && (value ^ before) & EFER_NXE != 0 {
+        vcpu.state.flush();
+    }
+    done
 }
 
 /// Each byte of PAT is 0, 1, 4, 5, 6 or 7 (APM vol 2 §7.8.2).

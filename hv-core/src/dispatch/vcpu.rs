@@ -8,6 +8,7 @@ use crate::dispatch::device::lapic::Lapic;
 use crate::dispatch::guest::Guest;
 use crate::dispatch::kvm::Kvm;
 use crate::dispatch::next::StartRequest;
+use crate::dispatch::registers::Allowed;
 use crate::dispatch::vt::{Start, VirtualCpu};
 use crate::policy::publish::VcpuShared;
 use crate::policy::sched::Departure;
@@ -35,6 +36,8 @@ pub struct Vcpu<S, R: GuestRam + 'static> {
     pub guest: &'static Guest<R>,
     /// What CPUID answers.
     pub cpuid: Box<Table>,
+    /// What it may set of control registers.
+    pub allowed: Allowed,
     /// The emulated local APIC.
     pub lapic: Lapic,
     /// The vector that says "look at your events"; 0 = none.
@@ -74,6 +77,7 @@ impl<S, R: GuestRam> Vcpu<S, R> {
             state,
             shared,
             guest,
+            allowed: Allowed::by(&cpuid),
             cpuid,
             lapic,
             event_vector: 0,

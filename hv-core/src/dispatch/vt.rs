@@ -3,6 +3,7 @@
 //! AMD-V implements it in `machine::vt::svm`, a script in `machine::vt::scripted`. Nothing above names a vendor.
 
 use crate::base::addr::GuestPhys;
+use crate::dispatch::registers::{CR0_PG, CR4_PAE, EFER_LMA, EFER_LME};
 
 /// Why a vCPU left guest mode. The backend decodes; the core matches without a wildcard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +43,10 @@ pub enum Exit {
     DebugRegister,
     /// The backend has done what was owed.
     Handled,
+    /// MOV to CR0 or CR4, from the general register of this number, where the processor gives it.
+    WriteControl(ControlRegister, Option<u8>),
+    /// A task switch: by a far JMP, CALL or IRET, or by a task gate.
+    TaskSwitch,
     /// An exception that a guest can have delivered without end (#DB, #AC). It is on its way again; each one ends the stay in guest
     /// mode, since a processor looks for interrupts only between instructions, and there may be none in between.
     Exception,
@@ -54,6 +59,15 @@ pub enum Exit {
         /// The vendor's exit code.
         code: u64,
     },
+}
+
+/// A control register whose writes exit on some processor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControlRegister {
+    /// CR0.
+    Cr0,
+    /// CR4.
+    Cr4,
 }
 
 /// What a memory access tried.
@@ -108,6 +122,30 @@ pub enum Reg {
     R15,
 }
 
+impl Reg {
+    /// By its number in an instruction, where that is not RSP's.
+    const fn numbered(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Rax,
+            1 => Self::Rcx,
+            2 => Self::Rdx,
+            3 => Self::Rbx,
+            5 => Self::Rbp,
+            6 => Self::Rsi,
+            7 => Self::Rdi,
+            8 => Self::R8,
+            9 => Self::R9,
+            10 => Self::R10,
+            11 => Self::R11,
+            12 => Self::R12,
+            13 => Self::R13,
+            14 => Self::R14,
+            15 => Self::R15,
+            _ => return None,
+        })
+    }
+}
+
 /// An emulated instruction: the backend knows its length, or learns it from the processor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Instruction {
@@ -125,7 +163,7 @@ pub enum Instruction {
     Port,
     /// WBINVD or INVD.
     CacheFlush,
-    /// MOV to a control register, by a backend that must emulate it.
+    /// MOV to a control register, whose length the processor gives with its general register.
     ControlRegister,
     /// One that was decoded, of so many bytes.
     Decoded(u8),
@@ -197,6 +235,32 @@ pub struct Control {
     pub tables: [(u64, u32); 2],
     /// CS and SS: selector, packed attributes.
     pub segments: [(u16, u16); 2],
+    /// What PAE paging without long mode has loaded of its page-directory-pointer table, where the processor keeps that.
+    pub pdptes: [u64; 4],
+}
+
+impl Control {
+    /// L of a code segment's packed attributes: 64-bit code.
+    const LONG: u16 = 1 << 9;
+    /// D: 32-bit code.
+    const BIG: u16 = 1 << 10;
+
+    /// How wide the code is: 16, 32 or 64 bits.
+    pub const fn code_bits(&self) -> u32 {
+        let [(_, attributes), _] = self.segments;
+        if self.efer & EFER_LMA != 0 && attributes & Self::LONG != 0 {
+            64
+        } else if attributes & Self::BIG != 0 {
+            32
+        } else {
+            16
+        }
+    }
+
+    /// Whether paging with these values of CR0, CR4 and EFER is PAE paging without long mode (SDM vol 3A §4.1.1).
+    pub const fn is_pae(cr0: u64, cr4: u64, efer: u64) -> bool {
+        cr0 & CR0_PG != 0 && cr4 & CR4_PAE != 0 && efer & EFER_LME == 0
+    }
 }
 
 /// Where and how a vCPU starts.
@@ -233,14 +297,25 @@ pub trait VirtualCpu {
     fn reg(&self, reg: Reg) -> u64;
     /// Writes a general register.
     fn set_reg(&mut self, reg: Reg, value: u64);
+    /// A general register by its number in an instruction.
+    fn general(&self, number: u8) -> u64 {
+        Reg::numbered(number).map_or_else(|| self.rsp(), |reg| self.reg(reg))
+    }
     /// The instruction pointer.
     fn rip(&self) -> u64;
+    /// Where the code segment begins; it is 0 to 64-bit code, whatever this says.
+    fn code_base(&self) -> u64;
     /// The stack pointer.
     fn rsp(&self) -> u64;
     /// Where the last page fault was.
     fn cr2(&self) -> u64;
     /// The page-table root.
     fn cr3(&self) -> u64;
+    /// Does what MOV to CR0 does, but for what it checks: `pdptes` are what PAE paging begins with, where it loads them. False when the
+    /// task register does not allow long mode.
+    fn set_cr0(&mut self, value: u64, pdptes: Option<[u64; 4]>) -> bool;
+    /// Sets CR4 as the guest sees it.
+    fn set_cr4(&mut self, value: u64);
     /// Current privilege level, 0 … 3.
     fn cpl(&self) -> u8;
     /// Steps over an instruction that was emulated, and ends the interrupt shadow. Under TF a #DB follows, which is injected.

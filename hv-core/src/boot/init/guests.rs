@@ -7,7 +7,7 @@ use hv_core::base::id::VcpuIndex;
 use hv_core::dispatch::device::virtio::block::DiskError;
 use hv_core::dispatch::guest::WINDOW_BASE;
 use hv_core::dispatch::make::{self, Parts};
-use hv_core::dispatch::msr::UNTOUCHED;
+use hv_core::dispatch::registers;
 use hv_core::dispatch::virtio;
 use hv_core::policy::config::ChannelConfig;
 use hv_core::policy::mm::nested::EntryFormat;
@@ -67,7 +67,8 @@ pub fn make<'a, V: Vendor>(
     let mut vcpus = Vec::new();
     system.networks = virtio::networks(&manifest.guests);
     let channels = channel_pages(memory, manifest)?;
-    let maps = V::maps(memory, capabilities, &UNTOUCHED);
+    let untouched: Vec<_> = registers::untouched().collect();
+    let maps = V::maps(memory, capabilities, &untouched);
     let maps = maps.ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))?;
     for (config, id) in manifest.guests.iter().zip((0_u16..).map(GuestId)) {
         let made =

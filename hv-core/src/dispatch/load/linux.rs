@@ -203,6 +203,7 @@ const CONTROL: Control = Control {
     pat: 0x0007_0406_0007_0406,
     tables: [(GDT, 31), (0, 0)],
     segments: [(0x10, 0xa9b), (0x18, 0xc93)],
+    pdptes: [0; 4],
 };
 
 /// The first 4 GiB at themselves, by 2 MiB pages.

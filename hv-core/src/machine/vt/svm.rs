@@ -2,6 +2,7 @@
 //! Owns the VMCB and the world switch. Knows nothing of guests or scheduling.
 #![expect(unsafe_code, reason = "the world switch and SVM's MSRs; every block carries SAFETY")]
 
+mod codes;
 mod decode;
 mod enable;
 mod reset;

@@ -5,13 +5,13 @@
     reason = "the world switch and the registers that it leaves; every block carries SAFETY"
 )]
 
+mod codes;
 mod controls;
 mod decode;
 mod enable;
 mod extra;
 mod fields;
 mod host;
-mod registers;
 mod reset;
 mod state;
 mod switch;
@@ -80,7 +80,7 @@ impl Processor for Vmx {
         }
         let why = vmcs.read(fields::EXIT_REASON);
         if !vcpu.launched {
-            vcpu.launched = why & reason::ENTRY_FAILED == 0;
+            vcpu.launched = why & codes::ENTRY_FAILED == 0;
         }
         vcpu.rip = vmcs.read(fields::RIP);
         vcpu.rflags = vmcs.read(fields::RFLAGS);

@@ -1,7 +1,9 @@
 //! A vCPU that follows a script, and a record of what reached it.
 
 use crate::base::time::Tsc;
+use crate::dispatch::registers::{EFER_GUEST, EFER_LMA};
 use crate::dispatch::vt::{Control, Exception, Exit, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
+use crate::machine::vt::bits::efer_paged;
 use crate::policy::sched::Slot;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -54,9 +56,6 @@ pub enum Seen {
     Flush,
 }
 
-/// SCE, LME, LMA, NXE: what a guest may set in EFER.
-const EFER_GUEST: u64 = 0xd01;
-const EFER_LMA: u64 = 1 << 10;
 const REGISTERS: usize = 15;
 
 /// A vCPU. Interrupt handlers return at once and leave IF as it was.
@@ -182,6 +181,22 @@ impl VirtualCpu for ScriptedVcpu {
 
     fn rip(&self) -> u64 {
         self.rip
+    }
+
+    fn code_base(&self) -> u64 {
+        0
+    }
+
+    fn set_cr0(&mut self, value: u64, pdptes: Option<[u64; 4]>) -> bool {
+        let Control { cr, efer, pdptes: loaded, .. } = &mut self.control;
+        cr[0] = value;
+        *efer = efer_paged(*efer, value);
+        *loaded = pdptes.unwrap_or(*loaded);
+        true
+    }
+
+    fn set_cr4(&mut self, value: u64) {
+        self.control.cr[2] = value;
     }
 
     fn rsp(&self) -> u64 {

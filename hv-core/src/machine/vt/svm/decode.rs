@@ -1,10 +1,11 @@
 //! From SVM's exit codes to [`Exit`].
 
+use super::codes::{self, Fate};
 use super::state::SvmVcpu;
 use super::step::Of;
 use super::vmcb::{code, event};
 use crate::base::addr::GuestPhys;
-use crate::dispatch::vt::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
+use crate::dispatch::vt::{Access, ControlRegister, Direction, Exception, Exit, PortAccess, VirtualCpu};
 use crate::machine::vt::debug::DR7_GENERAL_DETECT;
 
 /// INT1, which takes no prefixes.
@@ -34,7 +35,7 @@ pub fn exit(vcpu: &mut SvmVcpu) -> Exit {
 /// Exits that may have cut the delivery of an event short: it is injected again (§15.7.2).
 fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
     // None of the core's instructions exited; a HLT after STI that it does all the same has its own length.
-    if !matches!(exit_code, code::WBINVD | code::INVD) {
+    if !matches!(exit_code, code::WBINVD | code::INVD | code::WRITE_CR4) {
         vcpu.vmcb.control.next_rip = 0;
     }
     if exit_code == code::NOT_ENTERED {
@@ -55,6 +56,8 @@ fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
         code::INTR | code::NMI | code::INIT => Exit::HostInterrupt,
         code::NPF => memory(vcpu.vmcb.control.exit_info_1, vcpu.vmcb.control.exit_info_2),
         code::READ_DR0..=code::WRITE_DR15 => Exit::DebugRegister,
+        code::WRITE_CR4 => Exit::WriteControl(ControlRegister::Cr4, general(vcpu)),
+        code::TASK_SWITCH => Exit::TaskSwitch,
         code::SHUTDOWN => Exit::Shutdown,
         code::WBINVD | code::INVD => Exit::CacheFlush,
         code::IRET => {
@@ -71,11 +74,16 @@ fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
             vcpu.inject_exception(Exception::Debug);
             Exit::Exception
         }
-        undefined if code::UNDEFINED.contains(&undefined) => Exit::Undefined,
-        // VMEXIT_INVALID is -1, and QEMU's TCG writes 32 bits of it.
-        invalid if invalid & 0xffff_ffff == 0xffff_ffff => Exit::BadState,
+        code::INVALID | code::INVALID_32 => Exit::BadState,
+        undefined if codes::fate(undefined) == Some(Fate::Undefined) => Exit::Undefined,
         other => Exit::Unknown { code: other },
     }
+}
+
+/// EXITINFO1 of a write to a control register, with decode assists (§15.33.1): bit 63 says MOV, bits 3:0 the general register.
+fn general(vcpu: &SvmVcpu) -> Option<u8> {
+    let info = vcpu.vmcb.control.exit_info_1;
+    (vcpu.decodes && info >> 63 != 0).then_some((info & 0xf) as u8)
 }
 
 /// An event whose delivery an exit has cut short is injected again (§15.20). Bits besides `VALID` may be stale.

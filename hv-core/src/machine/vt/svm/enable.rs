@@ -24,6 +24,8 @@ bitflags! {
         const NESTED_PAGING = 1 << 0;
         /// TLB_CONTROL flushes one address-space identifier (§15.16.2).
         const FLUSH_BY_ASID = 1 << 6;
+        /// EXITINFO1 names the general register of MOV to and from a control register (§15.33.1).
+        const DECODE_ASSISTS = 1 << 7;
         /// PAUSE exits when a count of them has run down (§15.14.4).
         const PAUSE_FILTER = 1 << 10;
         /// The count begins anew after this many cycles without PAUSE (§15.14.4).

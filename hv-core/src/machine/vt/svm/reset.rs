@@ -3,8 +3,9 @@
 use super::state::{EFER_SVME, SvmVcpu};
 use super::step::{TASK_AVAILABLE, TASK_BUSY};
 use super::vmcb::{ALL_DEBUG_REGISTERS, Instructions, Segment, VirtualInterrupt};
+use crate::dispatch::registers::EFER_GUEST;
 use crate::dispatch::vt::{Exception, Start, VirtualCpu};
-use crate::machine::vt::bits::{EFER_GUEST, PAT_RESET};
+use crate::machine::vt::bits::PAT_RESET;
 use crate::machine::vt::debug::DR6_CLEAR;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;

@@ -7,9 +7,10 @@ use super::vmcb::{
     VirtualInterrupt, Vmcb, event,
 };
 use crate::base::addr::HostPhys;
+use crate::dispatch::registers::{CR0_PE, EFER_GUEST};
 use crate::dispatch::vt::{Control, Exception, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
 use crate::machine::arch::translator::Translator;
-use crate::machine::vt::bits::{EFER_GUEST, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_written};
+use crate::machine::vt::bits::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
@@ -38,6 +39,8 @@ pub struct SvmVcpu {
     pub(super) step: Option<Step>,
     /// An NMI was injected, and the IRET that ends it has not come; the next one waits (§8.1.3).
     pub(super) in_nmi: bool,
+    /// The general register of MOV to a control register is in EXITINFO1 (§15.33.1).
+    pub(super) decodes: bool,
     /// What TLB_CONTROL is for a flush.
     flush: u32,
     /// Unique among vCPUs, from 1: chooses the address-space identifier.
@@ -87,11 +90,14 @@ impl SvmVcpu {
             | SvmInstructions::STGI
             | SvmInstructions::CLGI
             | SvmInstructions::SKINIT
+            | SvmInstructions::RDTSCP
             | SvmInstructions::ICEBP // §15.9: else its #DB could not be told from others when its delivery is cut short
             | SvmInstructions::WBINVD
             | SvmInstructions::MONITOR
             | SvmInstructions::MWAIT
-            | SvmInstructions::XSETBV; // all §15.9; without VMRUN's, VMRUN refuses the state (§15.5.1)
+            | SvmInstructions::XSETBV
+            | SvmInstructions::RDPRU; // all §15.9; without VMRUN's, VMRUN refuses the state (§15.5.1)
+        control.intercept_cr = CrIntercepts::WRITE_CR4; // §15.8
         control.intercept_exceptions = Exception::ENDLESS; // §15.12.2, §15.12.17
         control.io_map = maps.io.raw();
         control.msr_map = maps.msr.raw();
@@ -117,6 +123,7 @@ impl SvmVcpu {
             translator,
             step: None,
             in_nmi: false,
+            decodes: maps.features.contains(Features::DECODE_ASSISTS),
             flush: if maps.features.contains(Features::FLUSH_BY_ASID) { FLUSH_ASID } else { FLUSH_ALL },
             number,
             tag: u64::from(number),
@@ -202,6 +209,22 @@ impl VirtualCpu for SvmVcpu {
         self.vmcb.save.rip
     }
 
+    fn code_base(&self) -> u64 {
+        self.vmcb.save.cs.base
+    }
+
+    /// Its processor does all of it without an exit: nobody calls this.
+    fn set_cr0(&mut self, value: u64, _pdptes: Option<[u64; 4]>) -> bool {
+        let save = &mut self.vmcb.save;
+        save.cr0 = value;
+        save.efer = efer_paged(save.efer, value);
+        true
+    }
+
+    fn set_cr4(&mut self, value: u64) {
+        self.vmcb.save.cr4 = value;
+    }
+
     fn rsp(&self) -> u64 {
         self.vmcb.save.rsp
     }
@@ -236,7 +259,7 @@ impl VirtualCpu for SvmVcpu {
             Instruction::Halt => by(1),
             Instruction::Port => control.exit_info_2,
             Instruction::Decoded(length) => rip.wrapping_add(length.into()),
-            Instruction::ControlRegister => rip, // never exits
+            Instruction::ControlRegister => by(3),
         };
         self.vmcb.control.interrupt_shadow = 0;
         if self.vmcb.save.rflags & (RFLAGS_TF | RFLAGS_RF) != 0 {
@@ -278,7 +301,9 @@ impl VirtualCpu for SvmVcpu {
 
     fn inject_exception(&mut self, exception: Exception) {
         self.undo_step();
-        let error = if exception.has_error() { event::HAS_ERROR } else { 0 };
+        // Real mode pushes no error code (§15.20).
+        let has_error = exception.has_error() && self.vmcb.save.cr0 & CR0_PE != 0;
+        let error = if has_error { event::HAS_ERROR } else { 0 };
         self.vmcb.control.event_injection =
             event::VALID | event::EXCEPTION | error | u64::from(exception.vector());
     }
@@ -400,6 +425,7 @@ impl VirtualCpu for SvmVcpu {
             pat: save.pat,
             tables: [(save.gdtr.base, save.gdtr.limit), (save.idtr.base, save.idtr.limit)],
             segments: [(save.cs.selector, save.cs.attributes), (save.ss.selector, save.ss.attributes)],
+            pdptes: [0; 4], // read from memory when one is needed (§15.25.10)
         }
     }
 }

@@ -7,8 +7,9 @@
 
 use super::state::SvmVcpu;
 use super::vmcb::{CrIntercepts, Instructions, Segment, VirtualInterrupt, code, event};
+use crate::dispatch::registers::CR0_PE;
 use crate::dispatch::vt::{Exception, Exit, VirtualCpu};
-use crate::machine::vt::bits::{CR0_PE, RFLAGS_RF, RFLAGS_TF};
+use crate::machine::vt::bits::{RFLAGS_RF, RFLAGS_TF};
 use crate::machine::vt::debug::{DR6_BREAKPOINTS, DR6_CLEAR, DR6_STEP};
 
 /// A step that is on.

@@ -17,7 +17,7 @@ const RIP: u64 = 0x1000;
 const DEBUG: u64 = event::VALID | event::EXCEPTION | 1;
 const NMI: u64 = event::VALID | event::NMI | 2;
 
-fn vcpu_on(translator: Option<Translator>) -> SvmVcpu {
+pub fn vcpu_on(translator: Option<Translator>) -> SvmVcpu {
     // SAFETY: a VMCB is integers only, so all-zero is one.
     let vmcb: &'static mut Vmcb = Box::leak(unsafe { Box::<Vmcb>::new_zeroed().assume_init() });
     let nowhere = HostPhys::new_truncate(0);

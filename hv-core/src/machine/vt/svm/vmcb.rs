@@ -128,6 +128,8 @@ bitflags! {
     #[derive(Clone, Copy, Debug)]
     #[repr(transparent)]
     pub struct CrIntercepts: u32 {
+        /// MOV to CR4.
+        const WRITE_CR4 = 1 << 20;
         /// MOV to CR8.
         const WRITE_CR8 = 1 << 24;
     }
@@ -188,6 +190,8 @@ bitflags! {
         const CLGI = 1 << 5;
         /// SKINIT.
         const SKINIT = 1 << 6;
+        /// RDTSCP and RDPID, whose TSC_AUX is not switched.
+        const RDTSCP = 1 << 7;
         /// INT1 (ICEBP).
         const ICEBP = 1 << 8;
         /// WBINVD.
@@ -198,6 +202,8 @@ bitflags! {
         const MWAIT = 1 << 11;
         /// XSETBV (not intercepted by QEMU 7.2's TCG).
         const XSETBV = 1 << 13;
+        /// RDPRU, which reads the machine's MPERF and APERF.
+        const RDPRU = 1 << 14;
     }
 
     /// Virtual interrupt control (APM vol 2 §15.21, table B-1, 0x060). Bits 3:0 are V_TPR, bits 39:32 V_INTR_VECTOR.
@@ -255,8 +261,9 @@ pub mod event {
     pub const ERROR_SHIFT: u32 = 32;
 }
 
-/// Exit codes (APM vol 2, appendix C).
+/// Exit codes (APM vol 2, appendix C) that have an arm; `super::codes` has all.
 pub mod code {
+    pub const WRITE_CR4: u64 = 0x14;
     pub const WRITE_CR8: u64 = 0x18;
     pub const READ_DR0: u64 = 0x20;
     pub const WRITE_DR15: u64 = 0x3f;
@@ -281,15 +288,17 @@ pub mod code {
     pub const HLT: u64 = 0x78;
     pub const IOIO: u64 = 0x7b;
     pub const MSR: u64 = 0x7c;
+    pub const TASK_SWITCH: u64 = 0x7d;
     pub const SHUTDOWN: u64 = 0x7f;
     pub const VMMCALL: u64 = 0x81;
     /// INT1.
     pub const ICEBP: u64 = 0x88;
     pub const NPF: u64 = 0x400;
-    /// Instructions that a guest has no business with: they raise #UD there.
-    pub const UNDEFINED: [u64; 11] = [0x6f, 0x7a, 0x80, 0x82, 0x83, 0x84, 0x85, 0x86, 0x8a, 0x8b, 0x8d];
     pub const WBINVD: u64 = 0x89;
     pub const INVD: u64 = 0x76;
+    /// VMEXIT_INVALID, and as QEMU's TCG writes it.
+    pub const INVALID: u64 = u64::MAX;
+    pub const INVALID_32: u64 = 0xffff_ffff;
 }
 
 /// `intercept_dr`: every read (bits 15:0) and write (bits 31:16) of a debug register.

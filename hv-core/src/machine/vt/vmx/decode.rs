@@ -1,44 +1,30 @@
 //! From VMX's exit reasons to [`Exit`]. Intel SDM vol 3D appendix C, vol 3C §27.2.
 
+use super::codes::{self, Kind};
 use super::controls::Primary;
 use super::fields;
-use super::registers;
 use super::state::{VmxVcpu, event};
 use super::vmcs::Current;
 use crate::base::addr::GuestPhys;
-use crate::dispatch::vt::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
+use crate::dispatch::vt::{Access, ControlRegister, Direction, Exception, Exit, PortAccess, VirtualCpu};
 
-/// Basic exit reasons.
+/// Basic exit reasons that are told apart before [`codes`] is asked.
 pub mod reason {
     pub const EXCEPTION_OR_NMI: u32 = 0;
-    pub const EXTERNAL_INTERRUPT: u32 = 1;
-    pub const TRIPLE_FAULT: u32 = 2;
-    /// Another processor sent INIT, which waits for VMXOFF (§25.2).
-    pub const INIT: u32 = 3;
     pub const INTERRUPT_WINDOW: u32 = 7;
-    pub const NMI_WINDOW: u32 = 8;
     pub const CPUID: u32 = 10;
     pub const HLT: u32 = 12;
-    pub const INVD: u32 = 13;
     pub const VMCALL: u32 = 18;
-    pub const CONTROL_REGISTER: u32 = 28;
-    pub const DEBUG_REGISTER: u32 = 29;
     pub const IO: u32 = 30;
     pub const RDMSR: u32 = 31;
     pub const WRMSR: u32 = 32;
-    pub const INVALID_STATE: u32 = 33;
     pub const PAUSE: u32 = 40;
     pub const BELOW_THRESHOLD: u32 = 43;
     pub const EPT_VIOLATION: u32 = 48;
-    pub const PREEMPTION_TIMER: u32 = 52;
-    pub const WBINVD: u32 = 54;
-    /// Instructions that a guest has no business with, which raise #UD there: GETSEC, RDPMC, RSM, those of VMX from VMCLEAR to VMXON,
-    /// MWAIT, MONITOR, INVEPT, INVVPID, XSETBV, VMFUNC.
-    pub const UNDEFINED: [u32; 18] = [11, 15, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 36, 39, 50, 53, 55, 59];
-    /// Set beside the reason when the entry failed.
-    pub const ENTRY_FAILED: u32 = 1 << 31;
 }
 
+/// The reason of accesses to control registers.
+const CONTROL_REGISTER: u64 = 28;
 /// HLT without prefixes.
 const HLT_BYTES: u32 = 1;
 /// INT1, which takes none.
@@ -81,22 +67,33 @@ fn rare(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
     } else if unblocked_nmi(vmcs, why) {
         vcpu.block_nmi();
     }
-    match why {
-        reason::EXCEPTION_OR_NMI => exception_or_nmi(vcpu, vmcs),
-        reason::EXTERNAL_INTERRUPT | reason::INIT | reason::PREEMPTION_TIMER => vcpu.interrupted(),
-        reason::NMI_WINDOW => {
+    match codes::kind(why) {
+        Kind::ExceptionOrNmi => exception_or_nmi(vcpu, vmcs),
+        Kind::Interrupted => vcpu.interrupted(),
+        Kind::NmiWindow => {
             vcpu.control_primary(Primary::NMI_WINDOW, false);
             Exit::Window
         }
-        reason::TRIPLE_FAULT => Exit::Shutdown,
-        reason::EPT_VIOLATION => memory(vmcs.read(fields::QUALIFICATION), vmcs.read(fields::GUEST_PHYSICAL)),
-        reason::CONTROL_REGISTER => registers::control_access(vcpu, vmcs),
-        reason::DEBUG_REGISTER => Exit::DebugRegister,
-        reason::INVD | reason::WBINVD => Exit::CacheFlush,
-        undefined if reason::UNDEFINED.contains(&undefined) => Exit::Undefined,
-        failed if failed & reason::ENTRY_FAILED != 0 => Exit::BadState,
-        reason::INVALID_STATE => Exit::BadState,
-        other => Exit::Unknown { code: u64::from(other) },
+        Kind::TripleFault => Exit::Shutdown,
+        Kind::TaskSwitch => Exit::TaskSwitch,
+        Kind::Memory => memory(vmcs.read(fields::QUALIFICATION), vmcs.read(fields::GUEST_PHYSICAL)),
+        Kind::ControlRegister => control_register(vmcs.read(fields::QUALIFICATION)),
+        Kind::DebugRegister => Exit::DebugRegister,
+        Kind::CacheFlush => Exit::CacheFlush,
+        Kind::BadState => Exit::BadState,
+        Kind::Undefined => Exit::Undefined,
+        Kind::Frequent | Kind::Never(_) => Exit::Unknown { code: u64::from(why) },
+    }
+}
+
+/// The qualification of an access to a control register (table 27-3): bits 3:0 which, bits 5:4 how, bits 11:8 the general register.
+/// CLTS and LMSW touch no bit that exits.
+fn control_register(qualification: u64) -> Exit {
+    let from = (qualification >> 8 & 0xf) as u8;
+    match qualification & 0x3f {
+        0 => Exit::WriteControl(ControlRegister::Cr0, Some(from)),
+        4 => Exit::WriteControl(ControlRegister::Cr4, Some(from)),
+        _ => Exit::Unknown { code: CONTROL_REGISTER },
     }
 }
 

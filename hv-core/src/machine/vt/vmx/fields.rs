@@ -85,6 +85,10 @@ fields! {
     DEBUGCTL: u64 = 0x2802;
     PAT: u64 = 0x2804;
     EFER: u64 = 0x2806;
+    PDPTE_0: u64 = 0x280a;
+    PDPTE_1: u64 = 0x280c;
+    PDPTE_2: u64 = 0x280e;
+    PDPTE_3: u64 = 0x2810;
     HOST_PAT: u64 = 0x2c00;
     HOST_EFER: u64 = 0x2c02;
 
@@ -147,3 +151,6 @@ fields! {
     HOST_RSP: u64 = 0x6c14;
     HOST_RIP: u64 = 0x6c16;
 }
+
+/// What PAE paging has loaded of its page-directory-pointer table (§24.4.2).
+pub const PDPTES: [Field<u64>; 4] = [PDPTE_0, PDPTE_1, PDPTE_2, PDPTE_3];

@@ -2,10 +2,11 @@
 
 use super::controls::{Entry, Primary};
 use super::fields::{self, SegmentFields};
-use super::state::{CR0_NE, CR4_GUEST, CR4_VMXE, Extra, Stale, VmxVcpu, access};
+use super::state::{CR4_VMXE, Extra, Stale, VmxVcpu, access};
 use super::vmcs::Current;
+use crate::dispatch::registers::{CR0_NE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
 use crate::dispatch::vt::{Start, VirtualCpu};
-use crate::machine::vt::bits::{EFER_GUEST, EFER_LMA, PAT_RESET};
+use crate::machine::vt::bits::PAT_RESET;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
 
@@ -21,6 +22,7 @@ struct Beginning {
     efer: u64,
     pat: u64,
     tables: [(u64, u32); 2],
+    pdptes: [u64; 4],
     code: Segment,
     data: Segment,
     rip: u64,
@@ -78,6 +80,7 @@ impl VmxVcpu {
             efer: 0,
             pat: PAT_RESET,
             tables: [(0, 0xffff); 2],
+            pdptes: [0; 4],
             code: Segment::small(0x9b),
             data: Segment::small(0x93),
             rip: 0,
@@ -111,6 +114,7 @@ impl VmxVcpu {
                     efer: control.efer & EFER_GUEST,
                     pat: control.pat,
                     tables: control.tables,
+                    pdptes: control.pdptes,
                     code: flat(control.segments[0]),
                     data: flat(control.segments[1]),
                     rip: entry,
@@ -124,11 +128,14 @@ impl VmxVcpu {
 impl Beginning {
     fn write(&self, vmcs: Current) {
         let [cr0, cr3, cr4] = self.cr;
-        vmcs.write(fields::CR0, cr0 | CR0_NE);
+        vmcs.write(fields::CR0, cr0 & !CR0_SHADOWED | CR0_NE);
         vmcs.write(fields::CR0_SHADOW, cr0);
         vmcs.write(fields::CR3, cr3);
         vmcs.write(fields::CR4, cr4 & CR4_GUEST | CR4_VMXE);
         vmcs.write(fields::CR4_SHADOW, cr4 & CR4_GUEST);
+        for (field, entry) in fields::PDPTES.into_iter().zip(self.pdptes) {
+            vmcs.write(field, entry);
+        }
         vmcs.write(fields::EFER, self.efer);
         vmcs.write(fields::PAT, self.pat);
         let mut entry = Entry::from_bits_retain(vmcs.read(fields::ENTRY_CONTROLS));

@@ -12,6 +12,7 @@ use super::fields::{self, Field};
 use super::vmcs::{self, Current, Value};
 use crate::base::addr::HostPhys;
 use crate::base::hardware::SharedWords;
+use crate::dispatch::registers::{CR0_SHADOWED, CR4_GUEST};
 use crate::dispatch::vt::{Exception, VirtualCpu};
 use crate::machine::vt::bits::{RFLAGS_RF, RFLAGS_TF};
 use crate::machine::vt::debug;
@@ -87,11 +88,7 @@ pub(super) struct Extra {
 const SHADOW: u32 = 0b11;
 /// NMIs are held back until IRET (§24.4.2).
 const NMI_BLOCKED: u32 = 1 << 3;
-/// VMX keeps it set (§23.8); the guest sees its own.
-pub(super) const CR0_NE: u64 = 1 << 5;
-/// VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT, FSGSBASE, SMEP, SMAP: what a guest may set. The others are ours, and
-/// read as zero: a guest that sets one exits.
-pub(super) const CR4_GUEST: u64 = 0x7ff | 1 << 16 | 1 << 20 | 1 << 21;
+/// VMX keeps it set (§23.8); the guest does not see it.
 pub(super) const CR4_VMXE: u64 = 1 << 13;
 
 /// Entry interruption information (§24.8.3), and that of an exit (§24.9.2).
@@ -181,7 +178,8 @@ impl VmxVcpu {
                 vmcs.write(fields::PLE_GAP, 128);
                 vmcs.write(fields::PLE_WINDOW, 4096);
             }
-            vmcs.write(fields::CR0_MASK, CR0_NE);
+            vmcs.write(fields::CR0_MASK, CR0_SHADOWED);
+            // The others are ours, and read as zero: a guest that sets one exits.
             vmcs.write(fields::CR4_MASK, !CR4_GUEST);
         });
         vcpu

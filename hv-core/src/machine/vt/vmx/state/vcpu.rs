@@ -1,12 +1,16 @@
 //! What the exit path asks of a vCPU on VMX.
 
-use super::{CR0_NE, CR4_GUEST, NMI_BLOCKED, SHADOW, Stale, VmxVcpu, event, packed};
+use super::{CR4_VMXE, NMI_BLOCKED, SHADOW, Stale, VmxVcpu, event, packed};
+use crate::dispatch::registers::{CR0_NE, CR0_PE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
 use crate::dispatch::vt::{Control, Exception, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
-use crate::machine::vt::bits::{EFER_GUEST, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_written};
+use crate::machine::vt::bits::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
 use crate::machine::vt::debug;
-use crate::machine::vt::vmx::controls::Primary;
+use crate::machine::vt::vmx::controls::{Entry, Primary};
 use crate::machine::vt::vmx::fields::{self, Field, SegmentFields};
 use core::sync::atomic::Ordering::Relaxed;
+
+/// Type of a busy task-state segment of 32 or, in long mode, 64 bits.
+const BUSY_TASK: u32 = 11;
 
 /// Index of the word of the virtual-APIC page that holds the task priority.
 const TASK_PRIORITY: usize = 0x80 / 8;
@@ -24,6 +28,39 @@ impl VirtualCpu for VmxVcpu {
 
     fn rip(&self) -> u64 {
         self.rip
+    }
+
+    fn code_base(&self) -> u64 {
+        self.get(fields::CS.base)
+    }
+
+    fn set_cr0(&mut self, value: u64, pdptes: Option<[u64; 4]>) -> bool {
+        self.vmcs(|vmcs| {
+            let before = vmcs.read(fields::EFER);
+            let efer = efer_paged(before, value);
+            // Long mode does not begin with a task of 16 bits, and entry refuses it (§26.3.1.2).
+            if efer & !before & EFER_LMA != 0 && vmcs.read(fields::TR.access) & 0xf != BUSY_TASK {
+                return false;
+            }
+            let mut entry = Entry::from_bits_retain(vmcs.read(fields::ENTRY_CONTROLS));
+            entry.set(Entry::LONG_MODE, efer & EFER_LMA != 0);
+            vmcs.write(fields::ENTRY_CONTROLS, entry.bits());
+            vmcs.write(fields::EFER, efer);
+            vmcs.write(fields::CR0, value & !CR0_SHADOWED | CR0_NE);
+            vmcs.write(fields::CR0_SHADOW, value);
+            for (field, entry) in fields::PDPTES.into_iter().zip(pdptes.iter().flatten()) {
+                vmcs.write(field, *entry);
+            }
+            true
+        })
+    }
+
+    /// Bits that are not a guest's exit and are refused: nobody calls this.
+    fn set_cr4(&mut self, value: u64) {
+        self.vmcs(|vmcs| {
+            vmcs.write(fields::CR4, value & CR4_GUEST | CR4_VMXE);
+            vmcs.write(fields::CR4_SHADOW, value & CR4_GUEST);
+        });
     }
 
     fn rsp(&self) -> u64 {
@@ -82,7 +119,9 @@ impl VirtualCpu for VmxVcpu {
     }
 
     fn inject_exception(&mut self, exception: Exception) {
-        let error = if exception.has_error() { event::HAS_ERROR } else { 0 };
+        // Real mode pushes no error code, and entry refuses one (§26.2.1.3).
+        let has_error = exception.has_error() && self.get(fields::CR0) & CR0_PE != 0;
+        let error = if has_error { event::HAS_ERROR } else { 0 };
         self.inject(event::VALID | event::EXCEPTION | error | u32::from(exception.vector()), 0);
     }
 
@@ -175,19 +214,23 @@ impl VirtualCpu for VmxVcpu {
             let seen = |real: Field<u64>, shadow: Field<u64>, mask: u64| {
                 vmcs.read(real) & !mask | vmcs.read(shadow) & mask
             };
+            let cr = [
+                seen(fields::CR0, fields::CR0_SHADOW, CR0_SHADOWED),
+                vmcs.read(fields::CR3),
+                seen(fields::CR4, fields::CR4_SHADOW, !CR4_GUEST),
+            ];
+            let efer = vmcs.read(fields::EFER) & EFER_GUEST;
+            let is_pae = Control::is_pae(cr[0], cr[2], efer);
             Control {
-                cr: [
-                    seen(fields::CR0, fields::CR0_SHADOW, CR0_NE),
-                    vmcs.read(fields::CR3),
-                    seen(fields::CR4, fields::CR4_SHADOW, !CR4_GUEST),
-                ],
-                efer: vmcs.read(fields::EFER) & EFER_GUEST,
+                cr,
+                efer,
                 pat: vmcs.read(fields::PAT),
                 tables: [
                     (vmcs.read(fields::GDTR_BASE), vmcs.read(fields::GDTR_LIMIT)),
                     (vmcs.read(fields::IDTR_BASE), vmcs.read(fields::IDTR_LIMIT)),
                 ],
                 segments: [segment(fields::CS), segment(fields::SS)],
+                pdptes: if is_pae { fields::PDPTES.map(|field| vmcs.read(field)) } else { [0; 4] },
             }
         })
     }
