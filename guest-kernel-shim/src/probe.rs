@@ -2,6 +2,7 @@
 
 pub use crate::arch::cpu::{Cpuid, cpuid};
 pub use crate::arch::probe::{
-    Fault, Privileged, Registers, Width, call, execute, load, rdmsr, read_port, store, write_port, wrmsr,
+    ControlRegister, Fault, Privileged, Registers, Width, call, execute, load, rdmsr, read_control,
+    read_port, store, write_control, write_port, wrmsr,
 };
 pub use crate::arch::trap::triple_fault;

@@ -67,6 +67,58 @@ pub unsafe fn wrmsr(msr: u32, value: u64) -> Result<(), Fault> {
     answer(fault, ())
 }
 
+/// A control register that a kernel may probe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControlRegister {
+    /// CR0.
+    Cr0,
+    /// CR4.
+    Cr4,
+}
+
+/// Reads a control register.
+pub fn read_control(register: ControlRegister) -> u64 {
+    let value;
+    // SAFETY: a kernel runs at CPL 0, where reading it changes nothing.
+    unsafe {
+        match register {
+            ControlRegister::Cr0 => {
+                asm!("mov {}, cr0", out(reg) value, options(nomem, nostack, preserves_flags))
+            }
+            ControlRegister::Cr4 => {
+                asm!("mov {}, cr4", out(reg) value, options(nomem, nostack, preserves_flags))
+            }
+        }
+    }
+    value
+}
+
+/// Writes a control register.
+///
+/// # Errors
+///
+/// The fault.
+///
+/// # Safety
+///
+/// What the value switches on or off must break nothing that Rust relies on.
+pub unsafe fn write_control(register: ControlRegister, value: u64) -> Result<(), Fault> {
+    macro_rules! write {
+        ($text:literal) => {
+            // SAFETY: the caller answers for the value; a fault goes on behind the instruction.
+            trap::probing(|slot| unsafe {
+                asm!("lea {resume}, [rip + 2f]", "mov [{slot}], {resume}", $text, "2:",
+                    resume = out(reg) _, slot = in(reg) slot, value = in(reg) value, options(nostack));
+            })
+        };
+    }
+    let fault = match register {
+        ControlRegister::Cr0 => write!("mov cr0, {value}"),
+        ControlRegister::Cr4 => write!("mov cr4, {value}"),
+    };
+    answer(fault, ())
+}
+
 /// How many bytes a port access moves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Width {

@@ -1,6 +1,6 @@
 //! A hostile guest: it does what no guest should, says what it was answered, and goes on as long as it is let.
 //!
-//! `do=` on the command line names what: `calls`, `addresses`, `demand`, `ring`, `ports`, `msrs`, `instructions`, or
+//! `do=` on the command line names what: `calls`, `addresses`, `demand`, `ring`, `ports`, `msrs`, `instructions`, `control`, or
 //! `all` of these. Each ends with `#ok NAME checks=N` or, before that, a `#bad` line for each answer that is not what
 //! the ABI says. The tables below name the rest: what is done alone, and what should end the guest and nobody else.
 #![no_std]
@@ -9,6 +9,7 @@
 mod apic;
 mod calls;
 mod check;
+mod control;
 mod debug;
 mod demand;
 mod ends;
@@ -44,6 +45,7 @@ const DEEDS: &[(&str, Deed)] = &[
     ("ports", machine::ports),
     ("msrs", machine::msrs),
     ("instructions", machine::instructions),
+    ("control", control::registers),
 ];
 
 /// More of them, each only by its name: they last, or leave this machine in a bad way.

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "a hostile guest; what it is not refused may break it, and it alone")]
 
 use core::arch::asm;
-use guest_kernel_shim::probe::{self, Fault, Privileged, Registers, Width};
+use guest_kernel_shim::probe::{self, ControlRegister, Fault, Privileged, Registers, Width};
 use guest_kernel_shim::pv_abi::call::Call;
 
 /// A pattern for the registers that a call must leave alone.
@@ -30,6 +30,12 @@ pub fn named(call_number: Call, arguments: [u64; 4]) -> Result<(u64, u64, bool),
 pub fn wrmsr(msr: u32, value: u64) -> Result<(), Fault> {
     // SAFETY: the callers' values move nothing that this kernel stands on.
     unsafe { probe::wrmsr(msr, value) }
+}
+
+/// Writes a control register with a bit that has to be refused, or that changes nothing this kernel relies on.
+pub fn write_control(register: ControlRegister, value: u64) -> Result<(), Fault> {
+    // SAFETY: the callers' values leave paging, protection and what this kernel uses as they are.
+    unsafe { probe::write_control(register, value) }
 }
 
 /// Writes to a port where there is nothing, or a device that keeps to itself.
