@@ -233,6 +233,9 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
             manifest.guests.len()
         ),
     );
+    if let Some(weakness) = V::weakness(capabilities) {
+        say(lines, format_args!("{weakness}"));
+    }
     let mut system = System::new(cpus, clocks.tsc, wall_ns);
     system.has_terminal = handover.command_line.split_whitespace().any(|word| word == "terminal");
     let input = handover.command_line.split_whitespace().find_map(|word| word.strip_prefix("input="));

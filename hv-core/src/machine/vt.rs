@@ -60,6 +60,9 @@ pub trait Vendor: 'static {
     /// What it can do.
     fn capabilities(processor: &Self::Processor) -> Self::Capabilities;
 
+    /// An erratum of these processors by which a guest can stop the machine, where there is one that is not worked around.
+    fn weakness(capabilities: Self::Capabilities) -> Option<&'static str>;
+
     /// Makes the permission maps: guests touch no port, and no MSR but `untouched`. `None` when memory is out.
     fn maps(memory: &mut Memory, capabilities: Self::Capabilities, untouched: &[u32]) -> Option<Self::Maps>;
 

@@ -132,6 +132,10 @@ impl super::Vendor for Amd {
         processor.on.capabilities()
     }
 
+    fn weakness(_: Capabilities) -> Option<&'static str> {
+        None
+    }
+
     /// I/O: everything is intercepted. MSRs: everything but `untouched`, two bits an MSR; the second range begins at byte 0x800
     /// (§15.10, §15.11).
     fn maps(memory: &mut Memory, capabilities: Capabilities, untouched: &[u32]) -> Option<Maps> {

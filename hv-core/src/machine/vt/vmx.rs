@@ -158,6 +158,11 @@ impl super::Vendor for Intel {
         processor.capabilities
     }
 
+    fn weakness(capabilities: Capabilities) -> Option<&'static str> {
+        let line = "weakness: a guest can stop this processor by iTLB multihit (CVE-2018-12207; IA32_ARCH_CAPABILITIES bit 6 is clear)";
+        capabilities.has_multihit.then_some(line)
+    }
+
     /// I/O: everything exits. MSRs: everything but `untouched`; reads of the lower and the upper range, then writes, each a bit
     /// an MSR (§24.6.9).
     fn maps(memory: &mut Memory, capabilities: Capabilities, untouched: &[u32]) -> Option<Maps> {

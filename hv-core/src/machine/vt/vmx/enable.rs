@@ -7,7 +7,7 @@ use crate::base::addr::HostPhys;
 use crate::machine::arch::bochs;
 use bitflags::Flags;
 use core::arch::asm;
-use core::arch::x86_64::__cpuid;
+use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::fmt;
 use x86_64::registers::model_specific::Msr;
 
@@ -25,6 +25,8 @@ pub struct Capabilities {
     fixed: [u64; 2],
     /// The preemption timer counts once in so many TSC ticks, as a power of two.
     pub timer_shift: u8,
+    /// Whether code in a page of 2 MiB whose size a guest changes can raise a machine check (CVE-2018-12207).
+    pub has_multihit: bool,
 }
 
 /// What this processor lacks.
@@ -64,6 +66,7 @@ impl fmt::Display for Missing {
 const FEATURE_CONTROL: u32 = 0x3a;
 const LOCKED: u64 = 1 << 0;
 const VMX_OUTSIDE_SMX: u64 = 1 << 2;
+const ARCH_CAPABILITIES: u32 = 0x10a;
 const BASIC: u32 = 0x480;
 const MISC: u32 = 0x485;
 const CR0_FIXED_0: u32 = 0x486;
@@ -109,6 +112,12 @@ fn adjust<F: Flags<Bits = u32> + Copy>(
         return Err(Missing::Control(register, controls::name(F::from_bits_retain(half(missing)))));
     }
     Ok(F::from_bits_retain(wanted.bits() | half(must)))
+}
+
+/// Whether a processor does not say that it is free of iTLB multihit: `edx` is CPUID 7's (SDM vol 4, IA32_ARCH_CAPABILITIES: bit 6,
+/// IF_PSCHANGE_MC_NO). Some that say nothing have not got it; their makers' lists by model are not followed here.
+fn has_multihit(edx: u32, capabilities: impl FnOnce() -> u64) -> bool {
+    edx & 1 << 29 == 0 || capabilities() & 1 << 6 == 0
 }
 
 /// What IA32_FEATURE_CONTROL is to be written with, if anything: what firmware left unlocked is ours to decide (§23.7).
@@ -161,6 +170,8 @@ impl Capabilities {
             ept_flags: 6 | 3 << 3 | dirty,
             fixed: [read(CR0_FIXED_0), read(CR4_FIXED_0)],
             timer_shift: u8::try_from(read(MISC) & 0x1f).unwrap_or(0),
+            // SAFETY: read only where CPUID announces it.
+            has_multihit: has_multihit(__cpuid_count(7, 0).edx, || unsafe { capability(ARCH_CAPABILITIES) }),
         })
     }
 }
@@ -217,6 +228,13 @@ mod tests {
         }
         let line = Missing::DisabledByFirmware.to_string();
         assert_eq!(line, "VT-x is switched off and locked by firmware (IA32_FEATURE_CONTROL bit 2)");
+    }
+
+    #[test]
+    fn a_processor_that_does_not_deny_it_has_itlb_multihit() {
+        assert!(has_multihit(0, || panic!("an MSR that is not there")));
+        assert!(has_multihit(1 << 29, || !(1 << 6)));
+        assert!(!has_multihit(1 << 29, || 1 << 6));
     }
 
     #[test]
