@@ -6,6 +6,7 @@ pub mod board;
 pub mod calibrate;
 pub mod config;
 pub mod demand;
+pub mod heap;
 pub mod mail;
 pub mod mm;
 pub mod publish;

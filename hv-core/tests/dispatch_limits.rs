@@ -109,15 +109,14 @@ fn shared_processor(pin: &[u8]) -> Machine {
     let mut machine = Machine::boot_on(2, specs, &[]);
     assert_eq!(machine.call(A, Call::VCPU_START, &[1, 0x1000, 0x2000, 0]).0, Code::OK);
     let [x, x1, v] = [A, A1, B].map(|id| machine.shared(id).slot);
-    for _ in 0..100_000 {
+    let stands = (0..100_000).any(|_| {
         pass(&mut machine, 10 * US);
         let there = &machine.others[0].core.queue;
         let runs = machine.cpu.core.queue.current() == Some(x) && there.current() == Some(v);
-        if runs && there.is_waiting(x1) {
-            return machine;
-        }
-    }
-    panic!("they never stand like this");
+        runs && there.is_waiting(x1)
+    });
+    assert!(stands, "they never stand like this");
+    machine
 }
 
 /// Has X do this on the first processor, and the second one look at what that left for it; of how many ns V was charged how many.

@@ -33,15 +33,13 @@ use hv_core::machine::vt::{Amd, Intel, Kind, Setup, Vendor};
 use hv_core::policy::acpi;
 use hv_core::policy::calibrate::{NoClock, Trust};
 use hv_core::policy::config::{Manifest, TscTrust};
+use hv_core::policy::heap;
 use hv_core::policy::trace::Record;
 
 mod guests;
 
 #[global_allocator]
 static HEAP: HypervisorHeap = HypervisorHeap::empty();
-
-/// Pages of the heap: guests' vCPUs, tables and telemetry.
-const HEAP_PAGES: u64 = 8192;
 
 /// How long the last lines stay on a screen that nothing else shows.
 const READING_S: u64 = 10;
@@ -128,7 +126,7 @@ pub fn main(mut handover: Handover) -> ! {
     // SAFETY: the entry code took from the loader's map what is RAM and not the image, the bundle or the firmware's, all of
     // it below the 4 GiB that are mapped.
     let mut memory = unsafe { Memory::new(core::mem::take(&mut handover.frames)) };
-    if !HEAP.init(&mut memory, HEAP_PAGES) {
+    if !HEAP.init(&mut memory, heap::LEAST_BYTES) {
         let free_kib = memory.free_bytes() / 1024;
         let _ = writeln!(console, "comity: refused: the machine has too little memory: {free_kib} KiB free");
         let _ = writeln!(console, "comity: end: verdict={:?}", Verdict::Refused);
@@ -235,6 +233,13 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     );
     if let Some(weakness) = V::weakness(capabilities) {
         say(lines, format_args!("{weakness}"));
+    }
+    let heap_bytes = heap::Size::of(manifest, cpus).bytes();
+    if heap_bytes > heap::LEAST_BYTES && !HEAP.extend(&mut memory, heap_bytes - heap::LEAST_BYTES) {
+        refuse(
+            lines,
+            format_args!("the machine has too little memory: the heap needs {} KiB", heap_bytes >> 10),
+        );
     }
     let mut system = System::new(cpus, clocks.tsc, wall_ns);
     system.has_terminal = handover.command_line.split_whitespace().any(|word| word == "terminal");

@@ -342,34 +342,61 @@ impl GuestRam for Ram {
 
 /// The hypervisor's heap: for what lives as long as a guest or the machine, for lines and records. An exit allocates only where
 /// it ends a guest, or notes a mark.
-pub struct HypervisorHeap(Mutex<Heap>);
+pub struct HypervisorHeap {
+    /// What every machine has.
+    first: Mutex<Heap>,
+    /// What its configuration needs beyond that.
+    second: Mutex<Heap>,
+}
 
 impl HypervisorHeap {
     /// A heap with nothing in it.
     pub const fn empty() -> Self {
-        Self(Mutex::new(Heap::empty()))
+        Self { first: Mutex::new(Heap::empty()), second: Mutex::new(Heap::empty()) }
     }
 
-    /// Gives it memory.
-    pub fn init(&self, memory: &mut Memory, pages: u64) -> bool {
+    /// Gives it memory, once; false where there is not so much.
+    pub fn init(&self, memory: &mut Memory, bytes: u64) -> bool {
+        Self::fill(&self.first, memory, bytes)
+    }
+
+    /// Gives it more memory, once; false where there is not so much.
+    pub fn extend(&self, memory: &mut Memory, bytes: u64) -> bool {
+        Self::fill(&self.second, memory, bytes)
+    }
+
+    fn fill(part: &Mutex<Heap>, memory: &mut Memory, bytes: u64) -> bool {
+        let mut heap = part.lock();
+        if heap.size() != 0 {
+            return false;
+        }
+        let pages = bytes.div_ceil(PAGE_BYTES);
         let Some(start) = memory.pages(pages, PAGE_BYTES) else { return false };
         let bytes = usize::try_from(pages * PAGE_BYTES).unwrap_or(0);
-        // SAFETY: the run is the heap's alone and for good.
-        unsafe { self.0.lock().init(pointer(start), bytes) };
+        // SAFETY: the run is this heap's alone and for good, and the heap was empty.
+        unsafe { heap.init(pointer(start), bytes) };
         true
     }
 }
 
-// SAFETY: `Heap` hands out disjoint blocks of the run it was given, and the lock makes each step one.
+// SAFETY: each `Heap` hands out disjoint blocks of the run it was given, the runs are disjoint, and a lock makes each step one.
 unsafe impl GlobalAlloc for HypervisorHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0.lock().allocate_first_fit(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
+        let block = self.first.lock().allocate_first_fit(layout);
+        let block = block.or_else(|()| self.second.lock().allocate_first_fit(layout));
+        block.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if let Some(block) = NonNull::new(block) {
-            // SAFETY: by `GlobalAlloc`'s contract `block` came from `alloc` with this layout.
-            unsafe { self.0.lock().deallocate(block, layout) };
+        let Some(block) = NonNull::new(block) else { return };
+        let mut second = self.second.lock();
+        if (second.bottom()..second.top()).contains(&block.as_ptr()) {
+            // SAFETY: by `GlobalAlloc`'s contract `block` came from `alloc` with this layout, and it lies in this run.
+            unsafe { second.deallocate(block, layout) };
+        } else {
+            drop(second);
+            // SAFETY: as above; what does not lie in the second run came from the first.
+            unsafe { self.first.lock().deallocate(block, layout) };
         }
     }
 }

@@ -1,55 +1,60 @@
-//! Records that are kept until the guests have ended: a bounded number, and of each guest its share.
+//! Records that are kept until the guests have ended: a bounded number of bytes, and of each guest its share.
 
 use crate::base::id::GuestId;
-use crate::policy::trace::Record;
+use crate::policy::trace::{CpuCounters, GuestCounters, Record};
 use alloc::vec::Vec;
 
-/// Records kept until they are written.
-const MAX_RECORDS: usize = 8192;
-/// Guests' counters kept in marks until they are written: a mark holds a set for each guest, and guests make marks at will.
-const MAX_MARKED: usize = 1 << 16;
-/// Of a guest's share of the records, what its marks leave to its endings.
+/// Bytes of the heap that all records together take at most; the guests share them evenly.
+pub const RECORDS_BYTES: usize = 12 << 20;
+/// Of a guest's share, what its marks leave: room for so many of its endings.
 const ENDINGS: usize = 16;
+/// Bytes of a record without what it points to. The list that holds it may be twice as long as what is in it, and is copied when it
+/// grows.
+const RECORD_BYTES: usize = 3 * size_of::<Record>();
+/// Bytes that the allocator may add to an allocation of a mark's.
+const SLACK_BYTES: usize = 32;
+
+/// Bytes that a mark takes: a set of counters for each processor and each guest.
+const fn mark_bytes(cpus: usize, guests: usize) -> usize {
+    RECORD_BYTES + cpus * size_of::<CpuCounters>() + guests * size_of::<GuestCounters>() + 2 * SLACK_BYTES
+}
 
 /// Records that are not written yet.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     records: Vec<Record>,
     lost: u64,
-    /// Records of each guest, by id: one that makes marks without end crowds out its own only.
-    kept: Vec<usize>,
+    /// Bytes of each guest's records, by id: one that makes marks without end crowds out its own only.
+    kept_bytes: Vec<usize>,
 }
 
 impl Telemetry {
-    /// Whether there is room for one more mark of a guest's, of so many; when not, it is counted as lost.
-    pub fn has_room_for_mark(&mut self, of: GuestId, guests: usize) -> bool {
-        let guests = guests.max(1);
-        let most = (MAX_RECORDS / guests).saturating_sub(ENDINGS).min(MAX_MARKED / (guests * guests));
-        self.has_room(of, most)
+    /// Whether there is room for one more mark of a guest's, of so many, on a machine of so many processors; when not, it is counted
+    /// as lost.
+    pub fn has_room_for_mark(&mut self, of: GuestId, guests: usize, cpus: usize) -> bool {
+        let share = RECORDS_BYTES / guests.max(1);
+        self.has_room(of, mark_bytes(cpus, guests), share.saturating_sub(ENDINGS * RECORD_BYTES))
     }
 
     /// Whether there is room for one more ending of a guest's, of so many; when not, it is counted as lost.
     pub fn has_room_for_ending(&mut self, of: GuestId, guests: usize) -> bool {
-        self.has_room(of, MAX_RECORDS / guests.max(1))
+        self.has_room(of, RECORD_BYTES, RECORDS_BYTES / guests.max(1))
     }
 
-    fn has_room(&mut self, of: GuestId, most: usize) -> bool {
+    fn has_room(&mut self, of: GuestId, bytes: usize, most_bytes: usize) -> bool {
         let of = usize::from(of.0);
-        if self.kept.len() <= of {
-            self.kept.resize(of + 1, 0);
+        if self.kept_bytes.len() <= of {
+            self.kept_bytes.resize(of + 1, 0);
         }
-        let room = self.kept.get_mut(of).filter(|kept| **kept < most).map(|kept| *kept += 1).is_some();
+        let kept = self.kept_bytes.get_mut(of).filter(|kept| kept.saturating_add(bytes) <= most_bytes);
+        let room = kept.map(|kept| *kept += bytes).is_some();
         self.lost += u64::from(!room);
         room
     }
 
-    /// Keeps a record.
+    /// Keeps a record, for which there is room.
     pub fn keep(&mut self, record: Record) {
-        if self.records.len() < MAX_RECORDS {
-            self.records.push(record);
-        } else {
-            self.lost += 1;
-        }
+        self.records.push(record);
     }
 
     /// Takes all of them, and how many were lost.

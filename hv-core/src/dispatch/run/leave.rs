@@ -160,7 +160,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// Notes a mark with everybody's counters.
     fn mark(&mut self, shared: &VcpuShared, id: u64, value: u64) {
         let system = self.core.system;
-        if !system.telemetry.lock().has_room_for_mark(shared.id.guest, system.guests.len()) {
+        let cpus = system.board.lines().count();
+        if !system.telemetry.lock().has_room_for_mark(shared.id.guest, system.guests.len(), cpus) {
             return;
         }
         let guests: Vec<_> = system.guests.iter().map(|guest| system.counters(guest)).collect();
