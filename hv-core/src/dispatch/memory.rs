@@ -173,8 +173,9 @@ pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code,
     }
     let taken = transit.coming.take().or_else(|| {
         let mut pool = system.pool.lock();
-        // Counted under the pool's lock: a block that is lent is counted before it comes here.
-        let kept = kept_for_others(guest, system);
+        // Counted under the pool's lock: a block that is lent is counted before it comes here. Lenders wait for no other lender's
+        // share: where a restart has emptied the pool below what is kept, two of them would wait for one another.
+        let kept = if guest.lent.load(Relaxed) > 0 { 0 } else { kept_for_lenders(system) };
         Some((if pool.len() > kept { pool.pop() } else { None }?, 0))
     });
     let Some((mut block, cleared)) = taken else { return (Code::AGAIN, 0) };
@@ -188,10 +189,9 @@ pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code,
     (Code::OK, left)
 }
 
-/// Blocks of the pool that are kept for guests other than this one, of what each has lent.
-fn kept_for_others<R: GuestRam>(guest: &Guest<R>, system: &System<R>) -> usize {
-    let others = system.guests.iter().filter(|other| other.id != guest.id);
-    let lent = others.map(|other| other.lent.load(Relaxed));
+/// Blocks of the pool that nobody takes but guests that have lent some.
+fn kept_for_lenders<R: GuestRam>(system: &System<R>) -> usize {
+    let lent = system.guests.iter().map(|guest| guest.lent.load(Relaxed));
     usize::try_from(lent.map(|lent| lent.min(KEPT)).sum::<u32>()).unwrap_or(usize::MAX)
 }
 
