@@ -10,10 +10,11 @@ use hv_core::base::time::Tsc;
 use hv_core::dispatch::guest::WINDOW_BASE;
 use hv_core::dispatch::vt::{Access, Control, Direction, Exit, PortAccess, Start, VirtualCpu};
 use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, call_steps};
+use hv_core::policy::config::ChannelConfig;
 use hv_core::policy::publish::NO_COOKIE;
 use hv_core::policy::trace::{Ending, ExitClass, Record};
 use hv_core::policy::whereabouts::{Life, attention};
-use pv_abi::call::{Call, Code, IPI_NMI, Info, Shutdown};
+use pv_abi::call::{Call, Code, EventOp, IPI_NMI, Info, Shutdown};
 use pv_abi::demand::word;
 use pv_abi::protocol::dispatch::is_on_cpu;
 use pv_abi::status;
@@ -255,4 +256,67 @@ fn a_guest_is_made_again_in_parts_and_in_its_own_time() {
     guest.ram.read(place(0x10_0000), &mut bytes).unwrap();
     assert_eq!(bytes[..3], [0xeb, 0xfe, 0], "the kernel as it was");
     assert_eq!(machine.call(A, Call::INFO, &[Info::GENERATION.0]), (Code::OK, 1));
+}
+
+/// Two guests that share 16 MiB, with something in every word.
+fn sharing_much() -> Machine {
+    let channels = [ChannelConfig { ends: [0, 1], pages: 64 }; 64];
+    let machine =
+        Machine::boot_with_channels([Spec::cooperative("one"), Spec::cooperative("two")], &channels);
+    for end in &machine.guest(0).channels {
+        end.frames.words.iter().for_each(|word| word.store(1, SeqCst));
+    }
+    machine
+}
+
+fn shared_words_left(machine: &Machine) -> usize {
+    let words = machine.guest(0).channels.iter().flat_map(|end| end.frames.words);
+    words.filter(|word| word.load(SeqCst) != 0).count()
+}
+
+/// Lets a guest end so. Returns how many turns it took until its shared pages were zero.
+fn clear_in_parts(machine: &mut Machine, ending: Shutdown) -> usize {
+    let mut before = shared_words_left(machine);
+    machine.script(A, call_steps(Call::SHUTDOWN, &[ending.0]));
+    let mut turns = 0;
+    while before > 0 {
+        assert!(machine.step());
+        turns += 1;
+        let now = shared_words_left(machine);
+        assert!((before - now) * 8 <= 64 << 10, "{} bytes in one turn", (before - now) * 8);
+        let is_connected = machine.guest(0).connected.load(SeqCst);
+        assert!(
+            now * 8 == 16 << 20 || !is_connected,
+            "peers learn of the end first, and of a beginning last"
+        );
+        before = now;
+    }
+    turns
+}
+
+#[test]
+fn a_reboot_clears_shared_pages_in_parts_before_peers_find_the_guest_again() {
+    let mut machine = sharing_much();
+    machine.compute(A, 1);
+    assert!(machine.guest(0).connected.load(SeqCst));
+    let turns = clear_in_parts(&mut machine, Shutdown::REBOOT);
+    assert!(turns >= 256, "{turns}");
+    machine.compute(A, 1);
+    assert!(machine.guest(0).connected.load(SeqCst));
+}
+
+#[test]
+fn a_guest_that_ends_for_good_clears_shared_pages_in_parts_and_then_leaves_its_memory() {
+    let mut machine = sharing_much();
+    let _ = machine.call(A, Call::EVENT, &[EventOp::BIND.0, 0, 9 << 8]);
+    assert_eq!(machine.call(B, Call::EVENT, &[EventOp::QUERY.0, 0]), (Code::OK, 64 | 1 << 16));
+    let turns = clear_in_parts(&mut machine, Shutdown::OFF);
+    assert!(turns >= 256, "{turns}");
+    assert_eq!(machine.call(B, Call::EVENT, &[EventOp::QUERY.0, 0]), (Code::OK, 64));
+    assert_eq!(machine.call(B, Call::EVENT, &[EventOp::RING.0, 0]).0, Code::BAD_STATE);
+    assert!(machine.step());
+    assert_eq!(machine.shared(A).life(), Life::Stopped);
+    assert!(!machine.guest(0).ram.has_block(0), "its memory is in the pool");
+    machine.run(B, call_steps(Call::SHUTDOWN, &[Shutdown::OFF.0]));
+    assert!(machine.cpu.run_forever());
 }

@@ -3,9 +3,10 @@
 
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::dispatch::core::Core;
-use crate::dispatch::device::channel::ChannelIndex;
+use crate::dispatch::device::channel::{ChannelIndex, Peer};
 use crate::dispatch::guest::{ChannelEnd, Guest};
-use core::sync::atomic::Ordering::SeqCst;
+use crate::dispatch::system::System;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use pv_abi::call::Code;
 
 /// What a bound end holds: bit 16 set, event in bits 15:8, vCPU in bits 7:0.
@@ -45,6 +46,24 @@ pub fn ring<H: Hardware, R: GuestRam>(guest: &'static Guest<R>, core: &mut Core<
     let now = core.hardware.now();
     core.wake(target, guest.id, now);
     Code::OK
+}
+
+/// Begins or ends a guest's part in its channels, as its peers and its own devices learn. Its shared pages are cleared elsewhere
+/// ([`Birth`](super::load::birth::Birth)): before this where it begins, and after this where it ends.
+pub fn connect<R: GuestRam>(guest: &Guest<R>, system: &System<R>, presence: Peer) {
+    let _alone = system.ties.lock();
+    guest.connected.store(presence == Peer::Present, Relaxed);
+    guest.devices.lock().hang_up();
+    for (end, mine) in guest.channels.iter().zip(0_u16..) {
+        end.bound.store(0, SeqCst);
+        let (id, index) = end.peer;
+        if let Some(other) = system.guest(id) {
+            other.devices.lock().set_peer(ChannelIndex(u16::from(index)), presence);
+            // This guest's devices are new: they know nothing of a peer that was there before.
+            let peer = if other.connected.load(Relaxed) { Peer::Present } else { Peer::Absent };
+            guest.devices.lock().set_peer(ChannelIndex(mine), peer);
+        }
+    }
 }
 
 /// Pages of a channel in bits 15:0; bit 16: the peer has bound its end.

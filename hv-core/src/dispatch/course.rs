@@ -1,4 +1,5 @@
-//! A guest's course over all processors: it runs, it is told to end, its last vCPU stops, it is over or begins again.
+//! A guest's course over all processors: it runs, it is told to end, its last vCPU stops, it begins again or clears away what it
+//! shared, and is over.
 
 use crate::policy::trace::Ending;
 
@@ -9,6 +10,8 @@ enum Phase {
     Running,
     /// It is to end so, once all its vCPUs are stopped.
     Ending(Ending),
+    /// It has ended, and its first vCPU clears the pages that it shared.
+    Leaving,
     /// It has ended.
     Over,
 }
@@ -23,6 +26,8 @@ pub enum Stopped {
     Deserted,
     /// It was the last of a guest that is to end so.
     Ended(Ending),
+    /// It has cleared what its guest, which has ended, had shared.
+    Left,
 }
 
 /// A guest's course.
@@ -46,12 +51,26 @@ impl Course {
         self.phase = Phase::Running;
     }
 
+    /// It has ended for good: one vCPU starts once more, and never enters guest mode.
+    pub fn leave(&mut self) {
+        self.phase = Phase::Leaving;
+    }
+
+    /// Whether it has ended for good.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Leaving | Phase::Over)
+    }
+
     /// Whether a vCPU may start now; if so it counts.
     #[must_use]
     pub fn start(&mut self) -> bool {
-        let runs = self.phase == Phase::Running;
-        self.live += u32::from(runs);
-        runs
+        let starts = match self.phase {
+            Phase::Running => true,
+            Phase::Leaving => self.live == 0,
+            Phase::Ending(_) | Phase::Over => false,
+        };
+        self.live += u32::from(starts);
+        starts
     }
 
     /// The guest is to end; false when that was decided already. Who is told true has every vCPU stopped, and then says
@@ -75,6 +94,7 @@ impl Course {
         match core::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Running => Stopped::Deserted,
             Phase::Ending(ending) => Stopped::Ended(ending),
+            Phase::Leaving => Stopped::Left,
             Phase::Over => Stopped::OthersRun,
         }
     }
@@ -104,6 +124,19 @@ mod tests {
         assert_eq!(course.stop(), Stopped::OthersRun, "who stops them is not through");
         assert_eq!(course.stop(), Stopped::Ended(Ending::Off));
         assert_eq!(course.stop(), Stopped::OthersRun, "it is over");
+    }
+
+    #[test]
+    fn one_vcpu_clears_away_what_a_guest_shared_and_none_starts_beside_it() {
+        let mut course = Course::new(0);
+        course.begin();
+        assert!(course.start() && course.end(Ending::Off) && !course.has_ended());
+        assert_eq!((course.stop(), course.stop()), (Stopped::OthersRun, Stopped::Ended(Ending::Off)));
+        course.leave();
+        assert!(course.start() && course.has_ended());
+        assert!(!course.start() && !course.end(Ending::Crash));
+        assert_eq!(course.stop(), Stopped::Left);
+        assert!(!course.start(), "it is over");
     }
 
     #[test]

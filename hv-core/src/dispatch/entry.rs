@@ -2,10 +2,11 @@
 
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::Tsc;
+use crate::dispatch::channel;
 use crate::dispatch::core::Core;
 use crate::dispatch::device;
 use crate::dispatch::device::bus::Tick;
-use crate::dispatch::guest::NOT_BEGUN;
+use crate::dispatch::device::channel::Peer;
 use crate::dispatch::irq;
 use crate::dispatch::kvm;
 use crate::dispatch::load::birth::Progress;
@@ -84,6 +85,9 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
     if waiting & (attention::WORK | attention::FLUSH) != 0 && catch_up(vcpu, core) == Progress::More {
         return Readiness::Busy;
     }
+    if waiting & attention::BIRTH != 0 && vcpu.guest.course.lock().has_ended() {
+        return Readiness::Stop;
+    }
     act(vcpu)
 }
 
@@ -146,19 +150,26 @@ fn act<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Readiness {
     }
 }
 
-/// Makes the next part of a guest's memory; with the last, the guest begins. Not faster than people can be told of the ends.
+/// Makes the next part of a guest's memory; with the last, the guest begins, and its peers find it. Not faster than people can be
+/// told of the ends.
 fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R>) -> Progress {
+    let guest = vcpu.guest;
     if core.console_room().is_none() {
         return Progress::More;
     }
-    let mut birth = vcpu.guest.birth.lock();
-    let progress = birth.as_mut().map_or(Progress::Done, |birth| birth.step(&vcpu.guest.ram));
-    if progress == Progress::Done {
-        *birth = None;
-        // Once: device work in the same pass brings us here again.
-        let _ = vcpu.guest.began.compare_exchange(NOT_BEGUN, core.hardware.now().0, Relaxed, Relaxed);
+    {
+        let mut birth = guest.birth.lock();
+        match birth.as_mut().map(|birth| birth.step(&guest.ram)) {
+            Some(Progress::More) => return Progress::More,
+            Some(Progress::Done) => *birth = None,
+            None => return Progress::Done, // device work in the same pass brings it here again
+        }
     }
-    progress
+    if !guest.course.lock().has_ended() {
+        guest.began.store(core.hardware.now().0, Relaxed);
+        channel::connect(guest, core.system, Peer::Present);
+    }
+    Progress::Done
 }
 
 /// Fires the emulated timers of a full guest's vCPU that are due, and queues the next.

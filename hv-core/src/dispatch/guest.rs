@@ -97,7 +97,7 @@ pub struct Guest<R: GuestRam> {
     pub console: Lock<Option<Consumer<Words>>>,
     /// Bytes that people typed and that no UART took yet, for a cooperative guest.
     pub input: Lock<heapless::Deque<u8, 256>>,
-    /// What is left to do before its first vCPU enters guest mode.
+    /// What is left to do before its first vCPU enters guest mode, or before a guest that has ended leaves its memory.
     pub birth: Lock<Option<Birth>>,
     /// Memory of it that is on its way.
     pub transit: Lock<Transit<R::Block>>,

@@ -47,7 +47,7 @@ pub mod attention {
     pub const STOP: u64 = 1 << 5;
     /// Memory was taken away that it may have translations of.
     pub const FLUSH: u64 = 1 << 6;
-    /// Its guest's memory is still being made.
+    /// Its guest's memory is still being made; or its guest has ended, and what it shared is being cleared.
     pub const BIRTH: u64 = 1 << 7;
     /// A call of another vCPU ends its HLT, this one or the next.
     pub const KICK: u64 = 1 << 8;

@@ -1,20 +1,29 @@
-//! A guest's memory comes into being: cleared, and then written as planned, part by part. Whoever reboots in a loop does that in
-//! its own time, and others have their turns in between.
+//! A guest's memory comes into being: cleared, then written as planned, and then what it shares with its peers is cleared, part by
+//! part. Whoever reboots in a loop does that in its own time, and others have their turns in between. The pages that a guest shared
+//! are cleared in the same way when it has ended.
 
 use super::{Piece, Plan};
 use crate::base::addr::{GuestPhys, LARGE_PAGE_BYTES};
-use crate::base::hardware::GuestRam;
+use crate::base::hardware::{GuestRam, SharedWords};
+use crate::dispatch::guest::ChannelEnd;
+use alloc::vec::{self, Vec};
+use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Bytes that one step clears or writes: some microseconds' work.
 const STEP_BYTES: usize = 64 << 10;
+const STEP_WORDS: usize = STEP_BYTES / 8;
 
 /// What is left to do.
 #[derive(Debug)]
 pub struct Birth {
-    cleared_bytes: u64,
-    pieces: alloc::vec::IntoIter<Piece<'static>>,
+    /// RAM that is yet to be cleared: from here up to there.
+    ram_bytes: Range<u64>,
+    pieces: vec::IntoIter<Piece<'static>>,
     /// The piece that is being written, and how much of it has been.
     writing: Option<(Piece<'static>, usize)>,
+    /// Parts of channels.
+    shared: vec::IntoIter<SharedWords>,
 }
 
 /// Whether there is more to do.
@@ -29,28 +38,37 @@ pub enum Progress {
 
 impl Birth {
     /// Everything is still to be done.
-    pub fn new(plan: Plan<'static>) -> Self {
-        Self { cleared_bytes: 0, pieces: plan.pieces.into_iter(), writing: None }
+    pub fn new(plan: Plan<'static>, ram: &impl GuestRam, channels: &[ChannelEnd]) -> Self {
+        let ram_bytes = 0..ram.block_count() * LARGE_PAGE_BYTES;
+        Self { ram_bytes, pieces: plan.pieces.into_iter(), ..Self::of_channels(channels) }
+    }
+
+    /// Only the pages of channels are to be cleared.
+    pub fn of_channels(channels: &[ChannelEnd]) -> Self {
+        let shared: Vec<_> = channels.iter().flat_map(|end| end.frames.words.chunks(STEP_WORDS)).collect();
+        Self { ram_bytes: 0..0, pieces: Vec::new().into_iter(), writing: None, shared: shared.into_iter() }
     }
 
     /// Does the next part, in the memory of a guest that does not run.
     pub fn step(&mut self, ram: &impl GuestRam) -> Progress {
-        if self.cleared_bytes < ram.block_count() * LARGE_PAGE_BYTES {
-            ram.clear(GuestPhys::new_truncate(self.cleared_bytes), STEP_BYTES as u64);
-            self.cleared_bytes += STEP_BYTES as u64;
+        if !self.ram_bytes.is_empty() {
+            ram.clear(GuestPhys::new_truncate(self.ram_bytes.start), STEP_BYTES as u64);
+            self.ram_bytes.start += STEP_BYTES as u64;
             return Progress::More;
         }
-        let Some((piece, done)) = self.writing.take().or_else(|| Some((self.pieces.next()?, 0))) else {
-            return Progress::Done;
-        };
-        let rest = piece.bytes.get(done..).unwrap_or_default();
-        let part = rest.chunks(STEP_BYTES).next().unwrap_or_default();
-        let at = piece.at.checked_add(done as u64).unwrap_or(piece.at);
-        // The plan was checked against this memory, and nobody takes blocks from a guest that does not run.
-        let written = ram.write(at, part);
-        debug_assert!(written.is_ok(), "{written:?}");
-        let done = done + part.len();
-        self.writing = (done < piece.bytes.len()).then_some((piece, done));
+        if let Some((piece, done)) = self.writing.take().or_else(|| Some((self.pieces.next()?, 0))) {
+            let rest = piece.bytes.get(done..).unwrap_or_default();
+            let part = rest.chunks(STEP_BYTES).next().unwrap_or_default();
+            let at = piece.at.checked_add(done as u64).unwrap_or(piece.at);
+            // The plan was checked against this memory, and nobody takes blocks from a guest that does not run.
+            let written = ram.write(at, part);
+            debug_assert!(written.is_ok(), "{written:?}");
+            let done = done + part.len();
+            self.writing = (done < piece.bytes.len()).then_some((piece, done));
+            return Progress::More;
+        }
+        let Some(words) = self.shared.next() else { return Progress::Done };
+        words.iter().for_each(|word| word.store(0, Relaxed));
         Progress::More
     }
 }

@@ -5,10 +5,11 @@ use crate::base::error::KillReason;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::GuestId;
 use crate::base::time::{Ticks, Tsc};
+use crate::dispatch::channel;
 use crate::dispatch::core::Core;
 use crate::dispatch::course::Stopped;
 use crate::dispatch::device::bus::PortBus;
-use crate::dispatch::device::channel::{ChannelIndex, Peer};
+use crate::dispatch::device::channel::Peer;
 use crate::dispatch::guest::{Guest, NOT_BEGUN};
 use crate::dispatch::hypercall::console;
 use crate::dispatch::load::birth::{Birth, Progress};
@@ -33,7 +34,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         for guest in &self.core.system.guests {
             let begun = self.core.hardware.now();
             let start = self.conceive(guest).map_err(|error| (guest.id, error))?;
-            if let Some(mut birth) = guest.birth.lock().take() {
+            // What is done with the last part is left to its first vCPU.
+            if let Some(birth) = guest.birth.lock().as_mut() {
                 while birth.step(&guest.ram) == Progress::More {}
             }
             // The first time is the machine's.
@@ -62,7 +64,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         }
         let start = plan.start;
         guest.began.store(NOT_BEGUN, Relaxed);
-        *guest.birth.lock() = Some(Birth::new(plan));
+        *guest.birth.lock() = Some(Birth::new(plan, &guest.ram, &guest.channels));
         guest.ram.clear_window();
         guest.tables.reset(&header(guest, &self.core));
         let now = self.core.hardware.now();
@@ -74,7 +76,6 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         *guest.console.lock() = None;
         guest.line.lock().clear();
         guest.input.lock().clear();
-        self.connect(guest, Peer::Present);
         for shared in &guest.vcpus {
             shared.forget();
             guest.set_flat_id(shared.index(), 0);
@@ -109,7 +110,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         }
     }
 
-    /// All vCPUs of a guest have stopped: says how it ended, and starts it again when it asked for that.
+    /// All vCPUs of a guest have stopped: says how it ended, and starts it again when it asked for that. If it does not, its first
+    /// vCPU starts once more, to clear what the guest shared: in parts and in the guest's own time, as it would at a new beginning.
     pub(super) fn conclude(&mut self, guest: &'static Guest<R>, ending: Ending) {
         let system = self.core.system;
         let said_all = console::drain(guest, &mut self.core, Core::last_words_room);
@@ -117,7 +119,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         if !said_all {
             self.core.say(format_args!("guest: last words lost name={}", guest.config.name));
         }
-        self.connect(guest, Peer::Absent);
+        channel::connect(guest, system, Peer::Absent);
         let restart = match &ending {
             Ending::Off => false,
             Ending::Reboot => true,
@@ -148,6 +150,18 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         if restart && self.begin_again(guest) {
             return;
         }
+        if guest.channels.is_empty() {
+            return self.depart(guest);
+        }
+        guest.virtio.lock().reset();
+        guest.course.lock().leave();
+        *guest.birth.lock() = Some(Birth::of_channels(&guest.channels));
+        self.start_first(guest, Start::Protected { entry: 0, ebx: 0 }, Ticks(0));
+    }
+
+    /// A guest that has ended for good shares nothing any more: its memory is anybody's.
+    pub(super) fn depart(&mut self, guest: &'static Guest<R>) {
+        let system = self.core.system;
         memory::surrender(guest, system, 0);
         if system.guest_is_over() {
             for (cpu, _) in system.board.lines() {
@@ -170,27 +184,6 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                     .say(format_args!("guest: not restarted name={} error=\"{error}\"", guest.config.name));
                 self.core.system.note_bad_end();
                 false
-            }
-        }
-    }
-
-    /// Begins or ends a guest's part in its channels. What an earlier life left in the shared pages is gone either way: the
-    /// peer sees zeroes, never a hole and never old words.
-    fn connect(&mut self, guest: &'static Guest<R>, presence: Peer) {
-        let _alone = self.core.system.ties.lock();
-        guest.connected.store(presence == Peer::Present, Relaxed);
-        guest.devices.lock().hang_up();
-        for (end, mine) in guest.channels.iter().zip(0_u16..) {
-            end.bound.store(0, Relaxed);
-            for word in end.frames.words {
-                word.store(0, Relaxed);
-            }
-            let (id, index) = end.peer;
-            if let Some(other) = self.core.system.guest(id) {
-                other.devices.lock().set_peer(ChannelIndex(u16::from(index)), presence);
-                // This guest's devices are new: they know nothing of a peer that was there before.
-                let peer = if other.connected.load(Relaxed) { Peer::Present } else { Peer::Absent };
-                guest.devices.lock().set_peer(ChannelIndex(mine), peer);
             }
         }
     }

@@ -87,6 +87,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             Stopped::OthersRun => {}
             Stopped::Deserted => self.bury(shared),
             Stopped::Ended(ending) => self.conclude(guest, ending),
+            Stopped::Left => self.depart(guest),
         }
     }
 
