@@ -289,10 +289,10 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
     /// When the first timer is looked at. Where the runner was interrupted because of another guest a moment ago, other guests'
     /// timers wait until it may be interrupted again; its own does not, whatever stands before it.
     fn next_look(&self) -> Tsc {
-        let first = self.timers.first();
+        let (first, quiet_until) = (self.timers.first(), self.line.quiet_until());
         match self.running() {
-            Some(runner) if self.first_timer_owner() != Some(runner.id.guest) => {
-                first.max(self.line.quiet_until()).min(self.timers.get(runner.slot))
+            Some(runner) if first < quiet_until && self.first_timer_owner() != Some(runner.id.guest) => {
+                quiet_until.min(self.timers.get(runner.slot))
             }
             Some(_) | None => first,
         }

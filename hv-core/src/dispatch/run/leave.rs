@@ -13,7 +13,7 @@ use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::{Processor, VirtualCpu};
 use crate::policy::demand;
 use crate::policy::publish::{NO_COOKIE, VcpuShared};
-use crate::policy::sched::{EntityId, Slot};
+use crate::policy::sched::Slot;
 use crate::policy::trace::Record;
 use crate::policy::whereabouts::Life;
 use alloc::vec::Vec;
@@ -124,17 +124,11 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         now
     }
 
-    /// Timers are due that may be why the runner was interrupted. If the first is another guest's, that guest pays from the exit on,
-    /// and the runner is left alone for a while.
+    /// Timers are due that may be why the runner was interrupted. If the first is another guest's, the runner is left alone for a
+    /// while. The time before is not that guest's: it may have been the runner's own work outside of guest mode.
     fn heed_timers(&mut self, shared: &VcpuShared, now: Tsc) -> Tsc {
-        let owner = self.core.first_timer_owner();
-        if owner != Some(shared.id.guest) {
+        if self.core.first_timer_owner() != Some(shared.id.guest) {
             self.core.line.be_quiet(now + self.core.quiet);
-            if let Some((owner, slot)) = owner.zip(self.core.timers.first_slot())
-                && now < self.core.queue.slice_end()
-            {
-                self.core.queue.debit(EntityId(owner.0), slot, now.since(self.left.0));
-            }
         }
         self.wake_due(now)
     }
