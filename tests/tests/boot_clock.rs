@@ -5,9 +5,8 @@
 //! `COMITY_CLOCK_STARTS=100` starts so many machines, and `--nocapture` shows what they said.
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
-#![expect(unsafe_code, reason = "RDTSC")]
 
-use core::arch::x86_64::_rdtsc;
+use hv_core::machine::arch::time::now_in_order;
 use std::collections::HashMap;
 use std::hint::{black_box, spin_loop};
 use std::path::Path;
@@ -55,11 +54,9 @@ impl Moment {
     #[expect(clippy::cast_precision_loss, reason = "53 bits of ticks are a month")]
     fn now() -> Self {
         let looks = (0..2000).map(|_| {
-            // SAFETY: RDTSC exists on every x86-64 processor, and Linux lets user space use it.
-            let before = unsafe { _rdtsc() };
+            let before = now_in_order().0;
             let at = black_box(Instant::now());
-            // SAFETY: as above.
-            let after = unsafe { _rdtsc() };
+            let after = now_in_order().0;
             (after.wrapping_sub(before), before, at)
         });
         let (width, before, at) = looks.min_by_key(|look| look.0).unwrap_or_else(|| panic!("no looks"));
