@@ -1,7 +1,9 @@
 //! Leaving: telling whoever runs the machine how it went, and stopping.
 #![expect(unsafe_code, reason = "port I/O and HLT")]
 
+use super::bochs;
 use crate::policy::acpi::SoftOff;
+use core::arch::x86_64::__cpuid;
 use spin::Once;
 use x86_64::instructions::port::Port;
 
@@ -54,13 +56,22 @@ fn soft_off(way: &SoftOff) {
     }
 }
 
-/// Powers off: by isa-debug-exit or Bochs' port where they are, else by ACPI, else it halts for good.
+/// Whether something lies beneath this machine that says so (CPUID 1 ECX bit 31), as QEMU does.
+fn is_virtual() -> bool {
+    __cpuid(1).ecx & 1 << 31 != 0
+}
+
+/// Powers off: by isa-debug-exit or Bochs' port on machines that may have them, else by ACPI, else it halts for good. On a PC
+/// these ports are somebody else's.
 pub fn power_off(verdict: Verdict) -> ! {
-    // SAFETY: an unclaimed port ignores the write; a claimed one ends the machine, which is what is asked.
-    unsafe {
-        Port::<u32>::new(DEBUG_EXIT).write(verdict as u32);
+    if is_virtual() {
+        // SAFETY: there, an unclaimed port ignores the write; a claimed one ends the machine, which is what is asked.
+        unsafe { Port::<u32>::new(DEBUG_EXIT).write(verdict as u32) };
+    }
+    if bochs::is_it() {
         for letter in b"Shutdown" {
-            Port::<u8>::new(BOCHS_SHUTDOWN).write(*letter);
+            // SAFETY: Bochs' port, which ends the machine.
+            unsafe { Port::<u8>::new(BOCHS_SHUTDOWN).write(*letter) };
         }
     }
     if let Some(way) = SOFT_OFF.get().filter(|way| way.control[0] != 0) {
