@@ -28,12 +28,30 @@ impl Frames {
         }
     }
 
+    /// Adds what a memory map has for RAM, and then takes away what it has for something else: maps overlap. An entry is start, length
+    /// in bytes, and whether it is RAM.
+    pub fn learn<I: Iterator<Item = (HostPhys, u64, bool)>>(&mut self, entries: impl Fn() -> I) {
+        for (start, len_bytes, _) in entries().filter(|(_, _, is_ram)| *is_ram) {
+            self.add(start, len_bytes);
+        }
+        for (start, len_bytes, _) in entries().filter(|(_, len_bytes, is_ram)| !*is_ram && *len_bytes != 0) {
+            self.reserve(start, len_bytes);
+        }
+    }
+
+    /// The lowest free page whose address is in `range`. It stays free.
+    pub fn lowest_page(&self, range: core::ops::Range<u64>) -> Option<HostPhys> {
+        let first = self.free.iter().filter_map(|run| {
+            let start = run.start.max(range.start.next_multiple_of(PAGE_BYTES));
+            (start < run.end.min(range.end)).then_some(start)
+        });
+        first.min().and_then(HostPhys::new)
+    }
+
     /// Takes a range away, wherever it is free.
     pub fn reserve(&mut self, start: HostPhys, len_bytes: u64) {
-        let taken = Run {
-            start: start.page().raw(),
-            end: start.raw().saturating_add(len_bytes).next_multiple_of(PAGE_BYTES),
-        };
+        let end = start.raw().saturating_add(len_bytes).saturating_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1);
+        let taken = Run { start: start.page().raw(), end };
         let runs = core::mem::take(&mut self.free);
         for run in runs {
             let below = Run { start: run.start, end: run.end.min(taken.start) };
@@ -95,5 +113,42 @@ mod tests {
         assert_eq!(frames.take(1, PAGE_BYTES), Some(at(0x1000)));
         assert_eq!(frames.take(1024, PAGE_BYTES), None);
         assert_eq!(frames.take(u64::MAX, PAGE_BYTES), None);
+    }
+
+    #[test]
+    fn what_a_map_has_for_ram_and_for_something_else_is_not_free() {
+        let map = [(at(0), 0x9_fc00, true), (at(0x9_0000), 0x1000, false), (at(0x10_0000), 0x10_0000, true)];
+        let more = [(at(0x1f_0000), u64::MAX, false), (at(0x4000), 0, false)];
+        let mut frames = Frames::default();
+        frames.learn(|| map.into_iter().chain(more));
+        assert_eq!(frames.free_bytes(), 0x9_e000 + 0xf_0000);
+    }
+
+    #[test]
+    fn a_page_for_starting_processors_is_free_and_in_reach_or_there_is_none() {
+        const REACH: core::ops::Range<u64> = 0x8000..0xa_0000;
+        let page = |free: &[(u64, u64)], kept: &[(u64, u64)]| {
+            let mut frames = Frames::default();
+            for (start, len) in free {
+                frames.add(at(*start), *len);
+            }
+            for (start, len) in kept {
+                frames.reserve(at(*start), *len);
+            }
+            let before = frames.free_bytes();
+            let page = frames.lowest_page(REACH).map(HostPhys::raw);
+            assert_eq!(frames.free_bytes(), before, "it is only named");
+            page
+        };
+        let low = (0, 0x9_fc00);
+        assert_eq!(page(&[low], &[]), Some(0x8000));
+        assert_eq!(page(&[low], &[(0x7f00, 0x101)]), Some(0x9000), "a command line lies there");
+        assert_eq!(
+            page(&[(0x10_0000, 1 << 20), (0x9_0000, 0x2000), (0x9_8000, 0x1000)], &[]),
+            Some(0x9_0000)
+        );
+        assert_eq!(page(&[(0x10_0000, 1 << 20), (0, 0x8000)], &[]), None);
+        assert_eq!(page(&[low], &[(0x8000, 0x9_8000)]), None);
+        assert_eq!(page(&[(0xa_0000, 0x1_0000)], &[]), None, "where a start-up cannot begin");
     }
 }
