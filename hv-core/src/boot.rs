@@ -8,6 +8,7 @@ mod processors;
 mod pvh;
 mod selftest;
 
+use hv_core::base::addr::HostPhys;
 use hv_core::machine::arch::screen::Frame;
 use hv_core::policy::mm::frames::Frames;
 
@@ -21,6 +22,8 @@ pub struct Handover {
     pub command_line: &'static str,
     /// Where the firmware's tables begin; 0 = the loader does not know.
     pub rsdp: u64,
+    /// A page below 1 MiB that the loader's map has for RAM and nothing needs: other processors start there.
+    pub start_page: Option<HostPhys>,
     /// The screen, if there is one.
     pub screen: Option<Frame>,
 }

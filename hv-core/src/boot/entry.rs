@@ -68,18 +68,29 @@ global_asm!(
     // From here on every processor, with the 64-bit place to go on in ESI and an argument in EDI.
     ".globl boot_long_mode",
     "boot_long_mode:",
+    // Nothing is inherited: what a loader or INIT left in these is overwritten, not added to. `arch::clean` does the rest.
+    "xor eax, eax",
+    "mov dr0, eax",
+    "mov dr1, eax",
+    "mov dr2, eax",
+    "mov dr3, eax",
+    "mov eax, {dr7}",
+    "mov dr7, eax",
+    "push 2", // RFLAGS: no NT, with which IRET faults, no TF, no AC
+    "popfd",
     "mov eax, offset boot_pml4",
     "mov cr3, eax",
-    "mov eax, cr4",
-    "or eax, 0x620", // PAE, OSFXSR, OSXMMEXCPT
+    "mov eax, {cr4}",
     "mov cr4, eax",
-    "mov ecx, 0xc0000080", // EFER: LME, NXE
-    "rdmsr",
-    "or eax, 0x900",
+    "mov ecx, {pat_index}",
+    "mov eax, {pat_half}",
+    "mov edx, {pat_half}",
     "wrmsr",
-    "mov eax, cr0",
-    "and eax, 0x9ffffffb", // no EM; no CD and NW, which INIT sets
-    "or eax, 0x80010002",  // PG, WP, MP
+    "mov ecx, {efer_index}",
+    "mov eax, {efer}",
+    "xor edx, edx",
+    "wrmsr",
+    "mov eax, {cr0}",
     "mov cr0, eax",
     "lgdt [boot_gdt_pointer]",
     "ljmp 8, offset boot_long",
@@ -89,6 +100,9 @@ global_asm!(
     "mov ds, eax",
     "mov es, eax",
     "mov ss, eax",
+    "xor eax, eax",
+    "mov fs, eax",
+    "mov gs, eax",
     "mov edi, edi",
     "mov esi, esi",
     "xor ebp, ebp",
@@ -110,7 +124,27 @@ global_asm!(
     multiboot2 = const MULTIBOOT2,
     pvh = const PVH,
     guard = const GUARD_BYTES,
+    dr7 = const DR7,
+    cr4 = const CR4,
+    pat_index = const PAT_INDEX,
+    pat_half = const PAT_HALF,
+    efer_index = const EFER_INDEX,
+    efer = const EFER,
+    cr0 = const CR0,
 );
+
+/// After reset: no breakpoint.
+const DR7: u32 = 0x400;
+/// PAE, MCE, OSFXSR, OSXMMEXCPT. What a loader may have left besides changes what we do: LA57 asks for tables of five levels.
+const CR4: u32 = 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10;
+/// After reset, each half: write-back, write-through, uncached unless MTRRs say otherwise, uncached.
+const PAT_INDEX: u32 = 0x277;
+const PAT_HALF: u32 = 0x0007_0406;
+/// LME, NXE. Not FFXSR, with which FXSAVE leaves the XMM registers out.
+const EFER_INDEX: u32 = 0xc000_0080;
+const EFER: u32 = 1 << 8 | 1 << 11;
+/// PE, MP, ET, NE, WP, PG. Not TS, with which FXSAVE faults, nor CD and NW, which INIT sets.
+const CR0: u32 = 1 << 0 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 31;
 
 /// Which loader it was.
 const PVH: u32 = 0;
@@ -121,6 +155,9 @@ unsafe extern "C" {
     static image_end: u8;
     static boot_guard: u8;
 }
+
+/// Where a start-up may begin (SDM vol 3A §8.4.4.1: vectors 0xa0 to 0xbf are reserved), above what firmware and loaders use by custom.
+const START_PAGES: core::ops::Range<u64> = 0x8000..0xa_0000;
 
 /// Below each stack, and nobody's. A frame of up to a page is not probed as it grows, so that one page could be stepped over.
 pub const GUARD_BYTES: u64 = 2 * PAGE_BYTES;
@@ -140,6 +177,7 @@ pub fn image() -> (HostPhys, u64) {
 extern "sysv64" fn first(info: u64, loader: u32) -> ! {
     // SAFETY: `info` is what that loader left in EBX, and nothing was written since but the image's own data.
     let mut handover = unsafe { if loader == MULTIBOOT2 { multiboot2::read(info) } else { pvh::read(info) } };
+    handover.start_page = handover.frames.lowest_page(START_PAGES);
     // Below 1 MiB lie the firmware's data; the image is where it was linked.
     handover.frames.reserve(HostPhys::ZERO, 1 << 20);
     let (start, len) = image();

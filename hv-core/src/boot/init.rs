@@ -25,12 +25,12 @@ use hv_core::machine::arch::console::{self, Console};
 use hv_core::machine::arch::exit::{self, Verdict, power_off};
 use hv_core::machine::arch::ioapic;
 use hv_core::machine::arch::serial::Serial;
-use hv_core::machine::arch::{descriptors, interrupts, paging, percpu, time};
+use hv_core::machine::arch::{clean, descriptors, interrupts, paging, percpu, time};
 use hv_core::machine::lines::Lines;
 use hv_core::machine::memory::{HypervisorHeap, Memory, Ram};
 use hv_core::machine::platform::Platform;
 use hv_core::machine::vt::{Amd, Intel, Kind, Setup, Vendor};
-use hv_core::policy::acpi;
+use hv_core::policy::acpi::{self, Controllers, LeftOut};
 use hv_core::policy::calibrate::{NoClock, Trust};
 use hv_core::policy::config::{Manifest, TscTrust};
 use hv_core::policy::heap;
@@ -107,6 +107,9 @@ fn say(lines: &Lines, text: core::fmt::Arguments<'_>) {
 }
 
 fn end(lines: &Lines, verdict: Verdict) -> ! {
+    if let Some((count, vector)) = interrupts::strays() {
+        say(lines, format_args!("interrupts: nobody's count={count} last_vector={vector:#x}"));
+    }
     say(lines, format_args!("end: verdict={verdict:?}"));
     lines.flush();
     if lines.go_dark() {
@@ -134,9 +137,10 @@ pub fn main(mut handover: Handover) -> ! {
         power_off(Verdict::Refused)
     }
     let lines: &'static Lines = Box::leak(Box::new(Lines::new(console, com2)));
+    percpu::install(CpuId(0));
     descriptors::install();
     interrupts::install();
-    percpu::install(CpuId(0));
+    clean::registers();
     // SAFETY: this is the only processor that runs, and nothing lies below its stack.
     if !unsafe { paging::unmap(&mut memory, super::entry::stack_guard(), super::entry::GUARD_BYTES) } {
         refuse(lines, format_args!("the machine has too little memory"));
@@ -201,22 +205,30 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
         Err(error) => refuse(lines, format_args!("{error}")),
     };
     let manifest = bundle.manifest();
-    let apic_ids = acpi::processors(|at, into| memory.read_firmware(at, into), handover.rsdp);
+    let controllers = acpi::controllers(|at, into| memory.read_firmware(at, into), handover.rsdp, apic.id());
+    let controllers = controllers.unwrap_or_else(|error| {
+        say(lines, format_args!("one processor only: {error}"));
+        Controllers::of_pc()
+    });
+    // SAFETY: firmware's tables name the I/O APICs, or it is a PC's; they lie below the 4 GiB that are mapped, and only this code
+    // drives them.
+    unsafe { ioapic::take_over(&controllers.lines, apic.id()) };
+    let LeftOut { too_many, wide } = controllers.left_out;
+    for (count, reason) in [(too_many, "more than are used"), (wide, "ids from 255 on are not used")] {
+        if count != 0 {
+            say(lines, format_args!("cpu: left out count={count} reason={reason}"));
+        }
+    }
     let start = processors::Start::<V> {
         memory: &mut memory,
         apic: &mut apic,
-        apic_ids: apic_ids.unwrap_or_else(|error| {
-            say(lines, format_args!("one processor only: {error}"));
-            Vec::new()
-        }),
+        others: controllers.others,
         wanted: capabilities,
         tsc: clocks.tsc,
-        command_line: handover.command_line,
+        page: handover.start_page,
     };
     let processors = processors::start(start, |text| say(lines, text));
     let wall_ns = time::wall_ns_at_zero(clocks.tsc);
-    // SAFETY: the page lies below the 4 GiB that are mapped, every PC has an I/O APIC there, and only this code drives it.
-    unsafe { ioapic::route_com1() };
     let cpus = u8::try_from(processors.apic_ids.len()).unwrap_or(u8::MAX);
     say(
         lines,

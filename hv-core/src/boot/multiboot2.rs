@@ -45,16 +45,27 @@ global_asm!(
 pub unsafe fn read(info: u64) -> Handover {
     // SAFETY: by contract it points to boot information, which lies below 4 GiB and so is mapped, at a multiple of 8.
     let Ok(info) = (unsafe { BootInformation::load(pointer(info)) }) else {
-        return Handover { frames: Frames::default(), bundle: &[], command_line: "", rsdp: 0, screen: None };
+        return Handover {
+            frames: Frames::default(),
+            bundle: &[],
+            command_line: "",
+            rsdp: 0,
+            start_page: None,
+            screen: None,
+        };
     };
     let mut frames = Frames::default();
     let areas = info.memory_map_tag().map_or(&[][..], |map| map.memory_areas());
-    for area in areas.iter().filter(|area| area.typ() == MemoryAreaType::Available) {
-        let (start, end) = (area.start_address(), area.end_address().min(MAPPED));
-        if let Some(from) = HostPhys::new(start) {
-            frames.add(from, end.saturating_sub(start));
-        }
-    }
+    frames.learn(|| {
+        areas.iter().filter_map(|area| {
+            let len = area
+                .start_address()
+                .saturating_add(area.size())
+                .min(MAPPED)
+                .checked_sub(area.start_address())?;
+            Some((HostPhys::new(area.start_address())?, len, area.typ() == MemoryAreaType::Available))
+        })
+    });
     frames.reserve(HostPhys::new_truncate(info.start_address() as u64), info.total_size() as u64);
     let mut bundle: &'static [u8] = &[];
     if let Some(module) = info.module_tags().next() {
@@ -71,7 +82,7 @@ pub unsafe fn read(info: u64) -> Handover {
     let old = || info.rsdp_v1_tag().map(|tag| core::ptr::from_ref(tag).expose_provenance());
     let rsdp = new.or_else(old).map_or(0, |tag| tag as u64 + 8);
     let screen = info.framebuffer_tag().and_then(Result::ok).and_then(screen);
-    Handover { frames, bundle, command_line, rsdp, screen }
+    Handover { frames, bundle, command_line, rsdp, start_page: None, screen }
 }
 
 /// The screen, unless it lies where nothing is mapped, or has a palette.

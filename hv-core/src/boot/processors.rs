@@ -17,7 +17,7 @@ use hv_core::base::id::CpuId;
 use hv_core::base::time::{Frequency, Ticks};
 use hv_core::machine::arch::apic::{Ipi, LocalApic};
 use hv_core::machine::arch::skew::{Bounds, Question};
-use hv_core::machine::arch::{descriptors, interrupts, paging, percpu, stop, time};
+use hv_core::machine::arch::{clean, descriptors, interrupts, paging, percpu, stop, time};
 use hv_core::machine::memory::Memory;
 use hv_core::machine::vt::Vendor;
 use spin::{Mutex, Once};
@@ -84,8 +84,6 @@ static TICKET: AtomicU32 = AtomicU32::new(0);
 static COMMON: Once<Common> = Once::new();
 
 const STACK_BYTES: u64 = 64 << 10;
-/// Low pages that may hold the trampoline: conventional memory on every PC.
-const LOW_PAGES: core::ops::Range<u64> = 0x8000..0x9_0000;
 /// INIT to start-up (SDM: 10 ms), start-up to its repetition (SDM: 200 µs), and until a processor is given up.
 const INIT_NS: u64 = 10_000_000;
 const AGAIN_NS: u64 = 200_000;
@@ -144,14 +142,14 @@ pub struct Start<'a, V: Vendor> {
     pub memory: &'a mut Memory,
     /// The first processor's.
     pub apic: &'a mut LocalApic,
-    /// All APIC ids that the firmware names.
-    pub apic_ids: Vec<u32>,
+    /// APIC ids of those to be started.
+    pub others: Vec<u32>,
     /// What each must be able to do.
     pub wanted: V::Capabilities,
     /// The time-stamp counter's frequency.
     pub tsc: Frequency,
-    /// What lies below 1 MiB and is still needed.
-    pub command_line: &'static str,
+    /// A page that nobody needs, where a start-up may begin.
+    pub page: Option<HostPhys>,
 }
 
 /// Starts the processors one after another. Each that does not come up is named, with the reason, and left out.
@@ -159,18 +157,19 @@ pub fn start<V: Vendor>(
     mut start: Start<'_, V>,
     mut say: impl FnMut(core::fmt::Arguments<'_>),
 ) -> Processors<V> {
-    let first = start.apic.id();
-    let others: Vec<u32> = start.apic_ids.iter().copied().filter(|id| *id != first).collect();
-    let mut up = Processors { apic_ids: alloc::vec![first], waiting: Vec::new(), one_clock: true };
+    let others = core::mem::take(&mut start.others);
+    let mut up = Processors { apic_ids: alloc::vec![start.apic.id()], waiting: Vec::new(), one_clock: true };
     if others.is_empty() {
         return up;
     }
-    let page = copy_trampoline(start.command_line);
+    let Some(page) = start.page.and_then(copy_trampoline) else {
+        say(format_args!(
+            "cpu: left out count={} reason=no free page below 640 KiB to start in",
+            others.len()
+        ));
+        return up;
+    };
     for id in others {
-        if id > 0xfe {
-            say(format_args!("cpu: left out apic={id} reason=needs x2APIC"));
-            continue;
-        }
         let number = CpuId(u16::try_from(up.apic_ids.len()).unwrap_or(u16::MAX));
         let Some(entrant) = prepare(&mut start, number) else {
             say(format_args!("cpu: left out apic={id} reason=too little memory"));
@@ -192,18 +191,15 @@ pub fn start<V: Vendor>(
     up
 }
 
-/// Copies the entry code below 1 MiB, to a page that the command line does not lie in; its number.
-fn copy_trampoline(command_line: &'static str) -> u8 {
+/// Copies the entry code to a page below 1 MiB that is in nobody's use; its number.
+fn copy_trampoline(page: HostPhys) -> Option<u8> {
     let (begin, end) = (&raw const ap_trampoline, &raw const ap_trampoline_end);
-    let kept = command_line.as_bytes().as_ptr_range();
-    let (kept_from, kept_to) = (kept.start as u64, kept.end as u64);
-    let is_free = |page: &u64| page + PAGE_BYTES <= kept_from || *page >= kept_to;
-    let page = LOW_PAGES.step_by(4096).find(is_free).unwrap_or(LOW_PAGES.start);
-    let to: *mut u8 = core::ptr::with_exposed_provenance_mut(usize::try_from(page).unwrap_or(0));
-    // SAFETY: the first MiB is in nobody's frames (`boot/entry.rs`), the page holds nothing that is still needed, and the code
-    // is shorter than a page.
+    let number = u8::try_from(page.raw() / PAGE_BYTES).ok()?;
+    let to: *mut u8 = core::ptr::with_exposed_provenance_mut(usize::try_from(page.raw()).ok()?);
+    // SAFETY: the page is RAM in the loader's map and nothing lies in it (`boot/entry.rs`), no more than in the rest of the first MiB
+    // is anybody's frame; the code is shorter than a page.
     unsafe { core::ptr::copy_nonoverlapping(begin, to, end as usize - begin as usize) };
-    u8::try_from(page / PAGE_BYTES).unwrap_or(8)
+    Some(number)
 }
 
 /// Takes what a processor needs: a stack above its guard, and the vendor's pages.
@@ -289,6 +285,7 @@ extern "sysv64" fn ap_main<V: Vendor>(entrant: &'static Entrant<V>) -> ! {
     percpu::install(entrant.cpu);
     descriptors::install();
     interrupts::install();
+    clean::registers();
     // SAFETY: CPL 0, the APIC's page is below 4 GiB and mapped, and only this code drives this processor's.
     let apic = unsafe { LocalApic::enable() };
     // SAFETY: CPL 0 on the processor that will use it; the pages were taken for this.

@@ -75,14 +75,16 @@ pub unsafe fn read(start_info: u64) -> Handover {
     let mut bundle: &'static [u8] = &[];
     let mut command_line = "";
     if info.magic == MAGIC {
-        for n in 0..u64::from(info.memory_map_entries.min(MAX_ENTRIES)) {
-            // SAFETY: the loader's map has that many entries, below 4 GiB.
-            let entry = unsafe { pointer::<MemoryMapEntry>(info.memory_map + n * 24).read_unaligned() };
-            let end = entry.start.saturating_add(entry.len).min(MAPPED);
-            if let Some(start) = HostPhys::new(entry.start).filter(|_| entry.kind == TYPE_RAM) {
-                frames.add(start, end.saturating_sub(entry.start));
-            }
-        }
+        let entries = || {
+            (0..u64::from(info.memory_map_entries.min(MAX_ENTRIES))).filter_map(|n| {
+                // SAFETY: the loader's map has that many entries, below 4 GiB.
+                let entry = unsafe { pointer::<MemoryMapEntry>(info.memory_map + n * 24).read_unaligned() };
+                let end = entry.start.saturating_add(entry.len).min(MAPPED);
+                let len = end.checked_sub(entry.start)?;
+                Some((HostPhys::new(entry.start)?, len, entry.kind == TYPE_RAM))
+            })
+        };
+        frames.learn(entries);
         command_line = text(info.command_line);
         frames.reserve(HostPhys::new_truncate(info.command_line), command_line.len() as u64);
         if info.modules > 0 {
@@ -96,5 +98,5 @@ pub unsafe fn read(start_info: u64) -> Handover {
             }
         }
     }
-    Handover { frames, bundle, command_line, rsdp: info.rsdp, screen: None }
+    Handover { frames, bundle, command_line, rsdp: info.rsdp, start_page: None, screen: None }
 }

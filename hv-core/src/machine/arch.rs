@@ -3,11 +3,13 @@
 pub mod apic;
 pub mod bochs;
 pub mod calibrate;
+pub mod clean;
 pub mod console;
 pub mod descriptors;
 pub mod exit;
 pub mod interrupts;
 pub mod ioapic;
+pub mod machine_check;
 pub mod paging;
 pub mod percpu;
 pub mod screen;

@@ -20,8 +20,10 @@ pub struct Platform {
     apic_ids: &'static [u32],
     /// What random numbers are mixed with.
     stirred: u64,
-    /// The timer goes on in periods until it was seen, of at least so many of its ticks.
-    shortest_period: Option<u32>,
+    /// Fewest ticks that the timer is set to: 0 would stop it.
+    shortest: u32,
+    /// The timer goes on in periods until it was seen.
+    repeats: bool,
     /// The first processor's: what the clock is measured by.
     references: Option<References>,
 }
@@ -43,7 +45,8 @@ impl Platform {
             lines,
             apic_ids,
             stirred: time::now().0,
-            shortest_period: repeats.then_some(shortest),
+            shortest: if repeats { shortest } else { 1 },
+            repeats,
             references: None,
         }
     }
@@ -56,7 +59,7 @@ impl Platform {
     /// Interrupts were seen, and whoever wants the timer will start it again.
     #[inline]
     fn stop_period(&mut self) {
-        if self.shortest_period.is_some() {
+        if self.repeats {
             self.apic.set_timer(0);
         }
     }
@@ -83,8 +86,8 @@ impl Hardware for Platform {
             return;
         }
         let count = (u128::from(at.since(self.now()).0) * u128::from(self.apic_per_tsc)) >> 32;
-        // A zero count would stop the timer; a wait beyond its range ends early, and whoever asked looks again.
-        self.apic.set_timer(u32::try_from(count).unwrap_or(u32::MAX).max(self.shortest_period.unwrap_or(1)));
+        // A wait beyond the timer's range ends early, and whoever asked looks again.
+        self.apic.set_timer(u32::try_from(count).unwrap_or(u32::MAX).max(self.shortest));
     }
 
     #[inline]

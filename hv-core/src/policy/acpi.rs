@@ -43,36 +43,123 @@ impl fmt::Display for AcpiError {
     }
 }
 
-/// Returns the local APIC ids of the usable processors, in the order of the firmware's table, at most [`MAX_CPUS`].
-/// `read` copies physical memory and says whether it could; `rsdp` is where the loader saw it, or 0.
+/// Local APIC ids from here on are no destination of an xAPIC: 255 is everybody, and the rest need x2APIC mode. They are not used.
+const FIRST_WIDE_ID: u32 = 255;
+/// Most I/O APICs that are looked at.
+const MAX_IO_APICS: usize = 64;
+/// COM1's line on the ISA bus.
+const COM1_IRQ: u8 = 4;
+
+/// The machine's interrupt controllers, as the MADT has them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Controllers {
+    /// Local APIC ids of the usable processors but the first, in the order of the table: at most [`MAX_CPUS`] less one.
+    pub others: Vec<u32>,
+    /// Processors that are enabled and not used.
+    pub left_out: LeftOut,
+    /// Where devices' interrupts come by.
+    pub lines: Lines,
+}
+
+/// How many processors are not used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LeftOut {
+    /// Beyond [`MAX_CPUS`].
+    pub too_many: u32,
+    /// With ids from 255 on.
+    pub wide: u32,
+}
+
+/// The lines that devices interrupt by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lines {
+    /// Every I/O APIC.
+    pub io_apics: Vec<IoApic>,
+    /// COM1's, counted over all I/O APICs.
+    pub com1: u32,
+}
+
+/// An I/O APIC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IoApic {
+    /// Where its registers are mapped.
+    pub address: u32,
+    /// The number of its first line.
+    pub first_line: u32,
+}
+
+impl Controllers {
+    /// What every PC has, for one whose tables do not say.
+    pub fn of_pc() -> Self {
+        let io_apics = vec![IoApic { address: 0xfec0_0000, first_line: 0 }];
+        Self {
+            others: Vec::new(),
+            left_out: LeftOut::default(),
+            lines: Lines { io_apics, com1: COM1_IRQ.into() },
+        }
+    }
+
+    /// Notes a processor that is enabled. `first` is the one that runs already.
+    fn note(&mut self, id: u32, first: u32) {
+        if id == first || self.others.contains(&id) {
+            return;
+        }
+        if id >= FIRST_WIDE_ID {
+            self.left_out.wide += 1;
+        } else if self.others.len() + 1 < MAX_CPUS {
+            self.others.push(id);
+        } else {
+            self.left_out.too_many += 1;
+        }
+    }
+}
+
+/// Finds the machine's interrupt controllers. `read` copies physical memory and says whether it could; `rsdp` is where the loader saw
+/// it, or 0; `first` is the local APIC id of the processor that runs.
 ///
 /// # Errors
 ///
 /// What is missing or broken.
-pub fn processors(read: impl Fn(u64, &mut [u8]) -> bool, rsdp: u64) -> Result<Vec<u32>, AcpiError> {
+pub fn controllers(
+    read: impl Fn(u64, &mut [u8]) -> bool,
+    rsdp: u64,
+    first: u32,
+) -> Result<Controllers, AcpiError> {
     let tables = Tables { read };
     let madt = tables.find(rsdp, *b"APIC")?;
     // After the header: the local APIC's address and flags; then entries of a kind, a length, and the rest.
     let mut rest = madt.get(HEADER_BYTES + 8..).unwrap_or_default();
-    let mut ids = Vec::new();
+    let mut found = Controllers::of_pc();
+    let mut io_apics = Vec::new();
     while let [kind, len, ..] = rest {
         let Some((entry, after)) = rest.split_at_checked(usize::from(*len).max(2)) else { break };
         rest = after;
-        let (id, flags) = match kind {
-            0 => (entry.get(3).map(|id| u32::from(*id)), word(entry, 4)),
-            9 => (word(entry, 4), word(entry, 8)),
-            _ => continue,
-        };
-        // Bit 0: enabled. Bit 1, "could be enabled later", is no use here.
-        if let (Some(id), Some(flags)) = (id, flags)
-            && flags & 1 != 0
-            && !ids.contains(&id)
-            && ids.len() < MAX_CPUS
-        {
-            ids.push(id);
+        // Of a processor's flags, bit 0: enabled. Bit 1, "could be enabled later", is no use here.
+        match kind {
+            0 if word(entry, 4).is_some_and(|flags| flags & 1 != 0) => {
+                found.note(entry.get(3).copied().unwrap_or(u8::MAX).into(), first);
+            }
+            9 if word(entry, 8).is_some_and(|flags| flags & 1 != 0) => {
+                found.note(word(entry, 4).unwrap_or(u32::MAX), first);
+            }
+            1 => {
+                if let (Some(address), Some(first_line)) = (word(entry, 4), word(entry, 8))
+                    && io_apics.len() < MAX_IO_APICS
+                {
+                    io_apics.push(IoApic { address, first_line });
+                }
+            }
+            // An interrupt of the ISA bus (0) that is not on the line of its own number.
+            2 if entry.get(2..4) == Some(&[0, COM1_IRQ]) => {
+                found.lines.com1 = word(entry, 4).unwrap_or(found.lines.com1);
+            }
+            _ => {}
         }
     }
-    Ok(ids)
+    if !io_apics.is_empty() {
+        found.lines.io_apics = io_apics;
+    }
+    Ok(found)
 }
 
 /// How a machine is powered off: SLP_TYP and SLP_EN go to the PM1 control registers (§4.8.3.2).
@@ -95,7 +182,7 @@ pub struct PmTimer {
     pub bits: u32,
 }
 
-/// Finds it; `None` where the machine has none. `read` and `rsdp` as for [`processors`].
+/// Finds it; `None` where the machine has none. `read` and `rsdp` as for [`controllers`].
 ///
 /// # Errors
 ///
@@ -109,7 +196,7 @@ pub fn pm_timer(read: impl Fn(u64, &mut [u8]) -> bool, rsdp: u64) -> Result<Opti
     Ok(port.filter(|port| *port != 0).map(|port| PmTimer { port, bits }))
 }
 
-/// Finds it. `read` and `rsdp` as for [`processors`].
+/// Finds it. `read` and `rsdp` as for [`controllers`].
 ///
 /// # Errors
 ///
@@ -221,7 +308,7 @@ mod tests {
 
     /// A firmware with an RSDP at its beginning, an RSDT and a MADT with these entries.
     fn firmware(entries: &[u8]) -> Vec<u8> {
-        let mut memory = vec![0; 4096];
+        let mut memory = vec![0; 8192];
         let mut put = |at: usize, bytes: &[u8], sum_at: usize| {
             memory[at..at + bytes.len()].copy_from_slice(bytes);
             let sum = memory[at..at + bytes.len()].iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
@@ -265,7 +352,7 @@ mod tests {
     }
 
     fn find(memory: &[u8], rsdp: u64) -> Result<Vec<u32>, AcpiError> {
-        processors(reader(memory), rsdp)
+        controllers(reader(memory), rsdp, 0).map(|found| found.others)
     }
 
     const THREE: [u8; 40] = [
@@ -279,8 +366,54 @@ mod tests {
     fn enabled_processors_are_named_in_the_tables_order() {
         let memory = firmware(&THREE);
         for rsdp in [0, BASE, 0x1234] {
-            assert_eq!(find(&memory, rsdp), Ok(vec![0, 4, 0x100]), "rsdp={rsdp:#x}");
+            assert_eq!(find(&memory, rsdp), Ok(vec![4]), "rsdp={rsdp:#x}");
         }
+        let found = controllers(reader(&memory), BASE, 4).unwrap();
+        assert_eq!((found.others, found.left_out), (vec![0], LeftOut { too_many: 0, wide: 1 }));
+        assert_eq!(found.lines, Controllers::of_pc().lines);
+    }
+
+    /// Processors of these ids, enabled.
+    fn processors(ids: impl Iterator<Item = u8>) -> Vec<u8> {
+        ids.flat_map(|id| [0, 8, 0, id, 1, 0, 0, 0]).collect()
+    }
+
+    #[test]
+    fn more_processors_than_are_used_are_left_out_and_the_first_one_is_always_one_of_them() {
+        let wide = [9, 16, 0, 0, 255, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0];
+        for first in [0, 1, 63, 64, 99] {
+            // Ids that are there twice, disabled, or no destination, take nobody's place.
+            let mut entries = processors([255, 5, 5].into_iter());
+            entries.extend(wide.repeat(3));
+            entries.extend([0, 8, 0, 77, 2, 0, 0, 0]);
+            entries.extend(processors(0..100));
+            let found = controllers(reader(&firmware(&entries)), BASE, first).unwrap();
+            assert_eq!(found.others.len(), MAX_CPUS - 1, "first={first}");
+            assert!(!found.others.contains(&first) && !found.others.contains(&255), "first={first}");
+            assert_eq!(found.left_out, LeftOut { too_many: 36, wide: 4 }, "first={first}");
+            assert_eq!(found.others[0], 5);
+        }
+        let found = controllers(reader(&firmware(&processors(0..64))), BASE, 63).unwrap();
+        assert_eq!((found.others.len(), found.left_out), (63, LeftOut::default()));
+    }
+
+    #[test]
+    fn every_io_apic_is_found_and_com1_on_the_line_that_firmware_says() {
+        let entries = [
+            1, 12, 8, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0, // at 0xfec00000, from line 0
+            1, 12, 9, 0, 0, 0x10, 0xc0, 0xfe, 24, 0, 0, 0, // at 0xfec01000, from line 24
+            2, 10, 0, 0, 2, 0, 0, 0, 0, 0, // the timer is on line 2
+            2, 10, 0, 4, 28, 0, 0, 0, 0, 0, // COM1 on line 28
+        ];
+        let lines = controllers(reader(&firmware(&entries)), BASE, 0).unwrap().lines;
+        let [first, second] =
+            [(0xfec0_0000, 0), (0xfec0_1000, 24)].map(|(address, first_line)| IoApic { address, first_line });
+        assert_eq!(lines, Lines { io_apics: vec![first, second], com1: 28 });
+        let many = entries[..12].repeat(MAX_IO_APICS + 5);
+        assert_eq!(
+            controllers(reader(&firmware(&many)), BASE, 0).unwrap().lines.io_apics.len(),
+            MAX_IO_APICS
+        );
     }
 
     #[test]
@@ -333,8 +466,9 @@ mod tests {
             for (at, byte) in changes {
                 memory[at] = byte;
             }
-            if let Ok(ids) = find(&memory, BASE) {
-                prop_assert!(ids.len() <= MAX_CPUS);
+            if let Ok(found) = controllers(reader(&memory), BASE, 0) {
+                prop_assert!(found.others.len() < MAX_CPUS && found.others.iter().all(|id| (1..255).contains(id)));
+                prop_assert!(found.lines.io_apics.len() <= MAX_IO_APICS);
             }
             if let Ok(off) = soft_off(reader(&memory), BASE) {
                 prop_assert!(off.kind.iter().all(|kind| *kind < 8));

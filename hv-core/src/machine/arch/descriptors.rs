@@ -12,8 +12,10 @@ use x86_64::structures::tss::TaskStateSegment;
 const STACK_BYTES: usize = 16 * 1024;
 /// Interrupt stack for double faults.
 pub const DOUBLE_FAULT_STACK: u16 = 0;
-/// Interrupt stack for NMIs and machine checks.
+/// Interrupt stack for NMIs.
 pub const NMI_STACK: u16 = 1;
+/// Interrupt stack for machine checks, which may come while an NMI is handled.
+pub const MACHINE_CHECK_STACK: u16 = 2;
 
 /// The top of a stack that lives for good.
 fn new_stack() -> VirtAddr {
@@ -25,8 +27,9 @@ fn new_stack() -> VirtAddr {
 /// They live for good.
 pub fn install() {
     let mut tss = Box::new(TaskStateSegment::new());
-    tss.interrupt_stack_table[usize::from(DOUBLE_FAULT_STACK)] = new_stack();
-    tss.interrupt_stack_table[usize::from(NMI_STACK)] = new_stack();
+    for stack in [DOUBLE_FAULT_STACK, NMI_STACK, MACHINE_CHECK_STACK] {
+        tss.interrupt_stack_table[usize::from(stack)] = new_stack();
+    }
     let mut gdt = Box::new(GlobalDescriptorTable::new());
     let code = gdt.append(Descriptor::kernel_code_segment());
     let data = gdt.append(Descriptor::kernel_data_segment());

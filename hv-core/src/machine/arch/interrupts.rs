@@ -1,16 +1,23 @@
 //! The hypervisor's own interrupts. It runs with IF clear (I-1): the machine's interrupts are let in at two places
-//! only, [`take`] and [`wait`], and each handler does no more than note what came. Exceptions are our bugs.
+//! only, [`take`] and [`wait`], and each handler does no more than note what came. Exceptions are our bugs, a machine check is the
+//! machine's.
+//!
+//! There is a gate for each of the 256 vectors: firmware, loaders and devices that nobody has told otherwise send what they like, and a
+//! vector that is in service and not ended holds back its own priority class and those below.
 #![expect(unsafe_code, reason = "IDT and its entry stubs")]
 
-use super::apic::{KICK_VECTOR, SERIAL_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR};
-use super::descriptors::{DOUBLE_FAULT_STACK, NMI_STACK};
-use alloc::boxed::Box;
+use super::apic::{self, KICK_VECTOR, SERIAL_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR};
+use super::descriptors::{DOUBLE_FAULT_STACK, MACHINE_CHECK_STACK, NMI_STACK};
+use super::{machine_check, stop};
 use core::arch::{asm, naked_asm};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+use spin::Once;
 use x86_64::structures::DescriptorTablePointer;
 use x86_64::{PrivilegeLevel, VirtAddr};
 
 /// A 64-bit interrupt gate (SDM vol 3 §6.14.1).
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 struct Gate {
     offset_low: u16,
@@ -25,9 +32,19 @@ struct Gate {
 const _: () = assert!(size_of::<Gate>() == 16);
 /// Present, interrupt gate.
 const INTERRUPT_GATE: u8 = 0x8e;
-const NMI: usize = 2;
-const EXCEPTIONS: usize = 32;
-const GATES: usize = 48;
+const NMI: u8 = 2;
+const DOUBLE_FAULT: u8 = 8;
+/// What lies below are exceptions.
+const FIRST_INTERRUPT: u8 = 32;
+/// All that there are: a VMX exit sets the limit of the IDT to 0xffff, whatever ours was (SDM vol 3C §27.5.2).
+const GATES: usize = 256;
+
+/// One for all processors, which differ in the stacks that it names by number.
+static TABLE: Once<[Gate; GATES]> = Once::new();
+
+/// Interrupts that came and are nobody's, and the last one's vector.
+static STRAYS: AtomicU64 = AtomicU64::new(0);
+static LAST_STRAY: AtomicU64 = AtomicU64::new(0);
 
 /// What the processor pushed, and what the stub added.
 #[derive(Debug)]
@@ -68,30 +85,41 @@ impl Gate {
 /// The first descriptor of the GDT that `descriptors::install` makes.
 const CODE_SELECTOR: u16 = 8 | PrivilegeLevel::Ring0 as u16;
 
-/// Installs the IDT of this processor, for good. `descriptors::install` came first.
-pub fn install() {
-    let mut table = Box::new([Gate::default(); GATES]);
-    for (vector, gate) in table.iter_mut().enumerate() {
+/// Every gate; `acknowledge` is the handler of our own interrupts.
+fn gates(acknowledge: usize) -> [Gate; GATES] {
+    let mut table = [Gate::default(); GATES];
+    for (vector, gate) in (0..=u8::MAX).zip(&mut table) {
         let stack = match vector {
-            NMI | 18 => Some(NMI_STACK),
-            8 => Some(DOUBLE_FAULT_STACK),
+            NMI => Some(NMI_STACK),
+            DOUBLE_FAULT => Some(DOUBLE_FAULT_STACK),
+            machine_check::VECTOR => Some(MACHINE_CHECK_STACK),
             _ => None,
         };
-        let stub = EXCEPTION_STUBS.get(vector).copied().filter(|_| vector != NMI);
-        let device =
-            [TIMER_VECTOR, SERIAL_VECTOR, KICK_VECTOR].contains(&(u8::try_from(vector).unwrap_or(0)));
-        *gate = match stub {
-            Some(stub) => Gate::new(stub as *const () as usize, stack),
-            None if vector == NMI => Gate::new(nmi as *const () as usize, stack),
-            None if device => Gate::new(acknowledge as *const () as usize, None),
-            None => Gate::new(ignore as *const () as usize, None),
+        let handler = match vector {
+            TIMER_VECTOR | SERIAL_VECTOR | KICK_VECTOR => acknowledge,
+            other => stubs as *const () as usize + usize::from(other) * STUB_BYTES,
         };
+        *gate = Gate::new(handler, stack);
     }
-    let base = VirtAddr::from_ptr(Box::leak(table));
-    let limit = u16::try_from(GATES * size_of::<Gate>() - 1).unwrap_or(0);
-    // SAFETY: the table is leaked, so it stays; every gate names a stub of this file at CPL 0.
+    table
+}
+
+/// Installs the IDT on this processor, for good. `percpu::install` and `descriptors::install` came first: an NMI may come at once.
+pub fn install() {
+    let acknowledge = match apic::mode() {
+        apic::Mode::Xapic => acknowledge as *const () as usize,
+        apic::Mode::X2apic => acknowledge_by_msr as *const () as usize,
+    };
+    let base = VirtAddr::from_ptr(TABLE.call_once(|| gates(acknowledge)));
+    let limit = u16::try_from(GATES * size_of::<Gate>() - 1).unwrap_or(u16::MAX);
+    // SAFETY: the table is static and never changes again; every gate names a stub of this file at CPL 0.
     unsafe { x86_64::instructions::tables::lidt(&DescriptorTablePointer { limit, base }) };
-    let _ = SPURIOUS_VECTOR; // handled by `ignore`: a spurious interrupt gets no EOI
+}
+
+/// How many interrupts came that are nobody's, and the vector of the last one; `None` when none did.
+pub fn strays() -> Option<(u64, u64)> {
+    let count = STRAYS.load(Relaxed);
+    (count != 0).then(|| (count, LAST_STRAY.load(Relaxed)))
 }
 
 /// Lets the interrupts that wait in, and closes the door again. STI holds for one more instruction, hence the NOP.
@@ -101,65 +129,182 @@ pub fn take() {
     unsafe { asm!("sti", "nop", "cli", options(nostack)) };
 }
 
-/// Halts until an interrupt came in.
+/// Halts until an interrupt came in, or an NMI.
 pub fn wait() {
-    // SAFETY: as in `take`; STI's shadow makes STI and HLT one step, so no interrupt is lost between them.
-    unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
+    // SAFETY: as in `take`.
+    unsafe { halt() };
+}
+
+/// STI's shadow makes STI and HLT one step for maskable interrupts. An NMI may fall between them all the same (SDM vol 2B, STI), and its
+/// IRET ends the shadow: what waits would be taken before HLT, and nobody would wake. So an NMI that is about to go back to HLT goes
+/// past it ([`arrived`]).
+///
+/// # Safety
+///
+/// The IDT is installed.
+#[unsafe(naked)]
+unsafe extern "C" fn halt() {
+    naked_asm!("sti", "hlt", "cli", "ret")
+}
+
+/// Bytes of STI, and of HLT.
+const STI_BYTES: u64 = 1;
+const HLT_BYTES: u64 = 1;
+
+/// Where to go on after an interruption at `rip`, with [`halt`] at this address.
+const fn past_halt(rip: u64, halt: u64) -> u64 {
+    if rip == halt + STI_BYTES { rip + HLT_BYTES } else { rip }
 }
 
 /// End of interrupt at the local APIC, and nothing else: the main loop looks at the clock and at the lines itself.
 #[unsafe(naked)]
 unsafe extern "C" fn acknowledge() {
-    naked_asm!("push rax", "mov eax, 0xfee000b0", "mov dword ptr [rax], 0", "pop rax", "iretq")
+    naked_asm!("push rax", "mov eax, {eoi}", "mov dword ptr [rax], 0", "pop rax", "iretq", eoi = const apic::EOI_ADDRESS)
 }
 
+/// The same in x2APIC mode.
 #[unsafe(naked)]
-unsafe extern "C" fn ignore() {
-    naked_asm!("iretq")
-}
-
-/// Keeps what a call may change, and goes back where it came from. The frame is laid out as for an exception.
-#[unsafe(naked)]
-unsafe extern "C" fn nmi() {
+unsafe extern "C" fn acknowledge_by_msr() {
     naked_asm!(
-        "push 0", "push 2",
-        "push rax", "push rcx", "push rdx", "push rsi", "push rdi", "push r8", "push r9", "push r10", "push r11",
-        "push rbp", "mov rbp, rsp", "lea rdi, [rsp + 80]", "and rsp, -16", "cld",
-        "call {on_nmi}",
-        "mov rsp, rbp", "pop rbp",
-        "pop r11", "pop r10", "pop r9", "pop r8", "pop rdi", "pop rsi", "pop rdx", "pop rcx", "pop rax",
-        "add rsp, 16", "iretq",
-        on_nmi = sym super::stop::on_nmi,
+        "push rax", "push rcx", "push rdx", "xor eax, eax", "xor edx, edx", "mov ecx, {eoi}", "wrmsr",
+        "pop rdx", "pop rcx", "pop rax", "iretq",
+        eoi = const apic::EOI_MSR,
     )
 }
 
+/// Bytes of each of the [`stubs`].
+const STUB_BYTES: usize = 12;
+
+/// A stub for each vector, all of one length: a zero where the processor pushes no error code, and the vector. The processor pushes one
+/// for 8, 10 to 14, 17, 21, 29 and 30 (SDM vol 3A table 6-1; AMD APM vol 2 table 8-1).
+#[unsafe(naked)]
+unsafe extern "C" fn stubs() {
+    naked_asm!(
+        ".set .Lstub_vector, 0",
+        ".rept {gates}",
+        ".if ({with_error} >> (.Lstub_vector & 31)) & (.Lstub_vector < 32) & 1",
+        ".byte 0x66, 0x90", // NOP
+        ".else",
+        ".byte 0x6a, 0", // PUSH
+        ".endif",
+        ".byte 0x68", // PUSH
+        ".long .Lstub_vector",
+        ".byte 0xe9", // JMP
+        ".long {common} - . - 4",
+        ".set .Lstub_vector, .Lstub_vector + 1",
+        ".endr",
+        gates = const GATES,
+        with_error = const WITH_ERROR_CODE,
+        common = sym common,
+    )
+}
+
+/// Exceptions with an error code, by vector.
+const WITH_ERROR_CODE: u32 = 1 << 8 | 0b11111 << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
+
+/// An exception does not come back. All else keeps what a call may change, and goes back where it came from.
+#[unsafe(naked)]
+unsafe extern "C" fn common() {
+    naked_asm!(
+        "cld",
+        "cmp qword ptr [rsp], {nmi}", "je 2f",
+        "cmp qword ptr [rsp], {first_interrupt}", "jae 2f",
+        "mov rdi, rsp", "and rsp, -16", "xor ebp, ebp", "call {exception}",
+        "2: push rax", "push rcx", "push rdx", "push rsi", "push rdi", "push r8", "push r9", "push r10", "push r11",
+        "push rbp", "mov rbp, rsp", "lea rdi, [rsp + 80]", "and rsp, -16",
+        "call {arrived}",
+        "mov rsp, rbp", "pop rbp",
+        "pop r11", "pop r10", "pop r9", "pop r8", "pop rdi", "pop rsi", "pop rdx", "pop rcx", "pop rax",
+        "add rsp, 16", "iretq",
+        nmi = const NMI,
+        first_interrupt = const FIRST_INTERRUPT,
+        exception = sym exception,
+        arrived = sym arrived,
+    )
+}
+
+/// An NMI came, or an interrupt of a vector that is not ours.
+extern "sysv64" fn arrived(frame: &mut Frame) {
+    match u8::try_from(frame.vector) {
+        Ok(NMI) => stop::on_nmi(frame),
+        Ok(vector) => stray(vector),
+        Err(_) => {}
+    }
+    frame.rip = past_halt(frame.rip, halt as *const () as u64);
+}
+
+/// Ends an interrupt that is nobody's, if the APIC waits for that: one of the 8259s' is not in service there, nor is a spurious one.
+fn stray(vector: u8) {
+    let in_service = apic::end_if_in_service(vector);
+    if in_service || vector != SPURIOUS_VECTOR {
+        STRAYS.fetch_add(1, Relaxed);
+        LAST_STRAY.store(u64::from(vector), Relaxed);
+    }
+}
+
 /// Ends in the panic handler's epitaph.
-#[expect(clippy::panic, reason = "an exception in the hypervisor is a bug of ours")]
+#[expect(
+    clippy::panic,
+    reason = "an exception in the hypervisor is a bug of ours, and after a machine check nothing is to be relied on"
+)]
 extern "sysv64" fn exception(frame: &Frame) -> ! {
+    if frame.vector == u64::from(machine_check::VECTOR) {
+        panic!("machine check at {:#x}:{}", frame.rip, machine_check::Banks)
+    }
     panic!("exception {} error {:#x} at {:#x} rsp {:#x}", frame.vector, frame.error, frame.rip, frame.rsp)
 }
 
-#[unsafe(naked)]
-unsafe extern "C" fn common() {
-    naked_asm!("mov rdi, rsp", "and rsp, -16", "xor ebp, ebp", "call {exception}", exception = sym exception)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-macro_rules! stubs {
-    ($($vector:literal $push:literal),* $(,)?) => {
-        /// One a vector: pushes what the processor did not, then the vector.
-        static EXCEPTION_STUBS: [unsafe extern "C" fn(); EXCEPTIONS] = [$({
-            #[unsafe(naked)]
-            unsafe extern "C" fn stub() {
-                naked_asm!($push, concat!("push ", $vector), "jmp {common}", common = sym common)
-            }
-            stub
-        }),*];
-    };
-}
+    #[test]
+    fn every_vector_has_a_gate_and_what_may_come_on_a_bad_stack_has_one_of_its_own() {
+        let table = gates(acknowledge as *const () as usize);
+        assert_eq!(size_of_val(&table), 0x1000);
+        let address = |gate: &Gate| {
+            u64::from(gate.offset_low)
+                | u64::from(gate.offset_middle) << 16
+                | u64::from(gate.offset_high) << 32
+        };
+        for (vector, gate) in table.iter().enumerate() {
+            assert_eq!((gate.kind, gate.selector, gate.reserved), (0x8e, 8, 0), "{vector:#x}");
+            let ours = [0x20, 0x21, 0x22].contains(&vector);
+            let stub = stubs as *const () as u64 + (vector * STUB_BYTES) as u64;
+            let handler = if ours { acknowledge as *const () as u64 } else { stub };
+            assert_eq!(address(gate), handler, "{vector:#x}");
+        }
+        let mut own: std::vec::Vec<u8> = [2, 8, 18].map(|vector: usize| table[vector].stack).into();
+        own.sort_unstable();
+        own.dedup();
+        assert_eq!(own, [1, 2, 3], "a machine check does not overwrite an NMI's frame");
+        assert_eq!(table.iter().filter(|gate| gate.stack != 0).count(), 3);
+    }
 
-stubs! {
-    0 "push 0", 1 "push 0", 2 "push 0", 3 "push 0", 4 "push 0", 5 "push 0", 6 "push 0", 7 "push 0",
-    8 "", 9 "push 0", 10 "", 11 "", 12 "", 13 "", 14 "", 15 "push 0",
-    16 "push 0", 17 "", 18 "push 0", 19 "push 0", 20 "push 0", 21 "", 22 "push 0", 23 "push 0",
-    24 "push 0", 25 "push 0", 26 "push 0", 27 "push 0", 28 "push 0", 29 "", 30 "", 31 "push 0",
+    #[test]
+    fn each_stub_pushes_its_vector_and_an_error_code_where_the_processor_does_not() {
+        let start = (stubs as *const ()).cast::<u8>();
+        for vector in 0..GATES {
+            // SAFETY: the stubs are so many bytes of code, which may be read.
+            let stub = unsafe { core::slice::from_raw_parts(start.add(vector * STUB_BYTES), STUB_BYTES) };
+            let has_error = matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30);
+            let first = if has_error { [0x66, 0x90] } else { [0x6a, 0] };
+            let mut expected = first.to_vec();
+            expected.extend([0x68, u8::try_from(vector).unwrap(), 0, 0, 0, 0xe9]);
+            assert_eq!(stub[..8], expected, "{vector:#x}");
+            let offset = i32::from_le_bytes(*stub[8..].first_chunk().unwrap());
+            let target = (stub.as_ptr() as i64) + STUB_BYTES as i64 + i64::from(offset);
+            assert_eq!(target, common as *const () as i64, "{vector:#x}");
+        }
+    }
+
+    #[test]
+    fn an_nmi_between_sti_and_hlt_goes_past_hlt() {
+        for (rip, on) in [(0x1000, 0x1000), (0x1001, 0x1002), (0x1002, 0x1002), (0x2001, 0x2001)] {
+            assert_eq!(past_halt(rip, 0x1000), on, "{rip:#x}");
+        }
+        let code = (halt as *const ()).cast::<u8>();
+        // SAFETY: the function is so many bytes of code, which may be read.
+        assert_eq!(unsafe { core::slice::from_raw_parts(code, 4) }, [0xfb, 0xf4, 0xfa, 0xc3]);
+    }
 }

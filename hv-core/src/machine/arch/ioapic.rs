@@ -1,32 +1,70 @@
-//! The I/O APIC: one line of it, the serial line's. Intel 82093AA data sheet, order number 290566-001.
+//! The I/O APICs: every line is masked but one, the serial line's. Intel 82093AA data sheet, order number 290566-001.
 #![expect(unsafe_code, reason = "memory-mapped registers")]
 
 use super::apic::SERIAL_VECTOR;
+use crate::policy::acpi::Lines;
 
-/// Where a PC has it.
-const BASE: usize = 0xfec0_0000;
 /// Offset of the register's number, and of its content.
 const SELECT: usize = 0x00;
 const WINDOW: usize = 0x10;
+/// Bits 23:16: the last line.
+const VERSION: u32 = 1;
 /// The redirection table: two registers a line.
 const REDIRECTION: u32 = 0x10;
-/// COM1 in the ISA bus's numbering, which the I/O APIC keeps for it.
-const COM1_LINE: u32 = 4;
+const MASKED: u32 = 1 << 16;
+/// More lines have no place among the registers, which a byte numbers.
+const MAX_LINES: u32 = 120;
 
-/// Lets COM1 interrupt the first processor, edge-triggered, by [`SERIAL_VECTOR`]: a machine that idles then notices what is
-/// typed.
+/// Masks every line, whatever firmware and loader had come by it, but COM1's: that interrupts the processor with this local APIC id,
+/// edge-triggered, by [`SERIAL_VECTOR`]. A machine that idles then notices what is typed.
 ///
 /// # Safety
 ///
-/// The page at 0xFEC0_0000 is mapped at its physical address, the I/O APIC is there, and nothing else drives it.
-pub unsafe fn route_com1() {
-    let entry = REDIRECTION + 2 * COM1_LINE;
-    for (register, value) in [(entry + 1, 0), (entry, u32::from(SERIAL_VECTOR))] {
-        let base = core::ptr::with_exposed_provenance_mut::<u32>(BASE);
-        // SAFETY: the caller promises the page; both offsets lie in it, aligned.
-        unsafe {
-            base.byte_add(SELECT).write_volatile(register);
-            base.byte_add(WINDOW).write_volatile(value);
+/// The pages of the I/O APICs are mapped at their physical addresses, firmware's tables name them (or a PC has one there), and nothing
+/// else drives them.
+pub unsafe fn take_over(lines: &Lines, to: u32) {
+    for io_apic in &lines.io_apics {
+        // SAFETY: by contract; the registers written are of lines that there are.
+        let count = unsafe { (read(io_apic.address, VERSION) >> 16 & 0xff) + 1 }.min(MAX_LINES);
+        let com1 = lines.com1.wrapping_sub(io_apic.first_line);
+        for line in 0..count {
+            let entry = REDIRECTION + 2 * line;
+            // SAFETY: as before. Masked first: the other half says where to.
+            unsafe {
+                write(io_apic.address, entry, MASKED);
+                if line == com1 && to < 0xff {
+                    write(io_apic.address, entry + 1, to << 24);
+                    write(io_apic.address, entry, u32::from(SERIAL_VECTOR));
+                }
+            }
         }
     }
+}
+
+/// Chooses a register; the page.
+///
+/// # Safety
+///
+/// As for [`read`].
+unsafe fn select(address: u32, number: u32) -> *mut u32 {
+    let base = core::ptr::with_exposed_provenance_mut::<u32>(address as usize);
+    // SAFETY: by contract; the offset lies in the page, aligned.
+    unsafe { base.byte_add(SELECT).write_volatile(number) };
+    base
+}
+
+/// # Safety
+///
+/// An I/O APIC is at this address, mapped.
+unsafe fn read(address: u32, number: u32) -> u32 {
+    // SAFETY: by contract.
+    unsafe { select(address, number).byte_add(WINDOW).read_volatile() }
+}
+
+/// # Safety
+///
+/// As for [`read`], and nothing else drives the I/O APIC.
+unsafe fn write(address: u32, number: u32, value: u32) {
+    // SAFETY: by contract.
+    unsafe { select(address, number).byte_add(WINDOW).write_volatile(value) };
 }

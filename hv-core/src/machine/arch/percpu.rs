@@ -16,7 +16,7 @@ pub struct PerCpu {
     this: *const Self,
     /// Which processor.
     pub cpu: CpuId,
-    /// NMIs that nobody here sent.
+    /// NMIs that nobody here sent: counted, and nothing else.
     pub stray_nmis: AtomicU64,
 }
 

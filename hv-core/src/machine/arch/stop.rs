@@ -64,14 +64,34 @@ pub fn here() -> ! {
     }
 }
 
+/// What an NMI asks of the processor `me`, counted from 0, while [`STOPPER`] has this value.
+const fn asks_to_stop(stopper: u64, me: u64) -> bool {
+    // Whoever says the last words goes on: it did not send itself one.
+    stopper != 0 && stopper != me + 1
+}
+
 /// An NMI came. Nobody sends one but to stop.
-pub(super) extern "sysv64" fn on_nmi(frame: &Frame) {
+pub(super) fn on_nmi(frame: &Frame) {
     let block = percpu::this();
-    if STOPPER.load(Acquire) == 0 {
+    if !asks_to_stop(STOPPER.load(Acquire), u64::from(block.cpu.0)) {
         return block.note_stray_nmi();
     }
     if let Some(place) = STOPPED.get(usize::from(block.cpu.0)) {
         place.store(frame.rip.wrapping_add(1), Release);
     }
     here()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asks_to_stop;
+
+    #[test]
+    fn an_nmi_stops_every_processor_but_the_one_that_says_the_last_words() {
+        for (stopper, me, expected) in
+            [(0, 0, false), (1, 0, false), (1, 1, true), (2, 0, true), (2, 1, false)]
+        {
+            assert_eq!(asks_to_stop(stopper, me), expected, "stopper={stopper} me={me}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::time::{Frequency, Tsc};
 use crate::dispatch::device::acpi_pm::{AcpiPm, Power};
-use crate::policy::acpi::{processors, soft_off};
+use crate::policy::acpi::{controllers, soft_off};
 
 const PAGE: u32 = 0x1000;
 
@@ -105,8 +105,8 @@ fn the_hypervisors_own_reader_finds_processors_and_the_way_off() {
     for vcpus in [1, 2, 64] {
         let image = image(vcpus, &devices(2));
         for rsdp in [0, TABLES.raw()] {
-            let found = processors(reader(&image), rsdp).unwrap();
-            assert_eq!(found, Vec::from_iter(0..u32::from(vcpus)), "rsdp={rsdp:#x}");
+            let found = controllers(reader(&image), rsdp, 0).unwrap().others;
+            assert_eq!(found, Vec::from_iter(1..u32::from(vcpus)), "rsdp={rsdp:#x}");
         }
         let off = soft_off(reader(&image), 0).unwrap();
         assert_eq!((off.control, off.kind, off.enable), ([acpi_pm::PM1_CONTROL, 0], [0, 0], (0, 0)));

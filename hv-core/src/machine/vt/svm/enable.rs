@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "EFER and the host save area by MSR")]
 
 use bitflags::bitflags;
+use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 use core::fmt;
 use core::marker::PhantomData;
@@ -109,6 +110,8 @@ impl SvmOn {
             let mut efer = Msr::new(EFER);
             let value = efer.read();
             efer.write(value | SVME);
+            // A hypervisor that went before may have left GIF clear: no interrupt and no NMI would come (§15.17).
+            asm!("stgi", options(nomem, nostack, preserves_flags));
             Msr::new(VM_HSAVE_PA).write(host_save.raw());
         }
         let capabilities = Capabilities { asids: ebx, features };
