@@ -365,3 +365,10 @@ fn a_pause_exits_once_where_nobody_waits_and_tells_again_as_soon_as_somebody_doe
     machine.exit(A, Exit::Pause);
     assert_eq!(machine.state(A).pauses, Pauses::Exit, "and B had its turn");
 }
+
+#[test]
+#[should_panic(expected = "machine check")]
+fn a_machine_check_while_a_guest_runs_is_the_machines_and_not_the_guests() {
+    let mut machine = Machine::boot([Spec::full("a")]);
+    machine.run(A, [Step::Exit(Exit::MachineCheck)]);
+}

@@ -114,6 +114,19 @@ fn a_stack_that_overflows_is_a_double_fault_and_no_silent_damage() {
 }
 
 #[test]
+fn a_machine_check_ends_in_last_words_with_what_the_banks_hold() {
+    for cpus in [1, 2] {
+        let said = last_words(cpus, "selftest=machine-check");
+        let line = said.lines().find(|line| line.contains("comity: panic: machine check at 0x"));
+        assert!(
+            line.is_some_and(|line| line.contains(" mcg_status=0x") || line.contains(" no banks")),
+            "{said}"
+        );
+        assert!(said.contains(&format!("comity: cpu{} panicked", cpus - 1)), "{said}");
+    }
+}
+
+#[test]
 fn a_vcpu_pinned_to_a_processor_that_is_not_there_is_refused() {
     let outcome = run("churn.toml", |scenario| scenario.machine.cpus = 1);
     assert_eq!(outcome.ended, Ended::Refused, "{}", outcome.transcript());

@@ -96,6 +96,10 @@ pub trait Hardware {
     fn console_read(&mut self) -> Option<u8>;
     /// A number that guests cannot foresee.
     fn random(&mut self) -> u64;
+    /// Whether the machine says that it failed: a machine check is not over.
+    fn has_failed(&self) -> bool;
+    /// Ends everything, with what the machine says of its failure.
+    fn fail(&mut self) -> !;
     /// Writes to programs.
     fn telemetry_write(&mut self, bytes: &[u8]);
     /// How far off `tsc` was since boot, in millionths of the rate that the machine's other clocks show; negative if it is too

@@ -1,8 +1,8 @@
-//! Failing on purpose, so that boot tests see the last words: the word `selftest=panic` or `selftest=stack` on the
-//! hypervisor's command line. The processor that came up last fails a moment after the guests began.
+//! Failing on purpose, so that boot tests see the last words: the word `selftest=panic`, `selftest=stack` or
+//! `selftest=machine-check` on the hypervisor's command line. The processor that came up last fails a moment after the guests began.
 
 use hv_core::base::time::Frequency;
-use hv_core::machine::arch::time;
+use hv_core::machine::arch::{machine_check, time};
 
 /// How long the others run before, in ns.
 const MOMENT_NS: u64 = 100_000_000;
@@ -14,6 +14,8 @@ pub enum Selftest {
     Panic,
     /// More stack than there is.
     Stack,
+    /// What a machine check ends in.
+    MachineCheck,
 }
 
 impl Selftest {
@@ -22,6 +24,7 @@ impl Selftest {
         command_line.split_whitespace().find_map(|word| match word {
             "selftest=panic" => Some(Self::Panic),
             "selftest=stack" => Some(Self::Stack),
+            "selftest=machine-check" => Some(Self::MachineCheck),
             _ => None,
         })
     }
@@ -33,10 +36,11 @@ impl Selftest {
         while time::now() < until {
             core::hint::spin_loop();
         }
-        if self == Self::Stack {
-            let _ = core::hint::black_box(deeper(core::hint::black_box(u64::MAX)));
+        match self {
+            Self::Panic => panic!("selftest"),
+            Self::Stack => panic!("selftest {}", deeper(core::hint::black_box(u64::MAX))),
+            Self::MachineCheck => machine_check::was_intercepted(),
         }
-        panic!("selftest")
     }
 }
 

@@ -49,6 +49,7 @@ pub fn class<S: VirtualCpu>(exit: &Exit, state: &S) -> ExitClass {
         | Exit::TaskSwitch
         | Exit::Exception
         | Exit::Shutdown
+        | Exit::MachineCheck
         | Exit::BadState
         | Exit::Unknown { .. } => ExitClass::Other,
     }
@@ -106,6 +107,9 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
         }
         Exit::StringPort(access) => Next::Kill(KillReason::StringPort(access.port)),
         Exit::TaskSwitch => Next::Kill(KillReason::TaskSwitch),
+        // A guest that clears CR4.MCE makes a shutdown of a machine check (AMD APM vol 2 §9.3.3).
+        Exit::Shutdown if core.hardware.has_failed() => core.hardware.fail(),
+        Exit::MachineCheck => core.hardware.fail(),
         Exit::Shutdown => Next::Kill(KillReason::TripleFault),
         Exit::BadState => Next::Kill(KillReason::BadState),
         Exit::Unknown { code } => Next::Kill(KillReason::UnknownExit(code)),

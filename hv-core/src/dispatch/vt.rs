@@ -52,6 +52,8 @@ pub enum Exit {
     Exception,
     /// A triple fault.
     Shutdown,
+    /// A machine check: the machine failed, whoever ran.
+    MachineCheck,
     /// The processor refused the vCPU's state.
     BadState,
     /// Anything else, with the vendor's code.

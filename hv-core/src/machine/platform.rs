@@ -3,7 +3,7 @@
 use super::arch::apic::{Ipi, LocalApic};
 use super::arch::calibrate::{Clocks, References};
 use super::arch::translator::Translator;
-use super::arch::{interrupts, time};
+use super::arch::{interrupts, machine_check, time};
 use super::lines::Lines;
 use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
@@ -128,6 +128,14 @@ impl Hardware for Platform {
         let made = RdRand::new().and_then(RdRand::get_u64).unwrap_or(0);
         self.stirred = (self.stirred ^ time::now().0).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
         made ^ self.stirred
+    }
+
+    fn has_failed(&self) -> bool {
+        machine_check::is_in_progress()
+    }
+
+    fn fail(&mut self) -> ! {
+        machine_check::was_intercepted()
     }
 
     fn telemetry_write(&mut self, bytes: &[u8]) {

@@ -1,6 +1,12 @@
 //! Bits of registers that vCPUs of either vendor have.
 
 use crate::dispatch::registers::{CR0_PG, EFER_GUEST, EFER_LMA, EFER_LME};
+use crate::dispatch::vt::Exception;
+use crate::machine::arch::machine_check;
+
+/// What is always intercepted of exceptions, by their vectors' bits: those that a guest could have delivered without end, and machine
+/// checks, which are the machine's.
+pub const EXCEPTIONS: u32 = Exception::ENDLESS | 1 << machine_check::VECTOR;
 
 /// A #DB follows each instruction.
 pub const RFLAGS_TF: u64 = 1 << 8;

@@ -60,6 +60,15 @@ impl Hardware for ScriptedHardware {
         self.world.look().0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
+    fn has_failed(&self) -> bool {
+        false
+    }
+
+    #[expect(clippy::panic, reason = "as the machine does: it has no way on")]
+    fn fail(&mut self) -> ! {
+        panic!("machine check")
+    }
+
     fn telemetry_write(&mut self, bytes: &[u8]) {
         self.world.telemetry.borrow_mut().extend_from_slice(bytes);
     }

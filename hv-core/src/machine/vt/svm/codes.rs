@@ -22,7 +22,7 @@ const NO_SECRET: Fate = Never("the instruction touches the guest's state only");
 const ENCRYPTED: Fate = Never("for encrypted guests");
 
 /// Codes, the manual's names, and what becomes of them.
-pub const CODES: [(RangeInclusive<u64>, &str, Fate); 75] = [
+pub const CODES: [(RangeInclusive<u64>, &str, Fate); 76] = [
     (0x00..=0x0f, "read of CR0 … CR15", GUESTS_OWN),
     (0x10..=0x13, "write of CR0 … CR3", GUESTS_OWN),
     (0x14..=0x14, "write of CR4", Handled),
@@ -35,7 +35,8 @@ pub const CODES: [(RangeInclusive<u64>, &str, Fate); 75] = [
     (0x41..=0x41, "#DB", Handled),
     (0x42..=0x50, "exceptions 2 … 16", GUESTS_OWN),
     (0x51..=0x51, "#AC", Handled),
-    (0x52..=0x5f, "exceptions 18 … 31", GUESTS_OWN),
+    (0x52..=0x52, "#MC", Handled),
+    (0x53..=0x5f, "exceptions 19 … 31", GUESTS_OWN),
     (0x60..=0x60, "INTR", Handled),
     (0x61..=0x61, "NMI", Handled),
     (0x62..=0x62, "SMI", Never("firmware's")),

@@ -34,6 +34,9 @@ pub fn exit(vcpu: &mut SvmVcpu) -> Exit {
 
 /// Exits that may have cut the delivery of an event short: it is injected again (§15.7.2).
 fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
+    if exit_code == code::MACHINE_CHECK {
+        return Exit::MachineCheck; // whatever the guest was about
+    }
     // None of the core's instructions exited; a HLT after STI that it does all the same has its own length.
     if !matches!(exit_code, code::WBINVD | code::INVD | code::WRITE_CR4) {
         vcpu.vmcb.control.next_rip = 0;

@@ -10,7 +10,7 @@ use crate::base::addr::HostPhys;
 use crate::dispatch::registers::{CR0_PE, EFER_GUEST};
 use crate::dispatch::vt::{Control, Exception, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
 use crate::machine::arch::translator::Translator;
-use crate::machine::vt::bits::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
+use crate::machine::vt::bits::{EXCEPTIONS, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
@@ -98,7 +98,7 @@ impl SvmVcpu {
             | SvmInstructions::XSETBV
             | SvmInstructions::RDPRU; // all §15.9; without VMRUN's, VMRUN refuses the state (§15.5.1)
         control.intercept_cr = CrIntercepts::WRITE_CR4; // §15.8
-        control.intercept_exceptions = Exception::ENDLESS; // §15.12.2, §15.12.17
+        control.intercept_exceptions = EXCEPTIONS; // §15.12.2, §15.12.17, §15.12.15
         control.io_map = maps.io.raw();
         control.msr_map = maps.msr.raw();
         control.virtual_interrupt = VirtualInterrupt::MASKING;

@@ -9,7 +9,7 @@ use super::state::SvmVcpu;
 use super::vmcb::{CrIntercepts, Instructions, Segment, VirtualInterrupt, code, event};
 use crate::dispatch::registers::CR0_PE;
 use crate::dispatch::vt::{Exception, Exit, VirtualCpu};
-use crate::machine::vt::bits::{RFLAGS_RF, RFLAGS_TF};
+use crate::machine::vt::bits::{EXCEPTIONS, RFLAGS_RF, RFLAGS_TF};
 use crate::machine::vt::debug::{DR6_BREAKPOINTS, DR6_CLEAR, DR6_STEP};
 
 /// A step that is on.
@@ -87,7 +87,7 @@ impl SvmVcpu {
     }
 
     fn watch_again(&mut self, step: Step) {
-        self.vmcb.control.intercept_exceptions = Exception::ENDLESS;
+        self.vmcb.control.intercept_exceptions = EXCEPTIONS;
         let control = &mut self.vmcb.control;
         if step.held {
             control.intercept_instructions.remove(Instructions::VINTR);

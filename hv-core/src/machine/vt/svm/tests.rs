@@ -7,9 +7,9 @@ use super::state::{Maps, SvmVcpu};
 use super::step::{TASK_AVAILABLE, TASK_BUSY};
 use super::vmcb::{CrIntercepts, Instructions, VirtualInterrupt, Vmcb, code, event};
 use crate::base::addr::HostPhys;
-use crate::dispatch::vt::{Exception, Exit, Instruction, Start, VirtualCpu, Window};
+use crate::dispatch::vt::{Exit, Instruction, Start, VirtualCpu, Window};
 use crate::machine::arch::translator::Translator;
-use crate::machine::vt::bits::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF};
+use crate::machine::vt::bits::{EXCEPTIONS, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF};
 use crate::machine::vt::debug::{DR6_CLEAR, DR6_STEP};
 use std::boxed::Box;
 
@@ -173,7 +173,7 @@ fn nothing_waits_while_cr8_is_written_and_all_of_it_does_afterwards() {
         assert_eq!((vcpu.vmcb.save.rflags, vcpu.vmcb.save.dr6), (2, DR6_CLEAR));
         assert!(vcpu.vmcb.control.virtual_interrupt.contains(VirtualInterrupt::PENDING));
         assert!(vcpu.vmcb.control.intercept_cr.contains(CrIntercepts::WRITE_CR8));
-        assert_eq!(vcpu.vmcb.control.intercept_exceptions, Exception::ENDLESS);
+        assert_eq!(vcpu.vmcb.control.intercept_exceptions, EXCEPTIONS);
     }
 }
 

@@ -274,6 +274,8 @@ pub mod code {
     pub const DEBUG: u64 = 0x41;
     /// #AC.
     pub const ALIGNMENT: u64 = 0x51;
+    /// #MC.
+    pub const MACHINE_CHECK: u64 = 0x52;
     pub const INTR: u64 = 0x60;
     /// Ours, beyond the processor's: an interrupt waited, and the guest was not entered.
     pub const NOT_ENTERED: u64 = 1 << 32;

@@ -25,6 +25,8 @@ pub enum Kind {
     CacheFlush,
     /// The processor refused the vCPU's state.
     BadState,
+    /// A machine check met the entry (§26.9).
+    MachineCheck,
     /// The instruction raises #UD: a guest has no business with it, or CPUID does not announce it.
     Undefined,
     /// It is not turned on, or cannot happen, for this reason.
@@ -32,8 +34,8 @@ pub enum Kind {
 }
 
 use Kind::{
-    BadState, CacheFlush, ControlRegister, DebugRegister, ExceptionOrNmi, Frequent, Interrupted, Memory,
-    Never, NmiWindow, TaskSwitch, TripleFault, Undefined,
+    BadState, CacheFlush, ControlRegister, DebugRegister, ExceptionOrNmi, Frequent, Interrupted,
+    MachineCheck, Memory, Never, NmiWindow, TaskSwitch, TripleFault, Undefined,
 };
 
 const SMM: Kind = Never("SMM is firmware's: no dual-monitor treatment");
@@ -85,7 +87,7 @@ pub const REASONS: [(&str, Kind); 86] = [
     ("38", RESERVED),
     ("MONITOR", Undefined),
     ("PAUSE", Frequent),
-    ("entry failed: machine check", BadState),
+    ("entry failed: machine check", MachineCheck),
     ("42", RESERVED),
     ("TPR below threshold", Frequent),
     ("APIC access", FEATURE_OFF),
@@ -135,10 +137,13 @@ pub const REASONS: [(&str, Kind); 86] = [
 /// Set beside the reason when the entry failed.
 pub const ENTRY_FAILED: u32 = 1 << 31;
 
+/// The reason of a machine check at entry.
+const AT_ENTRY: u32 = 41;
+
 /// What becomes of an exit with this reason field.
 pub fn kind(why: u32) -> Kind {
     if why & ENTRY_FAILED != 0 {
-        return BadState;
+        return if why == ENTRY_FAILED | AT_ENTRY { MachineCheck } else { BadState };
     }
     let known = usize::try_from(why).ok().and_then(|why| REASONS.get(why));
     known.map_or(RESERVED, |(_, kind)| *kind)

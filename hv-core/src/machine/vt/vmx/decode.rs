@@ -7,6 +7,7 @@ use super::state::{VmxVcpu, event};
 use super::vmcs::Current;
 use crate::base::addr::GuestPhys;
 use crate::dispatch::vt::{Access, ControlRegister, Direction, Exception, Exit, PortAccess, VirtualCpu};
+use crate::machine::arch::machine_check;
 
 /// Basic exit reasons that are told apart before [`codes`] is asked.
 pub mod reason {
@@ -81,6 +82,7 @@ fn rare(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
         Kind::DebugRegister => Exit::DebugRegister,
         Kind::CacheFlush => Exit::CacheFlush,
         Kind::BadState => Exit::BadState,
+        Kind::MachineCheck => Exit::MachineCheck,
         Kind::Undefined => Exit::Undefined,
         Kind::Frequent | Kind::Never(_) => Exit::Unknown { code: u64::from(why) },
     }
@@ -132,6 +134,9 @@ fn exception_or_nmi(vcpu: &mut VmxVcpu, vmcs: Current) -> Exit {
     let what = vmcs.read(fields::EXIT_EVENT);
     if what & event::TYPE_MASK == event::NMI {
         return vcpu.interrupted(); // it was taken from the processor; `Vmx::run` has passed it on
+    }
+    if what & (event::TYPE_MASK | event::VECTOR_MASK) == event::EXCEPTION | u32::from(machine_check::VECTOR) {
+        return Exit::MachineCheck;
     }
     if what & event::TYPE_MASK == event::PRIVILEGED_SOFTWARE {
         vcpu.step_over(INT1_BYTES);

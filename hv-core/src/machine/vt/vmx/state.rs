@@ -14,7 +14,7 @@ use crate::base::addr::HostPhys;
 use crate::base::hardware::SharedWords;
 use crate::dispatch::registers::{CR0_SHADOWED, CR4_GUEST};
 use crate::dispatch::vt::{Exception, VirtualCpu};
-use crate::machine::vt::bits::{RFLAGS_RF, RFLAGS_TF};
+use crate::machine::vt::bits::{EXCEPTIONS, RFLAGS_RF, RFLAGS_TF};
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
@@ -164,7 +164,7 @@ impl VmxVcpu {
             ] {
                 vmcs.write(zero, 0);
             }
-            vmcs.write(fields::EXCEPTION_BITMAP, Exception::ENDLESS);
+            vmcs.write(fields::EXCEPTION_BITMAP, EXCEPTIONS);
             vmcs.write(fields::VPID, number);
             vmcs.write(fields::IO_MAP_A, maps.io.raw());
             vmcs.write(fields::IO_MAP_B, maps.io.raw() + 4096);
