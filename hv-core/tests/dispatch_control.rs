@@ -39,13 +39,21 @@ fn machine(cr0: u64, cr4: u64, efer: u64, code: (u16, u16)) -> Machine {
     machine
 }
 
+fn exit_of(register: ControlRegister) -> Exit {
+    match register {
+        ControlRegister::Cr0 => Exit::WriteCr0,
+        ControlRegister::Cr4 => Exit::WriteCr4,
+    }
+}
+
 /// Writes `value`, and says whether it was taken; one that was not has changed nothing.
 fn writes(machine: &mut Machine, register: ControlRegister, value: u64) -> bool {
     let state = machine.state(A);
     let (control, rip) = (state.control, state.rip);
     let faults = state.count(Seen::Exception(Exception::GeneralProtection));
     state.set_reg(Reg::Rax, value);
-    machine.exit(A, Exit::WriteControl(register, RAX));
+    machine.state(A).operand = RAX;
+    machine.exit(A, exit_of(register));
     machine.compute(A, 1);
     let state = machine.state(A);
     let refused = state.count(Seen::Exception(Exception::GeneralProtection)) != faults;
@@ -230,7 +238,7 @@ fn a_register_that_the_processor_does_not_name_is_found_in_the_code_by_every_kin
         let before = state.control.cr[2];
         state.rip = linear;
         state.set_reg(Reg::Rbx, before | PGE);
-        machine.exit(A, Exit::WriteControl(ControlRegister::Cr4, None));
+        machine.exit(A, Exit::WriteCr4);
         assert_eq!(endings(&mut machine), [], "{what}");
         assert_eq!(machine.state(A).control.cr[2], before | PGE, "{what}");
         assert_eq!(machine.state(A).rip, linear + 3, "{what}");
@@ -241,7 +249,7 @@ fn a_register_that_the_processor_does_not_name_is_found_in_the_code_by_every_kin
 fn code_that_cannot_be_fetched_and_a_task_switch_end_the_guest_by_name() {
     let mut machine = machine(PE, 0, 0, CODE_32);
     machine.state(A).rip = 0xfff0_0000;
-    machine.exit(A, Exit::WriteControl(ControlRegister::Cr4, None));
+    machine.exit(A, Exit::WriteCr4);
     assert_eq!(endings(&mut machine), [Ending::Killed(KillReason::UnreadableCode { rip: 0xfff0_0000 })]);
     let mut machine = self::machine(PE, 0, 0, CODE_32);
     machine.exit(A, Exit::TaskSwitch);

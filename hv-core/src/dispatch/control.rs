@@ -14,16 +14,12 @@ use crate::dispatch::registers::{
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::{Control, ControlRegister, Exception, Instruction, VirtualCpu};
 
-/// Does the write; `from` is the general register, where the processor gave it.
+/// Does the write.
 #[cold]
-pub fn write<S: VirtualCpu, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    register: ControlRegister,
-    from: Option<u8>,
-) -> Next {
+pub fn write<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, register: ControlRegister) -> Next {
     let control = vcpu.state.control();
     let decoded = || mmio::fetch(vcpu).and_then(|(bytes, bits)| operand(&bytes, bits, register));
-    let found = match from {
+    let found = match vcpu.state.control_operand() {
         Some(number) => Some((number, Instruction::ControlRegister)),
         None => decoded().map(|(number, length)| (number, Instruction::Decoded(length))),
     };

@@ -11,7 +11,7 @@ use crate::dispatch::irq::look_at_devices;
 use crate::dispatch::next::Next;
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::vt::{
-    Direction, Exception, Exit, Instruction, Pauses, PortAccess, Reg, VirtualCpu, Window,
+    ControlRegister, Direction, Exception, Exit, Instruction, Pauses, PortAccess, Reg, VirtualCpu, Window,
 };
 use crate::dispatch::{control, hypercall, mmio, msr, walk};
 use crate::policy::demand;
@@ -45,7 +45,8 @@ pub fn class<S: VirtualCpu>(exit: &Exit, state: &S) -> ExitClass {
         | Exit::Undefined
         | Exit::CacheFlush
         | Exit::Handled
-        | Exit::WriteControl(..)
+        | Exit::WriteCr0
+        | Exit::WriteCr4
         | Exit::TaskSwitch
         | Exit::Exception
         | Exit::Shutdown
@@ -100,7 +101,8 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
             Next::Resume
         }
         Exit::Handled => Next::Resume,
-        Exit::WriteControl(register, from) => control::write(vcpu, register, from),
+        Exit::WriteCr0 => control::write(vcpu, ControlRegister::Cr0),
+        Exit::WriteCr4 => control::write(vcpu, ControlRegister::Cr4),
         Exit::Exception => {
             core.take_interrupts();
             Next::Reschedule

@@ -43,8 +43,11 @@ pub enum Exit {
     DebugRegister,
     /// The backend has done what was owed.
     Handled,
-    /// MOV to CR0 or CR4, from the general register of this number, where the processor gives it.
-    WriteControl(ControlRegister, Option<u8>),
+    /// MOV to CR0; [`VirtualCpu::control_operand`] says from where. It is no payload: an exit with more than one kind of them is taken
+    /// apart on the way of every exit.
+    WriteCr0,
+    /// MOV to CR4.
+    WriteCr4,
     /// A task switch: by a far JMP, CALL or IRET, or by a task gate.
     TaskSwitch,
     /// An exception that a guest can have delivered without end (#DB, #AC). It is on its way again; each one ends the stay in guest
@@ -299,6 +302,8 @@ pub trait VirtualCpu {
     fn reg(&self, reg: Reg) -> u64;
     /// Writes a general register.
     fn set_reg(&mut self, reg: Reg, value: u64);
+    /// After MOV to a control register has exited: the number of its general register, where the processor gives it.
+    fn control_operand(&self) -> Option<u8>;
     /// A general register by its number in an instruction.
     fn general(&self, number: u8) -> u64 {
         Reg::numbered(number).map_or_else(|| self.rsp(), |reg| self.reg(reg))

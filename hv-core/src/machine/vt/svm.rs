@@ -73,8 +73,10 @@ impl Processor for Svm {
         // SAFETY: the VMCB is a page of the vCPU's own, `host_vmcb` is this processor's, SVM is on (`on`), and the
         // caller's `&mut` keeps anyone else from running this vCPU. Interrupts are off (I-1).
         unsafe { (self.enter)(&raw mut vcpu.saved, vmcb_phys, self.host_vmcb.raw()) };
-        vcpu.vmcb.control.tlb_control = 0;
-        decode::exit(vcpu)
+        let control = &mut vcpu.vmcb.control;
+        control.tlb_control = 0;
+        let exit_code = control.exit_code;
+        decode::exit(vcpu, exit_code)
     }
 
     #[inline]

@@ -73,6 +73,8 @@ pub struct ScriptedVcpu {
     pub shadow: bool,
     /// Whether RFLAGS.TF is set.
     pub single_step: bool,
+    /// The general register of MOV to a control register, where this processor gives it.
+    pub operand: Option<u8>,
     /// Current privilege level.
     pub cpl: u8,
     /// RIP.
@@ -100,6 +102,7 @@ impl ScriptedVcpu {
             pauses: Pauses::Exit,
             shadow: false,
             single_step: false,
+            operand: None,
             cpl: 0,
             rip: 0,
             rsp: 0,
@@ -177,6 +180,10 @@ impl VirtualCpu for ScriptedVcpu {
 
     fn set_reg(&mut self, reg: Reg, value: u64) {
         self.registers[reg as usize] = value;
+    }
+
+    fn control_operand(&self) -> Option<u8> {
+        self.operand
     }
 
     fn rip(&self) -> u64 {

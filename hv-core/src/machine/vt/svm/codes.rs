@@ -127,7 +127,7 @@ mod tests {
             assert!(named <= 1 && (code >= 0xc0 || named == 1), "{code:#x} is named {named} times");
             let mut vcpu = vcpu_on(None);
             vcpu.vmcb.control.exit_code = code;
-            let exit = decode::exit(&mut vcpu);
+            let exit = decode::exit(&mut vcpu, code);
             match fate(code) {
                 Some(Handled) => assert!(
                     !matches!(exit, Exit::Undefined | Exit::Unknown { .. }),

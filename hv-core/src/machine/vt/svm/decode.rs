@@ -5,7 +5,7 @@ use super::state::SvmVcpu;
 use super::step::Of;
 use super::vmcb::{code, event};
 use crate::base::addr::GuestPhys;
-use crate::dispatch::vt::{Access, ControlRegister, Direction, Exception, Exit, PortAccess, VirtualCpu};
+use crate::dispatch::vt::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
 use crate::machine::vt::debug::DR7_GENERAL_DETECT;
 
 /// INT1, which takes no prefixes.
@@ -16,10 +16,10 @@ const OVERFLOW: u64 = 4;
 /// The highest vector of an exception.
 const LAST_EXCEPTION: u64 = 31;
 
-/// Decodes the exit that `vcpu` just took.
+/// Decodes the exit that `vcpu` just took, by this code.
 #[inline]
-pub fn exit(vcpu: &mut SvmVcpu) -> Exit {
-    match vcpu.vmcb.control.exit_code {
+pub fn exit(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
+    match exit_code {
         code::VMMCALL => Exit::Call,
         code::CPUID => Exit::Cpuid,
         code::MSR if vcpu.vmcb.control.exit_info_1 & 1 == 0 => Exit::ReadMsr,
@@ -33,6 +33,7 @@ pub fn exit(vcpu: &mut SvmVcpu) -> Exit {
 }
 
 /// Exits that may have cut the delivery of an event short: it is injected again (§15.7.2).
+#[inline(always)] // a call would give its answer in memory, and every exit would take it from there
 fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
     if exit_code == code::MACHINE_CHECK {
         return Exit::MachineCheck; // whatever the guest was about
@@ -47,7 +48,9 @@ fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
     }
     if let Some(step) = vcpu.step {
         if let code::FIRST_EXCEPTION..=code::LAST_EXCEPTION = exit_code {
-            return vcpu.step_exception(step, exit_code);
+            let is_over = vcpu.step_exception(step, exit_code);
+            // Whatever waited for the end of the step is looked for now.
+            return if is_over { Exit::Window } else { Exit::Handled };
         }
         vcpu.undo_step();
     }
@@ -59,7 +62,7 @@ fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
         code::INTR | code::NMI | code::INIT => Exit::HostInterrupt,
         code::NPF => memory(vcpu.vmcb.control.exit_info_1, vcpu.vmcb.control.exit_info_2),
         code::READ_DR0..=code::WRITE_DR15 => Exit::DebugRegister,
-        code::WRITE_CR4 => Exit::WriteControl(ControlRegister::Cr4, general(vcpu)),
+        code::WRITE_CR4 => Exit::WriteCr4,
         code::TASK_SWITCH => Exit::TaskSwitch,
         code::SHUTDOWN => Exit::Shutdown,
         code::WBINVD | code::INVD => Exit::CacheFlush,
@@ -83,13 +86,8 @@ fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
     }
 }
 
-/// EXITINFO1 of a write to a control register, with decode assists (§15.33.1): bit 63 says MOV, bits 3:0 the general register.
-fn general(vcpu: &SvmVcpu) -> Option<u8> {
-    let info = vcpu.vmcb.control.exit_info_1;
-    (vcpu.decodes && info >> 63 != 0).then_some((info & 0xf) as u8)
-}
-
 /// An event whose delivery an exit has cut short is injected again (§15.20). Bits besides `VALID` may be stale.
+#[cold]
 fn deliver_again(vcpu: &mut SvmVcpu) {
     let cut_short = vcpu.vmcb.control.exit_interrupt_info;
     if cut_short & event::VALID == 0 {
@@ -110,6 +108,7 @@ fn deliver_again(vcpu: &mut SvmVcpu) {
 
 /// An exception takes the place of what was being delivered, as on a processor: these are benign (§8.2.9). DR6 and DR7 are as its
 /// handler wants them (§15.12.2), but for Bochs, which leaves GD set.
+#[inline(always)]
 fn exception(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
     let exception = if exit_code == code::DEBUG {
         vcpu.vmcb.save.dr7 &= !DR7_GENERAL_DETECT;
@@ -137,6 +136,7 @@ fn port(info: u64) -> Exit {
 }
 
 /// EXITINFO1 of a nested page fault is a page-fault error code (§15.25.6).
+#[inline(always)]
 fn memory(info: u64, address: u64) -> Exit {
     let access = if info & 1 << 4 != 0 {
         Access::Execute

@@ -205,6 +205,12 @@ impl VirtualCpu for SvmVcpu {
         }
     }
 
+    /// By EXITINFO1, with decode assists (§15.33.1): bit 63 says MOV, bits 3:0 the register.
+    fn control_operand(&self) -> Option<u8> {
+        let info = self.vmcb.control.exit_info_1;
+        (self.decodes && info >> 63 != 0).then_some((info & 0xf) as u8)
+    }
+
     fn rip(&self) -> u64 {
         self.vmcb.save.rip
     }

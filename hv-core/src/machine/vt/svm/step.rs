@@ -8,7 +8,7 @@
 use super::state::SvmVcpu;
 use super::vmcb::{CrIntercepts, Instructions, Segment, VirtualInterrupt, code, event};
 use crate::dispatch::registers::CR0_PE;
-use crate::dispatch::vt::{Exception, Exit, VirtualCpu};
+use crate::dispatch::vt::{Exception, VirtualCpu};
 use crate::machine::vt::bits::{EXCEPTIONS, RFLAGS_RF, RFLAGS_TF};
 use crate::machine::vt::debug::{DR6_BREAKPOINTS, DR6_CLEAR, DR6_STEP};
 
@@ -108,12 +108,12 @@ impl SvmVcpu {
         control.intercept_instructions.set(Instructions::IRET, self.in_nmi);
     }
 
-    /// An exit for an exception during a step.
+    /// An exit for an exception during a step; whether it was the step's end.
     #[cold]
-    pub(super) fn step_exception(&mut self, step: Step, exit_code: u64) -> Exit {
+    pub(super) fn step_exception(&mut self, step: Step, exit_code: u64) -> bool {
         if exit_code == code::DEBUG {
             self.end_step(step);
-            return Exit::Window; // whatever waited for the end of the step is looked for now
+            return true;
         }
         self.undo_step();
         let vector = exit_code - code::FIRST_EXCEPTION;
@@ -124,7 +124,7 @@ impl SvmVcpu {
             self.vmcb.save.cr2 = control.exit_info_2; // which an intercepted one does not write (§15.12.15)
         }
         self.vmcb.control.event_injection = event::VALID | event::EXCEPTION | error | vector;
-        Exit::Handled
+        false
     }
 
     /// The instruction is done. A #DB that the guest would have had goes to it: for its own TF, or a breakpoint.

@@ -27,12 +27,17 @@ pub fn vcpu_on(translator: Option<Translator>) -> SvmVcpu {
     vcpu
 }
 
+fn decode_now(vcpu: &mut SvmVcpu) -> Exit {
+    let exit_code = vcpu.vmcb.control.exit_code;
+    decode::exit(vcpu, exit_code)
+}
+
 /// A vCPU exits; nothing of an event was cut short.
 fn exit(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
     let control = &mut vcpu.vmcb.control;
     (control.exit_code, control.exit_interrupt_info, control.event_injection) = (exit_code, 0, 0);
     control.interrupt_shadow = 0;
-    decode::exit(vcpu)
+    decode_now(vcpu)
 }
 
 /// A step ends as the processor ends it: the instruction is done, and #DB exits.
@@ -67,7 +72,7 @@ fn what_an_exit_has_cut_short_is_injected_again_unless_its_instruction_runs_agai
         let mut vcpu = vcpu_on(None);
         vcpu.vmcb.control.exit_code = code::NPF;
         vcpu.vmcb.control.exit_interrupt_info = cut_short;
-        assert!(matches!(decode::exit(&mut vcpu), Exit::MemoryFault { .. }), "{name}");
+        assert!(matches!(decode_now(&mut vcpu), Exit::MemoryFault { .. }), "{name}");
         assert_eq!(vcpu.vmcb.control.event_injection, if again { cut_short } else { 0 }, "{name}");
         assert_eq!((vcpu.injects(), vcpu.rip()), (again, RIP), "{name}");
     }
@@ -100,7 +105,7 @@ fn an_nmi_that_is_cut_short_is_in_service() {
     vcpu.vmcb.control.event_injection = 0;
     vcpu.vmcb.control.exit_code = code::NPF;
     vcpu.vmcb.control.exit_interrupt_info = NMI;
-    let _ = decode::exit(&mut vcpu);
+    let _ = decode_now(&mut vcpu);
     assert_eq!(vcpu.vmcb.control.event_injection, NMI);
     assert_eq!(exit(&mut vcpu, code::INTR), Exit::HostInterrupt);
     assert!(!vcpu.inject_nmi());

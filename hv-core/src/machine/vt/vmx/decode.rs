@@ -6,7 +6,7 @@ use super::fields;
 use super::state::{VmxVcpu, event};
 use super::vmcs::Current;
 use crate::base::addr::GuestPhys;
-use crate::dispatch::vt::{Access, ControlRegister, Direction, Exception, Exit, PortAccess, VirtualCpu};
+use crate::dispatch::vt::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
 use crate::machine::arch::machine_check;
 
 /// Basic exit reasons that are told apart before [`codes`] is asked.
@@ -88,13 +88,11 @@ fn rare(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
     }
 }
 
-/// The qualification of an access to a control register (table 27-3): bits 3:0 which, bits 5:4 how, bits 11:8 the general register.
-/// CLTS and LMSW touch no bit that exits.
+/// The qualification of an access to a control register (table 27-3): bits 3:0 which, bits 5:4 how. CLTS and LMSW touch no bit that exits.
 fn control_register(qualification: u64) -> Exit {
-    let from = (qualification >> 8 & 0xf) as u8;
     match qualification & 0x3f {
-        0 => Exit::WriteControl(ControlRegister::Cr0, Some(from)),
-        4 => Exit::WriteControl(ControlRegister::Cr4, Some(from)),
+        0 => Exit::WriteCr0,
+        4 => Exit::WriteCr4,
         _ => Exit::Unknown { code: CONTROL_REGISTER },
     }
 }

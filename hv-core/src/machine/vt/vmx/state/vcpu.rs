@@ -26,6 +26,11 @@ impl VirtualCpu for VmxVcpu {
         *self.saved.get_mut(reg) = value;
     }
 
+    /// By bits 11:8 of the qualification (table 27-3).
+    fn control_operand(&self) -> Option<u8> {
+        Some((self.get(fields::QUALIFICATION) >> 8 & 0xf) as u8)
+    }
+
     fn rip(&self) -> u64 {
         self.rip
     }
