@@ -2,7 +2,7 @@
 //!
 //! A cooperative guest takes the rate from the status table's header. Others measure the TSC and the local APIC's timer
 //! against channel 2 of the PIT, whose frequency is 1.193182 MHz on every PC: not by one look at either end, since any look may be
-//! interrupted for any time ([`fit`]).
+//! interrupted for any time.
 
 use crate::arch::cpu;
 use crate::arch::lapic::{self, Register};
