@@ -150,3 +150,16 @@ fn what_cannot_be_done_ends_the_guest_with_the_place() {
     let at = GuestPhys::new_truncate(APIC);
     assert_eq!(ending(&mut machine), killed(KillReason::BadAccess { at, write: false }));
 }
+
+#[test]
+fn the_instruction_is_fetched_where_its_code_segment_begins() {
+    let mut machine = machine();
+    // 32-bit code with a base; at RIP alone lies an instruction that nobody emulates.
+    machine.state(A).control = Control { segments: [(0x10, 0xc9b), (0x18, 0xc93)], ..Control::default() };
+    machine.state(A).code_base = 0x10_0000;
+    assert_eq!(machine.guest(0).ram.write(GuestPhys::new_truncate(CODE + 0x10_0000), &STORE), Ok(()));
+    machine.state(A).set_reg(Reg::Rax, 0x1ff);
+    touch(&mut machine, &[0x0f, 0x0b], APIC + 0xf0, Access::Write);
+    assert_eq!(machine.state(A).rip, CODE + 2);
+    assert_eq!(machine.vcpu(A).lapic.read_page(0xf0, hv_core::base::time::Tsc(0)), 0x1ff);
+}

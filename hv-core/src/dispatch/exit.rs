@@ -69,14 +69,18 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
         Exit::ReadMsr => msr::read(vcpu, core),
         Exit::WriteMsr => msr::write(vcpu, core),
         Exit::Port(access) => port(vcpu, core, access),
-        Exit::Halt => halt(vcpu),
+        Exit::Halt => {
+            vcpu.state.finish(Instruction::Halt);
+            halt(vcpu)
+        }
         Exit::Pause => pause(vcpu, core),
         Exit::HostInterrupt => {
             core.take_interrupts();
             // STI; HLT is one step to a kernel. Where the processor forgets the shadow between them (QEMU's TCG), the HLT
-            // is done here, or its wake-up would be delivered before it and lost.
-            if vcpu.state.in_shadow() && next_byte(vcpu) == Some(HLT) {
+            // is done here, or its wake-up would be delivered before it and lost. It did not exit: its length is the decoder's.
+            if vcpu.state.in_shadow() && vcpu.state.cpl() == 0 && next_byte(vcpu) == Some(HLT) {
                 core.poll_input(); // its interrupt is taken, and will not come again
+                vcpu.state.finish(Instruction::Decoded(1));
                 halt(vcpu)
             } else {
                 Next::Reschedule
@@ -140,8 +144,8 @@ fn next_byte<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<u8> {
     Some(byte[0])
 }
 
+/// The vCPU has stepped over a HLT.
 fn halt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
-    vcpu.state.finish(Instruction::Halt);
     // The #DB of a single step ends it, too.
     if vcpu.state.injects() || vcpu.kvm.take_kick() {
         return Next::Resume;

@@ -79,6 +79,8 @@ pub struct ScriptedVcpu {
     pub cpl: u8,
     /// RIP.
     pub rip: u64,
+    /// The base of CS.
+    pub code_base: u64,
     /// RSP.
     pub rsp: u64,
     /// What another vCPU would start with.
@@ -105,6 +107,7 @@ impl ScriptedVcpu {
             operand: None,
             cpl: 0,
             rip: 0,
+            code_base: 0,
             rsp: 0,
             control: Control::default(),
             registers: [0; REGISTERS],
@@ -191,7 +194,7 @@ impl VirtualCpu for ScriptedVcpu {
     }
 
     fn code_base(&self) -> u64 {
-        0
+        self.code_base
     }
 
     fn set_cr0(&mut self, value: u64, pdptes: Option<[u64; 4]>) -> bool {
@@ -323,7 +326,7 @@ impl VirtualCpu for ScriptedVcpu {
                 self.rip = u64::from(entry);
                 self.set_reg(Reg::Rbx, u64::from(ebx));
             }
-            Start::Real { vector: _ } => {}
+            Start::Real { vector } => self.code_base = u64::from(vector) << 12,
             Start::Copy { control, entry, stack, arguments } => {
                 self.control = control;
                 self.rip = entry;
