@@ -8,7 +8,7 @@ use crate::dispatch::irq;
 use crate::dispatch::next::{Next, StartRequest, VcpuSet};
 use crate::dispatch::vcpu::Vcpu;
 use crate::dispatch::vt::VirtualCpu;
-use crate::policy::whereabouts::attention;
+use crate::policy::whereabouts::{Life, attention};
 
 /// Does what a write asks for.
 #[inline(always)] // on the way of every EOI, and both vendors' loops call it
@@ -34,7 +34,6 @@ pub fn follow<S: VirtualCpu, H: Hardware, R: GuestRam>(
         ApicEffect::SelfIpi(_) => {
             vcpu.shared.attend(attention::INTERRUPT);
         }
-        ApicEffect::LogicalIdChanged => vcpu.guest.set_flat_id(vcpu.shared.index(), vcpu.lapic.flat_id()),
         ApicEffect::Ipi(ipi) => return send(vcpu, core, ipi),
     }
     Next::Resume
@@ -50,6 +49,8 @@ pub fn send<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<
         receivers &= receivers - 1;
         match ipi.delivery {
             Delivery::Fixed(vector) => target.post_interrupt(vector),
+            // Who is stopped does not take part.
+            Delivery::LowestPriority(_) if target.life() == Life::Stopped => continue,
             Delivery::LowestPriority(vector) => {
                 target.post_interrupt(vector);
                 receivers = 0;

@@ -18,7 +18,7 @@ use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use pv_abi::cpuid::Features;
 use ring_buffers::Memory;
 use ring_buffers::bytes::Consumer;
@@ -105,8 +105,6 @@ pub struct Guest<R: GuestRam> {
     pub lent: AtomicU32,
     /// Which of its vCPUs may still reach memory that was taken away.
     pub shootdown: Shootdown,
-    /// Its vCPUs' logical ids in the flat model, for full guests.
-    pub flat_ids: Box<[AtomicU8]>,
     /// Vectors whose end its I/O APIC wants to know.
     pub level_vectors: [AtomicU64; 4],
     /// Where it is between its start and its end.
@@ -185,13 +183,6 @@ impl<R: GuestRam> Guest<R> {
         }
     }
 
-    /// A vCPU's logical id changed.
-    pub fn set_flat_id(&self, vcpu: VcpuIndex, id: u8) {
-        if let Some(place) = self.flat_ids.get(usize::from(vcpu.0)) {
-            place.store(id, Relaxed);
-        }
-    }
-
     /// The vCPUs that an interrupt is for, as a bit map by index; `sender` is an APIC id, which is the index.
     #[inline]
     pub fn receivers(&self, to: Destination, sender: u32) -> u64 {
@@ -203,7 +194,7 @@ impl<R: GuestRam> Guest<R> {
 
     #[cold]
     fn flat_receivers(&self, mask: u8) -> u64 {
-        let ids = self.flat_ids.iter().map(|id| id.load(Relaxed));
+        let ids = self.vcpus.iter().map(|vcpu| vcpu.flat_id.load(Relaxed));
         ids.zip(0..64).fold(0, |set, (id, n)| set | u64::from(id & mask != 0) << n)
     }
 

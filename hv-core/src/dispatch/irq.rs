@@ -10,7 +10,7 @@ use crate::dispatch::device::lapic::Destination;
 use crate::dispatch::guest::Guest;
 use crate::dispatch::vcpu::Vcpu;
 use crate::policy::publish::VcpuShared;
-use crate::policy::whereabouts::attention;
+use crate::policy::whereabouts::{Life, attention};
 
 /// An access may have changed the devices' interrupts and timers. The timers, and the 8259A, are the bootstrap processor's: it
 /// looks at them itself, wherever it is. Only whoever has a vCPU queues its timer; one that lies in its berth may be on its way
@@ -87,6 +87,8 @@ enum Heard {
 fn give(target: &VcpuShared, delivery: ioapic::Delivery) -> Heard {
     match delivery {
         ioapic::Delivery::Fixed(vector) => target.post_interrupt(vector),
+        // Who is stopped does not take part.
+        ioapic::Delivery::LowestPriority(_) if target.life() == Life::Stopped => {}
         ioapic::Delivery::LowestPriority(vector) => {
             target.post_interrupt(vector);
             return Heard::One;

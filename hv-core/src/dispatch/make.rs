@@ -21,7 +21,7 @@ use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
 use crate::policy::sched::Slot;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// Width of guest-physical addresses, as the emulated APIC's base register checks it.
 const PHYSICAL_BITS: u8 = 40;
@@ -68,7 +68,6 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
     // Replaced when the guest boots, by devices that know the time.
     let setup = bus::Setup { tsc: system.tsc, now: Tsc(0), unix_s: 0, memory_mib: 0, channels: Vec::new() };
     let restarts = config.restarts;
-    let flat_ids = (0..config.vcpus).map(|_| AtomicU8::new(0)).collect();
     let guest: &'static Guest<R> = Box::leak(Box::new(Guest {
         id,
         config,
@@ -85,7 +84,6 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
         transit: Lock::new(Rank::Memory, Transit::default()),
         lent: AtomicU32::new(0),
         shootdown: Shootdown::new(|| AtomicU64::new(0)),
-        flat_ids,
         level_vectors: [const { AtomicU64::new(0) }; 4],
         course: Lock::new(Rank::Leaf, Course::new(restarts)),
         connected: AtomicBool::new(false),
@@ -114,6 +112,7 @@ pub fn vcpu<S: VirtualCpu, R: GuestRam>(
         physical_bits: PHYSICAL_BITS,
         tsc: facts.tsc,
         bus: facts.apic_bus,
+        flat_id: &shared.flat_id,
     });
     Box::new(Vcpu::new(state, shared, guest, cpuid::table(facts, guest, index), lapic))
 }

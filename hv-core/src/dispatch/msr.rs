@@ -109,7 +109,6 @@ fn write_apic<S: VirtualCpu, H: Hardware, R: GuestRam>(
     kvm::eoi::take(vcpu);
     let effect = vcpu.lapic.write_msr(index, value, now)?;
     if index == APIC_BASE {
-        vcpu.guest.set_flat_id(vcpu.shared.index(), vcpu.lapic.flat_id());
         // An APIC that was off has no priority left.
         vcpu.state.set_cr8(vcpu.lapic.task_priority() >> 4);
     }

@@ -104,7 +104,10 @@ impl<S, R: GuestRam> Vcpu<S, R> {
         self.seen_wake = 0;
         self.fired_wake = 0;
         self.kvm = Kvm::default();
+        self.start_request = None;
         self.rest = Rest::Awake;
+        self.block_mask = 0;
+        self.mark_value = 0;
     }
 
     /// Books a turn in guest mode that ended with an exit of `class`.

@@ -10,7 +10,7 @@ use crate::policy::sched::Slot;
 use crate::policy::trace::{ExitClass, VcpuTally};
 use crate::policy::whereabouts::{Life, Whereabouts, attention};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use pv_abi::header::Header;
 use pv_abi::protocol::dispatch::{is_on_cpu, switch_out};
 use pv_abi::protocol::flush::{self, Flush};
@@ -93,6 +93,8 @@ pub struct VcpuShared {
     pub tally: VcpuTally,
     /// Interrupts posted, a bit a vector.
     pub posted: [AtomicU64; 4],
+    /// Its logical id in the flat model, for an ordinary PC. Its local APIC writes it, and nobody else.
+    pub flat_id: AtomicU8,
     /// PAUSE does not exit, since nobody waited when it last did.
     pauses_run: AtomicBool,
     /// The cookie of its demand row; [`NO_COOKIE`] when it is not registered.
@@ -132,6 +134,7 @@ impl VcpuShared {
             wanted_by: AtomicU32::new(0),
             tally: VcpuTally::default(),
             posted: [const { AtomicU64::new(0) }; 4],
+            flat_id: AtomicU8::new(0),
             pauses_run: AtomicBool::new(false),
             cookie: AtomicU32::new(NO_COOKIE),
             shown: if shows_waiters { u64::MAX } else { 0 },

@@ -16,6 +16,8 @@ mod vectors;
 
 use crate::base::time::{Frequency, Tsc};
 use crate::dispatch::device::rate::Rate;
+use core::sync::atomic::AtomicU8;
+use core::sync::atomic::Ordering::Relaxed;
 
 pub use ipi::{Delivery, Destination, Ipi, logical_id};
 use register::{BASE_BSP, BASE_ENABLE, BASE_X2APIC, LVT_COUNT, Lvt};
@@ -53,6 +55,8 @@ pub struct Setup {
     pub tsc: Frequency,
     /// The clock of the timer before division.
     pub bus: Frequency,
+    /// Where others find its logical id in the flat model; the APIC alone writes it.
+    pub flat_id: &'static AtomicU8,
 }
 
 /// What follows from a write.
@@ -69,8 +73,6 @@ pub enum ApicEffect {
     Ipi(Ipi),
     /// This vector was posted here by its own processor.
     SelfIpi(u8),
-    /// [`Lapic::flat_id`] changed.
-    LogicalIdChanged,
 }
 
 /// One local APIC.
@@ -91,13 +93,13 @@ pub struct Lapic {
     error_latched: u32,
     icr: u64,
     physical_bits: u8,
-    /// The logical id that software gave it, in the old mode.
-    logical: u8,
+    /// The logical id in the flat model: LDR in the old mode, else what x2APIC derives, as far as 8 bits go.
+    flat_id: &'static AtomicU8,
 }
 
 impl Lapic {
     /// Returns an APIC as a PC's firmware leaves it: xAPIC mode, the bootstrap processor's enabled.
-    pub const fn new(setup: &Setup) -> Self {
+    pub fn new(setup: &Setup) -> Self {
         let mut apic = Self {
             requested: Vectors::EMPTY,
             in_service: InService::NONE,
@@ -113,7 +115,7 @@ impl Lapic {
             error_latched: 0,
             icr: 0,
             physical_bits: setup.physical_bits,
-            logical: 0,
+            flat_id: setup.flat_id,
         };
         if let Role::Bootstrap = setup.role {
             apic.base |= BASE_BSP;
@@ -123,9 +125,9 @@ impl Lapic {
     }
 
     /// The state of [`Lapic::new`], for a machine that starts over: INIT alone leaves the mode as it is and LINT0 masked.
-    pub const fn power_on(&mut self) {
-        self.init();
+    pub fn power_on(&mut self) {
         self.base = register::BASE_ADDRESS | BASE_ENABLE | self.base & BASE_BSP;
+        self.init();
         if self.base & BASE_BSP != 0 {
             self.spurious |= SVR_ENABLE;
             self.lvt[Lvt::Lint0 as usize] = register::LVT_EXTINT;
@@ -134,7 +136,7 @@ impl Lapic {
     }
 
     /// The state after INIT: as after power-on, except for the id and IA32_APIC_BASE (§11.4.7.3).
-    pub const fn init(&mut self) {
+    pub fn init(&mut self) {
         self.requested = Vectors::EMPTY;
         self.in_service = InService::NONE;
         self.level = Vectors::EMPTY;
@@ -146,7 +148,13 @@ impl Lapic {
         self.error_shown = 0;
         self.error_latched = 0;
         self.icr = 0;
-        self.logical = 0;
+        self.set_flat_id(0);
+    }
+
+    /// LDR is software's in the old mode only (§11.12.10.2).
+    fn set_flat_id(&self, logical: u8) {
+        let derived = 1_u8.checked_shl(self.id).unwrap_or(0);
+        self.flat_id.store(if self.is_x2apic() { derived } else { logical }, Relaxed);
     }
 
     /// The x2APIC id.

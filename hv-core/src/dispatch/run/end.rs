@@ -78,7 +78,6 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         guest.input.lock().clear();
         for shared in &guest.vcpus {
             shared.forget();
-            guest.set_flat_id(shared.index(), 0);
             shared.let_pauses_run(false);
             if let Some(mut vcpu) = self.berths.take_stopped(shared) {
                 vcpu.lapic.power_on();

@@ -154,13 +154,17 @@ impl Lapic {
         if value & (register::BASE_RESERVED | outside) != 0 {
             return Err(Gp);
         }
-        match (self.base & MODE, value & MODE) {
-            (from, to) if from == to => {}
-            (BASE_ENABLE, MODE) | (0, BASE_ENABLE) => {}
-            (_, 0) => self.init(),
-            _ => return Err(Gp),
+        let (from, to) = (self.base & MODE, value & MODE);
+        if from != to && !matches!((from, to), (BASE_ENABLE, MODE) | (0, BASE_ENABLE) | (_, 0)) {
+            return Err(Gp);
         }
         self.base = value & !BASE_BSP | self.base & BASE_BSP;
+        if from != to {
+            self.set_flat_id(0);
+            if to == 0 {
+                self.init();
+            }
+        }
         Ok(ApicEffect::TimerChanged)
     }
 }

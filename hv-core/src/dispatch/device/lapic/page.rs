@@ -9,6 +9,7 @@ use super::register::{self, Lvt};
 use super::timer::DIVIDE_BITS;
 use super::{ApicEffect, Lapic};
 use crate::base::time::Tsc;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Bits of the page's address in IA32_APIC_BASE.
 const ADDRESS: u64 = 0xf_ffff_ffff_f000;
@@ -24,16 +25,11 @@ impl Lapic {
         if self.is_enabled() && !self.is_x2apic() { Some(self.base & ADDRESS) } else { None }
     }
 
-    /// Its logical id in the flat model: LDR in the old mode, else what x2APIC derives, as far as 8 bits go.
-    pub const fn flat_id(&self) -> u8 {
-        if self.is_x2apic() { if self.id < 8 { 1 << self.id } else { 0 } } else { self.logical }
-    }
-
     /// Reads the register at an offset of the page; 0 where there is none.
     pub fn read_page(&self, offset: u16, now: Tsc) -> u32 {
         match index(offset) {
             register::ID => self.id << ID_SHIFT,
-            register::LDR => u32::from(self.logical) << ID_SHIFT,
+            register::LDR => u32::from(self.flat_id.load(Relaxed)) << ID_SHIFT,
             register::DFR => u32::MAX,
             register::ICR => self.icr_halves().0,
             register::ICR_HIGH => self.icr_halves().1 << ID_SHIFT,
@@ -48,8 +44,8 @@ impl Lapic {
         let wide = match index {
             register::EOI => return ApicEffect::Eoi(self.end_of_interrupt()),
             register::LDR => {
-                self.logical = value.to_le_bytes()[3];
-                return ApicEffect::LogicalIdChanged;
+                self.set_flat_id(value.to_le_bytes()[3]);
+                return ApicEffect::None;
             }
             register::ICR_HIGH => {
                 self.icr = self.icr & 0xffff_ffff | u64::from(value >> ID_SHIFT) << 32;

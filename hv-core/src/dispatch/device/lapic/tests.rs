@@ -8,8 +8,19 @@ use register as r;
 const TSC: Frequency = Frequency::from_khz(2_000_000).unwrap();
 const BUS: Frequency = Frequency::from_khz(1_000_000).unwrap();
 
+fn nobodys() -> &'static AtomicU8 {
+    std::boxed::Box::leak(std::boxed::Box::new(AtomicU8::new(0)))
+}
+
 fn apic() -> Lapic {
-    let mut apic = Lapic::new(&Setup { id: 5, role: Role::Bootstrap, physical_bits: 40, tsc: TSC, bus: BUS });
+    let mut apic = Lapic::new(&Setup {
+        id: 5,
+        role: Role::Bootstrap,
+        physical_bits: 40,
+        tsc: TSC,
+        bus: BUS,
+        flat_id: nobodys(),
+    });
     assert_eq!(apic.write_msr(IA32_APIC_BASE, 0xFEE0_0D00, Tsc(0)), Ok(ApicEffect::TimerChanged));
     apic
 }
@@ -30,8 +41,14 @@ fn registers(apic: &Lapic, now: Tsc) -> std::vec::Vec<Result<u64, Gp>> {
 
 #[test]
 fn the_registers_answer_in_x2apic_mode_only() {
-    let mut apic =
-        Lapic::new(&Setup { id: 0, role: Role::Application, physical_bits: 40, tsc: TSC, bus: BUS });
+    let mut apic = Lapic::new(&Setup {
+        id: 0,
+        role: Role::Application,
+        physical_bits: 40,
+        tsc: TSC,
+        bus: BUS,
+        flat_id: nobodys(),
+    });
     assert_eq!(apic.read_msr(IA32_APIC_BASE, Tsc(0)), Ok(0xFEE0_0800));
     for index in X2APIC_FIRST..=X2APIC_LAST {
         assert_eq!(apic.read_msr(index, Tsc(0)), Err(Gp), "{index:#x}");
@@ -241,7 +258,7 @@ fn init_keeps_id_and_mode_and_nothing_else() {
 #[test]
 fn power_on_is_the_state_a_new_one_has() {
     for role in [Role::Bootstrap, Role::Application] {
-        let setup = Setup { id: 7, role, physical_bits: 40, tsc: TSC, bus: BUS };
+        let setup = Setup { id: 7, role, physical_bits: 40, tsc: TSC, bus: BUS, flat_id: nobodys() };
         let mut used = Lapic::new(&setup);
         for (index, value) in [
             (IA32_APIC_BASE, 0xFEE0_0C00),
@@ -367,7 +384,7 @@ proptest! {
     ) {
         let clock = |khz| Frequency::from_khz(khz).unwrap();
         let mut apic = Lapic::new(&Setup {
-            id: 1, role: Role::Bootstrap, physical_bits: 48, tsc: clock(khz.0), bus: clock(khz.1),
+            id: 1, role: Role::Bootstrap, physical_bits: 48, tsc: clock(khz.0), bus: clock(khz.1), flat_id: nobodys(),
         });
         let mut now = Tsc(0);
         for (index, value, forward) in steps {
