@@ -226,6 +226,19 @@ fn an_interrupt_that_came_while_they_were_off_ends_hlt() {
 }
 
 #[test]
+fn the_task_priority_reads_as_it_was_written_until_cr8_is() {
+    let mut machine = pc(1);
+    for value in [0x3f, 0x30, 0x0f] {
+        machine.write_msr(A, TPR, value);
+        machine.compute(A, US);
+        assert_eq!(machine.read_msr(A, TPR), value, "{value:#x}");
+        assert_eq!(u64::from(machine.state(A).cr8()), value >> 4);
+    }
+    machine.run(A, [Step::act(|vcpu| vcpu.set_cr8(4)), Step::Run(US)]);
+    assert_eq!(machine.read_msr(A, TPR), 0x40);
+}
+
+#[test]
 fn an_apic_that_was_off_has_no_task_priority_left() {
     let mut machine = pc(1);
     machine.write_msr(A, TPR, 0xf0);

@@ -229,7 +229,7 @@ fn full_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
             bits &= bits - 1;
         }
     }
-    vcpu.lapic.set_task_priority(vcpu.state.cr8() << 4);
+    vcpu.lapic.set_task_class(vcpu.state.cr8());
     let external = vcpu.shared.index().0 == 0
         && vcpu.lapic.takes_external()
         && vcpu.guest.devices.lock().interrupt_pending();

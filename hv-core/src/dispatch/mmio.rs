@@ -156,7 +156,7 @@ fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(
 ) -> u64 {
     match device {
         Device::LocalApic(offset) => {
-            vcpu.lapic.set_task_priority(vcpu.state.cr8() << 4);
+            vcpu.lapic.set_task_class(vcpu.state.cr8());
             kvm::eoi::take(vcpu);
             u64::from(vcpu.lapic.read_page(offset, core.hardware.now()))
         }
@@ -174,7 +174,7 @@ fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(
 ) -> Next {
     match device {
         Device::LocalApic(offset) => {
-            vcpu.lapic.set_task_priority(vcpu.state.cr8() << 4);
+            vcpu.lapic.set_task_class(vcpu.state.cr8());
             kvm::eoi::take(vcpu);
             let effect = vcpu.lapic.write_page(offset, low(value), core.hardware.now());
             apic::follow(vcpu, core, effect)

@@ -27,8 +27,7 @@ pub fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core
     let index = low(vcpu.state.reg(Reg::Rcx));
     let value = match index {
         0x800..=0x83f | TSC_DEADLINE | APIC_BASE if !vcpu.guest.is_cooperative() => {
-            let priority = vcpu.state.cr8() << 4;
-            vcpu.lapic.set_task_priority(priority);
+            vcpu.lapic.set_task_class(vcpu.state.cr8());
             kvm::eoi::take(vcpu);
             vcpu.lapic.read_msr(index, core.hardware.now())
         }
@@ -105,7 +104,7 @@ fn write_apic<S: VirtualCpu, H: Hardware, R: GuestRam>(
 ) -> Result<Next, Gp> {
     let now = core.hardware.now();
     // CR8 is the guest's without an exit, so the APIC learns of it here.
-    vcpu.lapic.set_task_priority(vcpu.state.cr8() << 4);
+    vcpu.lapic.set_task_class(vcpu.state.cr8());
     kvm::eoi::take(vcpu);
     let effect = vcpu.lapic.write_msr(index, value, now)?;
     if index == APIC_BASE {

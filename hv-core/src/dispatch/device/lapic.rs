@@ -180,7 +180,16 @@ impl Lapic {
         self.task_priority
     }
 
-    /// Sets the task priority, as a write to CR8 shifted left by 4 or to TPR does.
+    /// Takes in CR8, which holds the upper four bits of the task priority. A write to CR8 clears the lower four (§11.8.6); where CR8 is
+    /// as it was, nobody has written it.
+    #[inline]
+    pub const fn set_task_class(&mut self, cr8: u8) {
+        if self.task_priority >> 4 != cr8 {
+            self.set_task_priority(cr8 << 4);
+        }
+    }
+
+    /// Sets the task priority, as a write to TPR does.
     #[inline]
     pub const fn set_task_priority(&mut self, priority: u8) {
         self.task_priority = priority;
