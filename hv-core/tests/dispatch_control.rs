@@ -169,7 +169,7 @@ fn table(machine: &Machine, entries: [u64; 4]) {
 
 #[test]
 fn pae_paging_loads_its_four_entries_when_it_begins_and_when_caching_changes() {
-    let entries = [0x21_1001, 0x21_2019, 0, 0x0006_2000_0000_0e01];
+    let entries = [0x21_1001, 0x21_2019, 0, 0x0062_0000_0e01];
     let mut machine = machine(PE, PAE, 0, CODE_32);
     table(&machine, entries);
     assert!(writes(&mut machine, ControlRegister::Cr0, PE | NE | PG));
@@ -180,7 +180,7 @@ fn pae_paging_loads_its_four_entries_when_it_begins_and_when_caching_changes() {
     assert_eq!(machine.state(A).control.pdptes, entries, "NE loads nothing");
     assert!(writes(&mut machine, ControlRegister::Cr0, PE | PG | CD));
     assert_eq!(machine.state(A).control.pdptes, other, "what is not present may say anything");
-    for reserved in [1 << 1, 1 << 2, 1 << 5, 1 << 8, 1 << 52, 1 << 63] {
+    for reserved in [1 << 1, 1 << 2, 1 << 5, 1 << 8, 1 << 40, 1 << 52, 1 << 63] {
         table(&machine, [0, 0, 0, 0x40_0001 | reserved]);
         assert!(!writes(&mut machine, ControlRegister::Cr0, PE | PG), "{reserved:#x}");
         assert_eq!(machine.state(A).control.pdptes, other);

@@ -369,6 +369,30 @@ fn the_leaves_of_comity_are_announced_to_a_cooperative_guest() {
 }
 
 #[test]
+fn what_leaf_1_hides_its_copy_hides_too() {
+    let mut machine = Machine::boot([Spec::full("pc"), Spec::cooperative("b")]);
+    for id in [A, B] {
+        let [_, _, _, leaf] = machine.cpuid(id, 1, 0);
+        let [_, _, _, copy] = machine.cpuid(id, 0x8000_0001, 0);
+        // AMD APM vol 3, 8000_0001 EDX: bits 9:0, 17:12, 23, 24 are those of leaf 1.
+        assert_eq!(copy & 0x0183_f3ff & !leaf, 0, "{id:?}: shown in the copy only");
+        assert_eq!(copy & 1 << 29, 1 << 29, "long mode is not in leaf 1");
+    }
+}
+
+#[test]
+fn the_apics_base_takes_as_many_bits_as_cpuid_says_that_an_address_has() {
+    let mut machine = pc(1);
+    let [widths, ..] = machine.cpuid(A, 0x8000_0008, 0);
+    let bits = widths & 0xff;
+    assert_eq!(widths >> 8, 48, "5-level paging is hidden");
+    for (bit, expected) in [(bits - 1, 0), (bits, 1)] {
+        machine.write_msr(A, APIC_BASE, 1 << bit | 0xfee0_0d00);
+        assert_eq!(machine.state(A).count(GP), expected, "bit {bit}");
+    }
+}
+
+#[test]
 fn cpuid_leaves_other_registers_alone_and_clears_upper_halves() {
     let mut machine = Machine::boot([Spec::full("pc")]);
     machine.state(A).set_reg(Reg::Rbx, u64::MAX);

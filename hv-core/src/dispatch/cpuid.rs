@@ -8,6 +8,7 @@ use crate::dispatch::guest::{Guest, WINDOW_BASE, WINDOW_PAGES};
 use crate::dispatch::kvm;
 use crate::policy::config::Mode;
 use alloc::boxed::Box;
+use core::ops::RangeInclusive;
 use pv_abi::cpuid::{self as abi, CallInstruction};
 
 /// EAX, EBX, ECX, EDX.
@@ -118,9 +119,23 @@ const LEAF_7_EBX: u32 =
     1 << 0 | 1 << 3 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 23 | 1 << 24;
 /// 8000_0001 ECX: LAHF, ABM, SSE4a, misaligned SSE, PREFETCHW. Hidden: SVM (not nested), extended APIC space, IBS, XOP, WDT.
 const EXTENDED_ECX: u32 = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
-/// 8000_0001 EDX: SYSCALL, NX, FFXSR hidden, 1 GiB pages, long mode, and the copies of leaf 1. Hidden: RDTSCP (TSC_AUX is not switched).
-const EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 29 | 0x0183_f3ff;
+/// 8000_0001 EDX: SYSCALL, NX, 1 GiB pages, long mode. Hidden: FFXSR, RDTSCP (TSC_AUX is not switched).
+const EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 29;
+/// 8000_0001 EDX: copies of leaf 1 on AMD's processors (APM vol 3, appendix E.4.2), and hidden where that hides them.
+const COPIES_OF_LEAF_1_EDX: u32 = 0x0183_f3ff;
 const INVARIANT_TSC: u32 = 1 << 8;
+
+/// Leaf 8000_0008 EAX: 5-level paging is hidden, and every long mode has this width.
+const LINEAR_BITS: u32 = 48;
+/// Of the width of guest-physical addresses: what is assumed of a processor that tells none (SDM vol 3A §4.1.4), and the widest
+/// that a guest has.
+const PHYSICAL_BITS: RangeInclusive<u8> = 36..=40;
+
+/// Width of guest-physical addresses, as CPUID leaf 8000_0008 shows it and the emulated APIC's base register checks it.
+pub fn physical_bits(facts: &Facts) -> u8 {
+    let [bits, ..] = (facts.machine)(0x8000_0008, 0)[0].to_le_bytes();
+    bits.clamp(*PHYSICAL_BITS.start(), *PHYSICAL_BITS.end())
+}
 
 /// Makes the table of vCPU `index` of `guest`.
 pub fn table<R: GuestRam>(facts: &Facts, guest: &Guest<R>, index: u8) -> Box<Table> {
@@ -151,12 +166,13 @@ pub fn table<R: GuestRam>(facts: &Facts, guest: &Guest<R>, index: u8) -> Box<Tab
 
     extended[0] = [0x8000_0008, vendor[1], vendor[2], vendor[3]];
     let more = (facts.machine)(0x8000_0001, 0);
-    extended[1] = [more[0], 0, more[2] & EXTENDED_ECX, more[3] & EXTENDED_EDX];
+    let shown = EXTENDED_EDX | COPIES_OF_LEAF_1_EDX & basic[1][3];
+    extended[1] = [more[0], 0, more[2] & EXTENDED_ECX, more[3] & shown];
     for (to, leaf) in extended.iter_mut().skip(2).zip(0x8000_0002..=0x8000_0004) {
         *to = (facts.machine)(leaf, 0); // the brand string
     }
     extended[7] = [0, 0, 0, if guest.usable_tsc { INVARIANT_TSC } else { 0 }];
-    extended[8] = [(facts.machine)(0x8000_0008, 0)[0] & 0xffff, 0, 0, 0];
+    extended[8] = [LINEAR_BITS << 8 | u32::from(physical_bits(facts)), 0, 0, 0];
 
     if cooperative {
         let [b, c, d] = abi::SIGNATURE;

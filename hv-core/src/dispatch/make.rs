@@ -23,9 +23,6 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
-/// Width of guest-physical addresses, as the emulated APIC's base register checks it.
-const PHYSICAL_BITS: u8 = 40;
-
 /// What a guest is made from.
 pub struct Parts<R: GuestRam> {
     /// What the owner of the machine grants it.
@@ -109,7 +106,7 @@ pub fn vcpu<S: VirtualCpu, R: GuestRam>(
     let lapic = Lapic::new(&lapic::Setup {
         id: u32::from(index),
         role: if index == 0 { Role::Bootstrap } else { Role::Application },
-        physical_bits: PHYSICAL_BITS,
+        physical_bits: cpuid::physical_bits(facts),
         tsc: facts.tsc,
         bus: facts.apic_bus,
         flat_id: &shared.flat_id,
