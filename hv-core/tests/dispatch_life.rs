@@ -320,3 +320,21 @@ fn a_guest_that_ends_for_good_clears_shared_pages_in_parts_and_then_leaves_its_m
     machine.run(B, call_steps(Call::SHUTDOWN, &[Shutdown::OFF.0]));
     assert!(machine.cpu.run_forever());
 }
+
+#[test]
+fn each_channel_of_a_full_guest_lies_where_its_ports_say() {
+    let channels = [3, 1, 64, 1, 1, 1, 1, 1, 7].map(|pages| ChannelConfig { ends: [0, 1], pages });
+    let mut machine = Machine::boot_with_channels([Spec::full("pc"), Spec::cooperative("b")], &channels);
+    assert_eq!(machine.port_in(A, 0xc0f0, 4), 9);
+    let there = machine.guest(0).ram.window();
+    for (n, channel) in (0..).zip(&channels) {
+        let first = u64::from(machine.port_in(A, 0xc100 + 16 * n, 4)) - (WINDOW_BASE >> 12);
+        let pages = u64::from(channel.pages);
+        assert_eq!(u64::from(machine.port_in(A, 0xc104 + 16 * n, 4)) & 0xffff, pages, "{n}");
+        let start = machine.guest(0).channels[usize::from(n)].frames.start;
+        for page in 0..pages {
+            let expected = start.checked_add(page << 12).map(|frame| (frame, true));
+            assert_eq!(there.get(&(first + page)).copied(), expected, "channel {n}, page {page}");
+        }
+    }
+}

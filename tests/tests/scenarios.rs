@@ -200,6 +200,18 @@ fn guests_that_do_not_fit_together_are_refused() {
     assert_eq!(stray, "x.toml:6: key 'ends': no guest is named 'b'");
     let wide = bench.refusal(&format!("{GUEST}[[channel]]\nends = [\"a\", \"a\"]\npages = 65\n"));
     assert_eq!(wide, "x.toml:6: key 'pages': 65, expected 1 to 64");
+    let pair = |mode: &str| format!("{GUEST}mode = \"{mode}\"\n");
+    let many = |count: usize, pages: u16| {
+        format!("[[channel]]\npages = {pages}\nends = [\"a\", \"a\"]\n").repeat(count)
+    };
+    let ends = bench.refusal(&format!("{}{}", pair("cooperative"), many(33, 1)));
+    assert!(
+        ends.contains("guest 'a'") && ends.contains("66 ends of channels, expected at most 64"),
+        "{ends}"
+    );
+    let pages = bench.refusal(&format!("{}{}", pair("full"), many(5, 64)));
+    assert!(pages.contains("guest 'a'") && pages.contains("640 pages of channels"), "{pages}");
+    assert!(pages.starts_with("x.toml:"), "{pages}");
     let deaf = bench.refusal(&format!("{GUEST}[input]\nguest = \"c\"\n"));
     assert_eq!(deaf, "x.toml:5: key 'guest': no guest is named 'c'");
 }

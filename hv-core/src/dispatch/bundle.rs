@@ -4,7 +4,7 @@ use crate::base::addr::PAGE_BYTES;
 use crate::base::id::{MAX_CPUS, MAX_GUESTS, MAX_VCPUS_PER_GUEST};
 use crate::policy::config::{
     DiskConfig, GuestConfig, HEADER_BYTES, MAGIC, MAX_COMMAND_LINE_BYTES, MAX_MEMORY_MIB, MAX_NAME_BYTES,
-    MAX_NETWORK_CARDS, MAX_NETWORKS, MAX_WRITABLE_PAGES, Manifest, Payload,
+    MAX_NETWORK_CARDS, MAX_NETWORKS, MAX_WRITABLE_PAGES, Manifest, Payload, channels_of,
 };
 use alloc::string::String;
 use core::fmt;
@@ -40,6 +40,8 @@ pub enum Field {
     Network,
     /// More than 64 entries, or a processor beyond the 64th.
     Pin,
+    /// More ends than 64, or more pages than the window of a guest that is shown them.
+    Channels,
 }
 
 /// Why a bundle is refused.
@@ -133,6 +135,12 @@ impl<'a> Bundle<'a> {
             let known = channel.ends.iter().all(|end| usize::from(*end) < manifest.guests.len());
             if !known || !(1..=64).contains(&channel.pages) {
                 return Err(BundleError::Channel(number));
+            }
+        }
+        for (guest, number) in manifest.guests.iter().zip(0..) {
+            let mine = channels_of(&manifest.channels, number);
+            if guest.mode.too_many_channels(mine).is_some() {
+                return Err(BundleError::Guest { guest: guest.name.clone(), field: Field::Channels });
             }
         }
         Ok(Self { manifest, bytes })
@@ -282,6 +290,17 @@ mod tests {
         assert_eq!(verdict(|m| m.guests.push(guest("a"))), Some(BundleError::SameName("a".into())));
         let stray = ChannelConfig { ends: [0, 1], pages: 1 };
         assert_eq!(verdict(|m| m.channels.push(stray)), Some(BundleError::Channel(0)));
+        let full = BundleError::Guest { guest: "a".into(), field: Field::Channels };
+        let to_itself = |pages| ChannelConfig { ends: [0, 0], pages };
+        for (channel, most) in [(to_itself(64), 4), (to_itself(1), 32)] {
+            assert_eq!(verdict(|m| m.channels = [channel].repeat(most)), None, "{channel:?}");
+            assert_eq!(verdict(|m| m.channels = [channel].repeat(most + 1)), Some(full.clone()));
+        }
+        let cooperative = |m: &mut Manifest| m.guests[0].mode = Mode::Cooperative;
+        for (many, expected) in [(32, None), (33, Some(full))] {
+            let change = |m: &mut Manifest| m.channels = [to_itself(64)].repeat(many);
+            assert_eq!(verdict(|m| (cooperative(m), change(m)).1), expected, "{many}");
+        }
         assert_eq!(Bundle::parse(b"COMITY").err(), Some(BundleError::Truncated(6)));
         assert_eq!(Bundle::parse(&[0; 64]).err(), Some(BundleError::NotABundle));
     }

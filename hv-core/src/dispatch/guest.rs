@@ -12,7 +12,7 @@ use crate::dispatch::device::lapic::Destination;
 use crate::dispatch::load::birth::Birth;
 use crate::dispatch::memory::Transit;
 use crate::dispatch::virtio::Bus;
-use crate::policy::config::{GuestConfig, Mode};
+use crate::policy::config::{GuestConfig, MAX_SHOWN_PAGES, Mode};
 use crate::policy::mm::shootdown::Shootdown;
 use crate::policy::publish::{SharedFrames, Tables, VcpuShared};
 use alloc::boxed::Box;
@@ -27,6 +27,7 @@ use ring_buffers::bytes::Consumer;
 pub const WINDOW_BASE: u64 = 0xc000_0000;
 /// Pages in the window: what one lowest-level table maps.
 pub const WINDOW_PAGES: u64 = 512;
+const _: () = assert!(MAX_SHOWN_PAGES == WINDOW_PAGES);
 /// See [`Guest::began`].
 pub const NOT_BEGUN: u64 = 0;
 
@@ -200,21 +201,26 @@ impl<R: GuestRam> Guest<R> {
 
     /// What its devices are made from.
     pub fn bus_setup(&self, tsc: Frequency, now: Tsc, unix_s: u64) -> bus::Setup {
-        let channels = self.channels.iter().zip(0..).map(|(end, n)| self.placement(end, n)).collect();
+        let channels = self.placements().collect();
         bus::Setup { tsc, now, unix_s, memory_mib: self.config.memory_mib, channels }
     }
 
-    /// Where a full guest finds channel `n`: 64 pages apart in the window.
-    fn placement(&self, end: &ChannelEnd, n: u64) -> Placement {
-        let pages = u16::try_from(end.frames.words.len() * 8 / 4096).unwrap_or(0);
-        Placement { at: GuestPhys::new_truncate(WINDOW_BASE + n * 64 * PAGE_BYTES), pages }
+    /// Where a full guest finds its channels: one after the other in the window.
+    fn placements(&self) -> impl Iterator<Item = Placement> {
+        let mut next = WINDOW_BASE;
+        self.channels.iter().map(move |end| {
+            let pages = u16::try_from(end.frames.words.len() * 8 / 4096).unwrap_or(0);
+            let at = GuestPhys::new_truncate(next);
+            next += u64::from(pages) * PAGE_BYTES;
+            Placement { at, pages }
+        })
     }
 
     /// Shows a full guest its channels; a cooperative one places them itself.
     pub fn place_channels(&self) {
         if !self.is_cooperative() {
-            for (end, n) in self.channels.iter().zip(0..) {
-                let _ = self.place(end.frames, true, self.placement(end, n).at);
+            for (end, placement) in self.channels.iter().zip(self.placements()) {
+                let _ = self.place(end.frames, true, placement.at);
             }
         }
     }

@@ -6,6 +6,7 @@
 use crate::base::id::{CpuId, CpuSet, GuestId, VcpuIndex};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// First bytes of a bundle; the digit is the format's version.
@@ -162,4 +163,47 @@ pub struct ChannelConfig {
     pub ends: [u16; 2],
     /// 1 … 64.
     pub pages: u16,
+}
+
+/// Most ends of channels that one guest may have: a full guest has ports for so many, a cooperative one names them by a byte.
+pub const MAX_CHANNELS: u16 = 64;
+/// Most pages of all channels of a guest that is shown them in the window, one channel after the other.
+pub const MAX_SHOWN_PAGES: u64 = 512;
+
+impl Mode {
+    /// Whether a guest's channels, `mine` by their pages, are more than it can reach: which of the two bounds they break.
+    pub fn too_many_channels(self, mine: impl Iterator<Item = u16> + Clone) -> Option<TooManyChannels> {
+        let (ends, pages) = (mine.clone().count(), mine.map(u64::from).sum());
+        if ends > usize::from(MAX_CHANNELS) {
+            Some(TooManyChannels::Ends(ends))
+        } else if self != Self::Cooperative && pages > MAX_SHOWN_PAGES {
+            Some(TooManyChannels::Pages(pages))
+        } else {
+            None
+        }
+    }
+}
+
+/// What a guest's channels have too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooManyChannels {
+    /// More ends than [`MAX_CHANNELS`].
+    Ends(usize),
+    /// More pages than [`MAX_SHOWN_PAGES`].
+    Pages(u64),
+}
+
+impl fmt::Display for TooManyChannels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ends(ends) => write!(f, "{ends} ends of channels, expected at most {MAX_CHANNELS}"),
+            Self::Pages(pages) => write!(f, "{pages} pages of channels, expected at most {MAX_SHOWN_PAGES}"),
+        }
+    }
+}
+
+/// The pages of each end that guest number `of` has, in order.
+pub fn channels_of(channels: &[ChannelConfig], of: u16) -> impl Iterator<Item = u16> + Clone {
+    let ends = channels.iter().flat_map(|channel| channel.ends.map(|end| (end, channel.pages)));
+    ends.filter(move |(end, _)| *end == of).map(|(_, pages)| pages)
 }

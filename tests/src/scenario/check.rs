@@ -6,7 +6,7 @@ use crate::images;
 use crate::refusal::Refusal;
 use hv_core::base::id::{self, MAX_GUESTS, MAX_VCPUS_PER_GUEST};
 use hv_core::policy::config::{
-    ChannelConfig, MAX_COMMAND_LINE_BYTES, MAX_MEMORY_MIB, MAX_NAME_BYTES, Mode, Visibility,
+    ChannelConfig, MAX_COMMAND_LINE_BYTES, MAX_MEMORY_MIB, MAX_NAME_BYTES, Mode, Visibility, channels_of,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -159,6 +159,12 @@ impl Scenario {
             self.check_guest(guest)?;
             if self.guests.iter().take(number).any(|earlier| earlier.name == guest.name) {
                 let message = format!("key 'name': two guests are named '{}'", guest.name);
+                return Err(self.source.refuse(guest.table_at, "name", message));
+            }
+        }
+        for (guest, number) in self.guests.iter().zip(0..) {
+            if let Some(what) = guest.mode.too_many_channels(channels_of(&self.channels, number)) {
+                let message = format!("guest '{}': key 'ends' of [[channel]]: {what}", guest.name);
                 return Err(self.source.refuse(guest.table_at, "name", message));
             }
         }

@@ -5,6 +5,7 @@
 //! raises (0 to 15: none). Port 0xC0F0 tells how many there are. A guest without channels has no such ports.
 
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
+use crate::policy::config::MAX_CHANNELS;
 use alloc::vec::Vec;
 
 /// The port that tells how many channels there are.
@@ -13,8 +14,6 @@ pub const COUNT: u16 = 0xC0F0;
 pub const FIRST: u16 = 0xC100;
 /// Ports of one channel.
 pub const PORTS: u16 = 16;
-/// Most channels one guest may have.
-pub const MAX_CHANNELS: u16 = 64;
 /// First port after the last possible channel.
 pub const END: u16 = FIRST + MAX_CHANNELS * PORTS;
 
