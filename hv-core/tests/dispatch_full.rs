@@ -447,6 +447,21 @@ fn a_typed_byte_interrupts_by_the_uart() {
 }
 
 #[test]
+fn each_byte_sent_makes_an_interrupt_for_who_does_not_read_iir() {
+    let mut machine = Machine::boot([Spec::full("pc")]);
+    for (port, value) in [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x21, 0xef), (0x3f9, 2)] {
+        machine.port_out(A, port, 1, value);
+    }
+    let guest = machine.guest(0);
+    for n in 0..3 {
+        assert!(guest.devices.lock().interrupt_pending(), "byte {n}");
+        assert_eq!(guest.devices.lock().acknowledge_interrupt(), 0x24);
+        machine.port_out(A, 0x3f8, 1, u32::from(b'x'));
+        machine.port_out(A, 0x20, 1, 0x20);
+    }
+}
+
+#[test]
 fn an_undefined_instruction_faults_and_a_cache_flush_does_not() {
     let mut machine = Machine::boot([Spec::full("pc")]);
     machine.exit(A, Exit::CacheFlush);

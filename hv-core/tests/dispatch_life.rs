@@ -328,9 +328,9 @@ fn each_channel_of_a_full_guest_lies_where_its_ports_say() {
     assert_eq!(machine.port_in(A, 0xc0f0, 4), 9);
     let there = machine.guest(0).ram.window();
     for (n, channel) in (0..).zip(&channels) {
-        let first = u64::from(machine.port_in(A, 0xc100 + 16 * n, 4)) - (WINDOW_BASE >> 12);
+        let first = machine.port_in(A, 0xc100 + 16 * n, 4) - (WINDOW_BASE >> 12);
         let pages = u64::from(channel.pages);
-        assert_eq!(u64::from(machine.port_in(A, 0xc104 + 16 * n, 4)) & 0xffff, pages, "{n}");
+        assert_eq!(machine.port_in(A, 0xc104 + 16 * n, 4) & 0xffff, pages, "{n}");
         let start = machine.guest(0).channels[usize::from(n)].frames.start;
         for page in 0..pages {
             let expected = start.checked_add(page << 12).map(|frame| (frame, true));

@@ -327,6 +327,10 @@ impl PortBus {
     #[inline]
     fn route_com1(&mut self) {
         let level = self.com1.irq_level();
+        if self.com1.take_pulse() && level && self.com1_level {
+            self.set_irq(COM1_IRQ, false);
+            self.set_irq(COM1_IRQ, true);
+        }
         if level != self.com1_level {
             self.com1_level = level;
             self.set_irq(COM1_IRQ, level);

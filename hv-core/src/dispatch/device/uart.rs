@@ -75,6 +75,8 @@ pub struct Uart {
     enable: Enable,
     /// The transmitter ran empty and nobody was told yet.
     empty_untold: bool,
+    /// The interrupt line was down for a moment since somebody asked last.
+    pulsed: bool,
     /// FIFO enable and trigger level, as FCR holds them.
     fifo: u8,
     line_control: u8,
@@ -98,6 +100,7 @@ impl Uart {
             overrun: false,
             enable: Enable::empty(),
             empty_untold: false,
+            pulsed: false,
             fifo: 0,
             line_control: 0,
             control: Control::OUT2,
@@ -170,6 +173,12 @@ impl Uart {
             && self.reason() != IIR_NONE
     }
 
+    /// Whether the interrupt line was down for a moment since this was asked last: [`Uart::irq_level`] does not show that.
+    #[inline]
+    pub const fn take_pulse(&mut self) -> bool {
+        core::mem::replace(&mut self.pulsed, false)
+    }
+
     const fn divisor_shown(&self) -> bool {
         self.line_control & LCR_DIVISOR_ACCESS != 0
     }
@@ -236,7 +245,10 @@ impl Uart {
         reason | fifos
     }
 
+    /// A byte that is written ends a transmitter interrupt (§8.6.6, table 4), and the transmitter, empty again, raises the next: an edge,
+    /// where no other reason holds the line up.
     fn transmit(&mut self, byte: u8) -> Option<u8> {
+        self.pulsed |= self.empty_untold && self.reason() == IIR_TRANSMITTER_EMPTY;
         self.empty_untold = true;
         if !self.control.contains(Control::LOOP) {
             return Some(byte);

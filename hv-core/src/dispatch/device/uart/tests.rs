@@ -99,6 +99,19 @@ fn a_written_byte_leaves_and_the_transmitter_asks_for_the_next() {
 }
 
 #[test]
+fn a_byte_written_to_a_transmitter_that_has_not_told_makes_an_edge_unless_the_line_is_up_for_more() {
+    let mut uart = Uart::new();
+    run(&mut uart, &[Write(1, 3)]);
+    for _ in 0..3 {
+        assert!(uart.write(0, b'x').is_some());
+        assert!(uart.irq_level() && uart.take_pulse() && !uart.take_pulse());
+    }
+    assert!(uart.receive(b'a'));
+    assert!(uart.write(0, b'x').is_some());
+    assert!(uart.irq_level() && !uart.take_pulse(), "the receiver holds the line up");
+}
+
+#[test]
 fn telling_of_a_received_byte_keeps_the_transmitters_interrupt() {
     let mut uart = Uart::new();
     run(&mut uart, &[Write(1, 3)]);
