@@ -24,8 +24,8 @@ const GUEST_ON_CPU: u64 = 2 << 10;
 const VCPU_ON_CPU: u64 = 192;
 /// A network card's inbox, and the stations that are known behind it.
 const CARD: u64 = 104 << 10;
-/// A page of a disk that may be changed.
-const DISK_PAGE: u64 = 4 << 10;
+/// A page of a disk that may be changed, and its number.
+const DISK_PAGE: u64 = (4 << 10) + 4;
 /// For each page of the image of a disk that may be changed: where its change is.
 const IMAGE_PAGE: u64 = 4;
 /// A block of 2 MiB of guest memory: where it lies, and its place in the pool.

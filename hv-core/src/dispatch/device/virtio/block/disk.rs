@@ -30,15 +30,15 @@ pub(super) enum Refusal {
     PastEnd,
 }
 
-/// Page n of the disk is in the image as it was.
-const UNCHANGED: u32 = u32::MAX;
-
-/// Changed pages. All memory that they may ever have was taken at the beginning.
+/// Changed pages. All memory that they may ever have was taken at the beginning. A sparse set (Briggs and Torczon, 1993), which is
+/// emptied without a look at each page of the disk: a guest that reboots would do that in one piece.
 #[derive(Debug)]
 struct Changes {
-    /// For each page of the disk the place of its change, or [`UNCHANGED`].
+    /// For each page of the disk the place of its change, if that place is the page's: see `owners`.
     places: Box<[u32]>,
     pages: Vec<[u8; PAGE_BYTES]>,
+    /// For each changed page its number on the disk.
+    owners: Vec<u32>,
     most_pages: u32,
 }
 
@@ -72,12 +72,14 @@ impl Disk {
     pub fn copy_on_write(image: &'static [u8], most_pages: u32) -> Result<Self, DiskError> {
         let disk = Self::read_only(image)?;
         let no_memory = |_| DiskError::NoMemory { pages: most_pages };
-        let (mut places, mut pages) = (Vec::new(), Vec::new());
+        let (mut places, mut pages, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         let disk_pages = image.len().div_ceil(PAGE_BYTES);
         places.try_reserve_exact(disk_pages).map_err(no_memory)?;
-        places.resize(disk_pages, UNCHANGED);
-        pages.try_reserve_exact(usize::try_from(most_pages).unwrap_or(usize::MAX)).map_err(no_memory)?;
-        let changes = Changes { places: places.into_boxed_slice(), pages, most_pages };
+        places.resize(disk_pages, 0);
+        let most = usize::try_from(most_pages).unwrap_or(usize::MAX);
+        pages.try_reserve_exact(most).map_err(no_memory)?;
+        owners.try_reserve_exact(most).map_err(no_memory)?;
+        let changes = Changes { places: places.into_boxed_slice(), pages, owners, most_pages };
         Ok(Self { changes: Some(changes), ..disk })
     }
 
@@ -99,8 +101,8 @@ impl Disk {
     /// Forgets what was written: the disk is its image again.
     pub fn revert(&mut self) {
         if let Some(changes) = &mut self.changes {
-            changes.places.fill(UNCHANGED);
             changes.pages.clear();
+            changes.owners.clear();
         }
     }
 
@@ -142,28 +144,40 @@ impl Disk {
 }
 
 impl Changes {
+    /// The place of a page, if it was changed.
+    fn place(&self, page: usize) -> Option<usize> {
+        let place = usize::try_from(*self.places.get(page)?).ok()?;
+        let owner = usize::try_from(*self.owners.get(place)?).ok()?;
+        (owner == page).then_some(place)
+    }
+
     /// A page, if it was changed.
     fn page(&self, page: usize) -> Option<&[u8; PAGE_BYTES]> {
-        // What is unchanged has no place among the pages: there are fewer than 2^32 - 1.
-        self.pages.get(usize::try_from(*self.places.get(page)?).ok()?)
+        self.pages.get(self.place(page)?)
     }
 
     /// A page that may be written: one that was changed, or a copy of the image's in a place not yet used.
     fn changed_page(&mut self, page: usize, image: &[u8]) -> Result<&mut [u8; PAGE_BYTES], Refusal> {
-        let place = self.places.get_mut(page).ok_or(Refusal::PastEnd)?;
-        if *place == UNCHANGED {
-            let next = u32::try_from(self.pages.len()).unwrap_or(u32::MAX);
-            if next >= self.most_pages {
-                return Err(Refusal::NoPageLeft);
-            }
-            let mut copy = [0; PAGE_BYTES];
-            let original = image.chunks(PAGE_BYTES).nth(page).unwrap_or_default();
-            copy.iter_mut().zip(original).for_each(|(to, from)| *to = *from);
-            self.pages.push(copy);
-            *place = next;
-        }
-        let place = usize::try_from(*place).unwrap_or(usize::MAX);
+        let place = match self.place(page) {
+            Some(place) => place,
+            None => self.add(page, image)?,
+        };
         self.pages.get_mut(place).ok_or(Refusal::PastEnd)
+    }
+
+    /// Copies a page of the image. Returns its place.
+    fn add(&mut self, page: usize, image: &[u8]) -> Result<usize, Refusal> {
+        let place = self.places.get_mut(page).ok_or(Refusal::PastEnd)?;
+        let next = self.pages.len();
+        let number = u32::try_from(next).ok().filter(|number| *number < self.most_pages);
+        let (number, owner) = number.zip(u32::try_from(page).ok()).ok_or(Refusal::NoPageLeft)?;
+        let mut copy = [0; PAGE_BYTES];
+        let original = image.chunks(PAGE_BYTES).nth(page).unwrap_or_default();
+        copy.iter_mut().zip(original).for_each(|(to, from)| *to = *from);
+        self.pages.push(copy);
+        self.owners.push(owner);
+        *place = number;
+        Ok(next)
     }
 }
 

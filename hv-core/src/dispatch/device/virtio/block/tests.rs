@@ -191,3 +191,16 @@ fn a_request_is_forgotten_at_a_reset() {
         assert!(written.end < HEADER, "{written:x?}: only the rings");
     }
 }
+
+#[test]
+fn a_page_that_was_changed_before_a_revert_is_the_images_again_though_another_has_its_place() {
+    let image: &'static [u8] = Box::leak(Box::new([7; 8 * 4096]));
+    let mut disk = Disk::copy_on_write(image, 2).unwrap();
+    disk.write(5 * 4096, 1).unwrap()[0] = 1;
+    disk.write(6 * 4096, 1).unwrap()[0] = 2;
+    disk.revert();
+    assert_eq!(disk.changed_pages(), 0);
+    disk.write(3 * 4096, 1).unwrap()[0] = 3;
+    let first = |page: u64| disk.read(page * 4096, 1)[0];
+    assert_eq!([3, 5, 6].map(first), [3, 7, 7]);
+}
