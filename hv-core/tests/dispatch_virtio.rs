@@ -263,3 +263,28 @@ fn a_step_of_a_device_clears_no_more_lent_memory_than_it_may_move() {
     assert!(steps >= 15 * 32 - 1, "64 KiB each, not 2 MiB in {steps}");
     assert!(!is_broken(&machine));
 }
+
+#[test]
+fn what_was_typed_and_told_in_an_earlier_life_is_not_in_the_next() {
+    let devices = Devices { console: true, balloon: true, ..NONE };
+    let mut machine = Machine::boot([Spec::full("pc").devices(devices)]);
+    let set_up = |machine: &mut Machine| {
+        long_mode(machine, A);
+        for (register, value) in [(STATUS, 1), (STATUS, 3), (0x24, 1), (0x20, 1), (STATUS, 11), (STATUS, 15)]
+        {
+            store(machine, DEVICE + register, value);
+        }
+    };
+    set_up(&mut machine);
+    store(&mut machine, DEVICE + 0x1000 + 0x104, 77); // pages in the balloon
+    machine.type_in(&[b'x'; 256]);
+    machine.run(A, [Step::Run(MS), Step::Exit(Exit::HostInterrupt), Step::Run(MS)]);
+    let guest = machine.guest(0);
+    assert_eq!(guest.virtio.lock().takes_input(), Some(false), "it is full");
+    assert_eq!(guest.virtio.lock().read(1, 0x104, 4), 77);
+    machine.port_out(A, 0xcf9, 1, 6);
+    machine.compute(A, MS);
+    set_up(&mut machine);
+    assert_eq!(guest.virtio.lock().takes_input(), Some(true));
+    assert_eq!(guest.virtio.lock().read(1, 0x104, 4), 0);
+}

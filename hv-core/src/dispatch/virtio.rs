@@ -123,16 +123,11 @@ impl Bus {
             .collect()
     }
 
-    /// Power-on, with disks as they were.
-    pub fn reset(&mut self) {
+    /// Power-on, with disks as they were: nothing of an earlier life is left.
+    pub fn power_on(&mut self) {
         for slot in &mut self.slots {
-            slot.device.reset();
+            slot.device.power_on();
             slot.line = false;
-            match slot.device.device_mut() {
-                Device::Block(block) => block.disk_mut().revert(),
-                Device::Net(net) => net.discard(),
-                Device::Console(_) | Device::Entropy(_) | Device::Balloon(_) => {}
-            }
         }
     }
 

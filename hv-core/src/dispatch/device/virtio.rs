@@ -141,6 +141,17 @@ impl Device {
         }
     }
 
+    /// Forgets what a driver's reset leaves alone, and what came from outside for an earlier life of the guest.
+    pub fn power_on(&mut self) {
+        match self {
+            Self::Block(block) => block.disk_mut().revert(),
+            Self::Console(console) => console.power_on(),
+            Self::Net(net) => net.discard(),
+            Self::Entropy(Entropy) => {}
+            Self::Balloon(balloon) => balloon.power_on(),
+        }
+    }
+
     /// Forgets a request of queue `index` that was not finished: the driver takes the queue away.
     pub fn forget(&mut self, index: u16) {
         match self {

@@ -71,7 +71,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         let unix_s = (system.wall_ns + self.core.ns(now.0)) / 1_000_000_000;
         *guest.devices.lock() = PortBus::new(&guest.bus_setup(self.core.tsc, now, unix_s));
         guest.set_level_vectors(&[0; 4]);
-        guest.virtio.lock().reset();
+        guest.virtio.lock().power_on();
         guest.place_channels();
         *guest.console.lock() = None;
         guest.line.lock().clear();
@@ -152,7 +152,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         if guest.channels.is_empty() {
             return self.depart(guest);
         }
-        guest.virtio.lock().reset();
+        guest.virtio.lock().power_on();
         guest.course.lock().leave();
         *guest.birth.lock() = Some(Birth::of_channels(&guest.channels));
         self.start_first(guest, Start::Protected { entry: 0, ebx: 0 }, Ticks(0));

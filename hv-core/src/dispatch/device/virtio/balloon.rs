@@ -68,6 +68,11 @@ impl Balloon {
         self.actual_pages
     }
 
+    /// An empty balloon, of which the same is wanted.
+    pub(super) fn power_on(&mut self) {
+        *self = Self { target_pages: self.target_pages, ..Self::new() };
+    }
+
     pub(super) fn config(&self) -> [u8; CONFIG_BYTES] {
         config_of(&[(0, &self.target_pages.to_le_bytes()), (ACTUAL, &self.actual_pages.to_le_bytes())])
     }

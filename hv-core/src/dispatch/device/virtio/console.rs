@@ -63,6 +63,11 @@ impl Console {
         self.received.len() < RECEIVED_BYTES
     }
 
+    /// What was typed for an earlier life is not for the next.
+    pub(super) fn power_on(&mut self) {
+        self.received.clear();
+    }
+
     pub(super) fn forget(&mut self, index: u16) {
         if index == TRANSMIT {
             self.said = 0;

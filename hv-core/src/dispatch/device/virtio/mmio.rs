@@ -207,6 +207,13 @@ impl Transport {
         self.fault = None;
     }
 
+    /// Sets everything back, the device's own contents too: a machine that starts over.
+    pub fn power_on(&mut self) {
+        self.reset();
+        self.device.power_on();
+        self.generation = 0;
+    }
+
     /// Whether the device may touch its queues.
     fn is_live(&self) -> bool {
         self.status.contains(Status::DRIVER_OK) && !self.status.contains(Status::NEEDS_RESET)
