@@ -8,6 +8,7 @@ use crate::base::hardware::{GuestRam, SharedWords};
 use crate::dispatch::guest::ChannelEnd;
 use alloc::vec::{self, Vec};
 use core::ops::Range;
+use core::slice;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Bytes that one step clears or writes: some microseconds' work.
@@ -22,8 +23,9 @@ pub struct Birth {
     pieces: vec::IntoIter<Piece<'static>>,
     /// The piece that is being written, and how much of it has been.
     writing: Option<(Piece<'static>, usize)>,
-    /// Parts of channels.
-    shared: vec::IntoIter<SharedWords>,
+    /// Words of a channel that are yet to be cleared, and the channels after it.
+    shared: SharedWords,
+    channels: slice::Iter<'static, ChannelEnd>,
 }
 
 /// Whether there is more to do.
@@ -38,15 +40,15 @@ pub enum Progress {
 
 impl Birth {
     /// Everything is still to be done.
-    pub fn new(plan: Plan<'static>, ram: &impl GuestRam, channels: &[ChannelEnd]) -> Self {
+    pub fn new(plan: Plan<'static>, ram: &impl GuestRam, channels: &'static [ChannelEnd]) -> Self {
         let ram_bytes = 0..ram.block_count() * LARGE_PAGE_BYTES;
         Self { ram_bytes, pieces: plan.pieces.into_iter(), ..Self::of_channels(channels) }
     }
 
     /// Only the pages of channels are to be cleared.
-    pub fn of_channels(channels: &[ChannelEnd]) -> Self {
-        let shared: Vec<_> = channels.iter().flat_map(|end| end.frames.words.chunks(STEP_WORDS)).collect();
-        Self { ram_bytes: 0..0, pieces: Vec::new().into_iter(), writing: None, shared: shared.into_iter() }
+    pub fn of_channels(channels: &'static [ChannelEnd]) -> Self {
+        let pieces = Vec::new().into_iter();
+        Self { ram_bytes: 0..0, pieces, writing: None, shared: &[], channels: channels.iter() }
     }
 
     /// Does the next part, in the memory of a guest that does not run.
@@ -67,8 +69,13 @@ impl Birth {
             self.writing = (done < piece.bytes.len()).then_some((piece, done));
             return Progress::More;
         }
-        let Some(words) = self.shared.next() else { return Progress::Done };
-        words.iter().for_each(|word| word.store(0, Relaxed));
+        if self.shared.is_empty() {
+            let Some(end) = self.channels.next() else { return Progress::Done };
+            self.shared = end.frames.words;
+        }
+        let (part, rest) = self.shared.split_at(STEP_WORDS.min(self.shared.len()));
+        part.iter().for_each(|word| word.store(0, Relaxed));
+        self.shared = rest;
         Progress::More
     }
 }
