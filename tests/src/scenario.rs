@@ -21,6 +21,9 @@ use std::time::Duration;
 /// Memory the hypervisor keeps for itself, in MiB: image, tables, heap, trace.
 pub const HYPERVISOR_MIB: u64 = 64;
 
+/// Longest run, in seconds: a day.
+pub const MAX_TIMEOUT_S: u32 = 86_400;
+
 /// A disk's last sector is filled up with zeroes.
 const SECTOR_BYTES: usize = 512;
 

@@ -5,7 +5,7 @@ use crate::show::Screen;
 use crate::{build, linux, setup};
 use ::tests::images;
 use ::tests::machine::{Accelerator, Ended, Kind, Line, Machine};
-use ::tests::scenario::{Guest, HYPERVISOR_MIB, MachineConfig, Scenario};
+use ::tests::scenario::{Guest, HYPERVISOR_MIB, MAX_TIMEOUT_S, MachineConfig, Scenario};
 use hv_core::policy::config::{Mode, TscTrust};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -59,9 +59,9 @@ pub struct Arguments {
     /// Waits for gdb before the first instruction, on this port.
     #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234")]
     gdb: Option<u16>,
-    /// Stops the machine after so many seconds; 0 never does.
-    #[arg(long, value_name = "S")]
-    timeout: Option<u64>,
+    /// Stops the machine after so many seconds, at most a day; 0 never does.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_TIMEOUT_S)))]
+    timeout: Option<u32>,
     /// Counts time in instructions, the same on every run.
     #[arg(long)]
     icount: bool,
@@ -235,7 +235,7 @@ fn machine(arguments: &Arguments, scenario: Option<&Scenario>) -> Outcome<Machin
     }
     Ok(match arguments.timeout {
         None => machine,
-        Some(seconds) => machine.timeout((seconds > 0).then(|| Duration::from_secs(seconds))),
+        Some(seconds) => machine.timeout((seconds > 0).then(|| Duration::from_secs(seconds.into()))),
     })
 }
 
@@ -277,6 +277,7 @@ fn code(ended: Ended, bare: bool) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
 
     #[test]
     fn the_code_says_how_the_machine_ended() {
@@ -294,6 +295,24 @@ mod tests {
         ];
         for (ended, bare, expected) in cases {
             assert_eq!(code(ended, bare), expected, "{ended:?} bare={bare}");
+        }
+    }
+
+    #[derive(clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn a_timeout_is_a_day_at_most() {
+        let typed = |seconds: &str| Typed::try_parse_from(["run", "x.toml", "--timeout", seconds]);
+        for seconds in ["0", "1", "86400"] {
+            let timeout = typed(seconds).ok().and_then(|typed| typed.arguments.timeout);
+            assert_eq!(timeout.map(|timeout| timeout.to_string()).as_deref(), Some(seconds));
+        }
+        for seconds in ["86401", "4294967296", "18446744073709551615", "-1"] {
+            assert!(typed(seconds).is_err(), "{seconds}");
         }
     }
 

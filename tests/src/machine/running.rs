@@ -89,10 +89,11 @@ impl Running {
         let com2 = create(&com2(folder.path())).map_err(StartError::Files)?;
         let resets = create(&reset_log(folder.path())).map_err(StartError::Files)?;
         let started = Instant::now();
+        let deadline = machine.timeout.and_then(|timeout| deadline(started, timeout, machine.kind));
         let (mut emulator, socket) = spawn(machine, folder.path())?;
         let says = emulator.stderr.take();
         let (com1, input): (Option<Output>, Option<Input>) = match socket {
-            Some(socket) => match connected(&socket, &mut emulator) {
+            Some(socket) => match connected(&socket, &mut emulator, deadline) {
                 Some(com1) => {
                     (com1.try_clone().ok().map(|com1| Box::new(com1) as Output), Some(Box::new(com1)))
                 }
@@ -121,7 +122,7 @@ impl Running {
             resets,
             folder: Some(folder),
             started,
-            deadline: machine.timeout.map(|timeout| started + timeout * machine.kind.patience()),
+            deadline,
             timed_out: false,
         })
     }
@@ -251,13 +252,19 @@ impl Drop for Running {
 /// What the machine writes on COM1.
 type Output = Box<dyn Read + Send>;
 
-/// Waits for an emulator to connect its COM1; `None` when it ended before.
-fn connected(socket: &TcpListener, emulator: &mut Child) -> Option<TcpStream> {
+/// When a machine's time is up; `None` when that lies beyond what the clock counts.
+fn deadline(started: Instant, timeout: Duration, kind: Kind) -> Option<Instant> {
+    timeout.checked_mul(kind.patience()).and_then(|timeout| started.checked_add(timeout))
+}
+
+/// Waits for an emulator to connect its COM1; `None` when it ended before, or when the time is up.
+fn connected(socket: &TcpListener, emulator: &mut Child, deadline: Option<Instant>) -> Option<TcpStream> {
     loop {
         if let Ok((com1, _)) = socket.accept() {
             return com1.set_nonblocking(false).ok().map(|()| com1);
         }
-        if !matches!(emulator.try_wait(), Ok(None)) {
+        let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if late || !matches!(emulator.try_wait(), Ok(None)) {
             return None;
         }
         thread::sleep(END_POLL);
@@ -314,4 +321,34 @@ fn hear(says: impl Read) -> String {
     // What was heard before an error is kept.
     let _ = says.take(MAX_EMULATOR_BYTES).read_to_end(&mut heard);
     String::from_utf8_lossy(&heard).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn a_time_that_no_clock_counts_never_comes() {
+        let now = Instant::now();
+        let minute = Duration::from_secs(60);
+        assert_eq!(deadline(now, minute, Kind::Qemu), Some(now + minute));
+        assert_eq!(deadline(now, minute, Kind::BochsAmd), Some(now + 16 * minute));
+        assert_eq!(deadline(now, Duration::from_secs(u64::MAX), Kind::Qemu), None);
+        assert_eq!(deadline(now, Duration::MAX, Kind::BochsIntel), None);
+    }
+
+    #[test]
+    fn who_never_connects_is_not_waited_for_beyond_the_deadline() {
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut mute = Command::new("sleep").arg("20").spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_millis(50);
+        assert!(connected(&socket, &mut mute, Some(deadline)).is_none());
+        let lives = matches!(mute.try_wait(), Ok(None));
+        let _ = mute.kill();
+        let _ = mute.wait();
+        assert!(lives, "it was given up before it ended");
+        assert!(Instant::now() >= deadline, "and not before the time was up");
+    }
 }

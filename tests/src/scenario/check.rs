@@ -1,7 +1,7 @@
 //! From the TOML form to a scenario: names resolved, copies expanded, limits kept.
 
 use super::schema::{File, GuestTable};
-use super::{Disk, Guest, HYPERVISOR_MIB, MachineConfig, Scenario, Source};
+use super::{Disk, Guest, HYPERVISOR_MIB, MAX_TIMEOUT_S, MachineConfig, Scenario, Source};
 use crate::images;
 use crate::refusal::Refusal;
 use hv_core::base::id::{self, MAX_GUESTS, MAX_VCPUS_PER_GUEST};
@@ -14,8 +14,6 @@ use std::time::Duration;
 /// Most processors of a machine.
 const MAX_CPUS: u8 = 64;
 const _: () = assert!(MAX_CPUS as usize == id::MAX_CPUS);
-/// Longest run, in seconds: a day.
-const MAX_TIMEOUT_S: u32 = 86_400;
 
 /// Resolves names and expands copies.
 pub(super) fn resolve(file: File, source: Source) -> Result<Scenario, Refusal> {

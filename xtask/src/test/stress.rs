@@ -17,7 +17,7 @@ pub fn run(count: u64, first: u64) -> Outcome<()> {
     std::fs::create_dir_all(&folder).attempt(folder.display())?;
     let begun = Instant::now();
     let mut failed = 0_u64;
-    for seed in first..first.saturating_add(count) {
+    for seed in seeds(first, count) {
         let trial = Trial::of_seed(seed);
         let started = Instant::now();
         let verdict = trial.run(&folder);
@@ -35,4 +35,19 @@ pub fn run(count: u64, first: u64) -> Outcome<()> {
     }
     println!("{} passed, {failed} failed in {:.0} s", count - failed, begun.elapsed().as_secs_f64());
     if failed == 0 { Ok(()) } else { Err(Failure::new(format!("{failed} of {count} machines failed"))) }
+}
+
+/// So many seeds; the one after the greatest is 0.
+fn seeds(first: u64, count: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(move |number| first.wrapping_add(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_machines_boot_as_were_asked_for() {
+        assert_eq!(seeds(u64::MAX - 1, 3).collect::<Vec<_>>(), [u64::MAX - 1, u64::MAX, 0]);
+    }
 }
