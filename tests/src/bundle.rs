@@ -55,6 +55,11 @@ impl BundleWriter {
         FileIndex(self.files.len() - 1)
     }
 
+    /// The bytes of a file that was added; none of a file of another writer's.
+    pub fn bytes(&self, file: FileIndex) -> &[u8] {
+        self.files.get(file.0).map_or(&[], Vec::as_slice)
+    }
+
     /// Adds a guest; the payloads in `config` are overwritten.
     pub fn guest(&mut self, config: GuestConfig, files: GuestFiles) {
         self.guests.push(Draft { config, files });

@@ -4,16 +4,17 @@
 //! and key.
 
 mod check;
+mod files;
 mod schema;
 
-use crate::bundle::{BundleWriter, FileIndex, GuestFiles};
-use crate::images;
 use crate::refusal::Refusal;
-use hv_core::dispatch::load;
+use files::Files;
+use hv_core::dispatch::bundle::{Bundle, BundleError};
 use hv_core::policy::config::{
-    ChannelConfig, Devices, DiskConfig, GuestConfig, Mode, Payload, TscTrust, Visibility,
+    ChannelConfig, Devices, DiskConfig, GuestConfig, MAX_COMMAND_LINE_BYTES, Mode, Payload, TscTrust,
+    Visibility,
 };
-use std::collections::BTreeMap;
+use hv_core::policy::heap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct Scenario {
     pub input: Option<String>,
     /// Whether that guest's console is the user's terminal.
     pub terminal: bool,
+    /// Where each channel's table begins in the scenario, in bytes.
+    channels_at: Vec<usize>,
     source: Source,
 }
 
@@ -214,8 +217,15 @@ impl Scenario {
     /// What is wrong with the guest, under the name of its kernel.
     pub fn of_guest(machine: MachineConfig, guest: Guest) -> Result<Self, Refusal> {
         let source = Source { file: guest.kernel.clone(), text: String::new() };
-        let scenario =
-            Self { machine, guests: vec![guest], channels: Vec::new(), input: None, terminal: false, source };
+        let scenario = Self {
+            machine,
+            guests: vec![guest],
+            channels: Vec::new(),
+            input: None,
+            terminal: false,
+            channels_at: Vec::new(),
+            source,
+        };
         scenario.check()?;
         Ok(scenario)
     }
@@ -227,11 +237,11 @@ impl Scenario {
         input.into_iter().chain(terminal).collect::<Vec<_>>().join(" ")
     }
 
-    /// Reads and checks the kernels and returns the bundle.
+    /// Reads and checks the files and returns the bundle.
     ///
     /// # Errors
     ///
-    /// A file that is missing, or a kernel that cannot be loaded, by guest.
+    /// A file that is missing, a kernel or an initial RAM disk that cannot be loaded, by guest; more memory than there is.
     pub fn bundle(&self) -> Result<Vec<u8>, Refusal> {
         self.bundle_with("")
     }
@@ -242,71 +252,30 @@ impl Scenario {
     ///
     /// As [`bundle`](Self::bundle).
     pub fn bundle_with(&self, words: &str) -> Result<Vec<u8>, Refusal> {
-        let mut writer = BundleWriter::new(self.machine.tsc);
-        let mut files = BTreeMap::new();
+        let mut files = Files::new(self);
         for guest in &self.guests {
-            let kernel = self.add(&mut writer, &mut files, guest, "kernel", &guest.kernel)?;
-            let initrd = match &guest.initrd {
-                Some(initrd) => Some(self.add(&mut writer, &mut files, guest, "initrd", initrd)?),
-                None => None,
-            };
-            let disk = match &guest.disk {
-                Some(disk) => Some(self.add(&mut writer, &mut files, guest, "disk", &disk.image)?),
-                None => None,
-            };
-            writer.guest(self.grant(guest, words), GuestFiles { kernel, initrd, disk });
+            let config = self.grant(guest, words);
+            let length = config.command_line.len();
+            if length > MAX_COMMAND_LINE_BYTES {
+                let message = format!(
+                    "guest '{}': key 'command_line': {length} bytes with the machine's own {words:?}, expected at most \
+                     {MAX_COMMAND_LINE_BYTES}",
+                    guest.name
+                );
+                return Err(self.source.refuse(guest.table_at, "command_line", message));
+            }
+            files.add(guest, config)?;
         }
+        let mut writer = files.writer;
         for channel in &self.channels {
             writer.channel(*channel);
         }
-        let bytes =
-            writer.finish().map_err(|error| Refusal::of_file(&self.source.file, error.to_string()))?;
-        self.check_memory(bytes.len() as u64)?;
+        let whole = |error: BundleError| Refusal::of_file(&self.source.file, error.to_string());
+        let bytes = writer.finish().map_err(whole)?;
+        let heap = heap::Size::of(Bundle::parse(&bytes).map_err(whole)?.manifest(), self.machine.cpus);
+        let more_heap_bytes = heap.bytes().saturating_sub(heap::LEAST_BYTES);
+        self.check_memory(bytes.len() as u64, more_heap_bytes)?;
         Ok(bytes)
-    }
-
-    fn add(
-        &self,
-        writer: &mut BundleWriter,
-        files: &mut BTreeMap<PathBuf, FileIndex>,
-        guest: &Guest,
-        key: &str,
-        path: &Path,
-    ) -> Result<FileIndex, Refusal> {
-        let refuse = |what: String| {
-            let message = format!("guest '{}': {key} {}: {what}", guest.name, path.display());
-            self.source.refuse(guest.table_at, key, message)
-        };
-        if let Some(known) = files.get(path) {
-            return Ok(*known);
-        }
-        let mut bytes = fs::read(path).map_err(|error| {
-            let unbuilt = path.parent() == Some(&images::folder());
-            refuse(if unbuilt {
-                "no such image; `cargo xtask build` makes them".into()
-            } else {
-                error.to_string()
-            })
-        })?;
-        if bytes.is_empty() {
-            return Err(refuse("an empty file".into()));
-        }
-        if key == "disk" {
-            bytes.resize(bytes.len().next_multiple_of(SECTOR_BYTES), 0);
-        }
-        if key == "kernel" {
-            let request = load::Request {
-                ram_bytes: u64::from(guest.memory_mib) << 20,
-                kernel: &bytes,
-                initrd: None,
-                command_line: &guest.command_line,
-                acpi: None,
-            };
-            load::plan(&request).map_err(|error| refuse(error.to_string()))?;
-        }
-        let file = writer.file(bytes);
-        files.insert(path.to_path_buf(), file);
-        Ok(file)
     }
 }
 

@@ -256,3 +256,101 @@ fn a_file_that_is_no_kernel_is_refused_by_guest_and_path() {
     let missing = Scenario::load(Path::new("/nonexistent/x.toml")).unwrap_err().to_string();
     assert!(missing.starts_with("/nonexistent/x.toml: No such file"), "{missing}");
 }
+
+/// Beside the usual kernel: one that ends at 8 MiB, and a file of 1 MiB that is no kernel and no whole number of sectors.
+fn bench_of_big_files() -> Bench {
+    let bench = Bench::new();
+    let mut big = kernel();
+    // The first program header begins at 64; its segment's size in memory.
+    big[64 + 40..64 + 48].copy_from_slice(&(7_u64 << 20).to_le_bytes());
+    bench.add("big.elf", &big);
+    bench.add("disk.bin", &vec![1; (1 << 20) - 1]);
+    bench
+}
+
+fn guest(name: &str, kernel: &str, keys: &str) -> String {
+    format!("[[guest]]\nname = \"{name}\"\nkernel = \"{kernel}\"\n{keys}\n")
+}
+
+#[test]
+fn a_file_is_checked_for_each_guest_that_has_it() {
+    let bench = bench_of_big_files();
+    let (roomy, narrow) = (guest("a", "big.elf", "memory_mib = 16"), guest("b", "big.elf", "memory_mib = 4"));
+    let line = bench.refusal(&format!("{roomy}{narrow}"));
+    let expected =
+        "x.toml:7: guest 'b': kernel big.elf: a kernel that ends at 0x800000, past the guest's memory";
+    assert_eq!(line, expected, "an earlier guest with more memory has it too");
+    let (first, second) = (guest("a", "k.elf", "initrd = \"disk.bin\""), guest("b", "disk.bin", ""));
+    let line = bench.refusal(&format!("{first}{second}"));
+    let expected = "x.toml:7: guest 'b': kernel disk.bin: neither an ELF file nor a bzImage";
+    assert_eq!(line, expected, "an earlier guest has it for its initial RAM disk");
+    let line = bench.refusal(&guest("a", "big.elf", "memory_mib = 8\ninitrd = \"disk.bin\""));
+    let expected = "x.toml:5: guest 'a': initrd disk.bin: no room above the kernel for an initial RAM disk of 1048575 \
+                    bytes";
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn a_file_that_is_a_ram_disk_and_a_disk_is_filled_up_for_the_disk_only() {
+    let text = guest("a", "k.elf", "initrd = \"disk.bin\"\ndisk = \"disk.bin\"");
+    let bytes = bench_of_big_files().load(&text).unwrap().bundle().unwrap();
+    let bundle = Bundle::parse(&bytes).unwrap_or_else(|error| panic!("{error}"));
+    let guest = &bundle.manifest().guests[0];
+    assert_eq!(guest.initrd.unwrap().len_bytes, (1 << 20) - 1);
+    assert_eq!(guest.devices.disk.unwrap().image.len_bytes, 1 << 20);
+}
+
+#[test]
+fn words_of_the_machine_count_as_the_command_line() {
+    let text = guest("a", "k.elf", &format!("command_line = \"{}\"", "x".repeat(2040)));
+    let bench = Bench::new();
+    let scenario = bench.load(&text).unwrap();
+    let line = bench.shorten(&scenario.bundle_with(" zero_ms=1").unwrap_err().to_string());
+    let expected = "x.toml:4: guest 'a': key 'command_line': 2050 bytes with the machine's own \" zero_ms=1\", expected at \
+                    most 2047";
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn what_all_guests_have_together_is_bounded_by_line_and_key() {
+    let bench = bench_of_big_files();
+    let networks: String =
+        (0..17).map(|n| guest(&format!("g{n}"), "k.elf", &format!("network = \"n{n}\""))).collect();
+    let channels = "[[channel]]\nends = [\"a\", \"a\"]\npages = 64\n".repeat(100);
+    let cases = [
+        (
+            guest("a", "k.elf", "count = 17\nvcpus = 64"),
+            "x.toml:8: guest 'a-16': key 'vcpus': up to here 1088 vCPUs, expected at most 1024",
+        ),
+        (
+            guest("a", "k.elf", "count = 65\nnetwork = \"n\""),
+            "x.toml:8: guest 'a-64': key 'network': up to here 65 network cards, expected at most 64",
+        ),
+        (networks, "x.toml:71: guest 'g16': key 'network': up to here 17 networks, expected at most 16"),
+        (
+            guest("a", "k.elf", "count = 3\ndisk = \"disk.bin\"\ndisk_writable_mib = 6"),
+            "x.toml:9: guest 'a-2': key 'disk_writable_mib': up to here 18 MiB of disks that may be changed, expected at \
+             most 16",
+        ),
+        // 64 channels of 64 pages are the 16 MiB that the guest and the hypervisor leave.
+        (
+            format!("{}{channels}", guest("a", "k.elf", "memory_mib = 3072")),
+            "x.toml:202: channel 64: key 'pages': up to here 3153 MiB are needed (64 of them by the hypervisor), the \
+             machine has 3152",
+        ),
+    ];
+    for (text, expected) in cases {
+        let line = bench.refusal(&format!("[machine]\nmemory_mib = 3152\n\n{text}"));
+        assert!(line.starts_with(expected), "{line}\n{text}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
+}
+
+#[test]
+fn what_the_heap_takes_beyond_its_least_counts_as_the_hypervisors() {
+    let text = guest("a", "k.elf", "count = 9\nvcpus = 64");
+    let line = Bench::new().refusal(&format!("[machine]\ncpus = 64\nmemory_mib = 210\n{text}"));
+    let expected = "x.toml:4: guest 'a-8': key 'memory_mib': up to here 217 MiB are needed (72 of them by the hypervisor), \
+                    the machine has 210";
+    assert_eq!(line, expected);
+}

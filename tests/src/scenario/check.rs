@@ -4,9 +4,11 @@ use super::schema::{File, GuestTable};
 use super::{Disk, Guest, HYPERVISOR_MIB, MAX_TIMEOUT_S, MachineConfig, Scenario, Source};
 use crate::images;
 use crate::refusal::Refusal;
-use hv_core::base::id::{self, MAX_GUESTS, MAX_VCPUS_PER_GUEST};
+use hv_core::base::addr::PAGE_BYTES;
+use hv_core::base::id::{self, MAX_GUESTS, MAX_VCPUS, MAX_VCPUS_PER_GUEST};
 use hv_core::policy::config::{
-    ChannelConfig, MAX_COMMAND_LINE_BYTES, MAX_MEMORY_MIB, MAX_NAME_BYTES, Mode, Visibility, channels_of,
+    ChannelConfig, MAX_COMMAND_LINE_BYTES, MAX_MEMORY_MIB, MAX_NAME_BYTES, MAX_NETWORK_CARDS, MAX_NETWORKS,
+    MAX_WRITABLE_PAGES, Mode, Visibility, channels_of,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +26,7 @@ pub(super) fn resolve(file: File, source: Source) -> Result<Scenario, Refusal> {
         expand(table.get_ref(), at, &source, &mut guests)?;
     }
     let index = |name: &str| guests.iter().position(|guest| guest.name == name);
-    let mut channels = Vec::new();
+    let (mut channels, mut channels_at) = (Vec::new(), Vec::new());
     for table in &file.channel {
         let (at, channel) = (table.span().start, table.get_ref());
         let end = |name: &String| {
@@ -37,6 +39,7 @@ pub(super) fn resolve(file: File, source: Source) -> Result<Scenario, Refusal> {
             return Err(source.refuse(at, "pages", message));
         }
         channels.push(ChannelConfig { ends: [end(first)?, end(second)?], pages: channel.pages });
+        channels_at.push(at);
     }
     let input = match &file.input {
         None => None,
@@ -50,7 +53,7 @@ pub(super) fn resolve(file: File, source: Source) -> Result<Scenario, Refusal> {
         }
     };
     let terminal = file.input.as_ref().is_some_and(|input| input.get_ref().terminal);
-    Ok(Scenario { machine, guests, channels, input, terminal, source })
+    Ok(Scenario { machine, guests, channels, input, terminal, channels_at, source })
 }
 
 fn machine(file: &File, source: &Source) -> Result<MachineConfig, Refusal> {
@@ -166,7 +169,41 @@ impl Scenario {
                 return Err(self.source.refuse(guest.table_at, "name", message));
             }
         }
-        self.check_memory(0)
+        self.check_together()?;
+        self.check_memory(0, 0)
+    }
+
+    /// Refuses the first guest that, with all before it, has more of something than the hypervisor has room for.
+    fn check_together(&self) -> Result<(), Refusal> {
+        let networks = self.networks();
+        let (mut vcpus, mut cards, mut writable_mib) = (0, 0, 0);
+        for guest in &self.guests {
+            vcpus += u64::from(guest.vcpus);
+            cards += u64::from(guest.network.is_some());
+            writable_mib += guest.disk.as_ref().map_or(0, |disk| u64::from(disk.writable_mib));
+            let network = networks.iter().position(|name| Some(*name) == guest.network.as_ref());
+            let bounds = [
+                ("vcpus", vcpus, MAX_VCPUS as u64, "vCPUs"),
+                ("network", cards, MAX_NETWORK_CARDS, "network cards"),
+                ("network", network.map_or(0, |number| number as u64 + 1), MAX_NETWORKS.into(), "networks"),
+                (
+                    "disk_writable_mib",
+                    writable_mib,
+                    MAX_WRITABLE_PAGES >> 8,
+                    "MiB of disks that may be changed",
+                ),
+            ];
+            if let Some((key, wanted, most, what)) =
+                bounds.into_iter().find(|(_, wanted, most, _)| wanted > most)
+            {
+                let message = format!(
+                    "guest '{}': key '{key}': up to here {wanted} {what}, expected at most {most}",
+                    guest.name
+                );
+                return Err(self.source.refuse(guest.table_at, key, message));
+            }
+        }
+        Ok(())
     }
 
     fn check_guest(&self, guest: &Guest) -> Result<(), Refusal> {
@@ -233,19 +270,31 @@ impl Scenario {
         Ok(())
     }
 
-    /// Refuses the first guest whose memory, with all before it, the bundle and the hypervisor, is more than there is.
-    pub(super) fn check_memory(&self, bundle_bytes: u64) -> Result<(), Refusal> {
+    /// Refuses the first guest, or else the first channel, whose memory, with all before it, the bundle and the hypervisor, is
+    /// more than there is.
+    pub(super) fn check_memory(&self, bundle_bytes: u64, more_heap_bytes: u64) -> Result<(), Refusal> {
         let total_mib = u64::from(self.machine.memory_mib);
-        let mut needed_mib = HYPERVISOR_MIB + bundle_bytes.div_ceil(1 << 20);
+        let own_mib = HYPERVISOR_MIB + more_heap_bytes.div_ceil(1 << 20);
+        let mut needed_mib = own_mib + bundle_bytes.div_ceil(1 << 20);
+        let refuse = |at: usize, who: &str, key: &str, needed_mib: u64| {
+            let message = format!(
+                "{who}: key '{key}': up to here {needed_mib} MiB are needed ({own_mib} of them by the hypervisor), the \
+                 machine has {total_mib}"
+            );
+            Err(self.source.refuse(at, key, message))
+        };
         for guest in &self.guests {
             needed_mib += u64::from(guest.memory_mib);
             if needed_mib > total_mib {
-                let message = format!(
-                    "guest '{}': key 'memory_mib': up to here {needed_mib} MiB are needed ({HYPERVISOR_MIB} of them by \
-                     the hypervisor), the machine has {total_mib}",
-                    guest.name
-                );
-                return Err(self.source.refuse(guest.table_at, "memory_mib", message));
+                return refuse(guest.table_at, &format!("guest '{}'", guest.name), "memory_mib", needed_mib);
+            }
+        }
+        let mut pages = 0;
+        for ((channel, at), number) in self.channels.iter().zip(&self.channels_at).zip(0_u32..) {
+            pages += u64::from(channel.pages);
+            let needed_mib = needed_mib + pages.div_ceil((1 << 20) / PAGE_BYTES);
+            if needed_mib > total_mib {
+                return refuse(*at, &format!("channel {number}"), "pages", needed_mib);
             }
         }
         Ok(())
