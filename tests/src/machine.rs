@@ -14,6 +14,7 @@ use crate::images;
 use crate::iso::IsoError;
 use crate::refusal::Refusal;
 use crate::scenario::Scenario;
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -69,8 +70,13 @@ impl Kind {
     ];
 
     /// The machine of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind)
+    ///
+    /// # Errors
+    ///
+    /// That there is none.
+    pub fn named(name: &str) -> Result<Self, NoSuchMachine> {
+        let kind = Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind);
+        kind.ok_or_else(|| NoSuchMachine(name.into()))
     }
 
     /// Its name.
@@ -78,9 +84,17 @@ impl Kind {
         Self::ALL.into_iter().find(|(_, known)| *known == self).map_or("?", |(name, _)| name)
     }
 
-    /// The machine that boot tests are to run on: `$COMITY_MACHINE`, else QEMU.
-    pub fn of_tests() -> Self {
-        std::env::var("COMITY_MACHINE").ok().and_then(|name| Self::named(&name)).unwrap_or_default()
+    /// The machine that boot tests, and whatever is told of none, are to run on: `$COMITY_MACHINE`, else QEMU.
+    ///
+    /// # Errors
+    ///
+    /// That the variable names none.
+    pub fn of_tests() -> Result<Self, NoSuchMachine> {
+        Self::of_variable(std::env::var_os("COMITY_MACHINE").as_deref())
+    }
+
+    fn of_variable(value: Option<&OsStr>) -> Result<Self, NoSuchMachine> {
+        value.map_or(Ok(Self::default()), |name| Self::named(&name.to_string_lossy()))
     }
 
     /// Whether it is Bochs.
@@ -103,6 +117,19 @@ impl Kind {
     }
 }
 
+/// A machine's name that none has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSuchMachine(String);
+
+impl fmt::Display for NoSuchMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Kind::ALL.map(|(name, _)| name).join(", ");
+        write!(f, "no machine is named '{}'; there are {known}", self.0)
+    }
+}
+
+impl std::error::Error for NoSuchMachine {}
+
 /// What boots.
 #[derive(Clone, Debug)]
 enum Boot {
@@ -117,6 +144,8 @@ enum Boot {
 pub struct Machine {
     boot: Boot,
     kind: Kind,
+    /// Why `kind` is not what the environment asks for; the machine does not start then.
+    misnamed: Option<NoSuchMachine>,
     command_line: String,
     memory_mib: u32,
     cpus: u8,
@@ -136,6 +165,8 @@ pub struct Machine {
 pub enum StartError {
     /// A file for it could not be written.
     Files(std::io::Error),
+    /// The environment names no machine that there is.
+    Environment(NoSuchMachine),
     /// An image is not there.
     NoImage(PathBuf),
     /// The CD could not be made.
@@ -148,6 +179,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Files(error) => write!(f, "the machine's files: {error}"),
+            Self::Environment(error) => write!(f, "COMITY_MACHINE: {error}"),
             Self::NoImage(path) => {
                 write!(f, "{}: no such image; `cargo xtask build` makes them", path.display())
             }
@@ -173,7 +205,7 @@ impl Machine {
             cpus: config.cpus,
             icount: config.icount,
             timeout: Some(config.timeout),
-            ..Self::of_bundle(scenario.bundle_with(Kind::of_tests().words())?)
+            ..Self::of_bundle(scenario.bundle_with(Kind::of_tests().map_or("", Kind::words))?)
         })
     }
 
@@ -188,13 +220,15 @@ impl Machine {
     }
 
     fn new(boot: Boot) -> Self {
-        let kind = match boot {
-            Boot::Hypervisor { .. } => Kind::of_tests(),
-            Boot::Bare { .. } => Kind::Qemu,
+        let (kind, misnamed) = match (&boot, Kind::of_tests()) {
+            (Boot::Bare { .. }, _) => (Kind::Qemu, None),
+            (Boot::Hypervisor { .. }, Ok(kind)) => (kind, None),
+            (Boot::Hypervisor { .. }, Err(misnamed)) => (Kind::default(), Some(misnamed)),
         };
         Self {
             boot,
             kind,
+            misnamed,
             command_line: String::new(),
             memory_mib: 512,
             cpus: 1,
@@ -265,7 +299,7 @@ impl Machine {
     #[must_use]
     pub fn on(mut self, kind: Kind) -> Self {
         if let Boot::Hypervisor { .. } = self.boot {
-            self.kind = kind;
+            (self.kind, self.misnamed) = (kind, None);
         }
         self
     }
@@ -345,7 +379,7 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// When an image, QEMU, or room for its files is missing.
+    /// When the environment names no machine that there is, or an image, QEMU, or room for its files is missing.
     pub fn start(&self) -> Result<Running, StartError> {
         Running::start(self)
     }
@@ -357,5 +391,29 @@ impl Machine {
     /// As [`start`](Self::start).
     pub fn run(&self) -> Result<Outcome, StartError> {
         self.start().map(Running::finish)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_not_there_is_not_another_one() {
+        let of = |value: Option<&str>| Kind::of_variable(value.map(OsStr::new));
+        assert_eq!(of(None), Ok(Kind::Qemu));
+        assert!(Kind::ALL.iter().all(|(name, kind)| of(Some(name)) == Ok(*kind)));
+        let refused = of(Some("bochs_intel")).map_err(StartError::Environment).unwrap_err().to_string();
+        let expected = "COMITY_MACHINE: no machine is named 'bochs_intel'; there are qemu, qemu-cd, qemu-uefi, bochs-intel, \
+                        bochs-amd";
+        assert_eq!(refused, expected);
+    }
+
+    #[test]
+    fn a_machine_without_a_name_does_not_start_until_it_has_one() {
+        let misnamed = Some(NoSuchMachine("bochs_intel".into()));
+        let machine = Machine { misnamed, ..Machine::of_bundle(vec![1]).hypervisor("/no/such/image".into()) };
+        assert!(matches!(machine.start(), Err(StartError::Environment(_))));
+        assert!(matches!(machine.on(Kind::Qemu).start(), Err(StartError::NoImage(_))));
     }
 }

@@ -66,7 +66,7 @@ fn unharmed(outcome: &Outcome) {
     assert_eq!(number("wakes"), WAKES, "{}", outcome.transcript());
     assert_eq!(outcome.console_lost_lines, 0);
     // Bochs loses an interrupt for a millisecond now and then, and a few wakes are all there is.
-    let p99_bound = if Kind::of_tests().is_bochs() { MAX_NS } else { P99_NS };
+    let p99_bound = if Kind::of_tests().is_ok_and(Kind::is_bochs) { MAX_NS } else { P99_NS };
     assert!(p99 <= p99_bound && max <= MAX_NS, "p99 {p99} ns, max {max} ns: {}", outcome.transcript());
     let endings = outcome.endings_of("victim");
     assert!(matches!(endings[..], [(Ending::Off, _)]), "{}", outcome.transcript());
@@ -134,7 +134,7 @@ fn an_interrupt_that_the_task_priority_holds_back_costs_its_guest_nothing_and_co
 #[test]
 fn debug_exceptions_come_once_and_say_what_they_are_for() {
     survived("debug");
-    if Kind::of_tests().is_bochs() {
+    if Kind::of_tests().is_ok_and(Kind::is_bochs) {
         survived("rare_debug");
     }
 }
@@ -363,7 +363,7 @@ fn user_mode_has_no_calls() {
 #[test]
 fn an_alignment_check_is_its_guests_own() {
     // QEMU's translator checks none: what comes behind the odd load is undefined.
-    let vector = if Kind::of_tests().is_bochs() { 17 } else { 6 };
+    let vector = if Kind::of_tests().is_ok_and(Kind::is_bochs) { 17 } else { 6 };
     for mode in ["full", "cooperative"] {
         excepted(mode, "alignment", vector);
     }

@@ -1,6 +1,6 @@
 //! `cargo xtask run`: boots a scenario, or one kernel without any file, and shows what its guests say.
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Attempt, Failure, Outcome};
 use crate::show::Screen;
 use crate::{build, linux, setup};
 use ::tests::images;
@@ -69,7 +69,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value = "tcg")]
     accel: AcceleratorName,
     /// The machine: qemu, qemu-cd, qemu-uefi, bochs-intel or bochs-amd.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["bare", "accel", "gdb", "icount"], value_parser = machine_kind)]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["bare", "accel", "gdb", "icount"], value_parser = Kind::named)]
     machine: Option<Kind>,
     /// QEMU's CPU model.
     #[arg(long, value_name = "MODEL")]
@@ -93,19 +93,15 @@ enum AcceleratorName {
     Kvm,
 }
 
-pub fn machine_kind(name: &str) -> Result<Kind, String> {
-    let known = || Kind::ALL.map(|(name, _)| name).join(", ");
-    Kind::named(name).ok_or_else(|| format!("no such machine; there are {}", known()))
-}
-
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome<()> {
     // A scenario with a mistake in it is refused before anything is built for it.
     let scenario = scenario(arguments)?;
-    match arguments.machine {
-        None | Some(Kind::Qemu) => setup::emulator()?,
-        Some(Kind::QemuCd | Kind::QemuUefi) => setup::cd()?,
-        Some(Kind::BochsIntel | Kind::BochsAmd) => setup::bochs()?,
+    let kind = kind(arguments)?;
+    match kind {
+        Kind::Qemu => setup::emulator()?,
+        Kind::QemuCd | Kind::QemuUefi => setup::cd()?,
+        Kind::BochsIntel | Kind::BochsAmd => setup::bochs()?,
     }
     if !arguments.no_build {
         build::all()?;
@@ -118,13 +114,22 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     {
         linux::images()?;
     }
-    let machine = machine(arguments, scenario.as_ref())?;
+    let machine = machine(arguments, scenario.as_ref(), kind)?;
     if scenario.is_some_and(|scenario| scenario.terminal) {
         let _raw = terminal::Raw::set();
         return boot(&machine.on_terminal(), arguments.bare, |_| ());
     }
     let mut screen = Screen::new(machine.image());
     boot(&machine, arguments.bare, |line| screen.show(line))
+}
+
+/// Which machine it boots on; a bare kernel boots on QEMU.
+fn kind(arguments: &Arguments) -> Outcome<Kind> {
+    match arguments.machine {
+        Some(kind) => Ok(kind),
+        None if arguments.bare => Ok(Kind::Qemu),
+        None => Kind::of_tests().attempt("COMITY_MACHINE"),
+    }
 }
 
 /// What the arguments ask for; none when a kernel boots bare.
@@ -201,7 +206,7 @@ fn kernel_file(named: &Path) -> PathBuf {
     }
 }
 
-fn machine(arguments: &Arguments, scenario: Option<&Scenario>) -> Outcome<Machine> {
+fn machine(arguments: &Arguments, scenario: Option<&Scenario>, kind: Kind) -> Outcome<Machine> {
     let mut machine = match (scenario, &arguments.kernel) {
         (Some(scenario), _) => {
             let machine =
@@ -223,9 +228,7 @@ fn machine(arguments: &Arguments, scenario: Option<&Scenario>) -> Outcome<Machin
     if arguments.icount {
         machine = machine.icount();
     }
-    if let Some(kind) = arguments.machine {
-        machine = machine.on(kind);
-    }
+    machine = machine.on(kind);
     if let Some(model) = &arguments.cpu {
         machine = machine.cpu_model(model);
     }

@@ -6,7 +6,6 @@ mod stress;
 mod tally;
 
 use crate::failure::{Failure, Outcome};
-use crate::run::machine_kind;
 use crate::{bench, build, lint, linux, workspace};
 use ::tests::machine::Kind;
 use stage::Stage;
@@ -29,7 +28,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SEED", default_value_t = 1, requires = "stress")]
     seed: u64,
     /// Builds, and runs every boot test that can run on this machine instead.
-    #[arg(long, value_parser = machine_kind, value_name = "MACHINE", conflicts_with_all = ["only", "skip", "stress"])]
+    #[arg(long, value_parser = Kind::named, value_name = "MACHINE", conflicts_with_all = ["only", "skip", "stress"])]
     machine: Option<Kind>,
     /// Shows all that the stages print, not only that of failed ones.
     #[arg(long, short)]

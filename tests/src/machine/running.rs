@@ -71,6 +71,9 @@ pub(super) fn reset_log(folder: &Path) -> PathBuf {
 
 impl Running {
     pub(super) fn start(machine: &Machine) -> Result<Self, StartError> {
+        if let Some(misnamed) = &machine.misnamed {
+            return Err(StartError::Environment(misnamed.clone()));
+        }
         if !machine.image().is_file() {
             return Err(StartError::NoImage(machine.image().to_path_buf()));
         }
