@@ -4,7 +4,7 @@ use crate::failure::{Failure, Outcome};
 use crate::{build, setup, workspace};
 use ::tests::scenario::Scenario;
 use ::tests::{images, iso};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of the command.
 #[derive(clap::Args)]
@@ -27,12 +27,31 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     if !arguments.no_build {
         build::all()?;
     }
-    let name = arguments.scenario.file_stem().unwrap_or_default();
-    let usual = || workspace::root().join("target").join(name).with_extension("iso");
-    let to = arguments.output.clone().unwrap_or_else(usual);
+    let to = arguments.output.clone().unwrap_or_else(|| usual(&arguments.scenario));
     let bundle = scenario.bundle().map_err(refused)?;
     iso::make(&images::hypervisor(), &bundle, &scenario.command_line(), &to)
         .map_err(|error| Failure::new(error.to_string()))?;
     println!("image: {}", to.display());
     Ok(())
+}
+
+/// Where a scenario's image goes: by its name without `.toml`, whatever dots are in the rest.
+fn usual(scenario: &Path) -> PathBuf {
+    let mut name = scenario.file_stem().unwrap_or_default().to_owned();
+    name.push(".iso");
+    workspace::root().join("target").join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    #[test]
+    fn each_scenario_of_a_folder_has_an_image_of_its_own() {
+        let name = |scenario: &str| usual(Path::new(scenario)).file_name().map(OsStr::to_owned);
+        assert_eq!(name("a/my.v1.toml").as_deref(), Some(OsStr::new("my.v1.iso")));
+        assert_eq!(name("a/my.v2.toml").as_deref(), Some(OsStr::new("my.v2.iso")));
+        assert_eq!(name("hello.toml").as_deref(), Some(OsStr::new("hello.iso")));
+    }
 }
