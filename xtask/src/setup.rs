@@ -110,13 +110,41 @@ fn provide(parts: &[Part]) -> Outcome<()> {
     let packages: Vec<&str> = missing.iter().flat_map(|part| part.packages()).copied().collect();
     eprintln!("setup: apt-get install {}", packages.join(" "));
     apt(&["update"])?;
-    let mut install = vec!["install", "-y", "--no-install-recommends"];
-    install.extend(packages);
-    apt(&install)?;
+    let simulated =
+        Command::new("apt-get").args(install("--simulate", &packages)).output().attempt("apt-get")?;
+    let simulated = String::from_utf8_lossy(&simulated.stdout);
+    let removed = removals(&simulated);
+    if !removed.is_empty() {
+        return Err(Failure::new(conflict(&missing, &removed)));
+    }
+    apt(&install("--yes", &packages))?;
     match missing.iter().find(|part| !part.is_present()) {
         Some(_) => Err(Failure::new(instructions(&missing))),
         None => Ok(()),
     }
+}
+
+/// What apt-get is told: whatever it finds now, no package that is installed goes.
+fn install<'a>(how: &'a str, packages: &[&'a str]) -> Vec<&'a str> {
+    // A simulation is to say what would go, and refuses to with --no-remove.
+    let keep = if how == "--simulate" { None } else { Some("--no-remove") };
+    let words = ["install", how, "--no-install-recommends"];
+    words.into_iter().chain(keep).chain(packages.iter().copied()).collect()
+}
+
+/// The packages that a simulated apt-get says it would remove.
+fn removals(simulated: &str) -> Vec<&str> {
+    let named = simulated.lines().filter_map(|line| line.strip_prefix("Remv "));
+    named.filter_map(|rest| rest.split_whitespace().next()).collect()
+}
+
+/// Why nothing is installed, and what the user has to decide.
+fn conflict(missing: &[Part], removed: &[&str]) -> String {
+    format!(
+        "nothing is installed, since {} would have to be removed; {}",
+        removed.join(" "),
+        instructions(missing)
+    )
 }
 
 /// Runs apt-get where we are root.
@@ -158,6 +186,28 @@ fn instructions(missing: &[Part]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_package_that_is_installed_is_never_removed() {
+        assert!(install("--yes", &["lld"]).contains(&"--no-remove"));
+        // Debian 12's apt-get, asked to simulate, with rustc-web wanted and rustc installed.
+        let simulated = "The following packages will be REMOVED:\n  rustc rustup\nRemv rustc [1.63.0+dfsg1-2]\n\
+                         Remv rustup [1.25] [rustc-web:amd64 ]\nInst rustc-web (1.96.0+dfsg1-1~deb12u2 Debian [amd64])\n";
+        let removed = removals(simulated);
+        assert_eq!(removed, ["rustc", "rustup"]);
+        let line = conflict(&[Part::Compiler], &removed);
+        assert!(
+            line.starts_with("nothing is installed, since rustc rustup would have to be removed; "),
+            "{line}"
+        );
+        assert!(
+            line.contains("rustup target add x86_64-unknown-none") && line.lines().count() == 1,
+            "{line}"
+        );
+        assert!(
+            removals("Inst lld (1:14.0-55 Debian [amd64])\nConf lld (1:14.0-55 Debian [amd64])\n").is_empty()
+        );
+    }
 
     #[test]
     fn what_is_missing_is_named_with_what_to_type() {
