@@ -85,10 +85,7 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
     if waiting & (attention::WORK | attention::FLUSH) != 0 && catch_up(vcpu, core) == Progress::More {
         return Readiness::Busy;
     }
-    if waiting & attention::BIRTH != 0 && vcpu.guest.course.lock().has_ended() {
-        return Readiness::Stop;
-    }
-    act(vcpu)
+    if vcpu.shared.attention() & attention::STOP != 0 { Readiness::Stop } else { act(vcpu) }
 }
 
 /// Does the next part of the work, and flushes.
@@ -165,7 +162,9 @@ fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H
             None => return Progress::Done, // device work in the same pass brings it here again
         }
     }
-    if !guest.course.lock().has_ended() {
+    if guest.course.lock().has_ended() {
+        vcpu.shared.attend(attention::STOP);
+    } else {
         guest.began.store(core.hardware.now().0, Relaxed);
         channel::connect(guest, core.system, Peer::Present);
     }

@@ -90,7 +90,8 @@ fn tell<H: Hardware, R: GuestRam>(
 /// A guest's balloon says that it does not use a block now: it goes to the quarantine.
 pub fn report<R: GuestRam>(guest: &Guest<R>, n: u64) {
     let mut transit = guest.transit.lock();
-    if !transit.quarantine.is_full()
+    if !transit.told
+        && !transit.quarantine.is_full()
         && let Some(block) = guest.ram.remove_block(n)
     {
         guest.lent.fetch_add(1, Relaxed);

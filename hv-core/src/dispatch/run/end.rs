@@ -161,6 +161,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// A guest that has ended for good shares nothing any more: its memory is anybody's.
     pub(super) fn depart(&mut self, guest: &'static Guest<R>) {
         let system = self.core.system;
+        guest.lent.store(0, Relaxed);
         memory::surrender(guest, system, 0);
         if system.guest_is_over() {
             for (cpu, _) in system.board.lines() {
