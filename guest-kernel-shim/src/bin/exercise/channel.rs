@@ -72,7 +72,7 @@ fn take(end: &mut Endpoint<WORDS>, records: u64) -> Result<(), &'static str> {
 /// Pages from the window's begin to the first channel of a cooperative guest of the shim.
 const CHANNEL_AT: u64 = 10;
 
-/// Meets the peer, waits until the doorbell leads nowhere, and looks at what is left: zeroes. Cooperative only.
+/// Meets the peer, waits until the doorbell leads nowhere, and then for what is left to become zeroes. Cooperative only.
 pub fn abandoned(boot: &'static Boot) -> Result<(), &'static str> {
     let (mut end, ..) = connect(boot)?;
     end.send(&record(0)).map_err(|_| "the ring failed")?;
@@ -84,9 +84,12 @@ pub fn abandoned(boot: &'static Boot) -> Result<(), &'static str> {
     let (pages, bound) = call::query(0).map_err(|_| "QUERY was refused")?;
     let code = call::ring(0);
     let at = call::info(call::Info::WINDOW_BASE).unwrap_or(0) + CHANNEL_AT * PAGE_BYTES as u64;
-    let mut left = 0;
-    for word in 0..u64::from(pages) * PAGE_BYTES as u64 / 8 {
-        left += u64::from(probe::load(at + word * 8) != Ok(0));
+    let words = 0..u64::from(pages) * PAGE_BYTES as u64 / 8;
+    let words_left = || words.clone().filter(|word| probe::load(at + word * 8) != Ok(0)).count();
+    let mut left = words_left();
+    while left != 0 && clock::now_ns() < until_ns {
+        timer::sleep_ns(1_000_000);
+        left = words_left();
     }
     println!("#abandoned ring={} bound={bound} pages={pages} words_left={left}", code.0);
     Ok(())
