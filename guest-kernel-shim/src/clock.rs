@@ -17,8 +17,6 @@ const PIT_HZ: u64 = 1_193_182;
 /// How far off a measurement may be for it to end, in millionths: one of 17 ms where looks take no time, since a PIT tick at the
 /// ends is as much.
 const GOOD_PPM: u64 = 60;
-/// TSC ticks between two looks at the PIT: each look is several exits in a guest.
-const LOOK_EVERY_TICKS: u64 = 1 << 21;
 /// Most looks: about a second. Then the best there is must do, and a PIT that stands still is given up.
 const MAX_LOOKS: u32 = 512;
 /// Assumed when the PIT cannot be used, in kHz.
@@ -127,7 +125,8 @@ fn measure() -> Option<(u64, u64)> {
         if is_good(&pit) && (!with_apic || is_good(&apic)) {
             break;
         }
-        let until = ticks().wrapping_add(LOOK_EVERY_TICKS);
+        let pause = if with_apic { pit.pause_ticks().min(apic.pause_ticks()) } else { pit.pause_ticks() };
+        let until = ticks().wrapping_add(pause);
         while ticks() < until {}
     }
     if with_apic {

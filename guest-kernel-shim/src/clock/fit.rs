@@ -10,6 +10,9 @@ const BLIND_TICKS: u64 = 1 << 22;
 /// From here on a fit tells how often the counter wrapped between two looks.
 const USABLE_PPM: u64 = 100_000;
 
+/// Time between two looks once a fit is usable, in TSC ticks.
+const LOOK_EVERY_TICKS: u64 = 1 << 21;
+
 /// A counter that counts up, and the TSC before and after it was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
@@ -54,6 +57,16 @@ impl Fit {
         self.best
     }
 
+    /// How long to wait before the next look, in TSC ticks: not at all before the fit is usable, since a vCPU whose turns are shorter than
+    /// a pause would never look twice within [`BLIND_TICKS`].
+    pub(super) fn pause_ticks(&self) -> u64 {
+        if self.usable().is_some() { LOOK_EVERY_TICKS } else { 0 }
+    }
+
+    fn usable(&self) -> Option<Span> {
+        self.best.filter(|best| best.off_ppm <= USABLE_PPM)
+    }
+
     pub(super) fn add(&mut self, look: Look) {
         let counted = self.ends.and_then(|(first, last)| Some((first, self.unwrapped(last, look)?)));
         let Some((first, look)) = counted else {
@@ -76,7 +89,7 @@ impl Fit {
     fn unwrapped(&self, last: Look, look: Look) -> Option<Look> {
         let step = look.count.wrapping_sub(last.count) & (self.wrap - 1);
         let gap = look.after.saturating_sub(last.before);
-        let passed = match self.best.filter(|best| best.off_ppm <= USABLE_PPM) {
+        let passed = match self.usable() {
             Some(best) => {
                 let near = u128::from(gap) * u128::from(best.counts) / u128::from(best.ticks);
                 let more = u64::try_from(near).unwrap_or(u64::MAX).saturating_sub(step);
@@ -142,6 +155,27 @@ mod tests {
             }
             let off = khz(&fit).abs_diff(TSC_KHZ) * 1_000_000 / TSC_KHZ;
             assert!(off <= fit.best().unwrap().off_ppm + 1 && off < 100, "seed {seed}: {off} ppm, {fit:?}");
+        }
+    }
+
+    #[test]
+    fn turns_that_are_shorter_than_a_pause_and_far_apart_do_no_harm() {
+        for (turn_ns, away_ns) in [(2_000_000, 6_000_000), (500_000, 20_000_000), (100_000, 40_000_000)] {
+            let mut fit = Fit::new(1 << 16);
+            let mut at_ns = 1_000_000;
+            for _ in 0..60 {
+                fit.add(look(at_ns, 0));
+                let ready_ns = at_ns + 3_000 + fit.pause_ticks() * 1_000_000 / TSC_KHZ;
+                at_ns = ready_ns;
+                // In between, others have their turns.
+                while at_ns % (turn_ns + away_ns) >= turn_ns {
+                    at_ns += turn_ns + away_ns - at_ns % (turn_ns + away_ns);
+                }
+            }
+            let best = fit.best().unwrap();
+            assert!(best.off_ppm <= 60, "{turn_ns} {away_ns}: {best:?}");
+            let off = khz(&fit).abs_diff(TSC_KHZ) * 1_000_000 / TSC_KHZ;
+            assert!(off <= best.off_ppm + 1, "{turn_ns} {away_ns}: {off} ppm, {best:?}");
         }
     }
 
