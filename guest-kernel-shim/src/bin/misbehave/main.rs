@@ -61,7 +61,6 @@ const ALONE: &[(&str, Deed)] = &[
     ("frames", virtio::frames),
     ("marks", storms::marks),
     ("mmio", mmio::registers),
-    ("nmi", events::nmi),
     ("neighbours", storms::neighbours),
     ("nmi", events::nmi),
     ("pause", storms::pause),
