@@ -102,6 +102,9 @@ fn expand(table: &GuestTable, at: usize, source: &Source, guests: &mut Vec<Guest
         Some(0) => return Err(refuse("count", "0, expected at least 1".into())),
         Some(count) => (0..count).map(|number| format!("{}-{number}", table.name)).collect(),
     };
+    if table.disk.is_none() && table.disk_writable_mib != 0 {
+        return Err(refuse("disk_writable_mib", "there is no disk that could be changed".into()));
+    }
     if guests.len() + names.len() > MAX_GUESTS {
         return Err(refuse("count", format!("more than {MAX_GUESTS} guests together")));
     }
@@ -163,14 +166,24 @@ impl Scenario {
                 return Err(self.source.refuse(guest.table_at, "name", message));
             }
         }
-        for (guest, number) in self.guests.iter().zip(0..) {
-            if let Some(what) = guest.mode.too_many_channels(channels_of(&self.channels, number)) {
-                let message = format!("guest '{}': key 'ends' of [[channel]]: {what}", guest.name);
-                return Err(self.source.refuse(guest.table_at, "name", message));
-            }
-        }
+        self.check_channels()?;
         self.check_together()?;
         self.check_memory(0, 0)
+    }
+
+    /// Refuses the first channel that, with all before it, is one too many for one of its guests.
+    fn check_channels(&self) -> Result<(), Refusal> {
+        for (number, (channel, at)) in self.channels.iter().zip(&self.channels_at).enumerate() {
+            let up_to_here = self.channels.get(..=number).unwrap_or_default();
+            for end in channel.ends {
+                let Some(guest) = self.guests.get(usize::from(end)) else { continue };
+                if let Some(what) = guest.mode.too_many_channels(channels_of(up_to_here, end)) {
+                    let message = format!("key 'ends': guest '{}': up to here {what}", guest.name);
+                    return Err(self.source.refuse(*at, "ends", message));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Refuses the first guest that, with all before it, has more of something than the hypervisor has room for.
