@@ -1,6 +1,6 @@
 //! From SVM's exit codes to [`Exit`].
 
-use super::codes::{self, Fate};
+use super::codes;
 use super::state::SvmVcpu;
 use super::step::Of;
 use super::vmcb::{code, event};
@@ -81,7 +81,7 @@ fn asynchronous(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
             Exit::Exception
         }
         code::INVALID | code::INVALID_32 => Exit::BadState,
-        undefined if codes::fate(undefined) == Some(Fate::Undefined) => Exit::Undefined,
+        undefined if codes::is_undefined(undefined) => Exit::Undefined,
         other => Exit::Unknown { code: other },
     }
 }

@@ -84,7 +84,7 @@ fn rare(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
         Kind::BadState => Exit::BadState,
         Kind::MachineCheck => Exit::MachineCheck,
         Kind::Undefined => Exit::Undefined,
-        Kind::Frequent | Kind::Never(_) => Exit::Unknown { code: u64::from(why) },
+        Kind::Frequent | Kind::Never => Exit::Unknown { code: u64::from(why) },
     }
 }
 
