@@ -245,29 +245,13 @@ const fn is_memory(kind: OpKind) -> bool {
     matches!(kind, OpKind::Memory)
 }
 
-/// The decoder's registers, and the seam's.
-const REGISTERS: [(Register, Reg); 15] = [
-    (Register::RAX, Reg::Rax),
-    (Register::RBX, Reg::Rbx),
-    (Register::RCX, Reg::Rcx),
-    (Register::RDX, Reg::Rdx),
-    (Register::RSI, Reg::Rsi),
-    (Register::RDI, Reg::Rdi),
-    (Register::RBP, Reg::Rbp),
-    (Register::R8, Reg::R8),
-    (Register::R9, Reg::R9),
-    (Register::R10, Reg::R10),
-    (Register::R11, Reg::R11),
-    (Register::R12, Reg::R12),
-    (Register::R13, Reg::R13),
-    (Register::R14, Reg::R14),
-    (Register::R15, Reg::R15),
-];
 const HIGH: [Register; 4] = [Register::AH, Register::BH, Register::CH, Register::DH];
 
 /// A general register that the seam knows.
 fn part(register: Register) -> Option<Part> {
-    let (_, reg) = REGISTERS.into_iter().find(|(full, _)| *full == register.full_register())?;
+    let full = register.full_register();
+    let number = u8::try_from(full.number()).ok().filter(|_| full.is_gpr64());
+    let reg = number.and_then(Reg::numbered)?;
     let high = if HIGH.contains(&register) { High::Yes } else { High::No };
     Some(Part { reg, size_bytes: u8::try_from(register.size()).ok()?, high })
 }

@@ -129,7 +129,7 @@ pub enum Reg {
 
 impl Reg {
     /// By its number in an instruction, where that is not RSP's.
-    const fn numbered(number: u8) -> Option<Self> {
+    pub const fn numbered(number: u8) -> Option<Self> {
         Some(match number {
             0 => Self::Rax,
             1 => Self::Rcx,

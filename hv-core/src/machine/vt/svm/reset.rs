@@ -4,7 +4,7 @@ use super::state::{EFER_SVME, SvmVcpu};
 use super::step::{TASK_AVAILABLE, TASK_BUSY};
 use super::vmcb::{ALL_DEBUG_REGISTERS, Instructions, Segment, VirtualInterrupt};
 use crate::dispatch::registers::EFER_GUEST;
-use crate::dispatch::vt::{Start, VirtualCpu};
+use crate::dispatch::vt::{Reg, Start, VirtualCpu};
 use crate::machine::vt::bits::{EXCEPTIONS, PAT_RESET};
 use crate::machine::vt::debug::DR6_CLEAR;
 use crate::machine::vt::fpu::Fpu;
@@ -20,7 +20,7 @@ impl SvmVcpu {
                 save.cr0 = 0x11; // PE, ET
                 save.cs = Segment { selector: 8, attributes: 0xc9b, limit: u32::MAX, base: 0 };
                 save.rip = u64::from(entry);
-                self.saved.rbx = u64::from(ebx);
+                *self.saved.get_mut(Reg::Rbx) = u64::from(ebx);
                 self.set_data_segments(Segment { selector: 16, attributes: 0xc93, limit: u32::MAX, base: 0 });
             }
             Start::Real { vector } => {
@@ -45,7 +45,8 @@ impl SvmVcpu {
                 save.cs = flat(control.segments[0]);
                 save.rip = entry;
                 save.rsp = stack;
-                [self.saved.rdi, self.saved.rsi] = arguments;
+                *self.saved.get_mut(Reg::Rdi) = arguments[0];
+                *self.saved.get_mut(Reg::Rsi) = arguments[1];
                 self.set_data_segments(flat(control.segments[1]));
             }
         }

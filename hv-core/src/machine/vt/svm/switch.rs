@@ -2,10 +2,10 @@
 #![expect(unsafe_code, reason = "VMRUN in a naked function")]
 
 use super::vmcb::{Vmcb, code};
+use crate::dispatch::vt::Reg;
 use crate::machine::arch::apic;
 use crate::machine::vt::registers::Registers;
 use core::arch::naked_asm;
-use core::mem::offset_of;
 
 /// A world switch: the vCPU's registers, the physical addresses of its VMCB and of the host's save area.
 pub type Enter = unsafe extern "sysv64" fn(*mut Registers, u64, u64);
@@ -57,10 +57,11 @@ pub unsafe extern "sysv64" fn enter(saved: *mut Registers, vmcb: u64, host: u64)
         "cli", "stgi",
         "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
         "ret",
-        rbx = const offset_of!(Registers, rbx), rcx = const offset_of!(Registers, rcx), rdx = const offset_of!(Registers, rdx),
-        rsi = const offset_of!(Registers, rsi), rdi = const offset_of!(Registers, rdi), rbp = const offset_of!(Registers, rbp),
-        r8 = const offset_of!(Registers, r8), r9 = const offset_of!(Registers, r9), r10 = const offset_of!(Registers, r10),
-        r11 = const offset_of!(Registers, r11), r12 = const offset_of!(Registers, r12), r13 = const offset_of!(Registers, r13),
-        r14 = const offset_of!(Registers, r14), r15 = const offset_of!(Registers, r15),
+        rbx = const Registers::offset(Reg::Rbx), rcx = const Registers::offset(Reg::Rcx),
+        rdx = const Registers::offset(Reg::Rdx), rsi = const Registers::offset(Reg::Rsi),
+        rdi = const Registers::offset(Reg::Rdi), rbp = const Registers::offset(Reg::Rbp), r8 = const Registers::offset(Reg::R8),
+        r9 = const Registers::offset(Reg::R9), r10 = const Registers::offset(Reg::R10), r11 = const Registers::offset(Reg::R11),
+        r12 = const Registers::offset(Reg::R12), r13 = const Registers::offset(Reg::R13),
+        r14 = const Registers::offset(Reg::R14), r15 = const Registers::offset(Reg::R15),
     )
 }

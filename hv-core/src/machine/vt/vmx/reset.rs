@@ -5,7 +5,7 @@ use super::fields::{self, SegmentFields};
 use super::state::{CR4_VMXE, Extra, Stale, VmxVcpu, access};
 use super::vmcs::Current;
 use crate::dispatch::registers::{CR0_NE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
-use crate::dispatch::vt::{Start, VirtualCpu};
+use crate::dispatch::vt::{Reg, Start, VirtualCpu};
 use crate::machine::vt::bits::PAT_RESET;
 use crate::machine::vt::fpu::Fpu;
 use crate::machine::vt::registers::Registers;
@@ -88,7 +88,7 @@ impl VmxVcpu {
         };
         match start {
             Start::Protected { entry, ebx } => {
-                self.saved.rbx = u64::from(ebx);
+                *self.saved.get_mut(Reg::Rbx) = u64::from(ebx);
                 Beginning {
                     cr: [0x11, 0, 0], // PE, ET
                     code: Segment::flat(8, 0xc09b),
@@ -103,7 +103,8 @@ impl VmxVcpu {
                 Beginning { code, ..after_reset }
             }
             Start::Copy { control, entry, stack, arguments } => {
-                [self.saved.rdi, self.saved.rsi] = arguments;
+                *self.saved.get_mut(Reg::Rdi) = arguments[0];
+                *self.saved.get_mut(Reg::Rsi) = arguments[1];
                 // In 64-bit mode SS and the others may be null.
                 let flat = |(selector, attributes): (u16, u16)| {
                     let unusable = if attributes & PRESENT == 0 { UNUSABLE } else { 0 };

@@ -2,9 +2,9 @@
 #![expect(unsafe_code, reason = "VMLAUNCH and VMRESUME in a naked function")]
 
 use super::fields::{HOST_RIP, HOST_RSP};
+use crate::dispatch::vt::Reg;
 use crate::machine::vt::registers::Registers;
 use core::arch::naked_asm;
-use core::mem::offset_of;
 
 /// Runs the guest of the current VMCS until it exits. RDI: its registers; RSI: not 0 when its VMCS was launched before. RAX: 0
 /// after an exit, 1 when it did not enter at all.
@@ -39,11 +39,12 @@ pub unsafe extern "sysv64" fn enter(saved: *mut Registers, launched: u64) -> u64
         "pop rdi", "xor eax, eax",
         "4: pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
         "ret",
-        host_rsp = const HOST_RSP.encoding(), host_rip = const HOST_RIP.encoding(),
-        rax = const offset_of!(Registers, rax), rbx = const offset_of!(Registers, rbx), rcx = const offset_of!(Registers, rcx),
-        rdx = const offset_of!(Registers, rdx), rsi = const offset_of!(Registers, rsi), rdi = const offset_of!(Registers, rdi),
-        rbp = const offset_of!(Registers, rbp), r8 = const offset_of!(Registers, r8), r9 = const offset_of!(Registers, r9),
-        r10 = const offset_of!(Registers, r10), r11 = const offset_of!(Registers, r11), r12 = const offset_of!(Registers, r12),
-        r13 = const offset_of!(Registers, r13), r14 = const offset_of!(Registers, r14), r15 = const offset_of!(Registers, r15),
+        host_rsp = const HOST_RSP.encoding(), host_rip = const HOST_RIP.encoding(), rax = const Registers::offset(Reg::Rax),
+        rbx = const Registers::offset(Reg::Rbx), rcx = const Registers::offset(Reg::Rcx),
+        rdx = const Registers::offset(Reg::Rdx), rsi = const Registers::offset(Reg::Rsi),
+        rdi = const Registers::offset(Reg::Rdi), rbp = const Registers::offset(Reg::Rbp), r8 = const Registers::offset(Reg::R8),
+        r9 = const Registers::offset(Reg::R9), r10 = const Registers::offset(Reg::R10), r11 = const Registers::offset(Reg::R11),
+        r12 = const Registers::offset(Reg::R12), r13 = const Registers::offset(Reg::R13),
+        r14 = const Registers::offset(Reg::R14), r15 = const Registers::offset(Reg::R15),
     )
 }
