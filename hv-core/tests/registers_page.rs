@@ -3,7 +3,7 @@
 
 use hv_core::dispatch::cpuid::Word;
 use hv_core::dispatch::registers::{
-    Bit, CR0, CR4, CR4_GUEST, EFER, EFER_GUEST, Keeper, MSRS, Needs, untouched,
+    Bit, CR0, CR0_DEFINED, CR0_SHADOWED, CR4, CR4_GUEST, EFER, EFER_GUEST, Keeper, MSRS, Needs, untouched,
 };
 use std::fmt::Write;
 use std::path::Path;
@@ -98,4 +98,11 @@ fn a_guest_touches_what_the_world_switch_or_the_switch_of_vcpus_takes_care_of() 
         0xc000_0102,
     ];
     assert_eq!(untouched().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn masks_of_cr0_are_what_its_table_says() {
+    let of = |fits: fn(&&Bit) -> bool| CR0.iter().filter(fits).fold(0, |all, bit| all | 1_u64 << bit.number);
+    assert_eq!(of(|_| true), CR0_DEFINED);
+    assert_eq!(of(|bit| bit.keepers[1] == Keeper::Shadow), CR0_SHADOWED);
 }

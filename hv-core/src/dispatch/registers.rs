@@ -188,26 +188,10 @@ pub const EFER_LMA: u64 = 1 << 10;
 /// Page-table bit 63 forbids execution.
 pub const EFER_NXE: u64 = 1 << 11;
 
-/// All bits of CR0 that there are.
-pub const CR0_DEFINED: u64 = {
-    let (mut all, mut n) = (0, 0);
-    while n < CR0.len() {
-        all |= 1 << CR0[n].number;
-        n += 1;
-    }
-    all
-};
+/// All bits of CR0 that there are: no guest is refused one.
+pub const CR0_DEFINED: u64 = most(&CR0);
 /// Bits of CR0 of which VMX only shows the guest what it wrote.
-pub const CR0_SHADOWED: u64 = {
-    let (mut shadowed, mut n) = (0, 0);
-    while n < CR0.len() {
-        if matches!(CR0[n].keepers[1], Keeper::Shadow) {
-            shadowed |= 1 << CR0[n].number;
-        }
-        n += 1;
-    }
-    shadowed
-};
+pub const CR0_SHADOWED: u64 = CR0_NE | CR0_NW | CR0_CD;
 /// What some guest may set of CR4: [`Allowed`] says what one may.
 pub const CR4_GUEST: u64 = most(&CR4);
 /// What some guest may set of EFER.
