@@ -10,7 +10,6 @@ use super::{CONFIG_BYTES, Device, Memory, Outside, Progress};
 use crate::base::hardware::GuestRam;
 use alloc::boxed::Box;
 use bitflags::bitflags;
-use register::Register;
 
 /// Bytes of addresses that a device takes.
 pub const WINDOW_BYTES: u64 = 0x200;
@@ -132,10 +131,7 @@ impl Transport {
         if let Some(offset) = offset.checked_sub(CONFIG) {
             return self.read_config(offset, len_bytes);
         }
-        match Register::at(offset) {
-            Some(register) if len_bytes == 4 => u64::from(self.read_register(register)),
-            _ => 0,
-        }
+        if len_bytes == 4 { u64::from(self.read_register(offset)) } else { 0 }
     }
 
     /// Writes the lower `len_bytes` of `value` at `offset` in the window; what no register has is ignored.
@@ -147,10 +143,7 @@ impl Transport {
             }
             return Effect::None;
         }
-        match Register::at(offset) {
-            Some(register) if len_bytes == 4 => self.write_register(register, low_half(value)),
-            _ => Effect::None,
-        }
+        if len_bytes == 4 { self.write_register(offset, low_half(value)) } else { Effect::None }
     }
 
     /// Does the next part of what the driver asks for, within what is left of the step's budget. There is nothing to do before
@@ -235,62 +228,42 @@ impl Transport {
         u64::from_le_bytes(bytes)
     }
 
-    fn read_register(&self, register: Register) -> u32 {
-        match register {
-            Register::MagicValue => MAGIC,
-            Register::Version => VERSION,
-            Register::DeviceId => self.device.id(),
-            Register::VendorId => VENDOR,
-            Register::DeviceFeatures => half(self.features(), self.device_features_half),
-            Register::QueueNumMax => self.selected_queue().map_or(0, |_| u32::from(super::queue::MAX_SIZE)),
-            Register::QueueReady => self.selected_queue().map_or(0, |queue| u32::from(queue.is_ready())),
-            Register::InterruptStatus => self.interrupt.bits(),
-            Register::Status => self.status.bits(),
+    fn read_register(&self, offset: u64) -> u32 {
+        match offset {
+            register::MAGIC_VALUE => MAGIC,
+            register::VERSION => VERSION,
+            register::DEVICE_ID => self.device.id(),
+            register::VENDOR_ID => VENDOR,
+            register::DEVICE_FEATURES => half(self.features(), self.device_features_half),
+            register::QUEUE_NUM_MAX => self.selected_queue().map_or(0, |_| u32::from(super::queue::MAX_SIZE)),
+            register::QUEUE_READY => self.selected_queue().map_or(0, |queue| u32::from(queue.is_ready())),
+            register::INTERRUPT_STATUS => self.interrupt.bits(),
+            register::STATUS => self.status.bits(),
             // There are no shared memory regions: their length is -1.
-            Register::SharedMemory => u32::MAX,
-            Register::ConfigGeneration => self.generation,
-            Register::DeviceFeaturesSel
-            | Register::DriverFeatures
-            | Register::DriverFeaturesSel
-            | Register::QueueSel
-            | Register::QueueNum
-            | Register::QueueNotify
-            | Register::InterruptAck
-            | Register::QueueDescLow
-            | Register::QueueDescHigh
-            | Register::QueueDriverLow
-            | Register::QueueDriverHigh
-            | Register::QueueDeviceLow
-            | Register::QueueDeviceHigh => 0,
+            register::SHARED_MEMORY..=register::SHARED_MEMORY_LAST if offset.is_multiple_of(4) => u32::MAX,
+            register::CONFIG_GENERATION => self.generation,
+            _ => 0,
         }
     }
 
-    fn write_register(&mut self, register: Register, value: u32) -> Effect {
-        match register {
-            Register::DeviceFeaturesSel => self.device_features_half = value,
-            Register::DriverFeaturesSel => self.driver_features_half = value,
-            Register::DriverFeatures => self.set_driver_features(value),
-            Register::QueueSel => self.selected = value,
-            Register::QueueNum => self.set_up(|setup| setup.size = value),
-            Register::QueueDescLow => self.set_up(|setup| set_low(&mut setup.descriptors, value)),
-            Register::QueueDescHigh => self.set_up(|setup| set_high(&mut setup.descriptors, value)),
-            Register::QueueDriverLow => self.set_up(|setup| set_low(&mut setup.driver, value)),
-            Register::QueueDriverHigh => self.set_up(|setup| set_high(&mut setup.driver, value)),
-            Register::QueueDeviceLow => self.set_up(|setup| set_low(&mut setup.device, value)),
-            Register::QueueDeviceHigh => self.set_up(|setup| set_high(&mut setup.device, value)),
-            Register::QueueReady => self.set_ready(value),
-            Register::QueueNotify => return self.note(value),
-            Register::InterruptAck => self.interrupt.remove(Interrupt::from_bits_truncate(value)),
-            Register::Status => return self.set_status(value),
-            Register::MagicValue
-            | Register::Version
-            | Register::DeviceId
-            | Register::VendorId
-            | Register::DeviceFeatures
-            | Register::QueueNumMax
-            | Register::InterruptStatus
-            | Register::SharedMemory
-            | Register::ConfigGeneration => {}
+    fn write_register(&mut self, offset: u64, value: u32) -> Effect {
+        match offset {
+            register::DEVICE_FEATURES_SEL => self.device_features_half = value,
+            register::DRIVER_FEATURES_SEL => self.driver_features_half = value,
+            register::DRIVER_FEATURES => self.set_driver_features(value),
+            register::QUEUE_SEL => self.selected = value,
+            register::QUEUE_NUM => self.set_up(|setup| setup.size = value),
+            register::QUEUE_DESC_LOW => self.set_up(|setup| set_low(&mut setup.descriptors, value)),
+            register::QUEUE_DESC_HIGH => self.set_up(|setup| set_high(&mut setup.descriptors, value)),
+            register::QUEUE_DRIVER_LOW => self.set_up(|setup| set_low(&mut setup.driver, value)),
+            register::QUEUE_DRIVER_HIGH => self.set_up(|setup| set_high(&mut setup.driver, value)),
+            register::QUEUE_DEVICE_LOW => self.set_up(|setup| set_low(&mut setup.device, value)),
+            register::QUEUE_DEVICE_HIGH => self.set_up(|setup| set_high(&mut setup.device, value)),
+            register::QUEUE_READY => self.set_ready(value),
+            register::QUEUE_NOTIFY => return self.note(value),
+            register::INTERRUPT_ACK => self.interrupt.remove(Interrupt::from_bits_truncate(value)),
+            register::STATUS => return self.set_status(value),
+            _ => {}
         }
         Effect::None
     }

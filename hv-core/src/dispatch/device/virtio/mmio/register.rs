@@ -1,87 +1,52 @@
 //! Which register lies where (§4.2.2, table 4.1).
 
-/// A register of all devices.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Register {
-    /// Read: tells a virtio device.
-    MagicValue,
-    /// Read: of this layout.
-    Version,
-    /// Read: which device.
-    DeviceId,
-    /// Read: whose.
-    VendorId,
-    /// Read: half of the features offered.
-    DeviceFeatures,
-    /// Write: which half.
-    DeviceFeaturesSel,
-    /// Write: half of the features wanted.
-    DriverFeatures,
-    /// Write: which half.
-    DriverFeaturesSel,
-    /// Write: which queue the others are about.
-    QueueSel,
-    /// Read: most descriptors.
-    QueueNumMax,
-    /// Write: descriptors.
-    QueueNum,
-    /// Whether the queue is in use.
-    QueueReady,
-    /// Write: this queue has something.
-    QueueNotify,
-    /// Read: why the line is up.
-    InterruptStatus,
-    /// Write: which reasons were seen.
-    InterruptAck,
-    /// The device status.
-    Status,
-    /// Write: where the descriptors lie.
-    QueueDescLow,
-    /// The upper half.
-    QueueDescHigh,
-    /// Write: where the available ring lies.
-    QueueDriverLow,
-    /// The upper half.
-    QueueDriverHigh,
-    /// Write: where the used ring lies.
-    QueueDeviceLow,
-    /// The upper half.
-    QueueDeviceHigh,
-    /// Read: length and base of a shared memory region.
-    SharedMemory,
-    /// Read: another value after each change of the configuration space.
-    ConfigGeneration,
-}
-
-impl Register {
-    /// The register at an offset, if one begins there.
-    pub const fn at(offset: u64) -> Option<Self> {
-        Some(match offset {
-            0x000 => Self::MagicValue,
-            0x004 => Self::Version,
-            0x008 => Self::DeviceId,
-            0x00C => Self::VendorId,
-            0x010 => Self::DeviceFeatures,
-            0x014 => Self::DeviceFeaturesSel,
-            0x020 => Self::DriverFeatures,
-            0x024 => Self::DriverFeaturesSel,
-            0x030 => Self::QueueSel,
-            0x034 => Self::QueueNumMax,
-            0x038 => Self::QueueNum,
-            0x044 => Self::QueueReady,
-            0x050 => Self::QueueNotify,
-            0x060 => Self::InterruptStatus,
-            0x064 => Self::InterruptAck,
-            0x070 => Self::Status,
-            0x080 => Self::QueueDescLow,
-            0x084 => Self::QueueDescHigh,
-            0x090 => Self::QueueDriverLow,
-            0x094 => Self::QueueDriverHigh,
-            0x0A0 => Self::QueueDeviceLow,
-            0x0A4 => Self::QueueDeviceHigh,
-            0x0B0 | 0x0B4 | 0x0B8 | 0x0BC => Self::SharedMemory,
-            0x0FC => Self::ConfigGeneration,
-            _ => return None,
-        })
-    }
-}
+/// Read: tells a virtio device.
+pub const MAGIC_VALUE: u64 = 0x000;
+/// Read: of this layout.
+pub const VERSION: u64 = 0x004;
+/// Read: which device.
+pub const DEVICE_ID: u64 = 0x008;
+/// Read: whose.
+pub const VENDOR_ID: u64 = 0x00C;
+/// Read: half of the features offered.
+pub const DEVICE_FEATURES: u64 = 0x010;
+/// Write: which half.
+pub const DEVICE_FEATURES_SEL: u64 = 0x014;
+/// Write: half of the features wanted.
+pub const DRIVER_FEATURES: u64 = 0x020;
+/// Write: which half.
+pub const DRIVER_FEATURES_SEL: u64 = 0x024;
+/// Write: which queue the others are about.
+pub const QUEUE_SEL: u64 = 0x030;
+/// Read: most descriptors.
+pub const QUEUE_NUM_MAX: u64 = 0x034;
+/// Write: descriptors.
+pub const QUEUE_NUM: u64 = 0x038;
+/// Whether the queue is in use.
+pub const QUEUE_READY: u64 = 0x044;
+/// Write: this queue has something.
+pub const QUEUE_NOTIFY: u64 = 0x050;
+/// Read: why the line is up.
+pub const INTERRUPT_STATUS: u64 = 0x060;
+/// Write: which reasons were seen.
+pub const INTERRUPT_ACK: u64 = 0x064;
+/// The device status.
+pub const STATUS: u64 = 0x070;
+/// Write: where the descriptors lie.
+pub const QUEUE_DESC_LOW: u64 = 0x080;
+/// The upper half.
+pub const QUEUE_DESC_HIGH: u64 = 0x084;
+/// Write: where the available ring lies.
+pub const QUEUE_DRIVER_LOW: u64 = 0x090;
+/// The upper half.
+pub const QUEUE_DRIVER_HIGH: u64 = 0x094;
+/// Write: where the used ring lies.
+pub const QUEUE_DEVICE_LOW: u64 = 0x0A0;
+/// The upper half.
+pub const QUEUE_DEVICE_HIGH: u64 = 0x0A4;
+/// Read: length and base of a shared memory region, in four registers from here.
+pub const SHARED_MEMORY: u64 = 0x0B0;
+/// The last of these.
+pub const SHARED_MEMORY_LAST: u64 = 0x0BC;
+/// Read: another value after each change of the configuration space.
+pub const CONFIG_GENERATION: u64 = 0x0FC;
