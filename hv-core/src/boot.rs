@@ -13,6 +13,7 @@ use hv_core::machine::arch::screen::Frame;
 use hv_core::policy::mm::frames::Frames;
 
 /// What a loader tells us.
+#[derive(Default)]
 pub struct Handover {
     /// RAM that nothing uses.
     pub frames: Frames,

@@ -20,7 +20,7 @@ use hv_core::dispatch::run::Cpu;
 use hv_core::dispatch::system::System;
 use hv_core::dispatch::vcpu::Vcpu;
 use hv_core::machine::arch::apic::LocalApic;
-use hv_core::machine::arch::calibrate::{Clocks, References};
+use hv_core::machine::arch::calibrate::References;
 use hv_core::machine::arch::console::{self, Console};
 use hv_core::machine::arch::exit::{self, Verdict, power_off};
 use hv_core::machine::arch::ioapic;
@@ -31,7 +31,7 @@ use hv_core::machine::memory::{HypervisorHeap, Memory, Ram};
 use hv_core::machine::platform::Platform;
 use hv_core::machine::vt::{Amd, Intel, Kind, Setup, Vendor};
 use hv_core::policy::acpi::{self, Controllers, LeftOut};
-use hv_core::policy::calibrate::{NoClock, Trust};
+use hv_core::policy::calibrate::{Found, NoClock, Trust};
 use hv_core::policy::config::{Manifest, TscTrust};
 use hv_core::policy::heap;
 use hv_core::policy::trace::Record;
@@ -53,7 +53,7 @@ pub struct Common {
     pub lines: &'static Lines,
     /// Local APIC ids, by processor.
     pub apic_ids: &'static [u32],
-    clocks: Clocks,
+    clocks: Found,
     selftest: Option<Selftest>,
 }
 
@@ -149,21 +149,19 @@ pub fn main(mut handover: Handover) -> ! {
     let mut apic = unsafe { LocalApic::enable() };
     // Firmware without an ACPI timer is named below, where it is asked for the way to power off.
     let pm = acpi::pm_timer(|at, into| memory.read_firmware(at, into), handover.rsdp).unwrap_or(None);
-    let (references, found) = match References::measure(&mut apic, pm) {
+    let (references, clocks) = match References::measure(&mut apic, pm) {
         Ok(found) => found,
         Err(NoClock::NoReference) => refuse(lines, format_args!("neither the 8254 nor an ACPI timer counts")),
         Err(NoClock::NoApicTimer) => refuse(lines, format_args!("the APIC timer does not count")),
     };
-    let clocks = Clocks { tsc: found.tsc, apic: found.apic, within_ppm: found.within_ppm };
-    let trusts_clock = found.trust == Trust::Good;
-    if !trusts_clock {
-        say(lines, format_args!("tsc: not trusted tsc_khz={} reason={:?}", found.tsc.khz(), found.trust));
+    if clocks.trust != Trust::Good {
+        say(lines, format_args!("tsc: not trusted tsc_khz={} reason={:?}", clocks.tsc.khz(), clocks.trust));
     }
     match acpi::soft_off(|at, into| memory.read_firmware(at, into), handover.rsdp) {
         Ok(way) => exit::learn(way),
         Err(error) => say(lines, format_args!("no way to power off: {error}")),
     }
-    let ground = Ground { memory, apic, clocks, references, trusts_clock, lines };
+    let ground = Ground { memory, apic, clocks, references, lines };
     match Kind::find() {
         Some(Kind::Svm) => run::<Amd>(ground, handover),
         Some(Kind::Vmx) => run::<Intel>(ground, handover),
@@ -181,16 +179,14 @@ pub fn main(mut handover: Handover) -> ! {
 struct Ground {
     memory: Memory,
     apic: LocalApic,
-    clocks: Clocks,
+    clocks: Found,
     references: References,
-    /// What the rate was measured by agrees.
-    trusts_clock: bool,
     lines: &'static Lines,
 }
 
 /// From the processor's ability to virtualize to the last guest's end.
 fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
-    let Ground { mut memory, mut apic, clocks, references, trusts_clock, lines } = ground;
+    let Ground { mut memory, mut apic, clocks, references, lines } = ground;
     let Some(pages) = memory.pages(V::PROCESSOR_PAGES, PAGE_BYTES) else {
         refuse(lines, format_args!("the machine has too little memory"));
     };
@@ -259,7 +255,7 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     if let Some(n) = manifest.guests.iter().position(|guest| Some(guest.name.as_str()) == input) {
         system.input_guest = GuestId(u16::try_from(n).unwrap_or(0));
     }
-    let clock = guests::Clock { is_one: processors.one_clock, is_sure: trusts_clock };
+    let clock = guests::Clock { is_one: processors.one_clock, is_sure: clocks.trust == Trust::Good };
     let vcpus = match guests::make::<V>(&mut memory, &mut system, &bundle, capabilities, clock) {
         Ok(vcpus) => vcpus,
         Err(error) => refuse(lines, format_args!("{error}")),

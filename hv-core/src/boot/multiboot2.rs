@@ -45,14 +45,7 @@ global_asm!(
 pub unsafe fn read(info: u64) -> Handover {
     // SAFETY: by contract it points to boot information, which lies below 4 GiB and so is mapped, at a multiple of 8.
     let Ok(info) = (unsafe { BootInformation::load(pointer(info)) }) else {
-        return Handover {
-            frames: Frames::default(),
-            bundle: &[],
-            command_line: "",
-            rsdp: 0,
-            start_page: None,
-            screen: None,
-        };
+        return Handover::default();
     };
     let mut frames = Frames::default();
     let areas = info.memory_map_tag().map_or(&[][..], |map| map.memory_areas());

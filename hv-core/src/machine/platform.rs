@@ -1,13 +1,14 @@
 //! The real machine behind [`Hardware`], as one of its processors sees it.
 
 use super::arch::apic::{Ipi, LocalApic};
-use super::arch::calibrate::{Clocks, References};
+use super::arch::calibrate::References;
 use super::arch::translator::Translator;
 use super::arch::{interrupts, machine_check, time};
 use super::lines::Lines;
 use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
 use crate::base::time::{Frequency, Tsc};
+use crate::policy::calibrate::Found;
 use x86_64::instructions::random::RdRand;
 
 /// A PC's processor and what is around it.
@@ -33,7 +34,7 @@ const SHORTEST_PERIOD_NS: u64 = 10_000;
 
 impl Platform {
     /// Puts the parts together.
-    pub fn new(mut apic: LocalApic, clocks: Clocks, lines: &'static Lines, apic_ids: &'static [u32]) -> Self {
+    pub fn new(mut apic: LocalApic, clocks: Found, lines: &'static Lines, apic_ids: &'static [u32]) -> Self {
         let repeats = Translator::find(clocks.tsc) == Some(Translator::Threaded);
         if repeats {
             apic.repeat_timer();

@@ -11,17 +11,6 @@ use crate::policy::calibrate::{Calibration, Found, Look, NoClock, Told};
 use core::arch::x86_64::__cpuid;
 use x86_64::instructions::port::Port;
 
-/// Frequencies of this processor's clocks.
-#[derive(Clone, Copy, Debug)]
-pub struct Clocks {
-    /// The time-stamp counter.
-    pub tsc: Frequency,
-    /// The APIC timer, undivided.
-    pub apic: Frequency,
-    /// How far off the first may be at most, in millionths.
-    pub within_ppm: u64,
-}
-
 /// Rounds of looks at most: seconds on any machine.
 const PATIENCE: u32 = 1_000_000;
 /// Looks of which the tightest is taken, long after the measurement.
