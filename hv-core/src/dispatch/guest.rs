@@ -2,7 +2,7 @@
 
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
 use crate::base::hardware::{GuestRam, SharedWords};
-use crate::base::id::{GuestId, VcpuIndex};
+use crate::base::id::GuestId;
 use crate::base::lock::Lock;
 use crate::base::time::{Frequency, Tsc};
 use crate::dispatch::course::Course;
@@ -142,11 +142,6 @@ impl<R: GuestRam> Guest<R> {
     /// How many vCPUs it has.
     pub fn vcpu_count(&self) -> u8 {
         self.config.vcpus
-    }
-
-    /// All indices of its vCPUs.
-    pub fn indices(&self) -> impl Iterator<Item = VcpuIndex> {
-        (0..self.config.vcpus).map(VcpuIndex)
     }
 
     /// What this version offers it.

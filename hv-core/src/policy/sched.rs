@@ -9,6 +9,7 @@
 //! eligible costs one more walk, once a request.
 
 mod account;
+#[cfg(any(test, feature = "testkit"))]
 mod admit;
 mod attach;
 mod clock;
@@ -35,6 +36,7 @@ use spans::Spans;
 use tree::{MAX_LEAVES, Tree};
 use vcpu::{State, Vcpu};
 
+#[cfg(any(test, feature = "testkit"))]
 pub use admit::{Carried, Full};
 pub use attach::Departure;
 pub use params::{Params, Request};
@@ -93,8 +95,10 @@ enum Law {
     /// A wake keeps debt.
     KeepDebtAtWake,
     /// A removed guest takes its debt along.
+    #[cfg(any(test, feature = "testkit"))]
     CarryDebt,
     /// The weight of a removed guest stays admitted until its debt is passed.
+    #[cfg(any(test, feature = "testkit"))]
     HoldWeight,
     /// One that is behind the clock keeps its deadline when it asks for less.
     KeepDeadlineWhenBehind,
@@ -119,10 +123,10 @@ pub struct RunQueue {
     charged_to: Tsc,
     entities: Vec<Entity>,
     vcpus: Vec<Vcpu>,
-    free_slots: Vec<u16>,
     /// Sum of the weights of the admitted entities.
     admitted: u32,
     /// How many entities were removed.
+    #[cfg(any(test, feature = "testkit"))]
     removals: u64,
     /// Where the clock has to be seen to: its base must move, or one that left has no debt any more.
     attend_at: u64,
@@ -165,8 +169,8 @@ impl RunQueue {
             charged_to: Tsc(0),
             entities: Vec::new(),
             vcpus: Vec::new(),
-            free_slots: Vec::new(),
             admitted: 0,
+            #[cfg(any(test, feature = "testkit"))]
             removals: 0,
             attend_at: MOVE_AT,
             candidates: Tree::new(),

@@ -16,8 +16,8 @@ const LONG_FILE_LINES: usize = 400;
 const MAY_BE_UNSAFE: [&str; 3] = ["machine", "boot", "main"];
 /// The vendors' backends: a machine runs one of them.
 const VENDORS: [[&str; 3]; 2] = [["machine", "vt", "svm"], ["machine", "vt", "vmx"]];
-/// The backend of host tests: no image has it.
-const SCRIPTED: [&str; 3] = ["machine", "vt", "scripted"];
+/// What the feature `testkit` adds for host tests: their backend, and admission at any time. No image has it.
+const TESTKIT: [[&str; 3]; 2] = [["machine", "vt", "scripted"], ["policy", "sched", "admit"]];
 
 /// Lines of code of what one machine runs, without blanks, comments and tests, by room.
 struct Rooms(BTreeMap<String, usize>);
@@ -28,7 +28,8 @@ impl Rooms {
         let mut rooms = BTreeMap::new();
         let mut vendors = VENDORS.map(|_| 0);
         let product = tree.sources.iter().filter(|source| source.package == "hv-core");
-        for source in product.filter(|source| !is_in(source, SCRIPTED) && source.product_code() > 0) {
+        let product = product.filter(|source| !TESTKIT.iter().any(|place| is_in(source, *place)));
+        for source in product.filter(|source| source.product_code() > 0) {
             let lines = source.product_code();
             if let Some(vendor) = VENDORS.iter().position(|place| is_in(source, *place)) {
                 vendors[vendor] += lines;

@@ -1,6 +1,6 @@
-//! Who may compete at all: adding and removing guests and vCPUs. The only part that allocates.
+//! Adding and removing guests and vCPUs at any time, for tests: the hypervisor has a place for each from the beginning
+//! ([`RunQueue::prepare`]).
 
-use super::clock::{MOVE_AT, Rate};
 use super::entity::{Entity, Place};
 use super::tree::MAX_LEAVES;
 use super::vcpu::{State, Vcpu};
@@ -112,7 +112,8 @@ impl RunQueue {
     ///
     /// [`Full`] when the guest has 64 or the queue has no room, or there is no such guest.
     pub fn add_vcpu(&mut self, id: EntityId) -> Result<Slot, Full> {
-        let index = self.free_slots.last().copied().map_or(self.vcpus.len(), usize::from);
+        let free = self.vcpus.iter().position(|vcpu| vcpu.state == State::Free);
+        let index = free.unwrap_or(self.vcpus.len());
         let slot = u16::try_from(index).ok().filter(|_| index < MAX_SLOTS).ok_or(Full)?;
         let length = self.params.default_request;
         let now = self.charged_to;
@@ -138,8 +139,6 @@ impl RunQueue {
             Some(free) => *free = vcpu,
             None => vcpus.push(vcpu),
         }
-        self.free_slots.retain(|free| *free != slot);
-        self.free_slots.reserve(self.vcpus.len());
         Ok(Slot(slot))
     }
 
@@ -154,44 +153,20 @@ impl RunQueue {
             }
             vcpu.state = State::Free;
             vcpu.entity = NONE;
-            self.free_slots.push(slot.0);
         }
     }
 
-    /// Puts a vCPU to sleep, whatever it does. When it was the runner, [`Self::pick`] must follow.
-    pub fn stop(&mut self, slot: Slot, now: Tsc) {
-        let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return };
-        match vcpu.state {
-            State::Free | State::Asleep => {}
-            State::Running => self.block_current(now),
-            State::Waiting => {
-                self.charge(now);
-                self.dequeue(slot.0, now);
-                if self.payer == slot.0 {
-                    self.payer = self.runner;
-                }
-                self.set_slice_end(now);
+    /// Lets the runner pay for itself when the guest it ran on behalf of is removed.
+    fn stop_paying(&mut self) {
+        self.fall_asleep(self.paying);
+        if let Some(own) = self.vcpus.get(usize::from(self.runner)).map(|vcpu| vcpu.entity) {
+            self.leave_trees(own);
+            if self.aside == own {
+                self.aside = NONE;
             }
+            self.payer = self.runner;
+            self.paying = own;
+            self.set_place(own, Place::Paying);
         }
-    }
-
-    /// Lets go the weights of those who left and whose debt the clock has passed.
-    pub(super) fn release_weights(&mut self) {
-        let clock = self.clock.now;
-        for entity in &mut self.entities {
-            if entity.place == Place::Leaving && entity.start <= clock && entity.beyond.0 == 0 {
-                entity.place = Place::Free;
-            }
-        }
-        self.recount();
-    }
-
-    /// Sums up the admitted weights, and when the next one of those who left can go.
-    fn recount(&mut self) {
-        let held = self.entities.iter().filter(|entity| entity.place != Place::Free);
-        self.admitted = held.map(|entity| entity.rate.weight()).fold(0, u32::saturating_add);
-        self.clock.rate = Rate::of(self.admitted);
-        let leaving = self.entities.iter().filter(|entity| entity.place == Place::Leaving);
-        self.attend_at = leaving.map(|entity| entity.start).min().unwrap_or(MOVE_AT).min(MOVE_AT);
     }
 }

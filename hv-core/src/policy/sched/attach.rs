@@ -3,7 +3,7 @@
 //! Slots and entities have the same numbers in the queues of all processors. A guest competes here, and its weight counts,
 //! while it has a vCPU here.
 
-use super::clock::Rate;
+use super::clock::{MOVE_AT, Rate};
 use super::entity::{Entity, MAX_MEMBERS, Place};
 use super::tree::{EMPTY, MAX_LEAVES};
 use super::vcpu::{State, Vcpu};
@@ -149,6 +149,43 @@ impl RunQueue {
             self.join_trees(guest.0);
         }
         self.set_slice_end(now);
+    }
+
+    /// Puts a vCPU to sleep, whatever it does. When it was the runner, [`Self::pick`] must follow.
+    pub fn stop(&mut self, slot: Slot, now: Tsc) {
+        let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return };
+        match vcpu.state {
+            State::Free | State::Asleep => {}
+            State::Running => self.block_current(now),
+            State::Waiting => {
+                self.charge(now);
+                self.dequeue(slot.0, now);
+                if self.payer == slot.0 {
+                    self.payer = self.runner;
+                }
+                self.set_slice_end(now);
+            }
+        }
+    }
+
+    /// Lets go the weights of those who left and whose debt the clock has passed.
+    pub(super) fn release_weights(&mut self) {
+        let clock = self.clock.now;
+        for entity in &mut self.entities {
+            if entity.place == Place::Leaving && entity.start <= clock && entity.beyond.0 == 0 {
+                entity.place = Place::Free;
+            }
+        }
+        self.recount();
+    }
+
+    /// Sums up the admitted weights, and when the next one of those who left can go.
+    pub(super) fn recount(&mut self) {
+        let held = self.entities.iter().filter(|entity| entity.place != Place::Free);
+        self.admitted = held.map(|entity| entity.rate.weight()).fold(0, u32::saturating_add);
+        self.clock.rate = Rate::of(self.admitted);
+        let leaving = self.entities.iter().filter(|entity| entity.place == Place::Leaving);
+        self.attend_at = leaving.map(|entity| entity.start).min().unwrap_or(MOVE_AT).min(MOVE_AT);
     }
 
     /// Whether a vCPU waits for this CPU.

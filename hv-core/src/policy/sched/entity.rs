@@ -53,6 +53,7 @@ pub struct Entity {
     /// Service of the sibling picked last: where a vCPU that wakes joins.
     pub order_floor: Ticks,
     /// Which removal made it leave.
+    #[cfg(any(test, feature = "testkit"))]
     pub removal: u64,
     /// vCPUs it has in this queue.
     pub attached: u16,
@@ -72,6 +73,7 @@ impl Entity {
             waiting: Tree::new(),
             members: [NONE; MAX_MEMBERS],
             order_floor: Ticks(0),
+            #[cfg(any(test, feature = "testkit"))]
             removal: 0,
             attached: 0,
         }

@@ -195,18 +195,4 @@ impl RunQueue {
         }
         self.set_place(index, Place::Asleep);
     }
-
-    /// Lets the runner pay for itself when the guest it ran on behalf of is removed.
-    pub(super) fn stop_paying(&mut self) {
-        self.fall_asleep(self.paying);
-        if let Some(own) = self.vcpus.get(usize::from(self.runner)).map(|vcpu| vcpu.entity) {
-            self.leave_trees(own);
-            if self.aside == own {
-                self.aside = NONE;
-            }
-            self.payer = self.runner;
-            self.paying = own;
-            self.set_place(own, Place::Paying);
-        }
-    }
 }

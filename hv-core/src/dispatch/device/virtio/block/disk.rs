@@ -94,6 +94,7 @@ impl Disk {
     }
 
     /// How many pages were changed.
+    #[cfg(test)]
     pub fn changed_pages(&self) -> usize {
         self.changes.as_ref().map_or(0, |changes| changes.pages.len())
     }
