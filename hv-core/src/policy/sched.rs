@@ -208,11 +208,6 @@ impl RunQueue {
         false
     }
 
-    /// The constants it was made with.
-    pub const fn params(&self) -> &Params {
-        &self.params
-    }
-
     /// The vCPU that has the CPU.
     pub fn current(&self) -> Option<Slot> {
         (self.runner != NONE).then_some(Slot(self.runner))

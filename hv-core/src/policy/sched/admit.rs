@@ -4,7 +4,7 @@
 use super::entity::{Entity, Place};
 use super::tree::MAX_LEAVES;
 use super::vcpu::{State, Vcpu};
-use super::{EntityId, Law, NONE, RunQueue, Slot};
+use super::{Departure, EntityId, Law, NONE, RunQueue, Slot};
 use crate::base::time::{Ticks, Tsc};
 use core::fmt;
 
@@ -168,5 +168,17 @@ impl RunQueue {
             self.paying = own;
             self.set_place(own, Place::Paying);
         }
+    }
+}
+
+impl Departure {
+    /// Service owed.
+    pub const fn debt(&self) -> Ticks {
+        self.debt
+    }
+
+    /// Ticks it ran so far.
+    pub fn run(&self) -> Ticks {
+        self.before.as_ref().map_or(Ticks(0), |before| before.run)
     }
 }

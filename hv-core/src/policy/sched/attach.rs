@@ -15,25 +15,15 @@ use crate::base::time::{Ticks, Tsc};
 #[must_use = "dropping it forgives a debt"]
 pub struct Departure {
     /// What it did so far.
-    before: Option<Vcpu>,
+    pub(super) before: Option<Vcpu>,
     /// Service that its guest had ahead of its share, if the guest left with it. There is no credit to take.
-    debt: Ticks,
+    pub(super) debt: Ticks,
 }
 
 impl Departure {
-    /// Service owed.
-    pub const fn debt(&self) -> Ticks {
-        self.debt
-    }
-
     /// More service owed: time that was spent on it while it was nowhere.
     pub const fn owe(&mut self, cost: Ticks) {
         self.debt.0 = self.debt.0.saturating_add(cost.0);
-    }
-
-    /// Ticks it ran so far.
-    pub fn run(&self) -> Ticks {
-        self.before.as_ref().map_or(Ticks(0), |before| before.run)
     }
 }
 
