@@ -237,21 +237,6 @@ pub struct CpuCounters {
     pub move_ticks: u64,
 }
 
-impl CpuCounters {
-    /// What several processors did together.
-    pub fn sum(cpus: &[Self]) -> Self {
-        let of = |count: fn(&Self) -> u64| cpus.iter().map(count).fold(0, u64::saturating_add);
-        Self {
-            idle_ticks: of(|cpu| cpu.idle_ticks),
-            timer_arms: of(|cpu| cpu.timer_arms),
-            interrupts: of(|cpu| cpu.interrupts),
-            kicks: of(|cpu| cpu.kicks),
-            letters: of(|cpu| cpu.letters),
-            move_ticks: of(|cpu| cpu.move_ticks),
-        }
-    }
-}
-
 /// How a guest ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {

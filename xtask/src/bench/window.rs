@@ -47,7 +47,7 @@ impl Window {
         let mut window = Self {
             ticks: last.tsc.checked_sub(first.tsc)?,
             end_tsc: last.tsc,
-            cpu: cpu_less(&CpuCounters::sum(last.cpus), &CpuCounters::sum(first.cpus)),
+            cpu: cpu_less(&sum(last.cpus), &sum(first.cpus)),
             cpus: last.cpus.len() as u64,
             guests: pairs.map(|(last, first)| guest_less(last, first)).collect(),
             value: last.value.saturating_sub(first.value),
@@ -145,6 +145,19 @@ fn guest_less(last: &GuestCounters, first: &GuestCounters) -> GuestCounters {
         preempted_in_critical: last.preempted_in_critical.saturating_sub(first.preempted_in_critical),
         migrations: last.migrations.saturating_sub(first.migrations),
         lost_ticks: last.lost_ticks.saturating_sub(first.lost_ticks),
+    }
+}
+
+/// What several processors did together.
+fn sum(cpus: &[CpuCounters]) -> CpuCounters {
+    let of = |count: fn(&CpuCounters) -> u64| cpus.iter().map(count).fold(0, u64::saturating_add);
+    CpuCounters {
+        idle_ticks: of(|cpu| cpu.idle_ticks),
+        timer_arms: of(|cpu| cpu.timer_arms),
+        interrupts: of(|cpu| cpu.interrupts),
+        kicks: of(|cpu| cpu.kicks),
+        letters: of(|cpu| cpu.letters),
+        move_ticks: of(|cpu| cpu.move_ticks),
     }
 }
 
