@@ -189,6 +189,7 @@ impl PortBus {
 
     /// When [`PortBus::expire`] is to be called; a moment past when that was not done yet.
     #[inline]
+    #[cfg(test)]
     pub const fn next_timer(&self) -> Tsc {
         self.next_timer
     }
@@ -284,43 +285,35 @@ impl PortBus {
             COM1..=0x3FF => {
                 let left = self.com1.write(port - COM1, value);
                 self.route_com1();
-                left.map_or(PortEffect::None, PortEffect::Console)
+                return left.map_or(PortEffect::None, PortEffect::Console);
             }
             pit::CHANNEL_0..=pit::CONTROL => {
                 if self.pit.write(port, value, now) {
                     self.tick();
                 }
                 self.route_timers();
-                PortEffect::None
             }
-            pit::SYSTEM_CONTROL_B => {
-                self.pit.write_control_b(value, now);
-                PortEffect::None
-            }
-            rtc::INDEX => {
-                self.rtc.select(value);
-                PortEffect::None
-            }
+            pit::SYSTEM_CONTROL_B => self.pit.write_control_b(value, now),
+            rtc::INDEX => self.rtc.select(value),
             rtc::DATA => {
                 self.expire_clock(now);
                 self.rtc.write(value, now);
                 self.route_timers();
-                PortEffect::None
             }
-            acpi_pm::PM1_EVENT..acpi_pm::PM_END => of_power(self.pm.write(port, value, now)),
+            acpi_pm::PM1_EVENT..acpi_pm::PM_END => return of_power(self.pm.write(port, value, now)),
             channel::COUNT..channel::END => {
-                self.channels.write(port, value).map_or(PortEffect::None, PortEffect::Doorbell)
+                return self.channels.write(port, value).map_or(PortEffect::None, PortEffect::Doorbell);
             }
-            acpi_pm::RESET_CONTROL => of_power(self.pm.write_reset(value)),
-            KEYBOARD_STATUS if value == KEYBOARD_RESET => PortEffect::Reset,
-            SYSTEM_CONTROL_A if value & FAST_RESET != 0 => PortEffect::Reset,
+            acpi_pm::RESET_CONTROL => return of_power(self.pm.write_reset(value)),
+            KEYBOARD_STATUS if value == KEYBOARD_RESET => return PortEffect::Reset,
+            SYSTEM_CONTROL_A if value & FAST_RESET != 0 => return PortEffect::Reset,
             _ => {
                 if let Some(register) = Register::at(port) {
                     self.pics.write(register, value);
                 }
-                PortEffect::None
             }
         }
+        PortEffect::None
     }
 
     /// Console output is the most frequent access: the 8259A is bothered only by a change.
