@@ -144,21 +144,6 @@ pub const fn logical_id(id: u32) -> u32 {
 }
 
 impl Destination {
-    /// Whether a message of `sender` is meant for `receiver`; both are x2APIC ids.
-    #[inline]
-    pub const fn matches(self, sender: u32, receiver: u32) -> bool {
-        match self {
-            Self::Physical(BROADCAST) | Self::Logical(BROADCAST) | Self::All => true,
-            Self::Physical(id) => id == receiver,
-            Self::Logical(mask) => {
-                let own = logical_id(receiver);
-                mask >> 16 == own >> 16 && mask & own & 0xFFFF != 0
-            }
-            Self::Flat(_) => false,
-            Self::Others => sender != receiver,
-        }
-    }
-
     /// The receivers among processors 0 … `count` - 1, at most 64 of them, as a bit map by id; no loop. For the flat model the
     /// caller must ask each processor.
     #[inline]
@@ -184,6 +169,20 @@ const fn one(id: u32) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Whether a message of `sender` is meant for `receiver`; both are x2APIC ids.
+    const fn matches(to: Destination, sender: u32, receiver: u32) -> bool {
+        match to {
+            Destination::Physical(BROADCAST) | Destination::Logical(BROADCAST) | Destination::All => true,
+            Destination::Physical(id) => id == receiver,
+            Destination::Logical(mask) => {
+                let own = logical_id(receiver);
+                mask >> 16 == own >> 16 && mask & own & 0xFFFF != 0
+            }
+            Destination::Flat(_) => false,
+            Destination::Others => sender != receiver,
+        }
+    }
 
     #[test]
     fn what_linux_writes_means_what_linux_means() {
@@ -216,7 +215,7 @@ mod tests {
             if let Request::Send(ipi) = Request::decode(narrowed) {
                 let map = ipi.to.receivers(sender, count);
                 for receiver in 0..64 {
-                    let told = receiver < count && ipi.to.matches(sender, receiver);
+                    let told = receiver < count && matches(ipi.to, sender, receiver);
                     prop_assert_eq!(map >> receiver & 1 != 0, told);
                 }
             }

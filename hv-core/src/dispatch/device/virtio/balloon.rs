@@ -59,11 +59,13 @@ impl Balloon {
     }
 
     /// Asks for a balloon of so many 4 KiB pages; the transport's `config_changed` tells the driver.
+    #[cfg(test)]
     pub const fn set_target(&mut self, pages: u32) {
         self.target_pages = pages;
     }
 
     /// The 4 KiB pages that the driver says are in the balloon.
+    #[cfg(test)]
     pub const fn actual_pages(&self) -> u32 {
         self.actual_pages
     }

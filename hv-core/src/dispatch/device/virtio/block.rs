@@ -78,6 +78,7 @@ impl Block {
     }
 
     /// What is on it.
+    #[cfg(test)]
     pub const fn disk(&self) -> &Disk {
         &self.disk
     }

@@ -99,6 +99,7 @@ impl Transport {
     }
 
     /// The device itself.
+    #[cfg(test)]
     pub const fn device(&self) -> &Device {
         &self.device
     }

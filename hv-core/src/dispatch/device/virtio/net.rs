@@ -41,6 +41,7 @@ impl Net {
     }
 
     /// The port that it is at.
+    #[cfg(test)]
     pub const fn port(&self) -> Port {
         self.port
     }
