@@ -117,7 +117,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
 
     /// The vCPU that runs.
     pub fn running(&self) -> Option<&'static VcpuShared> {
-        self.queue.current().and_then(|slot| self.system.vcpus.get(usize::from(slot.0))).copied()
+        self.queue.current().and_then(|slot| self.system.vcpu(slot))
     }
 
     /// Has a vCPU look at what was left for it: wakes it if it sleeps, here or by its processor. `cause` is the guest that left it.
@@ -301,7 +301,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
     /// The guest whose timer is the first; `None` where there is none, or it is this processor's own.
     pub fn first_timer_owner(&self) -> Option<GuestId> {
         let first = self.timers.first_slot()?;
-        self.system.vcpus.get(usize::from(first.0)).map(|vcpu| vcpu.id.guest)
+        self.system.vcpu(first).map(|vcpu| vcpu.id.guest)
     }
 
     /// Takes the interrupts that wait. Any of them may have been the timer.

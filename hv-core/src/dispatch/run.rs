@@ -152,7 +152,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// Once for each slot at most: nothing here sets a moment that has passed.
     fn wake_all_due(&mut self, mut now: Tsc) -> Tsc {
         while let Some(slot) = self.core.timers.take_due(now) {
-            let Some(vcpu) = self.core.system.vcpus.get(usize::from(slot.0)).copied() else {
+            let Some(vcpu) = self.core.system.vcpu(slot) else {
                 self.core.kick_put_off(now);
                 continue;
             };

@@ -9,6 +9,7 @@ use crate::dispatch::load::Image;
 use crate::dispatch::virtio::Network;
 use crate::policy::board::Board;
 use crate::policy::publish::VcpuShared;
+use crate::policy::sched::Slot;
 use crate::policy::telemetry::Telemetry;
 use crate::policy::trace::GuestCounters;
 use alloc::vec::Vec;
@@ -96,6 +97,12 @@ impl<R: GuestRam> System<R> {
             let heaviest = self.guests.iter().map(|guest| guest.config.weight).max().unwrap_or(1);
             self.finest = (MAX_WEIGHT / heaviest.max(1)).clamp(1, MOST_SHARES);
         }
+    }
+
+    /// The vCPU of a slot, whose number it has in every processor's table.
+    #[inline]
+    pub fn vcpu(&self, slot: Slot) -> Option<&'static VcpuShared> {
+        self.vcpus.get(usize::from(slot.0)).copied()
     }
 
     /// A guest.

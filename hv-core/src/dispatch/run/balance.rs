@@ -49,7 +49,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     fn spare_vcpu(&self) -> Option<(&'static VcpuShared, CpuId)> {
         let idle = self.core.system.board.idle();
         self.core.queue.waiting_slots().find_map(|slot| {
-            let shared = self.core.system.vcpus.get(usize::from(slot.0)).copied()?;
+            let shared = self.core.system.vcpu(slot)?;
             Some((shared, shared.allowed.both(idle).next_from(self.core.cpu)?))
         })
     }
@@ -134,9 +134,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             };
             let Some(to) = system.board.lines().map(|(cpu, _)| cpu).find(wanting) else { continue };
             let waiting = self.core.queue.waiting_of(EntityId(guest.id.0));
-            let chosen = waiting
-                .filter_map(|slot| system.vcpus.get(usize::from(slot.0)).copied())
-                .find(|shared| shared.allowed.has(to));
+            let chosen = waiting.filter_map(|slot| system.vcpu(slot)).find(|shared| shared.allowed.has(to));
             if let Some(shared) = chosen {
                 now = self.at_cost_of(shared, now, |cpu, now| cpu.send(shared, to, now));
             }

@@ -23,7 +23,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// in `slot` was on the CPU until now.
     #[inline]
     pub(super) fn leave(&mut self, slot: Slot, next: Next, now: Tsc) -> Tsc {
-        let Some(shared) = self.core.system.vcpus.get(usize::from(slot.0)).copied() else { return now };
+        let Some(shared) = self.core.system.vcpu(slot) else { return now };
         match next {
             Next::Resume | Next::Yield => {}
             Next::Again => {

@@ -19,7 +19,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     pub(super) fn read_mail(&mut self, mut now: Tsc) -> Tsc {
         self.core.tally().letters.add(1);
         for slot in self.core.mail().take() {
-            let Some(shared) = self.core.system.vcpus.get(usize::from(slot.0)).copied() else { continue };
+            let Some(shared) = self.core.system.vcpu(slot) else { continue };
             now = self.at_cost_of(shared, now, |cpu, now| cpu.look_at(shared, now));
         }
         // Whoever sees the last guest end has every processor look.
