@@ -16,8 +16,11 @@ pub const CAPACITY: usize = 32;
 static QUEUES: [Mutex<Queue<CAPACITY>>; MAX_VCPUS] = [const { Mutex::new(Queue::new()) }; MAX_VCPUS];
 
 /// Calls `handler(argument)` on this processor, with interrupts off, when the TSC has passed `at_tsc`. `None` when the
-/// queue is full.
+/// queue is full, and where nobody watches a deadline: a cooperative guest has no timers without ARM_BY_STORE.
 pub fn at(at_tsc: u64, handler: Handler, argument: u64) -> Option<Id> {
+    if !hardware::is_there() {
+        return None;
+    }
     on_queue(|queue| {
         let id = queue.insert(at_tsc, handler, argument)?;
         hardware::arm(queue.earliest_tsc());
@@ -67,7 +70,7 @@ pub(crate) fn before_idling() {
     }
 }
 
-/// Waits, idle, until the TSC has passed `at_tsc`. When the queue is full, polls.
+/// Waits, idle, until the TSC has passed `at_tsc`. When there is no timer for it, polls.
 pub fn sleep_until(at_tsc: u64) {
     let timer = at(at_tsc, |_| (), 0);
     if timer.is_some() {
@@ -102,6 +105,9 @@ pub(crate) fn start() {
     interrupt::handle(interrupt::TIMER, expire);
     crate::event::handle(pv_abi::event::TIMER, expire);
     hardware::start();
+    if !hardware::is_there() {
+        crate::println!("shim: no timers, since the hypervisor does not trust the TSC; who sleeps polls");
+    }
 }
 
 /// Sets another processor up.

@@ -5,12 +5,15 @@
 use hv_core::base::id::GuestId;
 use hv_core::policy::trace::{Ending, ExitClass, GuestCounters, Record};
 use std::path::Path;
-use tests::machine::{Ended, Machine, Outcome};
+use tests::machine::{Ended, Kind, Machine, Outcome};
 use tests::scenario::Scenario;
 
 fn run(name: &str) -> (Scenario, Outcome) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(name);
-    let scenario = Scenario::load(&file).unwrap_or_else(|refusal| panic!("{refusal}"));
+    boot(Scenario::load(&file).unwrap_or_else(|refusal| panic!("{refusal}")))
+}
+
+fn boot(scenario: Scenario) -> (Scenario, Outcome) {
     let machine = Machine::of_scenario(&scenario).unwrap_or_else(|refusal| panic!("{refusal}"));
     let outcome = machine.run().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(outcome.ended, Ended::Well, "{}", outcome.transcript());
@@ -44,6 +47,19 @@ fn one_image_runs_full_and_cooperative_side_by_side() {
         assert!(lines.iter().any(|line| line.contains(mode)), "{}", outcome.transcript());
         assert!(lines.iter().any(|line| line.contains("powering off")), "{}", outcome.transcript());
     }
+}
+
+/// By default the TSC has to be announced as invariant, which QEMU's translator does not do.
+#[test]
+fn a_cooperative_guest_without_timers_says_so_and_sleeps_all_the_same() {
+    let text = "[[guest]]\nname = \"coop\"\nkernel = \"hello\"\nmode = \"cooperative\"\n";
+    let scenario = Scenario::parse(Path::new("default.toml"), text.into());
+    let (_, outcome) = boot(scenario.unwrap_or_else(|refusal| panic!("{refusal}")));
+    let lines = outcome.lines_of("coop");
+    let has = |words: &str| lines.iter().any(|line| line.contains(words));
+    assert!(has("sleeps=3"), "{}", outcome.transcript());
+    let invariant = Kind::of_tests().is_ok_and(Kind::is_bochs);
+    assert_eq!(has("shim: no timers"), !invariant, "{}", outcome.transcript());
 }
 
 #[test]

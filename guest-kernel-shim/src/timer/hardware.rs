@@ -5,6 +5,7 @@ use crate::arch::percpu;
 use crate::{call, clock, demand, interrupt, platform};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use pv_abi::MAX_VCPUS;
+use pv_abi::cpuid::Features;
 use pv_abi::protocol::arm::Arm;
 
 const TSC_DEADLINE_MODE: u32 = 0b10 << 17;
@@ -28,6 +29,11 @@ pub(super) fn look_when_idle(does: bool) {
 #[inline]
 pub(super) fn is_looking_when_idle() -> bool {
     LOOKING[percpu::this().index()].load(Ordering::Relaxed)
+}
+
+/// Whether anybody watches a deadline: the hypervisor does where it trusts the TSC.
+pub(super) fn is_there() -> bool {
+    !platform::is_cooperative() || platform::features().contains(Features::ARM_BY_STORE)
 }
 
 /// Makes the timer's interrupts arrive.
