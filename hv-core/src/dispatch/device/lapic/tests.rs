@@ -192,6 +192,23 @@ fn a_late_periodic_timer_keeps_its_grid_and_makes_up_for_what_it_missed() {
 }
 
 #[test]
+fn a_late_periodic_timer_that_is_made_one_shot_ends_at_its_count_and_makes_up_for_nothing() {
+    let mut apic = apic();
+    let _ = write(&mut apic, 0x832, 0x2_00EC, 0);
+    let _ = write(&mut apic, r::DIVIDE, 0b1011, 0); // by 1
+    let _ = write(&mut apic, r::INITIAL_COUNT, 500, 0);
+    assert!(apic.expire(Tsc(4300)));
+    assert_eq!(apic.next_expiry(), Tsc(4362), "a tick that is made up for");
+    let _ = write(&mut apic, 0x832, 0xEC, 4310);
+    assert_eq!(apic.read_msr(r::CURRENT_COUNT, Tsc(4310)), Ok(345));
+    assert_eq!(apic.next_expiry(), Tsc(5000));
+    let _ = write(&mut apic, r::INITIAL_COUNT, 0, 4320);
+    let _ = write(&mut apic, 0x832, 0x2_00EC, 4330);
+    let _ = write(&mut apic, 0x832, 0xEC, 4340);
+    assert_eq!(apic.next_expiry(), Tsc::NEVER, "one that is stopped stays so");
+}
+
+#[test]
 fn a_deadline_counts_only_in_its_mode() {
     let mut apic = apic();
     let _ = write(&mut apic, IA32_TSC_DEADLINE, 777, 0);

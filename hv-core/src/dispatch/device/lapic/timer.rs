@@ -108,6 +108,9 @@ impl Timer {
         }
         if mode != Mode::Periodic {
             let _ = self.backlog.forget();
+            if self.mode == Mode::Periodic && self.expiry != Tsc::NEVER {
+                self.arm();
+            }
         }
         self.mode = mode;
     }
