@@ -13,7 +13,10 @@ use pv_abi::cpuid::Features;
 use pv_abi::demand::word;
 use pv_abi::table::Table;
 use pv_abi::{header, status};
+use std::sync::Barrier;
 use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+use std::time::Duration;
 
 /// A cooperative guest of two vCPUs, the second not started, with a channel to a full guest that sleeps.
 fn machine() -> Machine {
@@ -275,6 +278,27 @@ fn a_ring_reaches_the_event_that_the_peer_bound() {
     assert_eq!(machine.shared(B).pending_events(), 1 << 7);
     assert_eq!(machine.shared(B).life(), Life::Runnable);
     assert_eq!(machine.shared(A).pending_events(), 0);
+}
+
+#[test]
+fn a_ring_while_the_peer_hangs_up_leaves_nothing_for_its_next_life() {
+    let channel = ChannelConfig { ends: [0, 1], pages: 1 };
+    let specs = [Spec::cooperative("one"), Spec::cooperative("two")];
+    let mut machine = Machine::boot_with_channels(specs, &[channel]);
+    assert_eq!(machine.call(B, Call::EVENT, &[EventOp::BIND.0, 0, 7 << 8]), (Code::OK, 0));
+    let (peer, hangs_up) = (machine.guest(1), &Barrier::new(2));
+    let (devices, bound) = (&peer.devices, &peer.channels[0].bound);
+    let rung = thread::scope(|scope| {
+        scope.spawn(|| {
+            let _devices = devices.lock();
+            hangs_up.wait();
+            thread::sleep(Duration::from_millis(20));
+            bound.store(0, SeqCst);
+        });
+        hangs_up.wait();
+        machine.call(A, Call::EVENT, &[EventOp::RING.0, 0])
+    });
+    assert_eq!((rung, machine.shared(B).pending_events()), ((Code::BAD_STATE, 0), 0));
 }
 
 #[test]

@@ -28,13 +28,13 @@ fn peer<H, R: GuestRam>(
 /// Rings the peer's doorbell.
 pub fn ring<H: Hardware, R: GuestRam>(guest: &'static Guest<R>, core: &mut Core<H, R>, channel: u8) -> Code {
     let Some((other, theirs, end)) = peer(guest, core, channel) else { return Code::NOT_THERE };
+    // Posted while the devices are locked: once the peer's end has hung up, nothing is posted that its next life would get.
+    let devices = other.devices.lock();
     let target = if other.is_cooperative() {
         let [index, event, valid, _] = end.bound.load(SeqCst).to_le_bytes();
         let target = other.vcpu(u64::from(index)).filter(|_| valid != 0);
         target.inspect(|target| target.post_event(event))
     } else {
-        // Posted while the devices are locked: once the peer's end has hung up, nothing is posted that its next life would get.
-        let devices = other.devices.lock();
         let vector = devices.doorbell_vector(ChannelIndex(u16::from(theirs)));
         let target = other.vcpu(0).zip(vector);
         target.map(|(target, vector)| {
@@ -42,6 +42,7 @@ pub fn ring<H: Hardware, R: GuestRam>(guest: &'static Guest<R>, core: &mut Core<
             target
         })
     };
+    drop(devices);
     let Some(target) = target else { return Code::BAD_STATE };
     let now = core.hardware.now();
     core.wake(target, guest.id, now);
