@@ -329,7 +329,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
             let tsc = self.hardware.now().0;
             let (tsc_khz, after_ms) = (self.tsc.khz(), self.ns(tsc) / 1_000_000);
             self.say(format_args!("clock: tsc_khz={tsc_khz} off_ppm={off_ppm} after_ms={after_ms}"));
-            self.system.telemetry.lock().keep(Record::Clock { tsc, off_ppm });
+            self.system.telemetry.lock().clock = Some(Record::Clock { tsc, off_ppm });
         }
     }
 

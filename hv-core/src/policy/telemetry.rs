@@ -23,6 +23,8 @@ const fn mark_bytes(cpus: usize, guests: usize) -> usize {
 #[derive(Debug, Default)]
 pub struct Telemetry {
     records: Vec<Record>,
+    /// The last judgement of the clock: one is made again and again as long as the machine runs.
+    pub clock: Option<Record>,
     lost: u64,
     /// Bytes of each guest's records, by id: one that makes marks without end crowds out its own only.
     kept_bytes: Vec<usize>,
@@ -59,6 +61,7 @@ impl Telemetry {
 
     /// Takes all of them, and how many were lost.
     pub fn take(&mut self) -> Vec<Record> {
+        self.records.extend(self.clock.take());
         if self.lost > 0 {
             self.records.push(Record::Lost { records: core::mem::take(&mut self.lost) });
         }
