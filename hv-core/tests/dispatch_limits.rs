@@ -5,6 +5,7 @@ mod common;
 use common::{A, A1, B, MS, US};
 use hv_core::base::id::CpuId;
 use hv_core::base::time::{Ticks, Tsc};
+use hv_core::dispatch::device::bus::Width;
 use hv_core::dispatch::vt::Exit;
 use hv_core::machine::vt::scripted::{Machine, Spec, Step, at, call_steps};
 use hv_core::policy::config::ChannelConfig;
@@ -13,6 +14,10 @@ use hv_core::policy::trace::ExitClass;
 use hv_core::policy::whereabouts::Life;
 use pv_abi::call::{Call, Code, EventOp, Shutdown};
 use pv_abi::demand;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How often whoever runs is interrupted for others: once in 50 µs (DESIGN §5).
 const QUIET: u64 = 50 * US;
@@ -97,6 +102,34 @@ fn a_vcpus_own_timer_comes_at_its_moment_whatever_others_arm() {
         "{:?} {at}",
         machine.world.arms().last()
     );
+}
+
+#[test]
+fn whoever_runs_on_the_first_processor_waits_for_no_other_guests_devices() {
+    let mut machine = Machine::boot([Spec::full("input"), Spec::full("victim")]);
+    machine.compute(A, MS);
+    machine.compute(B, MS);
+    let guest = machine.guest(0);
+    let devices = &guest.virtio;
+    let has_input = || guest.devices.lock().read(0x3fd, Width::Byte, Tsc(0)) & 1 != 0;
+    let (holds, waits, begun) = (&Barrier::new(2), &AtomicBool::new(true), Instant::now());
+    thread::scope(|scope| {
+        // vCPUs of the guest that has the input do device work on other processors, one step after the other.
+        scope.spawn(|| {
+            let _step = devices.lock();
+            holds.wait();
+            while waits.load(SeqCst) && begun.elapsed() < Duration::from_secs(10) {
+                thread::yield_now();
+            }
+        });
+        holds.wait();
+        machine.type_in(b"x");
+        machine.compute(B, 10 * MS);
+        waits.store(false, SeqCst);
+    });
+    assert!(begun.elapsed() < Duration::from_secs(10) && !has_input());
+    machine.compute(B, 2 * MS);
+    assert!(has_input(), "it is looked for again, without another byte");
 }
 
 /// The guest X has a vCPU on each of two processors, the second of which it shares with the victim V, which runs now.

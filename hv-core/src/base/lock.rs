@@ -47,6 +47,12 @@ impl<T> Lock<T> {
         let held = held::Held::take(self.rank);
         Guard { inner: self.inner.lock(), _held: held }
     }
+
+    /// Takes the lock, unless somebody holds it.
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        let held = held::Held::take(self.rank);
+        Some(Guard { inner: self.inner.try_lock()?, _held: held })
+    }
 }
 
 impl<T> Deref for Guard<'_, T> {

@@ -7,7 +7,6 @@ pub use console::Room;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::{CpuId, CpuSet, GuestId};
 use crate::base::time::{Frequency, Ticks, Tsc};
-use crate::dispatch::guest::Guest;
 use crate::dispatch::irq;
 use crate::dispatch::system::System;
 use crate::dispatch::virtio;
@@ -25,6 +24,8 @@ use pv_abi::protocol::yield_wanted::Interrupt;
 const STATISTICS_PERIOD_NS: u64 = 1_000_000;
 /// Whoever runs is interrupted because of other guests no more often than this, by letters and timers together (DESIGN §5).
 const QUIET_NS: u64 = 50_000;
+/// Input that could not be handed over is looked for again after this; nobody types faster.
+const INPUT_PERIOD_NS: u64 = 1_000_000;
 
 /// Everything of a processor but its vCPUs' private state.
 pub struct Core<H, R: GuestRam + 'static> {
@@ -157,11 +158,16 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
             Ok(()) => self.kick(cpu),
             Err(until) => {
                 self.put_off.0 |= CpuSet::one(cpu).0;
-                let first = self.timers.get(self.put_off_slot).min(until);
-                self.timers.set(self.put_off_slot, first);
-                self.rearm();
+                self.put_off_until(until);
             }
         }
+    }
+
+    /// Has what was put off be done at `until`, or before.
+    fn put_off_until(&mut self, until: Tsc) {
+        let first = self.timers.get(self.put_off_slot).min(until);
+        self.timers.set(self.put_off_slot, first);
+        self.rearm();
     }
 
     /// Interrupts the processors for which that was put off, if they have not looked by themselves meanwhile. Nobody remembers which
@@ -352,14 +358,27 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         }
         let Some(guest) = self.system.guest(self.system.input_guest) else { return };
         let Some(first) = guest.vcpu(0) else { return };
-        // What a full guest's console has no room for stays in the line.
-        while guest.is_cooperative() || has_room(guest) {
+        loop {
+            // The guest's vCPUs may hold its devices step after step on other processors. Whoever runs here does not wait for them.
+            let Some(mut bus) = guest.virtio.try_lock() else {
+                let now = self.hardware.now();
+                return self.put_off_until(now + self.tsc.ticks(INPUT_PERIOD_NS));
+            };
+            // Virtio's console has the input once its driver is there, else the UART. What has no room there stays in the line.
+            let virtio_has_room = bus.takes_input();
+            let has_room = || virtio_has_room.unwrap_or_else(|| guest.devices.lock().has_room());
+            if !guest.is_cooperative() && !has_room() {
+                return;
+            }
             let Some(byte) = self.hardware.console_read() else { return };
+            if virtio_has_room.is_some() {
+                bus.receive(byte);
+            }
+            drop(bus);
             if guest.is_cooperative() {
                 let _ = guest.input.lock().push_back(byte); // what nobody reads is dropped
                 first.post_event(pv_abi::event::CONSOLE);
-            } else if guest.virtio.lock().takes_input().is_some() {
-                guest.virtio.lock().receive(byte);
+            } else if virtio_has_room.is_some() {
                 virtio::look(guest, guest.id, self);
             } else {
                 guest.devices.lock().receive(byte);
@@ -371,10 +390,4 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
             self.wake(first, guest.id, now);
         }
     }
-}
-
-/// Whether a full guest's console takes a byte: virtio's once its driver is there, else the UART.
-fn has_room<R: GuestRam>(guest: &Guest<R>) -> bool {
-    let virtio = guest.virtio.lock().takes_input();
-    virtio.unwrap_or_else(|| guest.devices.lock().has_room())
 }

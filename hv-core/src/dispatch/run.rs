@@ -153,6 +153,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     fn wake_all_due(&mut self, mut now: Tsc) -> Tsc {
         while let Some(slot) = self.core.timers.take_due(now) {
             let Some(vcpu) = self.core.system.vcpu(slot) else {
+                self.core.poll_input();
                 self.core.kick_put_off(now);
                 continue;
             };
