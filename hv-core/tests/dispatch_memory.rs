@@ -9,15 +9,18 @@ use hv_core::base::id::VcpuId;
 use hv_core::base::time::Ticks;
 use hv_core::dispatch::device::virtio::Progress;
 use hv_core::dispatch::memory;
-use hv_core::dispatch::vt::{Access, Exit};
-use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, call_steps};
+use hv_core::dispatch::vt::{Access, Direction, Exit, PortAccess, Reg, VirtualCpu};
+use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, at, call_steps};
 use hv_core::policy::config::Devices;
 use hv_core::policy::whereabouts::{Life, attention};
 use pv_abi::call::{Call, Code, Info, MEMORY_BLOCK_BYTES, MEMORY_MAX_BLOCKS, MemoryOp, Shutdown};
+use std::ops::Range;
 
 const GIVE: u64 = MemoryOp::GIVE.0;
 const TAKE: u64 = MemoryOp::TAKE.0;
 const BLOCK: u64 = MEMORY_BLOCK_BYTES;
+/// A PC's reset by port.
+const RESET: PortAccess = PortAccess { port: 0xcf9, size_bytes: 1, direction: Direction::Out };
 
 fn spec(vcpus: u8) -> Spec {
     Spec::cooperative("one").vcpus(vcpus).memory_mib(8, 12)
@@ -48,8 +51,44 @@ fn pooled(machine: &Machine) -> usize {
     machine.cpu.core.system.pool.lock().len()
 }
 
+fn reserved(machine: &Machine, guest: u16) -> usize {
+    machine.guest(guest).transit.lock().reserve.len()
+}
+
 fn flushes(machine: &mut Machine, id: VcpuId) -> usize {
     machine.state(id).count(Seen::Flush)
+}
+
+/// A guest with a balloon.
+fn lender(name: &str) -> Spec {
+    Spec::kvm(name).memory_mib(64, 64).devices(Devices { balloon: true, ..Devices::default() })
+}
+
+/// A guest's balloon reports blocks, and its processors let go of them.
+fn lend(machine: &mut Machine, id: VcpuId, blocks: Range<u64>) {
+    let (guest, shared) = (machine.guest(id.guest.0), machine.shared(id));
+    machine.compute(id, US);
+    for block in blocks {
+        memory::report(guest, block);
+        let done = memory::shoot_down(guest, shared, &mut machine.cpu.core);
+        assert_eq!(done, Progress::Done);
+    }
+    machine.compute(id, US);
+}
+
+fn touch(machine: &mut Machine, id: VcpuId, block: u64) {
+    let at = GuestPhys::new_truncate(block * BLOCK);
+    machine.exit(id, Exit::MemoryFault { at, access: Access::Write });
+}
+
+/// A guest touches blocks that it has lent until they are there: by 32 exits each, since nobody else has them.
+fn bring_back(machine: &mut Machine, id: VcpuId, blocks: Range<u64>) {
+    for block in blocks {
+        for _ in 0..32 {
+            touch(machine, id, block);
+        }
+        assert!(machine.guest(id.guest.0).ram.has_block(block), "{id:?} block {block}");
+    }
 }
 
 fn start(machine: &mut Machine, index: u8) {
@@ -235,7 +274,7 @@ fn what_a_balloon_reports_comes_back_cleared_in_parts_when_it_is_touched() {
     assert_eq!(pooled(&machine), 0, "somebody may still reach it");
     let shared = machine.shared(A);
     assert_eq!(memory::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
-    assert_eq!((pooled(&machine), guest.ram.has_block(3)), (1, false));
+    assert_eq!((reserved(&machine, 0), guest.ram.has_block(3)), (1, false));
     assert_eq!(take(&mut machine, B, 2), Err(Code::AGAIN), "it is kept for who lent it");
     let mut touches = 0;
     while !guest.ram.has_block(3) {
@@ -245,7 +284,7 @@ fn what_a_balloon_reports_comes_back_cleared_in_parts_when_it_is_touched() {
     assert_eq!(touches, 32, "64 KiB each");
     let mut bytes = [1; 6];
     guest.ram.read(place, &mut bytes).unwrap();
-    assert_eq!((bytes, pooled(&machine)), ([0; 6], 0));
+    assert_eq!((bytes, reserved(&machine, 0), pooled(&machine)), ([0; 6], 0, 0));
     assert_eq!(machine.shared(A).life(), Life::Runnable);
     // What no balloon reported is not there, as ever.
     machine.exit(A, Exit::MemoryFault { at: GuestPhys::new(9 * BLOCK).unwrap(), access: Access::Read });
@@ -254,46 +293,93 @@ fn what_a_balloon_reports_comes_back_cleared_in_parts_when_it_is_touched() {
 
 #[test]
 fn who_touches_what_others_have_waits_and_goes_on_when_it_is_given_back() {
-    let lends =
-        Spec::kvm("lends").memory_mib(16, 16).devices(Devices { balloon: true, ..Devices::default() });
     let takes = Spec::cooperative("takes").memory_mib(4, 40);
-    let mut machine = Machine::boot([lends, takes]);
+    let mut machine = Machine::boot([lender("lends"), takes]);
     let guest = machine.guest(0);
     machine.cpu.core.system.pool.lock().clear();
-    memory::report(guest, 3);
-    let shared = machine.shared(A);
-    assert_eq!(memory::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
-    let others = machine.cpu.core.system.pool.lock().pop();
-    let touch = Exit::MemoryFault { at: GuestPhys::new(3 * BLOCK).unwrap(), access: Access::Write };
+    lend(&mut machine, A, 3..20);
+    assert_eq!((reserved(&machine, 0), take(&mut machine, B, 2)), (16, Ok(32)));
+    bring_back(&mut machine, A, 4..20);
+    assert_eq!((pooled(&machine), reserved(&machine, 0)), (0, 0));
     for _ in 0..100 {
-        machine.exit(A, touch);
+        touch(&mut machine, A, 3);
     }
     assert_eq!((machine.shared(A).life(), guest.ram.has_block(3)), (Life::Runnable, false));
-    machine.cpu.core.system.pool.lock().extend(others);
-    for _ in 0..32 {
-        machine.exit(A, touch);
-    }
-    assert!(guest.ram.has_block(3));
+    assert_eq!(give(&mut machine, B, 2, 1), (Code::OK, 0));
+    machine.compute(B, US);
+    bring_back(&mut machine, A, 3..4);
+}
+
+/// What a guest has lent beyond its reserve, and has not touched since, is anybody's.
+#[test]
+fn a_reserve_is_touched_last_and_filled_again() {
+    let mut machine = Machine::boot([lender("lends")]);
+    let lent = |machine: &Machine| (reserved(machine, 0), pooled(machine));
+    lend(&mut machine, A, 3..23);
+    assert_eq!(lent(&machine), (16, 4));
+    bring_back(&mut machine, A, 3..7);
+    assert_eq!(lent(&machine), (16, 0));
+    bring_back(&mut machine, A, 7..8);
+    assert_eq!(lent(&machine), (15, 0));
+    lend(&mut machine, A, 3..8);
+    assert_eq!(lent(&machine), (16, 4));
+    bring_back(&mut machine, A, 3..23);
+    assert_eq!(lent(&machine), (0, 0));
 }
 
 #[test]
-fn lenders_do_not_wait_for_one_another_where_the_pool_has_a_block() {
-    let lends = |name| {
-        let devices = Devices { balloon: true, ..Devices::default() };
-        Spec::kvm(name).memory_mib(16, 16).devices(devices)
-    };
-    let mut machine = Machine::boot([lends("one"), lends("two")]);
-    machine.cpu.core.system.pool.lock().clear();
-    for id in [A, B] {
-        let (guest, shared) = (machine.guest(id.guest.0), machine.shared(id));
-        memory::report(guest, 3);
-        assert_eq!(memory::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
+fn what_is_kept_for_a_lender_is_not_another_lenders() {
+    let taker = Spec::cooperative("taker").memory_mib(4, 100);
+    let mut machine = Machine::boot([lender("hostile"), lender("victim"), taker]);
+    lend(&mut machine, A, 10..30);
+    lend(&mut machine, B, 10..14);
+    assert_eq!([0, 1].map(|guest| reserved(&machine, guest)), [16, 4]);
+    let taken = (2..40).take_while(|block| take(&mut machine, at(2, 0), *block).is_ok()).count();
+    assert_eq!((taken, pooled(&machine)), (4, 0));
+    for block in 10..30 {
+        for _ in 0..32 {
+            touch(&mut machine, A, block);
+        }
     }
-    // A restart has taken one of the two.
-    let _ = machine.cpu.core.system.pool.lock().pop();
-    let touch = Exit::MemoryFault { at: GuestPhys::new(3 * BLOCK).unwrap(), access: Access::Write };
-    for _ in 0..32 {
-        machine.exit(A, touch);
-    }
-    assert!(machine.guest(0).ram.has_block(3));
+    bring_back(&mut machine, B, 10..14);
+}
+
+#[test]
+fn what_is_kept_for_a_lender_is_not_what_another_guest_restarts_with() {
+    let hostile = Spec::cooperative("hostile").memory_mib(24, 24);
+    let taker = Spec::cooperative("taker").memory_mib(4, 100);
+    let mut machine = Machine::boot([hostile, lender("victim"), taker]);
+    lend(&mut machine, B, 10..14);
+    // Given back for good, and taken by somebody else.
+    assert_eq!(give(&mut machine, A, 6, 4), (Code::OK, 0));
+    machine.compute(A, US);
+    let taken = (2..40).take_while(|block| take(&mut machine, at(2, 0), *block).is_ok()).count();
+    assert_eq!((taken, pooled(&machine)), (4, 0));
+    machine.script(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
+    pass(&mut machine, 20 * MS);
+    assert!(machine.world.console().contains("guest: not restarted name=hostile"));
+    bring_back(&mut machine, B, 10..14);
+}
+
+#[test]
+fn a_lender_that_restarts_waits_for_what_others_have_of_its_memory_and_begins_with_all_of_it() {
+    let taker = Spec::cooperative("taker").memory_mib(4, 100);
+    let mut machine = Machine::boot([lender("lends"), taker]);
+    let guest = machine.guest(0);
+    lend(&mut machine, A, 3..23);
+    let taken = (2..40).take_while(|block| take(&mut machine, B, *block).is_ok()).count();
+    assert_eq!(taken, 4);
+    machine.world.look_ticks.set(US / 10); // the wait lasts
+    machine.run(A, [Step::act(|vcpu| vcpu.set_reg(Reg::Rax, 6)), Step::Exit(Exit::Port(RESET))]);
+    machine.compute(B, 100 * MS);
+    let there = |machine: &Machine| (0..32).filter(|n| machine.guest(0).ram.has_block(*n)).count();
+    assert_eq!(
+        (there(&machine), guest.birth.lock().is_some(), machine.shared(A).life()),
+        (28, true, Life::Runnable)
+    );
+    assert_eq!(give(&mut machine, B, 2, 4), (Code::OK, 0));
+    machine.compute(B, 100 * MS);
+    assert_eq!((there(&machine), guest.birth.lock().is_none()), (32, true));
+    lend(&mut machine, A, 3..5);
+    assert_eq!((reserved(&machine, 0), pooled(&machine)), (2, 0), "it owes nothing of its earlier life");
 }

@@ -139,7 +139,7 @@ fn who_reports_a_block_flushes_before_guest_mode() {
     let (before, entries) = (flushes(&mut machine, A), machine.world.entries());
     store(&mut machine, DEVICE + QUEUE_NOTIFY, REPORTS);
     assert!(!machine.guest(0).ram.has_block(25));
-    assert_eq!((answered(&machine), machine.cpu.core.system.pool.lock().len()), (1, 1));
+    assert_eq!((answered(&machine), machine.guest(0).transit.lock().reserve.len()), (1, 1));
     assert!(machine.world.entries() - entries >= 2, "it went on");
     assert_eq!(flushes(&mut machine, A) - before, 1);
     assert_eq!(machine.shared(A).attention(), 0);
@@ -211,9 +211,9 @@ fn a_vcpu_that_has_device_work_flushes_for_the_others_meanwhile() {
     assert_eq!(answered(&machine), 1);
 }
 
-/// A source of random bytes whose driver offers one chain: a byte in each of `lent`, all of which its balloon has reported. The pool
-/// has `pooled` blocks left.
-fn offers_lent_memory(lent: std::ops::Range<u64>, pooled: usize) -> Machine {
+/// A source of random bytes whose driver offers one chain: a byte in each of `lent`, all of which its balloon has reported. So many
+/// blocks are left of them.
+fn offers_lent_memory(lent: std::ops::Range<u64>, left: usize) -> Machine {
     let mut machine = machine(ENTROPY, 1);
     let (guest, shared) = (machine.guest(0), machine.shared(A));
     start(&mut machine, 0, 0);
@@ -221,7 +221,7 @@ fn offers_lent_memory(lent: std::ops::Range<u64>, pooled: usize) -> Machine {
         memory::report(guest, n);
     }
     assert_eq!(memory::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
-    machine.cpu.core.system.pool.lock().truncate(pooled);
+    guest.transit.lock().reserve.truncate(left);
     let buffers: Vec<_> = lent.map(|n| (n * BLOCK, 1)).collect();
     offer(&machine, &buffers);
     store(&mut machine, DEVICE + QUEUE_NOTIFY, 0);

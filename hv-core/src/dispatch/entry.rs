@@ -154,6 +154,11 @@ fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H
     if core.console_room().is_none() {
         return Progress::More;
     }
+    let missing = guest.birth.lock().as_ref().and_then(|birth| birth.missing_block(&guest.ram));
+    if let Some(n) = missing {
+        let _ = memory::take(guest, n, core.system); // a part of it, or it waits
+        return Progress::More;
+    }
     {
         let mut birth = guest.birth.lock();
         match birth.as_mut().map(|birth| birth.step(&guest.ram)) {

@@ -102,8 +102,6 @@ pub struct Guest<R: GuestRam> {
     pub birth: Lock<Option<Birth>>,
     /// Memory of it that is on its way.
     pub transit: Lock<Transit<R::Block>>,
-    /// Blocks that its balloon has reported, and that have not come back.
-    pub lent: AtomicU32,
     /// Which of its vCPUs may still reach memory that was taken away.
     pub shootdown: Shootdown,
     /// Vectors whose end its I/O APIC wants to know.

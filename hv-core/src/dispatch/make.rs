@@ -79,7 +79,6 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
         input: Lock::new(Rank::Leaf, heapless::Deque::new()),
         birth: Lock::new(Rank::Leaf, None),
         transit: Lock::new(Rank::Memory, Transit::default()),
-        lent: AtomicU32::new(0),
         shootdown: Shootdown::new(|| AtomicU64::new(0)),
         level_vectors: [const { AtomicU64::new(0) }; 4],
         course: Lock::new(Rank::Leaf, Course::new(restarts)),

@@ -1,6 +1,6 @@
 //! Memory that guests give back and take: MEMORY (docs/src/abi.md), a balloon's reports, and what a guest's end and restart do about it.
 //!
-//! A block is a guest's, in its quarantine, in the pool, or being cleared for one guest.
+//! A block is a guest's, in its quarantine, in its reserve, in the pool, or being cleared for one guest.
 
 use crate::base::addr::{GuestPhys, LARGE_PAGE_BYTES};
 use crate::base::hardware::{GuestRam, Hardware};
@@ -11,15 +11,15 @@ use crate::dispatch::system::System;
 use crate::policy::mm::shootdown::Told;
 use crate::policy::publish::VcpuShared;
 use crate::policy::whereabouts::attention;
-use core::sync::atomic::Ordering::Relaxed;
+use alloc::vec::Vec;
 use pv_abi::call::{Code, MEMORY_MAX_BLOCKS};
 
 /// Bytes that one call clears: some microseconds' work.
 const CLEARED_AT_ONCE: u64 = 64 << 10;
 
-/// Of the blocks that a guest has lent, so many stay in the pool for it: a guest that lends while it starts would else wait for who
-/// takes, who waits for what it lends next.
-const KEPT: u32 = 16;
+/// Up to this many lent blocks stay reserved for their lender; otherwise a booting guest and a borrower could deadlock on each
+/// other's blocks.
+const KEPT: usize = 16;
 
 #[expect(clippy::cast_possible_truncation, reason = "a batch is small")]
 const MOST_AT_ONCE: usize = MEMORY_MAX_BLOCKS as usize;
@@ -32,11 +32,40 @@ pub struct Transit<B> {
     told: bool,
     /// Being cleared for the guest, so far.
     coming: Option<(B, u64)>,
+    /// How many blocks its balloon has reported that have not come back.
+    lent: usize,
+    /// The first of those blocks, which no other guest gets.
+    pub reserve: heapless::Vec<B, KEPT>,
 }
 
 impl<B> Default for Transit<B> {
     fn default() -> Self {
-        Self { quarantine: heapless::Vec::new(), told: false, coming: None }
+        let (quarantine, reserve) = (heapless::Vec::new(), heapless::Vec::new());
+        Self { quarantine, told: false, coming: None, lent: 0, reserve }
+    }
+}
+
+impl<B> Transit<B> {
+    /// A free block for the guest. Its reserve is touched last, unless that is all that it has lent.
+    fn obtain(&mut self, pool: &mut Vec<B>) -> Option<B> {
+        let block = if self.lent > self.reserve.len() { pool.pop() } else { None };
+        block.or_else(|| self.reserve.pop()).or_else(|| pool.pop())
+    }
+
+    /// A block comes to the guest, or back to it.
+    fn insert<R: GuestRam<Block = B>>(&mut self, ram: &R, n: u64, block: B) -> Result<(), B> {
+        ram.insert_block(n, block)?;
+        self.lent = self.lent.saturating_sub(1);
+        Ok(())
+    }
+
+    /// The quarantine is over: the reserve is filled, and the rest is anybody's.
+    fn free(&mut self, pool: &mut Vec<B>) {
+        self.told = false;
+        for block in core::mem::take(&mut self.quarantine) {
+            let reserved = if self.lent > self.reserve.len() { self.reserve.push(block) } else { Err(block) };
+            pool.extend(reserved.err());
+        }
     }
 }
 
@@ -83,7 +112,7 @@ fn tell<H: Hardware, R: GuestRam>(
     // It is in this very exit; before it enters guest mode again it flushes.
     giver.attend(attention::FLUSH);
     if guest.shootdown.let_go(giver.index()) {
-        free(transit, core.system);
+        transit.free(&mut core.system.pool.lock());
     }
 }
 
@@ -94,12 +123,12 @@ pub fn report<R: GuestRam>(guest: &Guest<R>, n: u64) {
         && !transit.quarantine.is_full()
         && let Some(block) = guest.ram.remove_block(n)
     {
-        guest.lent.fetch_add(1, Relaxed);
+        transit.lent += 1;
         let _ = transit.quarantine.push(block); // there was room
     }
 }
 
-/// Whether processors may still reach what was reported; when they may not, it is in the pool.
+/// Whether processors may still reach what was reported; when they may not, it is free.
 pub fn shoot_down<H: Hardware, R: GuestRam>(
     guest: &'static Guest<R>,
     giver: &'static VcpuShared,
@@ -139,15 +168,11 @@ pub fn bring_back<H: Hardware, R: GuestRam>(
         (Code::AGAIN, _) => {
             // Blocks of the guest's own may be on their way, and the device that would send them on may be what waits.
             let _ = shoot_down(guest, server, core);
-            return Lent::Waits;
+            Lent::Waits
         }
-        (Code::OK, 0) => {
-            guest.lent.fetch_sub(1, Relaxed);
-        }
-        // More is to be cleared, or another vCPU has brought it.
-        _ => {}
+        // There, or more is to be cleared, or another vCPU has brought it.
+        _ => Lent::Comes,
     }
-    Lent::Comes
 }
 
 /// MEMORY(QUERY): how many vCPUs have not let go of the last batch; 0 only when it is in the pool.
@@ -159,11 +184,11 @@ pub fn given<R: GuestRam>(guest: &Guest<R>) -> u64 {
 /// A vCPU has flushed, or stopped.
 pub fn let_go<R: GuestRam>(guest: &Guest<R>, vcpu: &VcpuShared, system: &System<R>) {
     if guest.shootdown.let_go(vcpu.index()) {
-        free(&mut guest.transit.lock(), system);
+        guest.transit.lock().free(&mut system.pool.lock());
     }
 }
 
-/// MEMORY(TAKE): a block out of the pool, cleared call by call. Answers how many bytes are left.
+/// MEMORY(TAKE): a free block, cleared call by call. Answers how many bytes are left.
 pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code, u64) {
     if n >= guest.ram.block_count() {
         return (Code::BAD_ADDRESS, 0);
@@ -172,52 +197,35 @@ pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code,
     if guest.ram.has_block(n) {
         return (Code::BAD_ADDRESS, 0);
     }
-    let taken = transit.coming.take().or_else(|| {
-        let mut pool = system.pool.lock();
-        // Counted under the pool's lock: a block that is lent is counted before it comes here. Lenders wait for no other lender's
-        // share: where a restart has emptied the pool below what is kept, two of them would wait for one another.
-        let kept = if guest.lent.load(Relaxed) > 0 { 0 } else { kept_for_lenders(system) };
-        Some((if pool.len() > kept { pool.pop() } else { None }?, 0))
-    });
+    let coming = transit.coming.take();
+    let taken = coming.or_else(|| Some((transit.obtain(&mut system.pool.lock())?, 0)));
     let Some((mut block, cleared)) = taken else { return (Code::AGAIN, 0) };
     R::clear_block(&mut block, cleared, CLEARED_AT_ONCE);
     let left = LARGE_PAGE_BYTES.saturating_sub(cleared + CLEARED_AT_ONCE);
     if left > 0 {
         transit.coming = Some((block, cleared + CLEARED_AT_ONCE));
-    } else if let Err(block) = guest.ram.insert_block(n, block) {
+    } else if let Err(block) = transit.insert(&guest.ram, n, block) {
         system.pool.lock().push(block);
     }
     (Code::OK, left)
 }
 
-/// Blocks of the pool that nobody takes but guests that have lent some.
-fn kept_for_lenders<R: GuestRam>(system: &System<R>) -> usize {
-    let lent = system.guests.iter().map(|guest| guest.lent.load(Relaxed));
-    usize::try_from(lent.map(|lent| lent.min(KEPT)).sum::<u32>()).unwrap_or(usize::MAX)
-}
-
-/// Gives a guest, all of whose vCPUs are stopped, the blocks that it began with, and no more. False when others have them.
-pub fn restore<R: GuestRam>(guest: &Guest<R>, system: &System<R>) -> bool {
-    guest.lent.store(0, Relaxed);
-    let begins_with = guest.ram.len_bytes() / LARGE_PAGE_BYTES;
-    surrender(guest, system, begins_with);
-    let mut pool = system.pool.lock();
-    (0..begins_with).all(|n| {
-        guest.ram.has_block(n) || pool.pop().is_some_and(|block| guest.ram.insert_block(n, block).is_ok())
-    })
-}
-
-/// Takes from a guest, all of whose vCPUs are stopped, its blocks from `first` on.
-pub fn surrender<R: GuestRam>(guest: &Guest<R>, system: &System<R>, first: u64) {
+/// Leaves a guest, all of whose vCPUs are stopped, its first `count` blocks and nothing more: those that it begins with, or none when it
+/// has ended. Where others have some of them, one with a balloon gets those as it begins
+/// ([`Birth::missing_block`](super::load::birth::Birth::missing_block)); for another one this is false.
+pub fn restore<R: GuestRam>(guest: &Guest<R>, system: &System<R>, count: u64) -> bool {
     let mut transit = guest.transit.lock();
-    free(&mut transit, system);
     let mut pool = system.pool.lock();
+    transit.free(&mut pool);
     pool.extend(transit.coming.take().map(|(block, _)| block));
-    pool.extend((first..guest.ram.block_count()).filter_map(|n| guest.ram.remove_block(n)));
-}
-
-/// What was in quarantine is anybody's.
-fn free<R: GuestRam>(transit: &mut Transit<R::Block>, system: &System<R>) {
-    transit.told = false;
-    system.pool.lock().extend(core::mem::take(&mut transit.quarantine));
+    pool.extend((count..guest.ram.block_count()).filter_map(|n| guest.ram.remove_block(n)));
+    let restored = (0..count).filter(|n| !guest.ram.has_block(*n)).all(|n| {
+        let block = transit.obtain(&mut pool);
+        block.is_some_and(|block| transit.insert(&guest.ram, n, block).is_ok())
+    });
+    if restored {
+        transit.lent = 0;
+        pool.extend(core::mem::take(&mut transit.reserve));
+    }
+    restored || guest.config.devices.balloon
 }

@@ -41,14 +41,19 @@ pub enum Progress {
 impl Birth {
     /// Everything is still to be done.
     pub fn new(plan: Plan<'static>, ram: &impl GuestRam, channels: &'static [ChannelEnd]) -> Self {
-        let ram_bytes = 0..ram.block_count() * LARGE_PAGE_BYTES;
-        Self { ram_bytes, pieces: plan.pieces.into_iter(), ..Self::of_channels(channels) }
+        Self { ram_bytes: 0..ram.len_bytes(), pieces: plan.pieces.into_iter(), ..Self::of_channels(channels) }
     }
 
     /// Only the pages of channels are to be cleared.
     pub fn of_channels(channels: &'static [ChannelEnd]) -> Self {
         let pieces = Vec::new().into_iter();
         Self { ram_bytes: 0..0, pieces, writing: None, shared: &[], channels: channels.iter() }
+    }
+
+    /// The block that the next part clears, where others have it.
+    pub fn missing_block(&self, ram: &impl GuestRam) -> Option<u64> {
+        let n = self.ram_bytes.start / LARGE_PAGE_BYTES;
+        (!self.ram_bytes.is_empty() && !ram.has_block(n)).then_some(n)
     }
 
     /// Does the next part, in the memory of a guest that does not run.

@@ -1,6 +1,7 @@
 //! A guest ends: by itself, or because it cannot go on.
 
 use super::Cpu;
+use crate::base::addr::LARGE_PAGE_BYTES;
 use crate::base::error::KillReason;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::GuestId;
@@ -59,7 +60,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             acpi: (!guest.is_cooperative())
                 .then(|| acpi::tables(&acpi::Machine { vcpus: guest.vcpu_count(), devices: &devices })),
         })?;
-        if !memory::restore(guest, system) {
+        if !memory::restore(guest, system, guest.ram.len_bytes() / LARGE_PAGE_BYTES) {
             return Err(LoadError::NoMemory);
         }
         let start = plan.start;
@@ -161,8 +162,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// A guest that has ended for good shares nothing any more: its memory is anybody's.
     pub(super) fn depart(&mut self, guest: &'static Guest<R>) {
         let system = self.core.system;
-        guest.lent.store(0, Relaxed);
-        memory::surrender(guest, system, 0);
+        let _ = memory::restore(guest, system, 0);
         if system.guest_is_over() {
             for (cpu, _) in system.board.lines() {
                 self.core.ask(cpu);
