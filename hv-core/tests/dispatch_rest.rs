@@ -293,6 +293,41 @@ fn hlt_with_interrupts_off_sleeps_through_interrupts_and_ends_with_an_nmi() {
 }
 
 #[test]
+fn an_nmi_that_waits_for_the_return_of_the_one_before_ends_no_hlt() {
+    let mut machine = pair();
+    machine.run(A, [Step::act(|vcpu| (vcpu.interrupts, vcpu.in_nmi) = (true, true)), Step::Exit(Exit::Halt)]);
+    for _ in 0..3 {
+        let _ = machine.call(A1, Call::IPI, &[0, IPI_NMI]);
+        machine.compute(A1, 5 * MS);
+        assert!(is_asleep(&machine));
+    }
+    let _ = machine.call(A1, Call::IPI, &[0, 0x77]);
+    machine.compute(A, 1);
+    assert_eq!((machine.state(A).vectors(), machine.state(A).count(Seen::Nmi)), (vec![0x77], 0));
+    machine.run(A, [Step::act(|vcpu| vcpu.in_nmi = false), Step::Exit(Exit::Window), Step::Run(1)]);
+    assert_eq!(machine.state(A).count(Seen::Nmi), 1, "they are one");
+}
+
+#[test]
+fn an_nmi_that_meets_a_shadow_comes_within_20_us_and_no_timer_is_lost() {
+    let shadow = || Step::act(|vcpu| vcpu.shadow = true);
+    for wake in [5, 20, 500] {
+        let mut machine = alone();
+        let start = machine.world.now().0;
+        machine.set_demand(A, word::NEXT_WAKE, start + wake * US);
+        machine.shared(A).attend(attention::NMI);
+        machine.state(A).shadow = true;
+        machine.script(A, [Step::Exit(Exit::Handled), shadow(), Step::Run(MS)]);
+        machine.finish(A);
+        let nmis: Vec<_> = machine.state(A).seen.iter().filter(|(_, seen)| *seen == Seen::Nmi).collect();
+        assert_eq!(nmis, [&(Tsc(start + wake.min(20) * US), Seen::Nmi)], "{wake} us");
+        assert_eq!(take_events(&machine), TIMER, "{wake} us");
+        let soon = |at: &&Tsc| at.0 <= start + MS;
+        assert!(machine.world.arms().iter().filter(soon).count() < 8, "{:?}", machine.world.arms());
+    }
+}
+
+#[test]
 fn a_kick_without_an_event_does_not_end_hlt() {
     let mut machine = pair();
     machine.state(A).interrupts = true;

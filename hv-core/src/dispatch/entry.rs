@@ -13,14 +13,14 @@ use crate::dispatch::load::birth::Progress;
 use crate::dispatch::memory;
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::virtio;
-use crate::dispatch::vt::{Pauses, VirtualCpu, Window};
+use crate::dispatch::vt::{Nmi, Pauses, VirtualCpu, Window};
 use crate::policy::demand;
 use crate::policy::whereabouts::attention;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use pv_abi::event;
 use pv_abi::protocol::arm::Wake;
 
-/// Emulated timers of a vCPU that fired are not looked at again sooner.
+/// Emulated timers of a vCPU that fired are not looked at again sooner, nor is an NMI later that could not come.
 const SHORTEST_PERIOD_NS: u64 = 20_000;
 
 /// Whether a vCPU may enter guest mode.
@@ -85,7 +85,23 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
     if waiting & (attention::WORK | attention::FLUSH) != 0 && catch_up(vcpu, core) == Progress::More {
         return Readiness::Busy;
     }
-    if vcpu.shared.attention() & attention::STOP != 0 { Readiness::Stop } else { act(vcpu) }
+    if vcpu.shared.attention() & attention::STOP != 0 {
+        return Readiness::Stop;
+    }
+    let readiness = act(vcpu);
+    if vcpu.shared.attention() & attention::NMI != 0 {
+        retry_soon(vcpu, core);
+    }
+    readiness
+}
+
+/// An NMI could not come at this entry: there is another one soon, whatever the guest does. Then the timer is worked out anew.
+fn retry_soon<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R>) {
+    let soon = core.hardware.now() + core.tsc.ticks(SHORTEST_PERIOD_NS);
+    if soon < core.timers.get(vcpu.shared.slot) {
+        core.timers.set(vcpu.shared.slot, soon);
+        core.rearm();
+    }
 }
 
 /// Does the next part of the work, and flushes.
@@ -119,8 +135,16 @@ fn work<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &m
 /// Takes everything that is not work, and acts upon it.
 fn act<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Readiness {
     let bits = vcpu.shared.take_attention(attention::NEWS);
-    if bits & attention::NMI != 0 && !vcpu.state.inject_nmi() {
-        vcpu.shared.attend(attention::NMI);
+    let mut woken = false;
+    if bits & attention::NMI != 0 {
+        match vcpu.state.inject_nmi() {
+            Nmi::Injected => woken = true,
+            Nmi::Waits => {
+                vcpu.shared.attend(attention::NMI);
+                woken = true;
+            }
+            Nmi::Blocked => vcpu.nmi_blocked = true,
+        }
     }
     if bits & attention::WAITERS != 0 {
         vcpu.shared.let_pauses_run(false);
@@ -130,7 +154,7 @@ fn act<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Readiness {
     if kicked && vcpu.rest != Rest::Halted {
         vcpu.kvm.latch_kick();
     }
-    let woken = kicked || bits & attention::NMI != 0;
+    woken |= kicked;
     let waiting =
         if vcpu.guest.is_cooperative() { cooperative_interrupt(vcpu) } else { full_interrupt(vcpu) };
     match vcpu.rest {

@@ -88,7 +88,8 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
         }
         Exit::Window => {
             vcpu.state.watch_window(Window::Closed);
-            vcpu.shared.attend(attention::EVENT);
+            let nmi = if core::mem::take(&mut vcpu.nmi_blocked) { attention::NMI } else { 0 };
+            vcpu.shared.attend(attention::EVENT | nmi);
             Next::Resume
         }
         Exit::MemoryFault { at, access } => mmio::handle(vcpu, core, at, access),

@@ -52,6 +52,8 @@ pub struct Vcpu<S, R: GuestRam + 'static> {
     pub start_request: Option<StartRequest>,
     /// Whether it rests.
     pub rest: Rest,
+    /// An NMI waits for the IRET of the one before, and ends no HLT.
+    pub nmi_blocked: bool,
     /// Events that end its BLOCK.
     pub block_mask: u64,
     /// What a full guest wrote to the upper mark port.
@@ -86,6 +88,7 @@ impl<S, R: GuestRam> Vcpu<S, R> {
             kvm: Kvm::default(),
             start_request: None,
             rest: Rest::Awake,
+            nmi_blocked: false,
             block_mask: 0,
             mark_value: 0,
             publish_after: Tsc(0),
@@ -106,6 +109,7 @@ impl<S, R: GuestRam> Vcpu<S, R> {
         self.kvm = Kvm::default();
         self.start_request = None;
         self.rest = Rest::Awake;
+        self.nmi_blocked = false;
         self.block_mask = 0;
         self.mark_value = 0;
     }

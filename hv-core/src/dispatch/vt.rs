@@ -26,7 +26,7 @@ pub enum Exit {
     Pause,
     /// A physical interrupt waits.
     HostInterrupt,
-    /// The vCPU became able to take an interrupt.
+    /// The vCPU became able to take an interrupt, or an NMI.
     Window,
     /// Memory that is not there, or not writable.
     MemoryFault {
@@ -185,6 +185,18 @@ pub enum Window {
     Priority(u8),
 }
 
+/// What became of an NMI.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Nmi {
+    /// It comes before the next instruction.
+    Injected,
+    /// It comes when what is injected already, or the shadow of STI or MOV SS, is over: it is to be tried again.
+    Waits,
+    /// One is in service. [`Exit::Window`] says when its IRET is done.
+    Blocked,
+}
+
 /// What PAUSE does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pauses {
@@ -335,9 +347,8 @@ pub trait VirtualCpu {
     fn inject_interrupt(&mut self, vector: u8);
     /// Injects an exception at the current instruction.
     fn inject_exception(&mut self, exception: Exception);
-    /// Injects an NMI; false when it has to wait: for something that is injected already, a shadow, or the IRET of an earlier one. It
-    /// is tried again at the next entry.
-    fn inject_nmi(&mut self) -> bool;
+    /// Injects an NMI, if it can come now.
+    fn inject_nmi(&mut self) -> Nmi;
     /// Whether an event is injected: the guest takes it before its next instruction.
     fn injects(&self) -> bool;
     /// Asks for [`Exit::Window`] as soon as an interrupt could be taken, or withdraws that.

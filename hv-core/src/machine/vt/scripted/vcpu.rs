@@ -2,7 +2,9 @@
 
 use crate::base::time::Tsc;
 use crate::dispatch::registers::{EFER_GUEST, EFER_LMA};
-use crate::dispatch::vt::{Control, Exception, Exit, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
+use crate::dispatch::vt::{
+    Control, Exception, Exit, Instruction, Nmi, Pauses, Reg, Start, VirtualCpu, Window,
+};
 use crate::machine::vt::bits::efer_paged;
 use crate::policy::sched::Slot;
 use alloc::boxed::Box;
@@ -71,6 +73,8 @@ pub struct ScriptedVcpu {
     pub pauses: Pauses,
     /// Whether the last instruction was STI or MOV SS.
     pub shadow: bool,
+    /// Whether an NMI is in service, which holds others back.
+    pub in_nmi: bool,
     /// Whether RFLAGS.TF is set.
     pub single_step: bool,
     /// The general register of MOV to a control register, where this processor gives it.
@@ -103,6 +107,7 @@ impl ScriptedVcpu {
             interrupts: false,
             pauses: Pauses::Exit,
             shadow: false,
+            in_nmi: false,
             single_step: false,
             operand: None,
             cpl: 0,
@@ -260,12 +265,15 @@ impl VirtualCpu for ScriptedVcpu {
         self.injected = Some(Seen::Exception(exception));
     }
 
-    fn inject_nmi(&mut self) -> bool {
-        let free = self.injected.is_none();
-        if free {
-            self.injected = Some(Seen::Nmi);
+    fn inject_nmi(&mut self) -> Nmi {
+        if self.in_nmi {
+            return Nmi::Blocked;
         }
-        free
+        if self.injects() || self.shadow {
+            return Nmi::Waits;
+        }
+        self.injected = Some(Seen::Nmi);
+        Nmi::Injected
     }
 
     fn injects(&self) -> bool {

@@ -1,14 +1,14 @@
 //! One vCPU under SVM: its VMCB, its registers, and what the core reads and writes of them.
 
 use super::enable::Features;
-use super::step::{Of, Step};
+use super::step::Step;
 use super::vmcb::{
     ALL_DEBUG_REGISTERS, CrIntercepts, FLUSH_ALL, FLUSH_ASID, Instructions, SvmInstructions,
     VirtualInterrupt, Vmcb, event,
 };
 use crate::base::addr::HostPhys;
 use crate::dispatch::registers::{CR0_PE, EFER_GUEST};
-use crate::dispatch::vt::{Control, Exception, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
+use crate::dispatch::vt::{Control, Exception, Instruction, Nmi, Pauses, Reg, Start, VirtualCpu, Window};
 use crate::machine::arch::translator::Translator;
 use crate::machine::vt::bits::{EXCEPTIONS, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
 use crate::machine::vt::debug;
@@ -314,21 +314,24 @@ impl VirtualCpu for SvmVcpu {
             event::VALID | event::EXCEPTION | error | u64::from(exception.vector());
     }
 
-    fn inject_nmi(&mut self) -> bool {
-        let busy = self.vmcb.control.event_injection & event::VALID != 0
-            || self.holds_virtual_interrupt()
-            || self.step.is_some();
-        if busy || self.in_nmi {
-            return false;
+    fn inject_nmi(&mut self) -> Nmi {
+        if self.in_nmi {
+            return Nmi::Blocked;
+        }
+        if self.injects() || self.step.is_some() {
+            return Nmi::Waits;
         }
         if self.in_shadow() {
-            self.begin_step(Of::Shadowed);
-            return false;
+            // A window opens behind the shadow where IF is set, but in the translator, whose VMRUN forgets the shadow.
+            if self.interrupts_on() && self.translator.is_none() {
+                self.watch_window(Window::Interrupts);
+            }
+            return Nmi::Waits;
         }
         self.vmcb.control.event_injection = event::VALID | event::NMI | 2;
         self.in_nmi = true;
         self.watch_instructions();
-        true
+        Nmi::Injected
     }
 
     fn injects(&self) -> bool {

@@ -1,9 +1,9 @@
 //! One instruction of the guest's that runs by itself, after which the hypervisor looks at what it did: single-stepped by RFLAGS.TF.
 //!
-//! For instructions that are intercepted only to be watched ([`SvmVcpu::watch_instructions`]), and for the one behind a MOV SS that an NMI
-//! waits for. Every exception is intercepted meanwhile, so that TF gets into no exception's frame, and nothing is injected before the
-//! step is over. Whatever else ends guest mode in between undoes the step; the instruction begins again with its intercept. PUSHF, INT n
-//! and SYSCALL right behind a MOV SS store our TF, as under Linux' KVM.
+//! For instructions that are intercepted only to be watched ([`SvmVcpu::watch_instructions`]), and for no others: what stores, loads or
+//! clears TF, or delivers an event by itself, cannot be stepped over without a trace. Every exception is intercepted meanwhile, so that TF
+//! gets into no exception's frame, and nothing is injected before the step is over. Whatever else ends guest mode in between undoes the
+//! step; the instruction begins again with its intercept.
 
 use super::state::SvmVcpu;
 use super::vmcb::{CrIntercepts, Instructions, Segment, VirtualInterrupt, code, event};
@@ -33,8 +33,6 @@ pub(super) enum Of {
     Return,
     /// MOV to CR8, or LTR.
     Other,
-    /// Whatever comes behind STI or MOV SS, before an NMI.
-    Shadowed,
 }
 
 /// Exception vectors that can be intercepted: all of the first 32 but NMI's (APM vol 2 §15.12).
@@ -74,14 +72,19 @@ impl SvmVcpu {
         control.interrupt_shadow |= 1;
     }
 
-    /// An exit in the middle of a step: the guest's flags are its own again, and the instruction is watched again.
+    /// An exit in the middle of a step: the guest's flags are its own again, and the instruction is watched again. A guest that is
+    /// elsewhere has done another instruction (one of its processors has changed the code), which may have loaded or delivered anything.
     #[cold]
     pub(super) fn undo_step(&mut self) {
         if let Some(step) = self.step.take() {
             let save = &mut self.vmcb.save;
-            save.rflags = save.rflags & !(RFLAGS_TF | RFLAGS_RF) | step.rflags & (RFLAGS_TF | RFLAGS_RF);
-            save.dr6 = step.dr6;
-            self.vmcb.control.interrupt_shadow = step.shadow;
+            if save.rip == step.rip {
+                save.rflags = save.rflags & !(RFLAGS_TF | RFLAGS_RF) | step.rflags & (RFLAGS_TF | RFLAGS_RF);
+                save.dr6 = step.dr6;
+                self.vmcb.control.interrupt_shadow = step.shadow;
+            } else if step.rflags & RFLAGS_TF == 0 {
+                save.rflags &= !RFLAGS_TF;
+            }
             self.watch_again(step);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{CR4_VMXE, NMI_BLOCKED, SHADOW, Stale, VmxVcpu, event, packed};
 use crate::dispatch::registers::{CR0_NE, CR0_PE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
-use crate::dispatch::vt::{Control, Exception, Instruction, Pauses, Reg, Start, VirtualCpu, Window};
+use crate::dispatch::vt::{Control, Exception, Instruction, Nmi, Pauses, Reg, Start, VirtualCpu, Window};
 use crate::machine::vt::bits::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
 use crate::machine::vt::debug;
 use crate::machine::vt::vmx::controls::{Entry, Primary};
@@ -131,13 +131,17 @@ impl VirtualCpu for VmxVcpu {
     }
 
     /// An NMI that cannot come now has its window watched.
-    fn inject_nmi(&mut self) -> bool {
-        let free = self.event.0 & event::VALID == 0 && self.interruptibility & (SHADOW | NMI_BLOCKED) == 0;
-        if free {
+    fn inject_nmi(&mut self) -> Nmi {
+        let became = if self.interruptibility & NMI_BLOCKED != 0 {
+            Nmi::Blocked
+        } else if self.injects() || self.in_shadow() {
+            Nmi::Waits
+        } else {
             self.inject(event::VALID | event::NMI | 2, 0);
-        }
-        self.control_primary(Primary::NMI_WINDOW, !free);
-        free
+            Nmi::Injected
+        };
+        self.control_primary(Primary::NMI_WINDOW, became != Nmi::Injected);
+        became
     }
 
     fn injects(&self) -> bool {
