@@ -19,11 +19,12 @@ struct Run {
 }
 
 impl Frames {
-    /// Adds a range; parts of pages at its ends are dropped.
+    /// Adds a range; parts of pages at its ends are dropped, and what is free already stays so once.
     pub fn add(&mut self, start: HostPhys, len_bytes: u64) {
         let end = start.raw().saturating_add(len_bytes) & !(PAGE_BYTES - 1);
         let start = start.raw().next_multiple_of(PAGE_BYTES);
         if start < end {
+            self.reserve(HostPhys::new_truncate(start), end - start);
             let _ = self.free.push(Run { start, end });
         }
     }
@@ -122,6 +123,19 @@ mod tests {
         let mut frames = Frames::default();
         frames.learn(|| map.into_iter().chain(more));
         assert_eq!(frames.free_bytes(), 0x9_e000 + 0xf_0000);
+    }
+
+    #[test]
+    fn what_a_map_has_for_ram_twice_is_free_once() {
+        let map = [
+            (at(0x10_0000), 0x20_0800, true),
+            (at(0x20_0000), 0x20_0000, true),
+            (at(0x2f_f800), 0x1000, true),
+        ];
+        let mut frames = Frames::default();
+        frames.learn(|| map.into_iter());
+        assert_eq!(frames.free_bytes(), 0x30_0000);
+        assert_eq!(core::iter::from_fn(|| frames.take(1, PAGE_BYTES)).count(), 0x300);
     }
 
     #[test]
