@@ -15,13 +15,17 @@
         mov esi, eax
         mov edi, ebx
 
-# An interrupt of three vectors is requested already; the timer goes on in periods; the other sources of the local APIC are open.
+# An interrupt of seven vectors is requested already, four of them of exceptions; the timer goes on in periods; the other sources of the local APIC are open.
         mov ebp, 0xfee00000
         mov dword ptr [ebp + 0xf0], 0x1ff               # on, spurious vector 0xff
         mov dword ptr [ebp + 0x80], 0x30                # task priority
         mov dword ptr [ebp + 0x300], 0x44035            # to itself: 0x35, 0x7f, 0xf3
         mov dword ptr [ebp + 0x300], 0x4407f
         mov dword ptr [ebp + 0x300], 0x440f3
+        mov dword ptr [ebp + 0x300], 0x44011            # 0x11, 0x15: with an error code; 0x12: machine check
+        mov dword ptr [ebp + 0x300], 0x44012
+        mov dword ptr [ebp + 0x300], 0x44015
+        mov dword ptr [ebp + 0x300], 0x4401f
         mov dword ptr [ebp + 0x3e0], 0xb
         mov dword ptr [ebp + 0x320], 0x2003d            # timer
         mov dword ptr [ebp + 0x380], 200000

@@ -34,8 +34,11 @@ const _: () = assert!(size_of::<Gate>() == 16);
 const INTERRUPT_GATE: u8 = 0x8e;
 const NMI: u8 = 2;
 const DOUBLE_FAULT: u8 = 8;
+/// Local APICs deliver vectors from here on (SDM vol 3A §11.5.2), whatever exceptions have the first of them.
+const FIRST_DELIVERED: u8 = 16;
 /// What lies below are exceptions.
 const FIRST_INTERRUPT: u8 = 32;
+const INTERRUPTS_ON: u64 = 1 << 9;
 /// All that there are: a VMX exit sets the limit of the IDT to 0xffff, whatever ours was (SDM vol 3C §27.5.2).
 const GATES: usize = 256;
 
@@ -202,44 +205,60 @@ unsafe extern "C" fn stubs() {
 /// Exceptions with an error code, by vector.
 const WITH_ERROR_CODE: u32 = 1 << 8 | 0b11111 << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
 
-/// An exception does not come back. All else keeps what a call may change, and goes back where it came from.
+/// An exception does not come back. All else keeps what a call may change, and goes back where it came from. No error code comes with an
+/// interrupt, whatever its vector. The processor aligns its frame to 16 bytes (SDM vol 3A §6.14.2), so that RSP tells that a word is missing.
 #[unsafe(naked)]
 unsafe extern "C" fn common() {
     naked_asm!(
         "cld",
-        "cmp qword ptr [rsp], {nmi}", "je 2f",
-        "cmp qword ptr [rsp], {first_interrupt}", "jae 2f",
-        "mov rdi, rsp", "and rsp, -16", "xor ebp, ebp", "call {exception}",
+        "test spl, 8", "jnz 2f", "push qword ptr [rsp]",
         "2: push rax", "push rcx", "push rdx", "push rsi", "push rdi", "push r8", "push r9", "push r10", "push r11",
-        "push rbp", "mov rbp, rsp", "lea rdi, [rsp + 80]", "and rsp, -16",
+        "push rbp", "push rbx", "mov rbx, rsp", "lea rdi, [rsp + 88]", "and rsp, -16", "xor ebp, ebp",
         "call {arrived}",
-        "mov rsp, rbp", "pop rbp",
+        "mov rsp, rbx", "pop rbx", "pop rbp",
         "pop r11", "pop r10", "pop r9", "pop r8", "pop rdi", "pop rsi", "pop rdx", "pop rcx", "pop rax",
         "add rsp, 16", "iretq",
-        nmi = const NMI,
-        first_interrupt = const FIRST_INTERRUPT,
-        exception = sym exception,
         arrived = sym arrived,
     )
 }
 
-/// An NMI came, or an interrupt of a vector that is not ours.
-extern "sysv64" fn arrived(frame: &mut Frame) {
-    match u8::try_from(frame.vector) {
-        Ok(NMI) => stop::on_nmi(frame),
-        Ok(vector) => stray(vector),
-        Err(_) => {}
-    }
-    frame.rip = past_halt(frame.rip, halt as *const () as u64);
+/// What came by a vector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Came {
+    Nmi,
+    Exception,
+    /// An interrupt that is nobody's, and is over.
+    Stray,
+    /// An interrupt that never was.
+    Spurious,
 }
 
-/// Ends an interrupt that is nobody's, if the APIC waits for that: one of the 8259s' is not in service there, nor is a spurious one.
-fn stray(vector: u8) {
-    let in_service = apic::end_if_in_service(vector);
-    if in_service || vector != SPURIOUS_VECTOR {
-        STRAYS.fetch_add(1, Relaxed);
-        LAST_STRAY.store(u64::from(vector), Relaxed);
+/// A device that nobody has told otherwise may send the vector of an exception. It is in service then, and taken where IF is set only.
+/// Not in service, but real, is an interrupt of the 8259s.
+fn came(vector: u8, rflags: u64, end_if_in_service: impl FnOnce(u8) -> bool) -> Came {
+    let first = if rflags & INTERRUPTS_ON == 0 { FIRST_INTERRUPT } else { FIRST_DELIVERED };
+    match vector {
+        NMI => Came::Nmi,
+        _ if vector >= first && end_if_in_service(vector) => Came::Stray,
+        ..FIRST_INTERRUPT => Came::Exception,
+        SPURIOUS_VECTOR => Came::Spurious,
+        _ => Came::Stray,
     }
+}
+
+/// Does what is owed to what came.
+extern "sysv64" fn arrived(frame: &mut Frame) {
+    let vector = u8::try_from(frame.vector).unwrap_or(0);
+    match came(vector, frame.rflags, apic::end_if_in_service) {
+        Came::Nmi => stop::on_nmi(frame),
+        Came::Exception => exception(frame),
+        Came::Stray => {
+            STRAYS.fetch_add(1, Relaxed);
+            LAST_STRAY.store(frame.vector, Relaxed);
+        }
+        Came::Spurious => {}
+    }
+    frame.rip = past_halt(frame.rip, halt as *const () as u64);
 }
 
 /// Ends in the panic handler's epitaph.
@@ -247,7 +266,7 @@ fn stray(vector: u8) {
     clippy::panic,
     reason = "an exception in the hypervisor is a bug of ours, and after a machine check nothing is to be relied on"
 )]
-extern "sysv64" fn exception(frame: &Frame) -> ! {
+fn exception(frame: &Frame) -> ! {
     if frame.vector == u64::from(machine_check::VECTOR) {
         panic!("machine check at {:#x}:{}", frame.rip, machine_check::Banks)
     }
@@ -296,6 +315,28 @@ mod tests {
             let target = (stub.as_ptr() as i64) + STUB_BYTES as i64 + i64::from(offset);
             assert_eq!(target, common as *const () as i64, "{vector:#x}");
         }
+    }
+
+    #[test]
+    fn a_device_may_send_the_vector_of_an_exception() {
+        let with = |vector, rflags, in_service| {
+            came(vector, rflags, |asked| {
+                assert_eq!(asked, vector);
+                in_service
+            })
+        };
+        for vector in 0..=u8::MAX {
+            let (in_service, not) = (with(vector, INTERRUPTS_ON, true), with(vector, INTERRUPTS_ON, false));
+            let expected = match vector {
+                NMI => (Came::Nmi, Came::Nmi),
+                0..=15 => (Came::Exception, Came::Exception),
+                16..=31 => (Came::Stray, Came::Exception),
+                SPURIOUS_VECTOR => (Came::Stray, Came::Spurious),
+                _ => (Came::Stray, Came::Stray),
+            };
+            assert_eq!((in_service, not), expected, "{vector:#x}");
+        }
+        assert_eq!(with(17, 2, true), Came::Exception, "no interrupt comes with IF clear");
     }
 
     #[test]
