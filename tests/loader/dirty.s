@@ -142,14 +142,14 @@
         mov eax, -1
         .byte 0x0f, 0x01, 0xef                          # WRPKRU
 
-# A breakpoint on COM1, and addresses that are somebody's.
+# A breakpoint on COM1, and addresses that are somebody's. Whoever touches a debug register next has a #DB (not on QEMU).
 1:      mov eax, 0x3f8
         mov dr0, eax
         mov eax, 0x11111111
         mov dr1, eax
         mov dr2, eax
         mov dr3, eax
-        mov eax, 0x20602
+        mov eax, 0x22602
         mov dr7, eax
 
 # The local APIC is left in x2APIC mode, where there is one.

@@ -106,3 +106,9 @@ fn what_a_loader_leaves_changes_nothing_on_several_processors_either() {
 fn what_a_loader_leaves_changes_nothing_where_grub_came_before() {
     runs_well(&hello(|scenario| scenario, |machine| machine.on(Kind::QemuCd)));
 }
+
+/// Where DR7.GD counts.
+#[test]
+fn what_a_loader_leaves_changes_nothing_on_bochs() {
+    runs_well(&hello(|scenario| scenario, |machine| machine.on(Kind::BochsIntel)));
+}

@@ -64,6 +64,18 @@ global_asm!(
     "inc ecx",
     "cmp ecx, 2048",
     "jb 3b",
+    // A #DB comes of an access to a debug register where a loader has left DR7.GD, and its delivery clears that (SDM vol 3B §17.2.4).
+    // It goes back, and so does an NMI, as long as this mode lasts.
+    "lgdt [boot_gdt_pointer]",
+    "ljmp 24, offset boot_flat",
+    "boot_return: iretd",
+    "boot_flat: mov eax, offset boot_return",
+    "mov word ptr [boot_idt + 8], ax",
+    "mov word ptr [boot_idt + 16], ax",
+    "shr eax, 16",
+    "mov word ptr [boot_idt + 14], ax",
+    "mov word ptr [boot_idt + 22], ax",
+    "lidt [boot_idt_pointer]",
     "mov esi, offset boot_first",
     // From here on every processor, with the 64-bit place to go on in ESI and an argument in EDI.
     ".globl boot_long_mode",
@@ -92,7 +104,6 @@ global_asm!(
     "wrmsr",
     "mov eax, {cr0}",
     "mov cr0, eax",
-    "lgdt [boot_gdt_pointer]",
     "ljmp 8, offset boot_long",
     ".code64",
     "boot_long:",
@@ -117,6 +128,10 @@ global_asm!(
     "boot_gdt: .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cf9b000000ffff",
     "boot_gdt_pointer: .short 31",
     ".long boot_gdt",
+    // #DB's gate and NMI's: 32 bits, present
+    "boot_idt: .quad 0, 0x00008e0000180000, 0x00008e0000180000",
+    "boot_idt_pointer: .short 23",
+    ".long boot_idt",
     ".size pvh_entry, . - pvh_entry",
     ".popsection",
     main = sym first,
