@@ -114,7 +114,7 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
         }
         Exit::StringPort(access) => Next::Kill(KillReason::StringPort(access.port)),
         Exit::TaskSwitch => Next::Kill(KillReason::TaskSwitch),
-        // A guest that clears CR4.MCE makes a shutdown of a machine check (AMD APM vol 2 §9.3.3).
+        // On AMD CR4.MCE is clear while a guest runs, which makes a shutdown of a machine check (APM vol 2 §9.3.3).
         Exit::Shutdown if core.hardware.has_failed() => core.hardware.fail(),
         Exit::MachineCheck => core.hardware.fail(),
         Exit::Shutdown => Next::Kill(KillReason::TripleFault),

@@ -71,7 +71,7 @@ pub fn was_intercepted() -> ! {
     unsafe { asm!("int {}", "ud2", const VECTOR, options(noreturn)) }
 }
 
-/// Whether what looks like a guest's triple fault is a machine check: with CR4.MCE clear, which is up to a guest, an AMD processor
+/// Whether what looks like a guest's triple fault is a machine check: with CR4.MCE clear, as while a guest runs, an AMD processor
 /// shuts down instead of raising the exception (AMD APM vol 2 §9.3.3), and that exits as SHUTDOWN.
 #[cold]
 pub fn is_in_progress() -> bool {

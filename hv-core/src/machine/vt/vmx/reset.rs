@@ -2,7 +2,7 @@
 
 use super::controls::{Entry, Primary};
 use super::fields::{self, SegmentFields};
-use super::state::{CR4_VMXE, Extra, Stale, VmxVcpu, access};
+use super::state::{CR4_HELD, Extra, Stale, VmxVcpu, access};
 use super::vmcs::Current;
 use crate::dispatch::registers::{CR0_NE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
 use crate::dispatch::vt::{Reg, Start, VirtualCpu};
@@ -132,7 +132,7 @@ impl Beginning {
         vmcs.write(fields::CR0, cr0 & !CR0_SHADOWED | CR0_NE);
         vmcs.write(fields::CR0_SHADOW, cr0);
         vmcs.write(fields::CR3, cr3);
-        vmcs.write(fields::CR4, cr4 & CR4_GUEST | CR4_VMXE);
+        vmcs.write(fields::CR4, cr4 & CR4_GUEST | CR4_HELD);
         vmcs.write(fields::CR4_SHADOW, cr4 & CR4_GUEST);
         for (field, entry) in fields::PDPTES.into_iter().zip(self.pdptes) {
             vmcs.write(field, entry);

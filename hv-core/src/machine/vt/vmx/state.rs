@@ -88,8 +88,10 @@ pub(super) struct Extra {
 const SHADOW: u32 = 0b11;
 /// NMIs are held back until IRET (§24.4.2).
 const NMI_BLOCKED: u32 = 1 << 3;
-/// VMX keeps it set (§23.8); the guest does not see it.
-pub(super) const CR4_VMXE: u64 = 1 << 13;
+/// Set beneath every guest, which sees neither: VMXE, which VMX keeps set (§23.8), and MCE, without which a machine check would not
+/// exit but shut the machine down (SDM vol 3B §15.10.4.1).
+pub(super) const CR4_HELD: u64 = 1 << 13 | 1 << 6;
+const _: () = assert!(CR4_GUEST & CR4_HELD == 0);
 
 /// Entry interruption information (§24.8.3), and that of an exit (§24.9.2).
 pub(super) mod event {

@@ -1,6 +1,6 @@
 //! What the exit path asks of a vCPU on VMX.
 
-use super::{CR4_VMXE, NMI_BLOCKED, SHADOW, Stale, VmxVcpu, event, packed};
+use super::{CR4_HELD, NMI_BLOCKED, SHADOW, Stale, VmxVcpu, event, packed};
 use crate::dispatch::registers::{CR0_NE, CR0_PE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
 use crate::dispatch::vt::{Control, Exception, Instruction, Nmi, Pauses, Reg, Start, VirtualCpu, Window};
 use crate::machine::vt::bits::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
@@ -63,7 +63,7 @@ impl VirtualCpu for VmxVcpu {
     /// Bits that are not a guest's exit and are refused: nobody calls this.
     fn set_cr4(&mut self, value: u64) {
         self.vmcs(|vmcs| {
-            vmcs.write(fields::CR4, value & CR4_GUEST | CR4_VMXE);
+            vmcs.write(fields::CR4, value & CR4_GUEST | CR4_HELD);
             vmcs.write(fields::CR4_SHADOW, value & CR4_GUEST);
         });
     }
