@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{A, B, MS};
+use common::{A, B, MS, US};
 use hv_core::base::addr::GuestPhys;
 use hv_core::base::hardware::GuestRam;
 use hv_core::dispatch::guest::Words;
@@ -12,6 +12,7 @@ use hv_core::machine::vt::scripted::{Machine, Spec, call_steps};
 use pv_abi::call::{Call, Code, ConsoleOp, Shutdown};
 use pv_abi::table::CONSOLE_RING_BYTES;
 use ring_buffers::bytes::Producer;
+use std::sync::atomic::Ordering::SeqCst;
 
 const WRITE: [u64; 3] = [ConsoleOp::WRITE.0, 0x3000, 6];
 
@@ -162,4 +163,55 @@ fn at_a_terminal_a_guest_waits_for_room_too_and_what_found_none_is_lost() {
     let guest = machine.guest(0);
     machine.cpu.core.console(guest, b"lost", room);
     assert_eq!(machine.world.console(), "");
+}
+
+/// What a byte takes on a line of 115,200 baud, in ns.
+const BYTE: u64 = 1_000_000_000 / 11_520;
+
+/// A guest on the first processor, and on the second one another that, if it floods, writes 256 line ends whenever it may; the line has
+/// 115,200 baud. Milliseconds until `done`, which may add to scripts, if that is within 5 s.
+fn beside_a_flood(one: Spec, flood: bool, mut done: impl FnMut(&mut Machine) -> bool) -> Option<u64> {
+    let mut machine = Machine::boot_on(2, [one.pin(&[0]), Spec::cooperative("flood").pin(&[1])], &[]);
+    machine.compute(A, MS);
+    machine.compute(B, MS);
+    assert!(machine.guest(1).ram.write(GuestPhys::new_truncate(0x3000), &[b'\n'; 256]).is_ok());
+    machine.world.console_room.set(20 << 10);
+    machine.world.look_ticks.set(10 * US); // about what a part of 64 KiB takes
+    let begun = machine.world.now();
+    let mut drained_to = begun.0;
+    while machine.world.now().since(begun).0 < 5_000 * MS {
+        if done(&mut machine) {
+            return Some(machine.world.now().since(begun).0 / MS);
+        }
+        if flood && machine.state(B).script.is_empty() {
+            machine.script(B, call_steps(Call::CONSOLE, &[ConsoleOp::WRITE.0, 0x3000, 256]));
+        }
+        machine.step();
+        let room = &machine.world.console_room;
+        while machine.world.now().0 - drained_to >= BYTE {
+            drained_to += BYTE;
+            room.set((room.get() + 1).min(32 << 10));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_guest_that_floods_peoples_line_does_not_keep_another_from_beginning_again() {
+    let restart = |flood| {
+        let mut asked = false;
+        beside_a_flood(Spec::cooperative("one").memory_mib(64, 64), flood, |machine| {
+            if !asked {
+                machine.script(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
+                asked = true;
+            }
+            let one = machine.guest(0);
+            one.generation.load(SeqCst) == 1 && one.birth.lock().is_none()
+        })
+    };
+    let (alone, beside) = (restart(false), restart(true));
+    assert!(
+        alone.is_some_and(|ms| ms < 500) && beside.is_some_and(|ms| ms < 2_000),
+        "{alone:?} {beside:?} ms"
+    );
 }

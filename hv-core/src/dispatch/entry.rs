@@ -9,7 +9,7 @@ use crate::dispatch::device::bus::Tick;
 use crate::dispatch::device::channel::Peer;
 use crate::dispatch::irq;
 use crate::dispatch::kvm;
-use crate::dispatch::load::birth::Progress;
+use crate::dispatch::load::birth::{Birth, Progress};
 use crate::dispatch::memory;
 use crate::dispatch::vcpu::{Rest, Vcpu};
 use crate::dispatch::virtio;
@@ -171,13 +171,10 @@ fn act<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Readiness {
     }
 }
 
-/// Makes the next part of a guest's memory; with the last, the guest begins, and its peers find it. Not faster than people can be
-/// told of the ends.
+/// Makes the next part of a guest's memory; with the last, the guest begins, and its peers find it. A life begins when people can be
+/// told of its end.
 fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R>) -> Progress {
     let guest = vcpu.guest;
-    if core.console_room().is_none() {
-        return Progress::More;
-    }
     let missing = guest.birth.lock().as_ref().and_then(|birth| birth.missing_block(&guest.ram));
     if let Some(n) = missing {
         let _ = memory::take(guest, n, core.system); // a part of it, or it waits
@@ -185,6 +182,9 @@ fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H
     }
     {
         let mut birth = guest.birth.lock();
+        if birth.as_ref().is_some_and(Birth::is_untouched) && core.console_room().is_none() {
+            return Progress::More;
+        }
         match birth.as_mut().map(|birth| birth.step(&guest.ram)) {
             Some(Progress::More) => return Progress::More,
             Some(Progress::Done) => *birth = None,

@@ -56,6 +56,11 @@ impl Birth {
         (!self.ram_bytes.is_empty() && !ram.has_block(n)).then_some(n)
     }
 
+    /// Whether all of a life's memory is yet to be made.
+    pub fn is_untouched(&self) -> bool {
+        self.ram_bytes.start == 0 && !self.ram_bytes.is_empty()
+    }
+
     /// Does the next part, in the memory of a guest that does not run.
     pub fn step(&mut self, ram: &impl GuestRam) -> Progress {
         if !self.ram_bytes.is_empty() {
