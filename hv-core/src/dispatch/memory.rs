@@ -153,7 +153,7 @@ pub enum Lent {
     Waits,
 }
 
-/// Brings memory back that a balloon has reported, part by part: [`CLEARED_AT_ONCE`] by one call.
+/// Brings memory back that a balloon has reported, part by part: 64 KiB by one call.
 pub fn bring_back<H: Hardware, R: GuestRam>(
     guest: &'static Guest<R>,
     server: &'static VcpuShared,

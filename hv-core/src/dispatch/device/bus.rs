@@ -71,7 +71,7 @@ pub enum Tick {
     Waits,
 }
 
-/// What follows from a write. Whatever it is, [`PortBus::interrupt_pending`] and [`PortBus::next_timer`] may have changed.
+/// What follows from a write. Whatever it is, what the controllers have pending and the next moment to look may have changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum PortEffect {
@@ -138,7 +138,7 @@ impl PortBus {
         }
     }
 
-    /// Reads `width` bytes at `port`. That too may change [`PortBus::interrupt_pending`] and [`PortBus::next_timer`]: a
+    /// Reads `width` bytes at `port`. That too may change [`PortBus::interrupt_pending`] and `next_timer`: a
     /// clock that was asked why it interrupted looks for its next interrupt.
     pub fn read(&mut self, port: u16, width: Width, now: Tsc) -> u32 {
         if width == Width::Byte {
@@ -201,7 +201,7 @@ impl PortBus {
         self.next_timer
     }
 
-    /// Whether [`PortBus::next_timer`] is earlier than whoever calls [`PortBus::expire`] knows.
+    /// Whether the next moment to look is earlier than whoever calls [`PortBus::expire`] knows.
     #[inline]
     pub const fn wants_earlier_look(&self) -> bool {
         self.next_timer.0 < self.queued.0

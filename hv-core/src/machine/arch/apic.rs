@@ -16,7 +16,7 @@ pub struct LocalApic {
 /// How its registers are reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// In memory, at [`BASE`].
+    /// In memory, at 0xFEE0_0000.
     Xapic,
     /// By MSRs, one for 16 bytes (SDM vol 3A §11.12.1.2).
     X2apic,
@@ -198,7 +198,7 @@ impl LocalApic {
     ///
     /// # Safety
     ///
-    /// Runs at CPL 0 with the page at [`BASE`] mapped at its physical address, and nothing else drives this APIC.
+    /// Runs at CPL 0 with the page at 0xFEE0_0000 mapped at its physical address, and nothing else drives this APIC.
     pub unsafe fn enable() -> Self {
         mask_8259s();
         let mode = mode();
