@@ -74,6 +74,8 @@ fn those_who_stay_share_what_the_others_left() {
     let mut scenario = load("ends.toml");
     // In one of these ways Bochs ends too, under SVM; how the others go does not matter here.
     scenario.guests.retain(|guest| !guest.name.starts_with("triple") && guest.name != "panic-full");
+    // Full guests measure their clock before they end, which takes longer on Bochs than those that stay wait.
+    scenario.guests.retain(|guest| !["hole-full", "string"].contains(&guest.name.as_str()));
     let outcome = boot(&scenario);
     for guest in ["one", "two"] {
         let endings = outcome.endings_of(guest);
