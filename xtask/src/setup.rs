@@ -2,6 +2,8 @@
 //!
 //! Installs Debian packages when it may; otherwise says what to type. Never calls rustup.
 
+mod beside;
+
 use crate::compiler::Compiler;
 use crate::failure::{Attempt, Failure, Outcome};
 use crate::linker::Linker;
@@ -107,21 +109,40 @@ fn provide(parts: &[Part]) -> Outcome<()> {
     if !may_install() {
         return Err(Failure::new(instructions(&missing)));
     }
-    let packages: Vec<&str> = missing.iter().flat_map(|part| part.packages()).copied().collect();
+    let packages = packages(&missing);
     eprintln!("setup: apt-get install {}", packages.join(" "));
     apt(&["update"])?;
-    let simulated =
-        Command::new("apt-get").args(install("--simulate", &packages)).output().attempt("apt-get")?;
-    let simulated = String::from_utf8_lossy(&simulated.stdout);
-    let removed = removals(&simulated);
-    if !removed.is_empty() {
-        return Err(Failure::new(conflict(&missing, &removed)));
+    let removed = would_remove(&packages)?;
+    if removed.is_empty() {
+        apt(&install("--yes", &packages))?;
+    } else {
+        provide_apart(&missing, &removed)?;
     }
-    apt(&install("--yes", &packages))?;
     match missing.iter().find(|part| !part.is_present()) {
         Some(_) => Err(Failure::new(instructions(&missing))),
         None => Ok(()),
     }
+}
+
+/// Installs what is missing without the emulator, which is unpacked; where that removes a package too, nothing is done.
+fn provide_apart(missing: &[Part], removed: &[String]) -> Outcome<()> {
+    let others: Vec<Part> = missing.iter().copied().filter(|part| *part != Part::Emulator).collect();
+    if others.len() == missing.len() || !would_remove(&packages(&others))?.is_empty() {
+        return Err(Failure::new(conflict(missing, removed)));
+    }
+    apt(&install("--yes", &packages(&others)))?;
+    beside::qemu()
+}
+
+fn packages(parts: &[Part]) -> Vec<&'static str> {
+    parts.iter().flat_map(|part| part.packages()).copied().collect()
+}
+
+/// The packages that apt-get would remove to install these.
+fn would_remove(packages: &[&str]) -> Outcome<Vec<String>> {
+    let simulated =
+        Command::new("apt-get").args(install("--simulate", packages)).output().attempt("apt-get")?;
+    Ok(removals(&String::from_utf8_lossy(&simulated.stdout)).into_iter().map(str::to_owned).collect())
 }
 
 /// What apt-get is told: whatever it finds now, no package that is installed goes.
@@ -139,7 +160,7 @@ fn removals(simulated: &str) -> Vec<&str> {
 }
 
 /// Why nothing is installed, and what the user has to decide.
-fn conflict(missing: &[Part], removed: &[&str]) -> String {
+fn conflict(missing: &[Part], removed: &[String]) -> String {
     format!(
         "nothing is installed, since {} would have to be removed; {}",
         removed.join(" "),
@@ -170,8 +191,7 @@ pub fn may_install() -> bool {
 
 /// What the user has to type for the missing parts.
 fn instructions(missing: &[Part]) -> String {
-    let packages: Vec<&str> = missing.iter().flat_map(|part| part.packages()).copied().collect();
-    let apt = format!("sudo apt-get install {}", packages.join(" "));
+    let apt = format!("sudo apt-get install {}", packages(missing).join(" "));
     if missing.contains(&Part::Compiler) {
         format!(
             "no compiler for {}: type `rustup target add {}` or `{apt}`",
@@ -195,6 +215,7 @@ mod tests {
                          Remv rustup [1.25] [rustc-web:amd64 ]\nInst rustc-web (1.96.0+dfsg1-1~deb12u2 Debian [amd64])\n";
         let removed = removals(simulated);
         assert_eq!(removed, ["rustc", "rustup"]);
+        let removed: Vec<String> = removed.into_iter().map(str::to_owned).collect();
         let line = conflict(&[Part::Compiler], &removed);
         assert!(
             line.starts_with("nothing is installed, since rustc rustup would have to be removed; "),
