@@ -1,6 +1,7 @@
-//! Layer 0: the words every other layer is written in.
+//! The words every other room is written in.
 
 pub mod addr;
+pub mod control;
 pub mod error;
 pub mod hardware;
 pub mod id;

@@ -1,17 +1,15 @@
-//! Layer 1: what is decided, without knowing how the machine does it.
+//! What is decided, without knowing how the machine does it.
 
-pub mod acpi;
 pub mod balance;
-pub mod board;
 pub mod calibrate;
-pub mod config;
+pub mod cpu_shared;
 pub mod demand;
-pub mod heap;
-pub mod mail;
+pub mod mailbox;
 pub mod mm;
-pub mod publish;
+pub mod presence;
 pub mod sched;
+pub mod skew;
 pub mod telemetry;
 pub mod timers;
 pub mod trace;
-pub mod whereabouts;
+pub mod vcpu_shared;

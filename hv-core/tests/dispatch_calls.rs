@@ -3,11 +3,11 @@
 mod common;
 
 use common::{A, A1, B, MS, Picture};
-use hv_core::dispatch::guest::{WINDOW_BASE, WINDOW_PAGES};
-use hv_core::dispatch::vt::{Exception, Exit, Reg, VirtualCpu};
-use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, call_steps};
-use hv_core::policy::config::ChannelConfig;
-use hv_core::policy::whereabouts::Life;
+use hv_core::guest::guest::{WINDOW_BASE, WINDOW_PAGES};
+use hv_core::guest::seam::{Exception, Exit, Reg, VirtualCpu};
+use hv_core::image::manifest::ChannelConfig;
+use hv_core::policy::presence::Life;
+use hv_core::testkit::{Machine, Seen, Spec, Step, call_steps};
 use pv_abi::call::{Call, Code, ConsoleOp, EventOp, IPI_NMI, Info, Shutdown, Stat, VcpuState};
 use pv_abi::cpuid::Features;
 use pv_abi::demand::word;

@@ -4,12 +4,13 @@ mod common;
 
 use common::A;
 use hv_core::base::addr::GuestPhys;
+use hv_core::base::control::Control;
 use hv_core::base::error::KillReason;
 use hv_core::base::hardware::GuestRam;
-use hv_core::dispatch::registers::{Allowed, CR4_GUEST, EFER_GUEST};
-use hv_core::dispatch::vt::{Control, ControlRegister, Exception, Exit, Reg, VirtualCpu};
-use hv_core::machine::vt::scripted::{Machine, Seen, Spec};
+use hv_core::guest::registers::{Allowed, CR4_GUEST, EFER_GUEST};
+use hv_core::guest::seam::{ControlRegister, Exception, Exit, Reg, VirtualCpu};
 use hv_core::policy::trace::{Ending, Record};
+use hv_core::testkit::{Machine, Seen, Spec};
 
 const PE: u64 = 1 << 0;
 const ET: u64 = 1 << 4;

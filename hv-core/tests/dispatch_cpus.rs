@@ -3,12 +3,13 @@
 mod common;
 
 use common::{A, A1, A2, B, MS, US};
+use hv_core::base::control::Start;
 use hv_core::base::id::{CpuId, VcpuId};
 use hv_core::base::time::{Ticks, Tsc};
-use hv_core::dispatch::vt::{Direction, Exit, PortAccess, Reg, Start, VirtualCpu};
-use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, at, call_steps, write_msr_steps};
+use hv_core::guest::seam::{Direction, Exit, PortAccess, Reg, VirtualCpu};
+use hv_core::policy::presence::Life;
 use hv_core::policy::trace::{Ending, Record};
-use hv_core::policy::whereabouts::Life;
+use hv_core::testkit::{Machine, Seen, Spec, Step, at, call_steps, write_msr_steps};
 use pv_abi::call::{Call, Code};
 use pv_abi::protocol::yield_wanted::Enter;
 use pv_abi::status::word;

@@ -4,11 +4,12 @@ mod common;
 
 use common::A;
 use hv_core::base::addr::GuestPhys;
+use hv_core::base::control::Control;
 use hv_core::base::error::KillReason;
 use hv_core::base::hardware::GuestRam;
-use hv_core::dispatch::vt::{Access, Control, Direction, Exception, Exit, PortAccess, Reg, VirtualCpu};
-use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, call_steps};
+use hv_core::guest::seam::{Access, Direction, Exception, Exit, PortAccess, Reg, VirtualCpu};
 use hv_core::policy::trace::{Ending, Record};
+use hv_core::testkit::{Machine, Seen, Spec, Step, call_steps};
 use pv_abi::call::{Call, ConsoleOp, Info};
 
 const DEBUG: Seen = Seen::Exception(Exception::Debug);

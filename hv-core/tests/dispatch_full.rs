@@ -3,12 +3,13 @@
 mod common;
 
 use common::{A, A1, B, MS, US};
+use hv_core::base::control::Start;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Tsc;
-use hv_core::dispatch::vt::{Exception, Exit, Reg, Start, VirtualCpu};
-use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, Stuck, at, write_msr_steps};
+use hv_core::guest::seam::{Exception, Exit, Reg, VirtualCpu};
+use hv_core::policy::presence::Life;
 use hv_core::policy::trace::{Ending, Record};
-use hv_core::policy::whereabouts::Life;
+use hv_core::testkit::{Machine, Seen, Spec, Step, Stuck, at, write_msr_steps};
 use pv_abi::cpuid;
 
 const APIC_BASE: u32 = 0x1b;

@@ -4,11 +4,12 @@ mod common;
 
 use common::{A, A1, MS};
 use hv_core::base::addr::GuestPhys;
+use hv_core::base::control::Control;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
-use hv_core::dispatch::vcpu::Rest;
-use hv_core::dispatch::vt::{Control, Exit};
-use hv_core::machine::vt::scripted::{Machine, Spec, Step};
+use hv_core::guest::seam::Exit;
+use hv_core::guest::vcpu::Rest;
+use hv_core::testkit::{Machine, Spec, Step};
 
 const CODE: u64 = 0x20_0000;
 const HLT: u8 = 0xf4;

@@ -4,10 +4,11 @@ mod common;
 
 use common::{A, A1, A2};
 use hv_core::base::addr::GuestPhys;
+use hv_core::base::control::Control;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
-use hv_core::dispatch::vt::{Access, Control, Exit, Reg, VirtualCpu};
-use hv_core::machine::vt::scripted::{Machine, Spec, at};
+use hv_core::guest::seam::{Access, Exit, Reg, VirtualCpu};
+use hv_core::testkit::{Machine, Spec, at};
 use std::sync::atomic::Ordering::SeqCst;
 
 const APIC_BASE: u32 = 0x1b;

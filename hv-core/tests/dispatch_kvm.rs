@@ -6,9 +6,9 @@ use common::{A, A1, A2, B, MS};
 use hv_core::base::addr::GuestPhys;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
-use hv_core::dispatch::vt::{Exit, Reg, VirtualCpu};
-use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step};
-use hv_core::policy::whereabouts::{Life, attention};
+use hv_core::guest::seam::{Exit, Reg, VirtualCpu};
+use hv_core::policy::presence::{Life, attention};
+use hv_core::testkit::{Machine, Seen, Spec, Step};
 use pv_abi::protocol::dispatch::is_on_cpu;
 use std::sync::atomic::Ordering::SeqCst;
 

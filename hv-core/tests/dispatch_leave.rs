@@ -7,12 +7,12 @@ use hv_core::base::addr::GuestPhys;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Ticks;
-use hv_core::dispatch::device::virtio::Progress;
-use hv_core::dispatch::memory;
-use hv_core::dispatch::vt::{Access, Exit};
-use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step};
-use hv_core::policy::config::{ChannelConfig, Devices};
-use hv_core::policy::whereabouts::{Life, attention};
+use hv_core::device::virtio::Progress;
+use hv_core::exit::ballooning;
+use hv_core::guest::seam::{Access, Exit};
+use hv_core::image::manifest::{ChannelConfig, Devices};
+use hv_core::policy::presence::{Life, attention};
+use hv_core::testkit::{Machine, Seen, Spec, Step};
 use pv_abi::call::{Call, Code, MEMORY_BLOCK_BYTES, MemoryOp};
 use pv_abi::protocol::dispatch::is_on_cpu;
 use std::sync::Barrier;
@@ -58,7 +58,7 @@ fn a_block_that_joins_a_batch_after_the_flush_was_ordered_is_not_free_before_ano
         assert!(is_on_cpu(machine.shared(id).dispatch_seq()), "{id:?} is on its CPU");
     }
     // vCPU 0 serves its balloon: `Surroundings::free_block` for the first block of a report.
-    memory::report(guest, 3);
+    ballooning::report(guest, 3);
     // vCPU 1 touches that block meanwhile. The pool is empty, so the fault orders the flush of what is in quarantine.
     machine.script(
         A1,
@@ -78,9 +78,9 @@ fn a_block_that_joins_a_batch_after_the_flush_was_ordered_is_not_free_before_ano
     assert_eq!(flushes(&mut machine, A2), before + 1);
     assert!(guest.ram.has_block(4));
     // vCPU 0 goes on with its report: the second block; then it ends its step, and flushes before it enters guest mode.
-    memory::report(guest, 4);
+    ballooning::report(guest, 4);
     let shared = machine.shared(A);
-    assert_eq!(memory::shoot_down(guest, shared, &mut machine.cpu.core), Progress::More);
+    assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), Progress::More);
     while machine.shared(A).attention() & attention::FLUSH != 0 {
         assert!(machine.cpu.step());
     }
@@ -96,8 +96,8 @@ fn a_block_that_joins_a_batch_after_the_flush_was_ordered_is_not_free_before_ano
 fn lend(machine: &mut Machine, id: VcpuId, blocks: core::ops::Range<u64>) {
     let (guest, shared) = (machine.guest(id.guest.0), machine.shared(id));
     for block in blocks {
-        memory::report(guest, block);
-        let done = memory::shoot_down(guest, shared, &mut machine.cpu.core);
+        ballooning::report(guest, block);
+        let done = ballooning::shoot_down(guest, shared, &mut machine.cpu.core);
         assert_eq!(done, Progress::Done);
     }
     machine.compute(id, US);

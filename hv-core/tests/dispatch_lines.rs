@@ -7,9 +7,9 @@ use common::{A, B, MS};
 use hv_core::base::addr::GuestPhys;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::{GuestId, VcpuIndex};
-use hv_core::dispatch::guest::Words;
-use hv_core::machine::vt::scripted::{Machine, Spec, call_steps};
+use hv_core::guest::guest::Words;
 use hv_core::policy::trace::{ExitClass, Record};
+use hv_core::testkit::{Machine, Spec, call_steps};
 use proptest::prelude::*;
 use pv_abi::call::{Call, Code, ConsoleOp, Shutdown};
 use pv_abi::table::CONSOLE_RING_BYTES;
@@ -61,7 +61,7 @@ fn a_line_that_does_not_end_is_cut_into_pieces() {
 fn what_a_killed_guest_wrote_last_is_shown() {
     let mut machine = Machine::boot([Spec::cooperative("one")]);
     write(&mut machine, b"about to");
-    machine.exit(A, hv_core::dispatch::vt::Exit::Shutdown);
+    machine.exit(A, hv_core::guest::seam::Exit::Shutdown);
     let console = machine.world.console();
     assert!(console.starts_with("[one] about to\ncomity: guest: killed name=one"), "{console}");
 }

@@ -7,12 +7,12 @@ use hv_core::base::addr::GuestPhys;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Ticks;
-use hv_core::dispatch::device::virtio::Progress;
-use hv_core::dispatch::memory;
-use hv_core::dispatch::vt::{Access, Direction, Exit, PortAccess, Reg, VirtualCpu};
-use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, at, call_steps};
-use hv_core::policy::config::Devices;
-use hv_core::policy::whereabouts::{Life, attention};
+use hv_core::device::virtio::Progress;
+use hv_core::exit::ballooning;
+use hv_core::guest::seam::{Access, Direction, Exit, PortAccess, Reg, VirtualCpu};
+use hv_core::image::manifest::Devices;
+use hv_core::policy::presence::{Life, attention};
+use hv_core::testkit::{Machine, Seen, Spec, Step, at, call_steps};
 use pv_abi::call::{Call, Code, Info, MEMORY_BLOCK_BYTES, MEMORY_MAX_BLOCKS, MemoryOp, Shutdown};
 use std::ops::Range;
 
@@ -69,8 +69,8 @@ fn lend(machine: &mut Machine, id: VcpuId, blocks: Range<u64>) {
     let (guest, shared) = (machine.guest(id.guest.0), machine.shared(id));
     machine.compute(id, US);
     for block in blocks {
-        memory::report(guest, block);
-        let done = memory::shoot_down(guest, shared, &mut machine.cpu.core);
+        ballooning::report(guest, block);
+        let done = ballooning::shoot_down(guest, shared, &mut machine.cpu.core);
         assert_eq!(done, Progress::Done);
     }
     machine.compute(id, US);
@@ -270,10 +270,10 @@ fn what_a_balloon_reports_comes_back_cleared_in_parts_when_it_is_touched() {
     let guest = machine.guest(0);
     let place = GuestPhys::new(3 * BLOCK + 77).unwrap();
     guest.ram.write(place, b"secret").unwrap();
-    memory::report(guest, 3);
+    ballooning::report(guest, 3);
     assert_eq!(pooled(&machine), 0, "somebody may still reach it");
     let shared = machine.shared(A);
-    assert_eq!(memory::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
+    assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
     assert_eq!((reserved(&machine, 0), guest.ram.has_block(3)), (1, false));
     assert_eq!(take(&mut machine, B, 2), Err(Code::AGAIN), "it is kept for who lent it");
     let mut touches = 0;

@@ -4,12 +4,13 @@ mod common;
 
 use common::{A, A1, MS};
 use hv_core::base::addr::GuestPhys;
+use hv_core::base::addr::low;
+use hv_core::base::control::Control;
 use hv_core::base::error::KillReason;
 use hv_core::base::hardware::GuestRam;
-use hv_core::dispatch::exit::low;
-use hv_core::dispatch::vt::{Access, Control, Exit, Reg, VirtualCpu};
-use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step};
+use hv_core::guest::seam::{Access, Exit, Reg, VirtualCpu};
 use hv_core::policy::trace::{Ending, Record};
+use hv_core::testkit::{Machine, Seen, Spec, Step};
 
 const APIC: u64 = 0xfee0_0000;
 const CODE: u64 = 0x20_0000;

@@ -4,7 +4,7 @@ mod common;
 
 use common::{A, A1, B, MS, US};
 use hv_core::base::time::Tsc;
-use hv_core::machine::vt::scripted::{Machine, ScriptedVcpu, Seen, Spec, Step, call_steps};
+use hv_core::testkit::{Machine, ScriptedVcpu, Seen, Spec, Step, call_steps};
 use proptest::prelude::*;
 use pv_abi::call::{Call, Code};
 use pv_abi::demand::word;

@@ -4,9 +4,9 @@ mod common;
 
 use common::{A, A1, B, MS, US};
 use hv_core::base::time::Tsc;
-use hv_core::dispatch::vt::{Exit, Pauses, Reg, VirtualCpu};
-use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, Stuck, call_steps};
-use hv_core::policy::whereabouts::{Life, attention};
+use hv_core::guest::seam::{Exit, Pauses, Reg, VirtualCpu};
+use hv_core::policy::presence::{Life, attention};
+use hv_core::testkit::{Machine, Seen, Spec, Step, Stuck, call_steps};
 use pv_abi::call::{Call, Code, IPI_NMI};
 use pv_abi::demand::word;
 use pv_abi::{event, status};

@@ -4,12 +4,12 @@ mod common;
 
 use common::{A, A1, A2, B, MS, US};
 use hv_core::base::id::VcpuId;
-use hv_core::dispatch::vt::{Exit, VirtualCpu};
-use hv_core::machine::vt::scripted::{Machine, Spec, Step, call_steps};
-use hv_core::policy::config::ChannelConfig;
-use hv_core::policy::publish::VcpuShared;
+use hv_core::guest::seam::{Exit, VirtualCpu};
+use hv_core::image::manifest::ChannelConfig;
+use hv_core::policy::presence::Life;
 use hv_core::policy::trace::ExitClass;
-use hv_core::policy::whereabouts::Life;
+use hv_core::policy::vcpu_shared::VcpuShared;
+use hv_core::testkit::{Machine, Spec, Step, call_steps};
 use pv_abi::call::{Call, Code, EventOp, Stat};
 use pv_abi::demand::word;
 use pv_abi::status::{StatusFlags, word as status};

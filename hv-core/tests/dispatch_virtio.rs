@@ -6,16 +6,17 @@ mod common;
 
 use common::{A, A1, B, MS};
 use hv_core::base::addr::GuestPhys;
+use hv_core::base::addr::low;
+use hv_core::base::control::Control;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Ticks;
-use hv_core::dispatch::device::virtio::Progress;
-use hv_core::dispatch::exit::low;
-use hv_core::dispatch::memory;
-use hv_core::dispatch::vt::{Access, Control, Exit, Reg, VirtualCpu};
-use hv_core::machine::vt::scripted::{Machine, Seen, Spec, Step, call_steps};
-use hv_core::policy::config::Devices;
-use hv_core::policy::whereabouts::attention;
+use hv_core::device::virtio::Progress;
+use hv_core::exit::ballooning;
+use hv_core::guest::seam::{Access, Exit, Reg, VirtualCpu};
+use hv_core::image::manifest::Devices;
+use hv_core::policy::presence::attention;
+use hv_core::testkit::{Machine, Seen, Spec, Step, call_steps};
 use pv_abi::call::{Call, Code, MEMORY_BLOCK_BYTES, MemoryOp};
 
 const BLOCK: u64 = MEMORY_BLOCK_BYTES;
@@ -151,9 +152,9 @@ fn nobody_has_a_block_that_its_reporter_still_has_a_translation_of() {
     let (guest, shared) = (machine.guest(0), machine.shared(A));
     // The blocks that are kept for lenders were reported before.
     for n in 5..22 {
-        memory::report(guest, n);
+        ballooning::report(guest, n);
     }
-    assert_eq!(memory::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
+    assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
     start(&mut machine, REPORTING, REPORTS);
     offer(&machine, &[(25 * BLOCK, low(BLOCK))]);
     let before = flushes(&mut machine, A);
@@ -218,9 +219,9 @@ fn offers_lent_memory(lent: std::ops::Range<u64>, left: usize) -> Machine {
     let (guest, shared) = (machine.guest(0), machine.shared(A));
     start(&mut machine, 0, 0);
     for n in lent.clone() {
-        memory::report(guest, n);
+        ballooning::report(guest, n);
     }
-    assert_eq!(memory::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
+    assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
     guest.transit.lock().reserve.truncate(left);
     let buffers: Vec<_> = lent.map(|n| (n * BLOCK, 1)).collect();
     offer(&machine, &buffers);

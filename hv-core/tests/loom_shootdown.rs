@@ -5,7 +5,7 @@
 
 use hv_core::base::id::VcpuIndex;
 use hv_core::policy::mm::shootdown::{Shootdown, Told};
-use hv_core::policy::whereabouts::attention;
+use hv_core::policy::presence::attention;
 use loom::sync::Arc;
 use pv_abi::model::{Barrier, Shared, explore};
 use pv_abi::protocol::dispatch::{switch_in, switch_out};
@@ -63,7 +63,7 @@ impl Scene {
         }
     }
 
-    /// As `dispatch::memory::give` does.
+    /// As `exit::ballooning::give` does.
     fn give(&self) {
         self.leaf.store_relaxed(0);
         self.shootdown.begin(2);
@@ -75,7 +75,7 @@ impl Scene {
         self.let_go(GIVER);
     }
 
-    /// An entry, as `dispatch::entry::attend` does it, and the guest's access by what is cached.
+    /// An entry, as `exit::before_entry::attend` does it, and the guest's access by what is cached.
     fn enter(&self, cached: &mut u64) {
         if self.attention.load_relaxed() & attention::FLUSH != 0 {
             self.attention.swap(0);

@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a poisoned lock or a lost thread fails the test")]
 
 use hv_core::base::id::CpuId;
-use hv_core::dispatch::course::{Course, Stopped};
-use hv_core::policy::mail::Mailbox;
+use hv_core::guest::lifecycle::{Course, Stopped};
+use hv_core::policy::mailbox::Mailbox;
+use hv_core::policy::presence::{Letter, Life, Whereabouts, attention};
 use hv_core::policy::sched::Slot;
 use hv_core::policy::trace::Ending;
-use hv_core::policy::whereabouts::{Letter, Life, Whereabouts, attention};
 use loom::sync::{Arc, Mutex};
 use pv_abi::model::{Barrier, Shared, explore};
 use pv_abi::protocol::dispatch::switch_out;
@@ -43,7 +43,7 @@ enum Without {
 /// The vCPU itself: whoever has it may run it.
 struct Token;
 
-/// As `dispatch::berth` has it.
+/// As `guest::parking` has it.
 #[derive(Default)]
 struct Berth {
     vcpu: Option<Token>,

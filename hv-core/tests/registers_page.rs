@@ -1,15 +1,15 @@
-//! `docs/src/registers.md` says what `dispatch::registers` has; `COMITY_WRITE_PAGE=1 cargo test -p hv-core --test registers_page` writes it.
+//! `docs/src/registers.md` says what `guest::registers` has; `COMITY_WRITE_PAGE=1 cargo test -p hv-core --test registers_page` writes it.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use hv_core::dispatch::cpuid::Word;
-use hv_core::dispatch::registers::{
+use hv_core::guest::cpuid::Word;
+use hv_core::guest::registers::{
     Bit, CR0, CR0_DEFINED, CR0_SHADOWED, CR4, CR4_GUEST, EFER, EFER_GUEST, Keeper, MSRS, Needs, untouched,
 };
 use std::fmt::Write;
 use std::path::Path;
 use std::{env, fs};
 
-const BEGIN: &str = "<!-- computed from hv-core/src/dispatch/registers.rs -->\n";
+const BEGIN: &str = "<!-- computed from hv-core/src/guest/registers.rs -->\n";
 const END: &str = "<!-- end -->\n";
 
 fn keeper(keeper: Keeper) -> &'static str {

@@ -43,7 +43,7 @@ const PAGE_BYTES: usize = 4096;
 const FILE_BYTES: usize = 1024;
 const FILE: &[u8] = b"/tmp/mix\0";
 const NS_A_SECOND: u64 = 1_000_000_000;
-/// A mark's id, written after its value, sets it (hv-core, `dispatch/exit.rs`).
+/// A mark's id, written after its value, sets it (hv-core, `exit/exit.rs`).
 const MARK_ID: u16 = 0xcf0;
 /// See [`MARK_ID`].
 const MARK_VALUE: u16 = 0xcf4;

@@ -6,6 +6,7 @@ mod bochs;
 mod console;
 mod evidence;
 mod excluded;
+mod files;
 mod running;
 pub mod screen;
 mod verdict;

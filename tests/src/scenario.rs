@@ -9,12 +9,12 @@ mod schema;
 
 use crate::refusal::Refusal;
 use files::Files;
-use hv_core::dispatch::bundle::{Bundle, BundleError};
-use hv_core::policy::config::{
+use hv_core::guest::heap;
+use hv_core::image::bundle::{Bundle, BundleError};
+use hv_core::image::manifest::{
     ChannelConfig, Devices, DiskConfig, GuestConfig, MAX_COMMAND_LINE_BYTES, Mode, Payload, TscTrust,
     Visibility,
 };
-use hv_core::policy::heap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

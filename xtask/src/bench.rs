@@ -3,6 +3,7 @@
 mod baseline;
 mod compare;
 mod figure;
+mod files;
 mod job;
 mod linux;
 mod page;
@@ -115,7 +116,7 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     }
     let report = Report::new(length, figures);
     let folder = workspace::root().join("target/bench");
-    for file in report.write(&folder)? {
+    for file in files::write(&report, &folder)? {
         println!("wrote {}", file.strip_prefix(workspace::root()).unwrap_or(&file).display());
     }
     if !arguments.check {

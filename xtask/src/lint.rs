@@ -1,9 +1,10 @@
 //! `cargo xtask lint`: the law of the house that the compiler cannot see.
 
 mod arrows;
+mod circles;
 mod invited;
-mod layers;
 mod orphans;
+mod rooms;
 mod scan;
 mod size;
 mod tree;
@@ -44,7 +45,8 @@ pub fn run() -> Outcome<()> {
     let tree = Tree::read(&workspace::root())?;
     let mut findings = Vec::new();
     findings.extend(arrows::check(&tree)?);
-    findings.extend(layers::check(&tree));
+    findings.extend(rooms::check(&tree));
+    findings.extend(circles::check(&tree));
     findings.extend(invited::check(&tree));
     findings.extend(orphans::check(&tree)?);
     findings.extend(size::check(&tree));

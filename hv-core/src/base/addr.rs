@@ -105,6 +105,13 @@ impl GuestRange {
     }
 }
 
+/// The lower half of a register.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is meant")]
+pub const fn low(value: u64) -> u32 {
+    value as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

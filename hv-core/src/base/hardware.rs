@@ -1,4 +1,4 @@
-//! What the lower layers need of a machine: implemented by `machine`, and by the scripted backend in host tests.
+//! What the lower rooms need of a machine: implemented by `machine`, and by the scripted backend in host tests.
 
 use crate::base::addr::{GuestPhys, HostPhys, OutsideMemory};
 use crate::base::id::CpuId;

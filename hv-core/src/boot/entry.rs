@@ -1,9 +1,10 @@
 //! The entry: 32-bit protected mode, paging off, EBX = what the loader has to say. Tables, long mode, and Rust.
 #![expect(unsafe_code, reason = "entry code")]
 
+use super::layout::{GUARD_BYTES, image};
 use super::{multiboot2, pvh};
 use core::arch::global_asm;
-use hv_core::base::addr::{HostPhys, PAGE_BYTES};
+use hv_core::base::addr::HostPhys;
 
 // The tables map the first 4 GiB at themselves, by 2 MiB pages. `boot_pml4` and what follows lie in .bss, which the
 // loader cleared.
@@ -165,28 +166,8 @@ const CR0: u32 = 1 << 0 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 31;
 const PVH: u32 = 0;
 const MULTIBOOT2: u32 = 1;
 
-unsafe extern "C" {
-    static image_start: u8;
-    static image_end: u8;
-    static boot_guard: u8;
-}
-
 /// Where a start-up may begin (SDM vol 3A §8.4.4.1: vectors 0xa0 to 0xbf are reserved), above what firmware and loaders use by custom.
 const START_PAGES: core::ops::Range<u64> = 0x8000..0xa_0000;
-
-/// Below each stack, and nobody's. A frame of up to a page is not probed as it grows, so that one page could be stepped over.
-pub const GUARD_BYTES: u64 = 2 * PAGE_BYTES;
-
-/// What lies below the first processor's stack: nothing does.
-pub fn stack_guard() -> HostPhys {
-    HostPhys::new_truncate(&raw const boot_guard as u64)
-}
-
-/// Where the image lies: start and length.
-pub fn image() -> (HostPhys, u64) {
-    let (start, end) = (&raw const image_start as u64, &raw const image_end as u64);
-    (HostPhys::new_truncate(start), end - start)
-}
 
 /// First Rust code, on the boot stack, with the first 4 GiB mapped at themselves.
 extern "sysv64" fn first(info: u64, loader: u32) -> ! {
@@ -197,5 +178,5 @@ extern "sysv64" fn first(info: u64, loader: u32) -> ! {
     handover.frames.reserve(HostPhys::ZERO, 1 << 20);
     let (start, len) = image();
     handover.frames.reserve(start, len);
-    super::main(handover)
+    super::init::main(handover)
 }

@@ -1,8 +1,10 @@
 //! Makes the machine and its guests, and runs them.
 #![expect(unsafe_code, reason = "takes the machine's parts into service, each once")]
 
+use super::handover::Handover;
 use super::selftest::Selftest;
-use super::{Handover, processors};
+use super::shared::{Common, Shared};
+use super::{layout, processors};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
@@ -11,14 +13,15 @@ use core::fmt::Write;
 use hv_core::base::addr::PAGE_BYTES;
 use hv_core::base::id::{CpuId, GuestId};
 use hv_core::base::time::Frequency;
-use hv_core::dispatch::berth::Berths;
-use hv_core::dispatch::bundle::Bundle;
-use hv_core::dispatch::core::Core;
-use hv_core::dispatch::cpuid;
-use hv_core::dispatch::load::Image;
-use hv_core::dispatch::run::Cpu;
-use hv_core::dispatch::system::System;
-use hv_core::dispatch::vcpu::Vcpu;
+use hv_core::boot::firmware::{self, Controllers, LeftOut};
+use hv_core::guest::cpuid;
+use hv_core::guest::heap;
+use hv_core::guest::parking::Berths;
+use hv_core::guest::system::System;
+use hv_core::guest::vcpu::Vcpu;
+use hv_core::image::bundle::Bundle;
+use hv_core::image::load::Image;
+use hv_core::image::manifest::{Manifest, TscTrust};
 use hv_core::machine::arch::apic::LocalApic;
 use hv_core::machine::arch::calibrate::References;
 use hv_core::machine::arch::console::{self, Console};
@@ -26,14 +29,10 @@ use hv_core::machine::arch::exit::{self, Verdict, power_off};
 use hv_core::machine::arch::ioapic;
 use hv_core::machine::arch::serial::Serial;
 use hv_core::machine::arch::{clean, descriptors, interrupts, paging, percpu, time};
-use hv_core::machine::lines::Lines;
 use hv_core::machine::memory::{HypervisorHeap, Memory, Ram};
-use hv_core::machine::platform::Platform;
+use hv_core::machine::serial_log::Lines;
 use hv_core::machine::vt::{Amd, Intel, Kind, Setup, Vendor};
-use hv_core::policy::acpi::{self, Controllers, LeftOut};
 use hv_core::policy::calibrate::{Found, NoClock, Trust};
-use hv_core::policy::config::{Manifest, TscTrust};
-use hv_core::policy::heap;
 use hv_core::policy::trace::Record;
 
 mod guests;
@@ -43,58 +42,6 @@ static HEAP: HypervisorHeap = HypervisorHeap::empty();
 
 /// How long the last lines stay on a screen that nothing else shows.
 const READING_S: u64 = 10;
-
-/// What all processors have in common, whatever the vendor.
-#[derive(Clone, Copy)]
-pub struct Common {
-    /// The guests.
-    pub system: &'static System<Ram>,
-    /// The serial lines.
-    pub lines: &'static Lines,
-    /// Local APIC ids, by processor.
-    pub apic_ids: &'static [u32],
-    clocks: Found,
-    selftest: Option<Selftest>,
-}
-
-impl Common {
-    /// Fails on purpose if that was asked for and this is the last processor.
-    pub fn fail_if_asked(&self, cpu: CpuId) {
-        if let Some(selftest) = self.selftest
-            && usize::from(cpu.0) + 1 == self.apic_ids.len()
-        {
-            selftest.fail(self.clocks.tsc)
-        }
-    }
-}
-
-/// What all processors work with.
-pub struct Shared<V: Vendor> {
-    /// See there.
-    pub common: Common,
-    berths: &'static Berths<V::Vcpu, Ram>,
-}
-
-impl<V: Vendor> Clone for Shared<V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<V: Vendor> Copy for Shared<V> {}
-
-impl<V: Vendor> Shared<V> {
-    /// A processor that takes part.
-    pub fn join(
-        &self,
-        cpu: CpuId,
-        apic: LocalApic,
-        processor: V::Processor,
-    ) -> Cpu<V::Processor, Platform, Ram> {
-        let Common { system, lines, apic_ids, clocks, .. } = self.common;
-        Cpu::new(processor, Core::new(cpu, system, Platform::new(apic, clocks, lines, apic_ids)), self.berths)
-    }
-}
 
 /// Says why nothing is started, and powers off.
 fn refuse(lines: &Lines, why: core::fmt::Arguments<'_>) -> ! {
@@ -142,13 +89,13 @@ pub fn main(mut handover: Handover) -> ! {
     interrupts::install();
     clean::registers();
     // SAFETY: this is the only processor that runs, and nothing lies below its stack.
-    if !unsafe { paging::unmap(&mut memory, super::entry::stack_guard(), super::entry::GUARD_BYTES) } {
+    if !unsafe { paging::unmap(&mut memory, layout::stack_guard(), layout::GUARD_BYTES) } {
         refuse(lines, format_args!("the machine has too little memory"));
     }
     // SAFETY: CPL 0, the APIC's page is below 4 GiB and mapped, and this is the only code that drives it.
     let mut apic = unsafe { LocalApic::enable() };
     // Firmware without an ACPI timer is named below, where it is asked for the way to power off.
-    let pm = acpi::pm_timer(|at, into| memory.read_firmware(at, into), handover.rsdp).unwrap_or(None);
+    let pm = firmware::pm_timer(|at, into| memory.read_firmware(at, into), handover.rsdp).unwrap_or(None);
     let (references, clocks) = match References::measure(&mut apic, pm) {
         Ok(found) => found,
         Err(NoClock::NoReference) => refuse(lines, format_args!("neither the 8254 nor an ACPI timer counts")),
@@ -157,7 +104,7 @@ pub fn main(mut handover: Handover) -> ! {
     if clocks.trust != Trust::Good {
         say(lines, format_args!("tsc: not trusted tsc_khz={} reason={:?}", clocks.tsc.khz(), clocks.trust));
     }
-    match acpi::soft_off(|at, into| memory.read_firmware(at, into), handover.rsdp) {
+    match firmware::soft_off(|at, into| memory.read_firmware(at, into), handover.rsdp) {
         Ok(way) => exit::learn(way),
         Err(error) => say(lines, format_args!("no way to power off: {error}")),
     }
@@ -201,7 +148,8 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
         Err(error) => refuse(lines, format_args!("{error}")),
     };
     let manifest = bundle.manifest();
-    let controllers = acpi::controllers(|at, into| memory.read_firmware(at, into), handover.rsdp, apic.id());
+    let controllers =
+        firmware::controllers(|at, into| memory.read_firmware(at, into), handover.rsdp, apic.id());
     let controllers = controllers.unwrap_or_else(|error| {
         say(lines, format_args!("one processor only: {error}"));
         Controllers::of_pc()

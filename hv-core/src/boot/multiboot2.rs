@@ -4,7 +4,7 @@
     reason = "the header in a section of its own, and the loader's structures through raw pointers"
 )]
 
-use super::{Handover, MAPPED, pointer};
+use super::handover::{Handover, MAPPED, pointer};
 use core::arch::global_asm;
 use hv_core::base::addr::HostPhys;
 use hv_core::machine::arch::screen::{self, Frame};

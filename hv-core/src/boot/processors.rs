@@ -2,8 +2,8 @@
 //! and kept at their stations until there is work.
 #![expect(unsafe_code, reason = "the entry of application processors, and what is handed to them")]
 
-use super::entry::GUARD_BYTES;
-use super::init::{Common, Shared};
+use super::layout::GUARD_BYTES;
+use super::shared::{Common, Shared};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -16,10 +16,11 @@ use hv_core::base::addr::{HostPhys, PAGE_BYTES};
 use hv_core::base::id::CpuId;
 use hv_core::base::time::{Frequency, Ticks};
 use hv_core::machine::arch::apic::{Ipi, LocalApic};
-use hv_core::machine::arch::skew::{Bounds, Question};
+use hv_core::machine::arch::skew::Question;
 use hv_core::machine::arch::{clean, descriptors, interrupts, paging, percpu, stop, time};
 use hv_core::machine::memory::Memory;
 use hv_core::machine::vt::Vendor;
+use hv_core::policy::skew::Bounds;
 use spin::{Mutex, Once};
 
 // Copied to a page below 1 MiB, where a start-up begins in real mode with CS at the page. No address in it is its own.

@@ -1,7 +1,7 @@
 //! What a PVH loader says (`qemu -kernel`): the start info (Xen's public/arch-x86/hvm/start_info.h).
 #![expect(unsafe_code, reason = "the loader's structures through raw pointers")]
 
-use super::{Handover, MAPPED, pointer};
+use super::handover::{Handover, MAPPED, pointer};
 use hv_core::base::addr::HostPhys;
 use hv_core::policy::mm::frames::Frames;
 

@@ -4,7 +4,7 @@ use super::arch::apic::{Ipi, LocalApic};
 use super::arch::calibrate::References;
 use super::arch::translator::Translator;
 use super::arch::{interrupts, machine_check, time};
-use super::lines::Lines;
+use super::serial_log::Lines;
 use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
 use crate::base::time::{Frequency, Tsc};

@@ -1,19 +1,15 @@
-//! The vendors behind the seam of [`crate::dispatch::vt`]: private, so that nothing else can name their insides.
+//! The vendors behind the seam of [`crate::guest::seam`]: private, so that nothing else can name their insides.
 #![expect(unsafe_code, reason = "turning a processor's ability on is a promise of the caller's")]
 
-mod bits;
 mod debug;
 mod fpu;
-mod registers;
-#[cfg(any(test, feature = "testkit"))]
-#[forbid(unsafe_code)]
-pub mod scripted;
 mod svm;
 mod vmx;
 
 use crate::base::addr::HostPhys;
 use crate::base::time::Frequency;
-use crate::dispatch::vt::{Processor, VirtualCpu};
+use crate::guest::seam::{Exception, Processor, VirtualCpu};
+use crate::machine::arch::machine_check;
 use crate::machine::memory::Memory;
 use crate::policy::mm::nested::EntryFormat;
 use core::arch::x86_64::__cpuid;
@@ -22,6 +18,10 @@ use pv_abi::cpuid::CallInstruction;
 
 pub use svm::Amd;
 pub use vmx::Intel;
+
+/// What is always intercepted of exceptions, by their vectors' bits: those that a guest could have delivered without end, and machine
+/// checks, which are the machine's.
+pub const EXCEPTIONS: u32 = Exception::ENDLESS | 1 << machine_check::VECTOR;
 
 /// A vendor, as the boot sees it. One match on [`Kind`] makes everything above generic over it.
 pub trait Vendor: 'static {

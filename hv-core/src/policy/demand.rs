@@ -1,8 +1,8 @@
 //! What guests say, taken once and clamped; for guests that say nothing, what their behaviour says.
 
 use crate::base::time::{Frequency, Tsc};
-use crate::policy::publish::{SWITCHES_TOLD, VcpuShared};
 use crate::policy::sched::{Params, Request};
+use crate::policy::vcpu_shared::{SWITCHES_TOLD, VcpuShared};
 use core::sync::atomic::Ordering::Relaxed;
 use pv_abi::demand::{self, DemandFlags, Reason, State, WaitFor, word};
 

@@ -16,7 +16,6 @@ mod clock;
 mod entity;
 mod handover;
 mod hints;
-mod line;
 mod params;
 mod pick;
 mod place;
@@ -24,6 +23,7 @@ mod spans;
 mod tree;
 mod until;
 mod vcpu;
+mod waiting;
 
 #[cfg(test)]
 mod theorem;

@@ -4,11 +4,11 @@
 use hv_core::base::addr::HostPhys;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Tsc;
-use hv_core::dispatch::vcpu::Rest;
-use hv_core::dispatch::vt::{Reg, Window};
-use hv_core::machine::vt::scripted::{Machine, Seen, at};
+use hv_core::guest::seam::{Reg, Window};
+use hv_core::guest::vcpu::Rest;
+use hv_core::policy::presence::Life;
 use hv_core::policy::sched::Slot;
-use hv_core::policy::whereabouts::Life;
+use hv_core::testkit::{Machine, Seen, at};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -95,7 +95,7 @@ impl Picture {
 }
 
 fn face(machine: &mut Machine, id: VcpuId) -> Face {
-    use hv_core::dispatch::vt::VirtualCpu;
+    use hv_core::guest::seam::VirtualCpu;
     let shared = machine.shared(id);
     let timer = machine.cpu.core.timers.get(shared.slot);
     let vcpu = machine.vcpu(id);

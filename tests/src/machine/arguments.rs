@@ -1,6 +1,7 @@
 //! A machine in QEMU's words.
 
-use super::running::{bundle, cd, com2, reset_log};
+use super::files::{cd, com2, reset_log};
+use super::running::bundle;
 use super::{Accelerator, Board, Boot, Kind, Machine};
 use std::ffi::OsString;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! A machine in Bochs' words: a configuration file, and commands for its debugger.
 
-use super::running::{cd, com2};
+use super::files::{cd, com2};
 use super::{Kind, Machine};
 use std::ffi::OsString;
 use std::fs;

@@ -1,6 +1,7 @@
 //! A machine that runs: its process, its console, its end.
 
 use super::console::{self, Line};
+use super::files::{cd, com2, reset_log};
 use super::{BOCHS, Boot, Ended, Kind, Machine, Outcome, QEMU, StartError, bochs};
 use crate::{iso, telemetry};
 use std::env;
@@ -52,21 +53,6 @@ pub struct Running {
 /// Where the bundle lies in a machine's folder.
 pub(super) fn bundle(folder: &Path) -> PathBuf {
     folder.join("bundle")
-}
-
-/// Where COM2 goes in a machine's folder.
-pub(super) fn com2(folder: &Path) -> PathBuf {
-    folder.join("com2")
-}
-
-/// Where the CD lies in a machine's folder.
-pub(super) fn cd(folder: &Path) -> PathBuf {
-    folder.join("cd.iso")
-}
-
-/// Where QEMU notes resets in a machine's folder.
-pub(super) fn reset_log(folder: &Path) -> PathBuf {
-    folder.join("reset")
 }
 
 impl Running {

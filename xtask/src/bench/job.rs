@@ -6,7 +6,7 @@ use super::says::Said;
 use crate::failure::{Failure, Outcome};
 use ::tests::machine::{Ended, Kind, Machine};
 use ::tests::scenario::Scenario;
-use hv_core::policy::config;
+use hv_core::image::manifest;
 use std::path::Path;
 use std::time::Duration;
 
@@ -76,14 +76,14 @@ impl Job {
         scenario.machine.cpus = cpus.unwrap_or(scenario.machine.cpus);
         for (guest, number) in scenario.guests.iter_mut().zip(0..) {
             guest.mode = match mode {
-                Mode::Full => config::Mode::Full,
-                Mode::Kvm => config::Mode::Kvm,
-                Mode::Mixed if number % 2 == 1 => config::Mode::Full,
+                Mode::Full => manifest::Mode::Full,
+                Mode::Kvm => manifest::Mode::Kvm,
+                Mode::Mixed if number % 2 == 1 => manifest::Mode::Full,
                 Mode::Bare | Mode::Cooperative | Mode::Mixed | Mode::CooperativeVmx => {
-                    config::Mode::Cooperative
+                    manifest::Mode::Cooperative
                 }
             };
-            guest.mark_port = guest.mode != config::Mode::Cooperative;
+            guest.mark_port = guest.mode != manifest::Mode::Cooperative;
             // A full guest is told by no firmware table how many processors it has.
             let processors = if mode == Mode::Bare { scenario.machine.cpus } else { guest.vcpus };
             guest.command_line = format!("{} cpus={processors}", shortened(&guest.command_line, length));

@@ -18,7 +18,7 @@ use ::tests::images;
 use ::tests::machine::{Board, Machine};
 use ::tests::refusal::Refusal;
 use ::tests::scenario::{Guest, Scenario};
-use hv_core::policy::config;
+use hv_core::image::manifest;
 use std::fs;
 use std::path::PathBuf;
 
@@ -95,7 +95,7 @@ fn scenario(file: &str, mode: Mode, words: &str) -> Outcome<Scenario> {
     let path = workspace::root().join("tests/scenarios/bench").join(file).with_extension("toml");
     let mut scenario = Scenario::load(&path).map_err(refused)?;
     for guest in &mut scenario.guests {
-        guest.mode = if mode == Mode::Kvm { config::Mode::Kvm } else { config::Mode::Full };
+        guest.mode = if mode == Mode::Kvm { manifest::Mode::Kvm } else { manifest::Mode::Full };
         guest.mark_port = true;
         guest.command_line.push_str(words);
     }

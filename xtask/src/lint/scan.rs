@@ -20,15 +20,22 @@ pub struct Module {
     pub line: usize,
 }
 
-/// A path into this crate, resolved as far as its first module.
+/// A path into this crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// The module, or item, of the crate's root.
-    pub top: String,
+    /// Its words from the crate's root: modules, then an item.
+    pub path: Vec<String>,
     /// Whether only tests name it.
     pub test: bool,
     /// Where.
     pub line: usize,
+}
+
+impl Named {
+    /// The module, or item, of the crate's root.
+    pub fn top(&self) -> &str {
+        self.path.first().map_or("", String::as_str)
+    }
 }
 
 /// A lint that is switched off.
@@ -172,23 +179,10 @@ impl Scan {
             }
             at += 3;
         }
-        if !module.is_empty() {
-            return at;
-        }
-        let mut name = |token: &TokenTree| {
-            if let TokenTree::Ident(top) = token {
-                self.named.push(Named { top: top.to_string(), test: place.test, line: line(token) });
-            }
-        };
-        match rest.get(at) {
-            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
-                for part in tokens(group).split(|token| is_punct(token, ',')) {
-                    part.first().into_iter().for_each(&mut name);
-                }
-            }
-            Some(token) => name(token),
-            None => {}
-        }
+        let mut paths = Vec::new();
+        expand(rest.get(at..).unwrap_or_default(), &module, &mut paths);
+        let test = place.test;
+        self.named.extend(paths.into_iter().map(|(path, line)| Named { path, test, line }));
         // A group is walked again for what stands deeper in it; it holds no `crate::` of its own.
         at.max(1)
     }
@@ -218,6 +212,27 @@ impl Scan {
             Some("unsafe") => self.unsafe_lines.push(attribute.span_open().start().line),
             Some(_) | None => {}
         }
+    }
+}
+
+/// Every path that begins here, `x::y` or `x::{y, z::w}`, behind `base`, and where it stands.
+fn expand(tokens: &[TokenTree], base: &[String], paths: &mut Vec<(Vec<String>, usize)>) {
+    match tokens.first() {
+        Some(TokenTree::Ident(word)) => {
+            let path: Vec<String> = base.iter().cloned().chain([word.to_string()]).collect();
+            match tokens.get(1..) {
+                Some([first, second, rest @ ..]) if is_punct(first, ':') && is_punct(second, ':') => {
+                    expand(rest, &path, paths);
+                }
+                Some(_) | None => paths.push((path, word.span().start().line)),
+            }
+        }
+        Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
+            let inner = self::tokens(group);
+            inner.split(|token| is_punct(token, ',')).for_each(|part| expand(part, base, paths));
+        }
+        Some(token) => paths.push((base.to_vec(), line(token))),
+        None => {}
     }
 }
 
@@ -284,36 +299,42 @@ mod tests {
     }
 
     fn named(scan: &Scan) -> Vec<(&str, usize, bool)> {
-        scan.named.iter().map(|name| (name.top.as_str(), name.line, name.test)).collect()
+        scan.named.iter().map(|name| (name.top(), name.line, name.test)).collect()
     }
 
     #[test]
     fn paths_into_the_crate_are_found_wherever_they_stand() {
         let text = "use crate::base::addr;\nuse crate::{policy::x, machine::{self, y}};\n\
-                    // crate::comment\nfn f() { g!(\"crate::string\", $crate::dispatch::z()); }\n\
+                    // crate::comment\nfn f() { g!(\"crate::string\", $crate::exit::z()); }\n\
                     pub(crate) fn h(a: super::super::boot::B, b: super::near::C, c: self::D) {}\n";
         let found = scan(text, &["policy", "sched"]);
         let expected = [
             ("base", 1, false),
             ("policy", 2, false),
             ("machine", 2, false),
-            ("dispatch", 4, false),
+            ("machine", 2, false),
+            ("exit", 4, false),
             ("boot", 5, false),
+            ("policy", 5, false),
+            ("policy", 5, false),
         ];
+        let paths: Vec<String> = found.named.iter().map(|name| name.path.join("::")).collect();
+        assert_eq!(paths.get(2..4), Some(["machine::self".into(), "machine::y".into()].as_slice()));
+        assert_eq!(paths.get(6..), Some(["policy::near::C".into(), "policy::sched::D".into()].as_slice()));
         assert_eq!(named(&found), expected);
     }
 
     #[test]
     fn an_inline_module_counts_for_super() {
         let found = scan("mod inner { use super::super::machine::X; use super::y; }", &["policy"]);
-        assert_eq!(named(&found), [("machine", 1, false)]);
+        assert_eq!(named(&found), [("machine", 1, false), ("policy", 1, false)]);
     }
 
     #[test]
     fn what_tests_name_is_marked_and_their_lines_are_known() {
         let text = "use crate::base;\n#[cfg(test)]\nmod tests {\n    use crate::machine;\n}\n#[cfg(test)]\nuse crate::boot;\n\
                     #[cfg(not(test))]\nuse crate::policy;\n";
-        let found = scan(text, &["dispatch"]);
+        let found = scan(text, &["exit"]);
         let expected = [("base", 1, false), ("machine", 4, true), ("boot", 7, true), ("policy", 9, false)];
         assert_eq!(named(&found), expected);
         assert_eq!(found.test_lines, [3..=5, 7..=7]);

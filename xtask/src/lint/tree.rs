@@ -16,6 +16,8 @@ pub struct Source {
     pub package: &'static str,
     /// Its path from the workspace's root.
     pub file: PathBuf,
+    /// The root of its crate.
+    pub root: PathBuf,
     /// Its module path in its crate; empty for a root.
     pub module: Vec<String>,
     /// Whether it exists for tests only.
@@ -68,6 +70,7 @@ pub struct Tree {
 /// A file still to be read.
 struct Visit {
     file: PathBuf,
+    root: PathBuf,
     module: Vec<String>,
     test: bool,
     invited: bool,
@@ -102,6 +105,7 @@ impl Tree {
         self.sources.push(Source {
             package,
             file,
+            root: visit.root,
             module: visit.module,
             test: visit.test,
             invited: visit.invited,
@@ -117,7 +121,7 @@ impl Visit {
     fn of_root(file: PathBuf) -> Self {
         let children = file.parent().unwrap_or(Path::new("")).to_path_buf();
         let test = children.ends_with("tests") && !children.join("Cargo.toml").is_file();
-        Self { file, module: Vec::new(), test, invited: false, children }
+        Self { root: file.clone(), file, module: Vec::new(), test, invited: false, children }
     }
 
     /// The file of a `mod` line; none when it is not there, which the compiler says.
@@ -136,7 +140,8 @@ impl Visit {
         };
         let (file, children) = candidates.into_iter().find(|(file, _)| file.is_file())?;
         let test = self.test || module.test || test;
-        Some(Self { file, module: path, test, invited: module.invites_unsafe, children })
+        let root = self.root.clone();
+        Some(Self { file, root, module: path, test, invited: module.invites_unsafe, children })
     }
 }
 

@@ -1,47 +1,20 @@
 //! Makes the guests of a manifest: memory, tables, channels, vCPUs. Everything that will ever be allocated for them.
 
 use super::*;
-use core::fmt;
 use hv_core::base::addr::{GuestPhys, HostPhys};
 use hv_core::base::id::VcpuIndex;
-use hv_core::dispatch::device::virtio::block::DiskError;
-use hv_core::dispatch::guest::WINDOW_BASE;
-use hv_core::dispatch::make::{self, Parts};
-use hv_core::dispatch::registers;
-use hv_core::dispatch::virtio;
-use hv_core::policy::config::ChannelConfig;
+use hv_core::exit::mmio;
+use hv_core::guest::build::{self, Parts};
+use hv_core::guest::guest::WINDOW_BASE;
+use hv_core::guest::make_error::MakeError;
+use hv_core::guest::registers;
+use hv_core::guest::virtio_bus;
+use hv_core::image::manifest::ChannelConfig;
 use hv_core::policy::mm::nested::EntryFormat;
-use hv_core::policy::publish::{SharedFrames, Tables};
+use hv_core::policy::vcpu_shared::{SharedFrames, Tables};
 use pv_abi::table::{CONSOLE_PAGES, DEMAND_PAGES, EVENT_PAGES, STATUS_PAGES};
 
 type Vcpus<V> = Vec<Box<Vcpu<<V as Vendor>::Vcpu, Ram>>>;
-
-/// Why the guests cannot be made.
-pub enum MakeError<'a> {
-    /// The machine's memory does not suffice for this guest.
-    Memory { guest: &'a str, wanted_mib: u32, free_mib: u64 },
-    /// A vCPU is pinned to a processor that is not there.
-    NoSuchCpu { guest: &'a str, vcpu: VcpuIndex },
-    /// A machine has no more guests or vCPUs.
-    TooManyVcpus(&'a str),
-    /// Its disk is none.
-    Disk(&'a str, DiskError),
-}
-
-impl fmt::Display for MakeError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory { guest, wanted_mib, free_mib } => {
-                write!(f, "guest {guest}: memory_mib = {wanted_mib}, but the machine has {free_mib} MiB left")
-            }
-            Self::NoSuchCpu { guest, vcpu } => {
-                write!(f, "guest {guest}: pin: vCPU {} is pinned to a processor that is not there", vcpu.0)
-            }
-            Self::Disk(guest, error) => write!(f, "guest {guest}: disk: {error:?}"),
-            Self::TooManyVcpus(guest) => write!(f, "guest {guest}: too many guests or vCPUs for one machine"),
-        }
-    }
-}
 
 /// What is known of the processors' clock.
 #[derive(Clone, Copy)]
@@ -65,7 +38,7 @@ pub fn make<'a, V: Vendor>(
     let usable_tsc =
         clock.is_one && clock.is_sure && (manifest.tsc == TscTrust::Trusted || has_invariant_tsc());
     let mut vcpus = Vec::new();
-    system.networks = virtio::networks(&manifest.guests);
+    system.networks = virtio_bus::networks(&manifest.guests);
     let channels = channel_pages(memory, manifest)?;
     let untouched: Vec<_> = registers::untouched().collect();
     let maps = V::maps(memory, capabilities, &untouched);
@@ -83,23 +56,26 @@ pub fn make<'a, V: Vendor>(
                 return Err(MakeError::NoSuchCpu { guest: &config.name, vcpu: index });
             }
         }
-        let channels = make::channel_ends(&manifest.channels, &channels, id);
+        let channels = build::channel_ends(&manifest.channels, &channels, id);
         let disk = config.devices.disk.map_or(&[][..], |disk| bundle.payload(disk.image));
-        let virtio = virtio::Bus::new(id, &config.devices, disk, &system.networks)
+        let virtio = virtio_bus::Bus::new(id, &config.devices, disk, &system.networks)
             .map_err(|error| MakeError::Disk(&config.name, error))?;
         let parts = Parts { config: own, ram, tables, virtio, channels, usable_tsc };
-        let guest = make::guest(system, parts).map_err(|_| MakeError::TooManyVcpus(&config.name))?;
+        let guest = build::guest(system, parts).map_err(|_| MakeError::TooManyVcpus(&config.name))?;
+        if !guest.is_cooperative() {
+            mmio::prepare();
+        }
         for shared in &guest.vcpus {
             let setup = Setup { number: u32::from(shared.slot.0) + 1, tsc: system.tsc };
             let state = V::vcpu(memory, maps, root, setup).ok_or_else(|| out_of_memory(memory, config))?;
-            vcpus.push(make::vcpu(state, shared, guest, &facts));
+            vcpus.push(build::vcpu(state, shared, guest, &facts));
         }
     }
     system.fill_pool(memory.blocks());
     Ok(vcpus)
 }
 
-fn out_of_memory<'a>(memory: &Memory, config: &'a hv_core::policy::config::GuestConfig) -> MakeError<'a> {
+fn out_of_memory<'a>(memory: &Memory, config: &'a hv_core::image::manifest::GuestConfig) -> MakeError<'a> {
     MakeError::Memory {
         guest: &config.name,
         wanted_mib: config.memory_mib,

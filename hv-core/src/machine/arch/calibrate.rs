@@ -6,10 +6,18 @@
 use super::apic::LocalApic;
 use super::time::now_in_order;
 use crate::base::time::{Frequency, Tsc};
-use crate::policy::acpi::PmTimer;
 use crate::policy::calibrate::{Calibration, Found, Look, NoClock, Told};
 use core::arch::x86_64::__cpuid;
 use x86_64::instructions::port::Port;
+
+/// The power-management timer (§4.8.3.3): counts up at 3.579545 MHz, and wraps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PmTimer {
+    /// Where it is read, 32 bits at once.
+    pub port: u16,
+    /// How many of the bits count: 24 or 32.
+    pub bits: u32,
+}
 
 /// Rounds of looks at most: seconds on any machine.
 const PATIENCE: u32 = 1_000_000;

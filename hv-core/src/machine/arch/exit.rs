@@ -2,10 +2,20 @@
 #![expect(unsafe_code, reason = "port I/O and HLT")]
 
 use super::bochs;
-use crate::policy::acpi::SoftOff;
 use core::arch::x86_64::__cpuid;
 use spin::Once;
 use x86_64::instructions::port::Port;
+
+/// How a machine is powered off: SLP_TYP and SLP_EN go to the PM1 control registers (§4.8.3.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SoftOff {
+    /// Ports of PM1a and PM1b control; 0 = there is none.
+    pub control: [u16; 2],
+    /// SLP_TYP for each, 0 … 7.
+    pub kind: [u8; 2],
+    /// Written to the first where it is not 0, the second has firmware leave the registers to us.
+    pub enable: (u16, u8),
+}
 
 /// How the machine's run went: what QEMU's isa-debug-exit is given (its exit status is twice that plus one).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -250,7 +250,7 @@ fn came(vector: u8, rflags: u64, end_if_in_service: impl FnOnce(u8) -> bool) -> 
 extern "sysv64" fn arrived(frame: &mut Frame) {
     let vector = u8::try_from(frame.vector).unwrap_or(0);
     match came(vector, frame.rflags, apic::end_if_in_service) {
-        Came::Nmi => stop::on_nmi(frame),
+        Came::Nmi => stop::on_nmi(frame.rip),
         Came::Exception => exception(frame),
         Came::Stray => {
             STRAYS.fetch_add(1, Relaxed);

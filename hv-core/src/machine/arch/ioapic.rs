@@ -2,7 +2,25 @@
 #![expect(unsafe_code, reason = "memory-mapped registers")]
 
 use super::apic::SERIAL_VECTOR;
-use crate::policy::acpi::Lines;
+use alloc::vec::Vec;
+
+/// The lines that devices interrupt by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lines {
+    /// Every I/O APIC.
+    pub io_apics: Vec<IoApic>,
+    /// COM1's, counted over all I/O APICs.
+    pub com1: u32,
+}
+
+/// An I/O APIC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IoApic {
+    /// Where its registers are mapped.
+    pub address: u32,
+    /// The number of its first line.
+    pub first_line: u32,
+}
 
 /// Offset of the register's number, and of its content.
 const SELECT: usize = 0x00;

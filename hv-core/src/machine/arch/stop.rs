@@ -2,7 +2,6 @@
 #![expect(unsafe_code, reason = "HLT for good")]
 
 use super::apic::{Ipi, LocalApic};
-use super::interrupts::Frame;
 use super::percpu;
 use crate::base::id::MAX_CPUS;
 use core::arch::asm;
@@ -70,14 +69,14 @@ const fn asks_to_stop(stopper: u64, me: u64) -> bool {
     stopper != 0 && stopper != me + 1
 }
 
-/// An NMI came. Nobody sends one but to stop.
-pub(super) fn on_nmi(frame: &Frame) {
+/// An NMI came, with the processor at `rip`. Nobody sends one but to stop.
+pub(super) fn on_nmi(rip: u64) {
     let block = percpu::this();
     if !asks_to_stop(STOPPER.load(Acquire), u64::from(block.cpu.0)) {
         return block.note_stray_nmi();
     }
     if let Some(place) = STOPPED.get(usize::from(block.cpu.0)) {
-        place.store(frame.rip.wrapping_add(1), Release);
+        place.store(rip.wrapping_add(1), Release);
     }
     here()
 }

@@ -23,7 +23,7 @@
 //!
 //! Three instructions of a guest's end the translator, and every guest with it:
 //! - MOV to CR8 while V_IRQ is set and its priority lets it in: `helper_write_crN` calls `cpu_interrupt` without the lock, which
-//!   `tcg_handle_interrupt` asserts. So CR8 is intercepted while V_IRQ is set, and written while it is not (`vt/svm/step.rs`).
+//!   `tcg_handle_interrupt` asserts. So CR8 is intercepted while V_IRQ is set, and written while it is not (`vt/svm/state/step.rs`).
 //! - Whatever switches stacks by the task-state segment while the task register is null: `get_ss_esp_from_tss` and
 //!   `get_rsp_from_tss` call `cpu_abort`. `helper_ltr` takes the null selector, which a processor refuses. So LTR is intercepted, run as a
 //!   single step, and refused afterwards where it has loaded nothing.

@@ -7,14 +7,13 @@ mod decode;
 mod enable;
 mod reset;
 mod state;
-mod step;
 mod switch;
 #[cfg(test)]
 mod tests;
 mod vmcb;
 
 use crate::base::addr::HostPhys;
-use crate::dispatch::vt::{Exit, Processor, VirtualCpu};
+use crate::guest::seam::{Exit, Processor, VirtualCpu};
 use crate::machine::arch::bochs;
 use crate::machine::arch::translator::Translator;
 use alloc::boxed::Box;

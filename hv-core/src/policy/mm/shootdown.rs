@@ -14,7 +14,7 @@
 //! Model: `hv-core/tests/loom_shootdown.rs`.
 
 use crate::base::id::VcpuIndex;
-use crate::policy::whereabouts::attention;
+use crate::policy::presence::attention;
 use core::sync::atomic::AtomicU64;
 use pv_abi::protocol::dispatch::is_on_cpu;
 use pv_abi::protocol::word::Word;

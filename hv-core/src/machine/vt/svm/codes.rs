@@ -18,7 +18,7 @@ pub const fn is_undefined(code: u64) -> bool {
 mod tests {
     use super::super::decode;
     use super::super::tests::vcpu_on;
-    use crate::dispatch::vt::Exit;
+    use crate::guest::seam::Exit;
     use Fate::{Handled, Never, Undefined};
     use core::ops::RangeInclusive;
 

@@ -2,11 +2,11 @@
 
 use super::codes;
 use super::state::SvmVcpu;
-use super::step::Of;
+use super::state::step::Of;
 use super::vmcb::{code, event};
 use crate::base::addr::GuestPhys;
-use crate::dispatch::vt::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
-use crate::machine::vt::debug::DR7_GENERAL_DETECT;
+use crate::guest::registers::DR7_GENERAL_DETECT;
+use crate::guest::seam::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
 
 /// INT1, which takes no prefixes.
 const INT1_BYTES: u64 = 1;

@@ -1,14 +1,16 @@
 //! How a vCPU begins: the state after reset, and what each way to start adds to it (APM vol 2 §14.1.3).
 
+use super::state::step::{TASK_AVAILABLE, TASK_BUSY};
 use super::state::{EFER_SVME, SvmVcpu};
-use super::step::{TASK_AVAILABLE, TASK_BUSY};
 use super::vmcb::{ALL_DEBUG_REGISTERS, Instructions, Segment, VirtualInterrupt};
-use crate::dispatch::registers::EFER_GUEST;
-use crate::dispatch::vt::{Reg, Start, VirtualCpu};
-use crate::machine::vt::bits::{EXCEPTIONS, PAT_RESET};
-use crate::machine::vt::debug::DR6_CLEAR;
+use crate::base::control::Start;
+use crate::guest::general::Registers;
+use crate::guest::registers::DR6_CLEAR;
+use crate::guest::registers::EFER_GUEST;
+use crate::guest::registers::PAT_RESET;
+use crate::guest::seam::{Reg, VirtualCpu};
+use crate::machine::vt::EXCEPTIONS;
 use crate::machine::vt::fpu::Fpu;
-use crate::machine::vt::registers::Registers;
 
 impl SvmVcpu {
     /// Puts the vCPU into its state at `start`.

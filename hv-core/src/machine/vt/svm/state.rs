@@ -1,19 +1,24 @@
 //! One vCPU under SVM: its VMCB, its registers, and what the core reads and writes of them.
 
+pub(super) mod step;
+
 use super::enable::Features;
-use super::step::Step;
 use super::vmcb::{
     ALL_DEBUG_REGISTERS, CrIntercepts, FLUSH_ALL, FLUSH_ASID, Instructions, SvmInstructions,
     VirtualInterrupt, Vmcb, event,
 };
 use crate::base::addr::HostPhys;
-use crate::dispatch::registers::{CR0_PE, EFER_GUEST};
-use crate::dispatch::vt::{Control, Exception, Instruction, Nmi, Pauses, Reg, Start, VirtualCpu, Window};
+use crate::base::control::{Control, Start};
+use crate::guest::general::Registers;
+use crate::guest::registers::{CR0_PE, EFER_GUEST};
+use crate::guest::registers::{DR6_STEP, DR7_ENABLES, DR7_GENERAL_DETECT};
+use crate::guest::registers::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
+use crate::guest::seam::{Exception, Instruction, Nmi, Pauses, Reg, VirtualCpu, Window};
 use crate::machine::arch::translator::Translator;
-use crate::machine::vt::bits::{EXCEPTIONS, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
+use crate::machine::vt::EXCEPTIONS;
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
-use crate::machine::vt::registers::Registers;
+use step::Step;
 
 /// How an interrupt is injected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -157,7 +162,7 @@ impl SvmVcpu {
     /// A vCPU whose DR7 enables a breakpoint needs their addresses at once: they fire without an access to intercept.
     #[inline]
     pub(super) fn arm_breakpoints(&mut self) {
-        if self.vmcb.save.dr7 & debug::DR7_ENABLES != 0 {
+        if self.vmcb.save.dr7 & DR7_ENABLES != 0 {
             self.load_debug_registers();
         }
     }
@@ -175,8 +180,8 @@ impl SvmVcpu {
         let save = &mut self.vmcb.save;
         save.rflags &= !RFLAGS_RF;
         if save.rflags & RFLAGS_TF != 0 {
-            save.dr6 |= debug::DR6_STEP;
-            save.dr7 &= !debug::DR7_GENERAL_DETECT;
+            save.dr6 |= DR6_STEP;
+            save.dr7 &= !DR7_GENERAL_DETECT;
             self.inject_exception(Exception::Debug);
         }
         self.vmcb.control.interrupt_shadow = 0;

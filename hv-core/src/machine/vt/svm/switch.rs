@@ -2,9 +2,9 @@
 #![expect(unsafe_code, reason = "VMRUN in a naked function")]
 
 use super::vmcb::{Vmcb, code};
-use crate::dispatch::vt::Reg;
+use crate::guest::general::Registers;
+use crate::guest::seam::Reg;
 use crate::machine::arch::apic;
-use crate::machine::vt::registers::Registers;
 use core::arch::naked_asm;
 
 /// A world switch: the vCPU's registers, the physical addresses of its VMCB and of the host's save area.

@@ -3,14 +3,16 @@
 
 use super::decode;
 use super::enable::Features;
+use super::state::step::{TASK_AVAILABLE, TASK_BUSY};
 use super::state::{Maps, SvmVcpu};
-use super::step::{TASK_AVAILABLE, TASK_BUSY};
 use super::vmcb::{CrIntercepts, Instructions, VirtualInterrupt, Vmcb, code, event};
 use crate::base::addr::HostPhys;
-use crate::dispatch::vt::{Exit, Instruction, Nmi, Start, VirtualCpu, Window};
+use crate::base::control::Start;
+use crate::guest::registers::{DR6_CLEAR, DR6_STEP};
+use crate::guest::registers::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF};
+use crate::guest::seam::{Exit, Instruction, Nmi, VirtualCpu, Window};
 use crate::machine::arch::translator::Translator;
-use crate::machine::vt::bits::{EXCEPTIONS, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF};
-use crate::machine::vt::debug::{DR6_CLEAR, DR6_STEP};
+use crate::machine::vt::EXCEPTIONS;
 use std::boxed::Box;
 
 const RIP: u64 = 0x1000;

@@ -6,7 +6,7 @@ use super::fields;
 use super::state::{VmxVcpu, event};
 use super::vmcs::Current;
 use crate::base::addr::GuestPhys;
-use crate::dispatch::vt::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
+use crate::guest::seam::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
 use crate::machine::arch::machine_check;
 
 /// Basic exit reasons that are told apart before [`codes`] is asked.
@@ -52,7 +52,7 @@ pub fn exit(vcpu: &mut VmxVcpu, vmcs: Current, why: u32) -> Exit {
 
 impl VmxVcpu {
     /// The machine's interrupt: no instruction of the guest's exited. The one that the core may finish all the same is a HLT after STI
-    /// (`dispatch::exit`).
+    /// (`exit::exit`).
     pub(super) fn interrupted(&mut self) -> Exit {
         self.instruction_length = HLT_BYTES;
         Exit::HostInterrupt

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "MOV to CR2 and DR6, and MSRs")]
 
 use super::state::Extra;
-use crate::machine::vt::debug::{DR6_BREAKPOINTS, DR6_GENERAL_DETECT, DR6_STEP};
+use crate::guest::registers::{DR6_BREAKPOINTS, DR6_GENERAL_DETECT, DR6_STEP};
 use core::arch::asm;
 use x86_64::registers::model_specific::Msr;
 

@@ -4,11 +4,12 @@ use super::controls::{Entry, Primary};
 use super::fields::{self, SegmentFields};
 use super::state::{CR4_HELD, Extra, Stale, VmxVcpu, access};
 use super::vmcs::Current;
-use crate::dispatch::registers::{CR0_NE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
-use crate::dispatch::vt::{Reg, Start, VirtualCpu};
-use crate::machine::vt::bits::PAT_RESET;
+use crate::base::control::Start;
+use crate::guest::general::Registers;
+use crate::guest::registers::PAT_RESET;
+use crate::guest::registers::{CR0_NE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
+use crate::guest::seam::{Reg, VirtualCpu};
 use crate::machine::vt::fpu::Fpu;
-use crate::machine::vt::registers::Registers;
 
 /// A segment that may not be used (§24.4.1).
 const UNUSABLE: u32 = 1 << 16;

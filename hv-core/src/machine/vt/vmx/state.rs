@@ -12,12 +12,14 @@ use super::fields::{self, Field};
 use super::vmcs::{self, Current, Value};
 use crate::base::addr::HostPhys;
 use crate::base::hardware::SharedWords;
-use crate::dispatch::registers::{CR0_SHADOWED, CR4_GUEST};
-use crate::dispatch::vt::{Exception, VirtualCpu};
-use crate::machine::vt::bits::{EXCEPTIONS, RFLAGS_RF, RFLAGS_TF};
+use crate::guest::general::Registers;
+use crate::guest::registers::{CR0_SHADOWED, CR4_GUEST};
+use crate::guest::registers::{DR6_STEP, DR7_ENABLES, DR7_GENERAL_DETECT};
+use crate::guest::registers::{RFLAGS_RF, RFLAGS_TF};
+use crate::guest::seam::{Exception, VirtualCpu};
+use crate::machine::vt::EXCEPTIONS;
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
-use crate::machine::vt::registers::Registers;
 use bitflags::bitflags;
 
 /// What every vCPU shares: physical addresses of the permission maps, all ones but for what guests may touch, and what the
@@ -283,14 +285,14 @@ impl VmxVcpu {
         self.rflags &= !RFLAGS_RF;
         self.set(fields::RFLAGS, self.rflags);
         if self.rflags & RFLAGS_TF != 0 {
-            self.raise_debug(debug::DR6_STEP);
+            self.raise_debug(DR6_STEP);
         }
     }
 
     /// Injects #DB for these causes (bits of DR6), with DR6 and DR7 as its delivery leaves them (SDM vol 3B §17.2.3, §17.2.4).
     pub(super) fn raise_debug(&mut self, causes: u64) {
         self.extra.note_debug(causes);
-        self.set(fields::DR7, self.get(fields::DR7) & !debug::DR7_GENERAL_DETECT);
+        self.set(fields::DR7, self.get(fields::DR7) & !DR7_GENERAL_DETECT);
         self.inject_exception(Exception::Debug);
     }
 
@@ -306,7 +308,7 @@ impl VmxVcpu {
 
     /// A vCPU whose DR7 enables a breakpoint needs their addresses at once: they fire without an access to intercept.
     pub(super) fn arm_breakpoints(&mut self, dr7: u64) {
-        if dr7 & debug::DR7_ENABLES != 0 && !self.has_debug_registers {
+        if dr7 & DR7_ENABLES != 0 && !self.has_debug_registers {
             self.load_debug_registers();
         }
     }

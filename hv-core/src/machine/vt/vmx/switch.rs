@@ -2,8 +2,8 @@
 #![expect(unsafe_code, reason = "VMLAUNCH and VMRESUME in a naked function")]
 
 use super::fields::{HOST_RIP, HOST_RSP};
-use crate::dispatch::vt::Reg;
-use crate::machine::vt::registers::Registers;
+use crate::guest::general::Registers;
+use crate::guest::seam::Reg;
 use core::arch::naked_asm;
 
 /// Runs the guest of the current VMCS until it exits. RDI: its registers; RSI: not 0 when its VMCS was launched before. RAX: 0

@@ -1,9 +1,10 @@
 //! What the exit path asks of a vCPU on VMX.
 
 use super::{CR4_HELD, NMI_BLOCKED, SHADOW, Stale, VmxVcpu, event, packed};
-use crate::dispatch::registers::{CR0_NE, CR0_PE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
-use crate::dispatch::vt::{Control, Exception, Instruction, Nmi, Pauses, Reg, Start, VirtualCpu, Window};
-use crate::machine::vt::bits::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
+use crate::base::control::{Control, Start};
+use crate::guest::registers::{CR0_NE, CR0_PE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
+use crate::guest::registers::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
+use crate::guest::seam::{Exception, Instruction, Nmi, Pauses, Reg, VirtualCpu, Window};
 use crate::machine::vt::debug;
 use crate::machine::vt::vmx::controls::{Entry, Primary};
 use crate::machine::vt::vmx::fields::{self, Field, SegmentFields};

@@ -1,0 +1,30 @@
+//! What a loader tells us.
+
+use hv_core::base::addr::HostPhys;
+use hv_core::machine::arch::screen::Frame;
+use hv_core::policy::mm::frames::Frames;
+
+/// All of it.
+#[derive(Default)]
+pub struct Handover {
+    /// RAM that nothing uses.
+    pub frames: Frames,
+    /// The bundle, or nothing.
+    pub bundle: &'static [u8],
+    /// The hypervisor's own command line.
+    pub command_line: &'static str,
+    /// Where the firmware's tables begin; 0 = the loader does not know.
+    pub rsdp: u64,
+    /// A page below 1 MiB that the loader's map has for RAM and nothing needs: other processors start there.
+    pub start_page: Option<HostPhys>,
+    /// The screen, if there is one.
+    pub screen: Option<Frame>,
+}
+
+/// What the entry code maps, at itself.
+pub const MAPPED: u64 = 4 << 30;
+
+/// Something that a loader left below that.
+pub fn pointer<T>(at: u64) -> *const T {
+    core::ptr::with_exposed_provenance(usize::try_from(at).unwrap_or(0))
+}

@@ -1,0 +1,69 @@
+//! What all processors work with.
+
+use super::selftest::Selftest;
+use hv_core::base::id::CpuId;
+use hv_core::exit::cpu::Core;
+use hv_core::guest::parking::Berths;
+use hv_core::guest::system::System;
+use hv_core::machine::arch::apic::LocalApic;
+use hv_core::machine::memory::Ram;
+use hv_core::machine::platform::Platform;
+use hv_core::machine::serial_log::Lines;
+use hv_core::machine::vt::Vendor;
+use hv_core::policy::calibrate::Found;
+use hv_core::run::Cpu;
+
+/// What all processors have in common, whatever the vendor.
+#[derive(Clone, Copy)]
+pub struct Common {
+    /// The guests.
+    pub system: &'static System<Ram>,
+    /// The serial lines.
+    pub lines: &'static Lines,
+    /// Local APIC ids, by processor.
+    pub apic_ids: &'static [u32],
+    /// How fast their clocks run.
+    pub clocks: Found,
+    /// What to fail by, on purpose.
+    pub selftest: Option<Selftest>,
+}
+
+impl Common {
+    /// Fails on purpose if that was asked for and this is the last processor.
+    pub fn fail_if_asked(&self, cpu: CpuId) {
+        if let Some(selftest) = self.selftest
+            && usize::from(cpu.0) + 1 == self.apic_ids.len()
+        {
+            selftest.fail(self.clocks.tsc)
+        }
+    }
+}
+
+/// What all processors work with.
+pub struct Shared<V: Vendor> {
+    /// See there.
+    pub common: Common,
+    /// Where vCPUs lie that no processor has.
+    pub berths: &'static Berths<V::Vcpu, Ram>,
+}
+
+impl<V: Vendor> Clone for Shared<V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V: Vendor> Copy for Shared<V> {}
+
+impl<V: Vendor> Shared<V> {
+    /// A processor that takes part.
+    pub fn join(
+        &self,
+        cpu: CpuId,
+        apic: LocalApic,
+        processor: V::Processor,
+    ) -> Cpu<V::Processor, Platform, Ram> {
+        let Common { system, lines, apic_ids, clocks, .. } = self.common;
+        Cpu::new(processor, Core::new(cpu, system, Platform::new(apic, clocks, lines, apic_ids)), self.berths)
+    }
+}

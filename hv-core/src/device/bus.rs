@@ -1,0 +1,384 @@
+//! The I/O ports of one guest: every device behind its address, and nothing behind the others.
+//!
+//! All devices here are bytes wide; a wider access is its bytes in ascending order at one moment. A port without a
+//! device reads all ones and ignores writes, as on a PC.
+
+#[cfg(test)]
+mod tests;
+
+use crate::base::time::{Frequency, Tsc};
+use crate::device::acpi_pm::{self, AcpiPm, Power};
+use crate::device::channel::{self, ChannelIndex, Channels, Peer, Placement};
+use crate::device::ioapic::{IoApic, Line, Message};
+use crate::device::pic::{Pics, Register};
+use crate::device::pit::{self, Pit};
+use crate::device::rtc::{self, Rtc};
+use crate::device::uart::Uart;
+use alloc::vec::Vec;
+
+/// First port of the console.
+pub const COM1: u16 = 0x3F8;
+const TIMER_IRQ: u8 = 0;
+const TIMER_INPUT: u8 = 2;
+/// The interrupt line of the console.
+pub const COM1_IRQ: u8 = 4;
+/// The interrupt line of the clock.
+pub const CLOCK_IRQ: u8 = 8;
+/// CONFIG_ADDRESS and CONFIG_DATA: there is no PCI, and the reset register lies in the same bytes.
+const PCI_CONFIG: core::ops::RangeInclusive<u16> = 0xCF8..=0xCFF;
+const KEYBOARD_STATUS: u16 = 0x64;
+/// Reads as an absent controller would, but never as busy: whoever waits to send 0xFE need not wait long.
+const KEYBOARD_ABSENT: u8 = 0xFD;
+const KEYBOARD_RESET: u8 = 0xFE;
+const SYSTEM_CONTROL_A: u16 = 0x92;
+const A20_OPEN: u8 = 1 << 1;
+const FAST_RESET: u8 = 1 << 0;
+
+/// Width of an access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Width {
+    /// One byte.
+    Byte,
+    /// Two bytes.
+    Word,
+    /// Four bytes.
+    Dword,
+}
+
+impl Width {
+    /// Bytes.
+    pub const fn bytes(self) -> u16 {
+        match self {
+            Self::Byte => 1,
+            Self::Word => 2,
+            Self::Dword => 4,
+        }
+    }
+
+    /// Whether an access of this width that begins at port `first` touches `port`.
+    #[inline]
+    pub const fn reaches(self, first: u16, port: u16) -> bool {
+        port.wrapping_sub(first) < self.bytes()
+    }
+}
+
+/// What became of the interrupt that the I/O APIC sent for the 8254 last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tick {
+    /// It was taken, or there was none.
+    Taken,
+    /// It waits for the processor: another one would be the same.
+    Waits,
+}
+
+/// What follows from a write. Whatever it is, what the controllers have pending and the next moment to look may have changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum PortEffect {
+    /// Nothing outside.
+    None,
+    /// A byte for the console.
+    Console(u8),
+    /// The guest powers itself off.
+    PowerOff,
+    /// The guest resets itself.
+    Reset,
+    /// The guest rings the peer of this channel.
+    Doorbell(ChannelIndex),
+}
+
+/// What a bus is made from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The clock of all moments given to this bus.
+    pub tsc: Frequency,
+    /// Now.
+    pub now: Tsc,
+    /// The wall clock now: seconds since 1970, UTC.
+    pub unix_s: u64,
+    /// RAM from 0, in MiB, for the clock's size fields.
+    pub memory_mib: u32,
+    /// The guest's channels.
+    pub channels: Vec<Placement>,
+}
+
+/// The ports of one guest.
+#[derive(Clone, Debug)]
+pub struct PortBus {
+    com1: Uart,
+    /// What the 8259A was told of COM1's interrupt line.
+    com1_level: bool,
+    pics: Pics,
+    ioapic: IoApic,
+    pit: Pit,
+    rtc: Rtc,
+    pm: AcpiPm,
+    channels: Channels,
+    /// The earlier of the two timers' moments.
+    next_timer: Tsc,
+    /// What [`PortBus::queue_timer`] answered last.
+    queued: Tsc,
+}
+
+impl PortBus {
+    /// Returns the devices of a PC at power-on, as firmware leaves them.
+    pub fn new(setup: &Setup) -> Self {
+        let &Setup { tsc, now, unix_s, memory_mib, ref channels } = setup;
+        Self {
+            com1: Uart::new(),
+            com1_level: false,
+            pics: Pics::new(),
+            ioapic: IoApic::new(),
+            pit: Pit::new(tsc, now),
+            rtc: Rtc::new(&rtc::Setup { tsc, now, unix_s, memory_mib }),
+            pm: AcpiPm::new(tsc, now),
+            channels: Channels::new(channels),
+            next_timer: Tsc::NEVER,
+            queued: Tsc::NEVER,
+        }
+    }
+
+    /// Reads `width` bytes at `port`. That too may change [`PortBus::interrupt_pending`] and `next_timer`: a
+    /// clock that was asked why it interrupted looks for its next interrupt.
+    pub fn read(&mut self, port: u16, width: Width, now: Tsc) -> u32 {
+        if width == Width::Byte {
+            return u32::from(self.read_byte(port, now));
+        }
+        let mut bytes = [0; 4];
+        for (byte, offset) in bytes.iter_mut().zip(0..width.bytes()) {
+            *byte = match port.checked_add(offset) {
+                Some(port) if !PCI_CONFIG.contains(&port) => self.read_byte(port, now),
+                _ => 0xFF,
+            };
+        }
+        u32::from_le_bytes(bytes)
+    }
+
+    /// Writes the lower `width` bytes of `value` at `port`.
+    pub fn write(&mut self, port: u16, width: Width, value: u32, now: Tsc) -> PortEffect {
+        // A port that is written as a whole (marks at 0xCF0) is to be matched here, before the access is split.
+        let bytes = value.to_le_bytes();
+        if width == Width::Byte {
+            return self.write_byte(port, bytes[0], now);
+        }
+        let mut effect = PortEffect::None;
+        for (byte, offset) in bytes.into_iter().zip(0..width.bytes()) {
+            let Some(port) = port.checked_add(offset).filter(|port| !PCI_CONFIG.contains(port)) else {
+                continue;
+            };
+            let next = self.write_byte(port, byte, now);
+            // No device is so placed that one access could ask for two things.
+            if effect == PortEffect::None {
+                effect = next;
+            }
+        }
+        effect
+    }
+
+    /// Hands a byte of console input in, after which an interrupt may be pending. Returns whether it was taken; one that was not is offered again later.
+    pub fn receive(&mut self, byte: u8) -> bool {
+        let taken = self.com1.receive(byte);
+        self.route_com1();
+        taken
+    }
+
+    /// Whether [`PortBus::receive`] would take a byte.
+    pub fn has_room(&self) -> bool {
+        self.com1.has_room()
+    }
+
+    /// When [`PortBus::expire`] is to be called; a moment past when that was not done yet.
+    #[inline]
+    #[cfg(test)]
+    pub const fn next_timer(&self) -> Tsc {
+        self.next_timer
+    }
+
+    /// The same, for whoever looks then: from now on it is to be told of earlier moments only.
+    #[inline]
+    pub const fn queue_timer(&mut self) -> Tsc {
+        self.queued = self.next_timer;
+        self.next_timer
+    }
+
+    /// Whether the next moment to look is earlier than whoever calls [`PortBus::expire`] knows.
+    #[inline]
+    pub const fn wants_earlier_look(&self) -> bool {
+        self.next_timer.0 < self.queued.0
+    }
+
+    /// Tells the timers the time; [`PortBus::interrupt_pending`] may change. `tick`: of [`PortBus::tick_message`].
+    #[inline]
+    pub fn expire(&mut self, now: Tsc, tick: Tick) {
+        if now >= self.next_timer && self.next_timer != Tsc::NEVER {
+            self.expire_timers(now, tick);
+        }
+    }
+
+    /// What the I/O APIC sends for the 8254, if anything.
+    pub fn tick_message(&self) -> Option<Message> {
+        self.ioapic.message_of(TIMER_INPUT)
+    }
+
+    /// Ticks that the guest will not have, since this was asked last: more were due than wait.
+    pub const fn take_lost_ticks(&mut self) -> u64 {
+        self.pit.take_lost().saturating_add(self.rtc.take_lost())
+    }
+
+    /// Says who is at the other end of a channel.
+    pub fn set_peer(&mut self, index: ChannelIndex, peer: Peer) {
+        self.channels.set_peer(index, peer);
+    }
+
+    /// The guest is gone: no doorbell raises anything here.
+    pub fn hang_up(&mut self) {
+        self.channels.hang_up();
+    }
+
+    /// The vector that a doorbell of the peer raises, if the guest wants one.
+    pub fn doorbell_vector(&self, index: ChannelIndex) -> Option<u8> {
+        self.channels.vector(index)
+    }
+
+    /// The I/O APIC: who touches it takes its messages afterwards, as after everything that may interrupt.
+    pub const fn ioapic(&mut self) -> &mut IoApic {
+        &mut self.ioapic
+    }
+
+    /// Whether the 8259A asks for an interrupt; it reaches the bootstrap processor by LINT0.
+    #[inline]
+    pub const fn interrupt_pending(&self) -> bool {
+        self.pics.pending()
+    }
+
+    /// The processor takes the 8259A's interrupt. Returns its vector.
+    pub fn acknowledge_interrupt(&mut self) -> u8 {
+        self.pics.acknowledge()
+    }
+
+    fn read_byte(&mut self, port: u16, now: Tsc) -> u8 {
+        match port {
+            COM1..=0x3FF => {
+                let value = self.com1.read(port - COM1);
+                self.route_com1();
+                value
+            }
+            pit::CHANNEL_0..=pit::CONTROL => self.pit.read(port, now),
+            pit::SYSTEM_CONTROL_B => self.pit.read_control_b(now),
+            rtc::DATA => {
+                self.expire_clock(now);
+                let value = self.rtc.read(now);
+                self.route_timers();
+                value
+            }
+            acpi_pm::PM1_EVENT..acpi_pm::PM_END => self.pm.read(port, now),
+            channel::COUNT..channel::END => self.channels.read(port),
+            acpi_pm::RESET_CONTROL => self.pm.read_reset(),
+            KEYBOARD_STATUS => KEYBOARD_ABSENT,
+            SYSTEM_CONTROL_A => A20_OPEN,
+            _ => Register::at(port).map_or(0xFF, |register| self.pics.read(register)),
+        }
+    }
+
+    fn write_byte(&mut self, port: u16, value: u8, now: Tsc) -> PortEffect {
+        match port {
+            COM1..=0x3FF => {
+                let left = self.com1.write(port - COM1, value);
+                self.route_com1();
+                return left.map_or(PortEffect::None, PortEffect::Console);
+            }
+            pit::CHANNEL_0..=pit::CONTROL => {
+                if self.pit.write(port, value, now) {
+                    self.tick();
+                }
+                self.route_timers();
+            }
+            pit::SYSTEM_CONTROL_B => self.pit.write_control_b(value, now),
+            rtc::INDEX => self.rtc.select(value),
+            rtc::DATA => {
+                self.expire_clock(now);
+                self.rtc.write(value, now);
+                self.route_timers();
+            }
+            acpi_pm::PM1_EVENT..acpi_pm::PM_END => return of_power(self.pm.write(port, value, now)),
+            channel::COUNT..channel::END => {
+                return self.channels.write(port, value).map_or(PortEffect::None, PortEffect::Doorbell);
+            }
+            acpi_pm::RESET_CONTROL => return of_power(self.pm.write_reset(value)),
+            KEYBOARD_STATUS if value == KEYBOARD_RESET => return PortEffect::Reset,
+            SYSTEM_CONTROL_A if value & FAST_RESET != 0 => return PortEffect::Reset,
+            _ => {
+                if let Some(register) = Register::at(port) {
+                    self.pics.write(register, value);
+                }
+            }
+        }
+        PortEffect::None
+    }
+
+    /// Console output is the most frequent access: the 8259A is bothered only by a change.
+    #[inline]
+    fn route_com1(&mut self) {
+        let level = self.com1.irq_level();
+        if self.com1.take_pulse() && level && self.com1_level {
+            self.set_irq(COM1_IRQ, false);
+            self.set_irq(COM1_IRQ, true);
+        }
+        if level != self.com1_level {
+            self.com1_level = level;
+            self.set_irq(COM1_IRQ, level);
+        }
+    }
+
+    #[cold]
+    fn expire_timers(&mut self, now: Tsc, tick: Tick) {
+        if self.pit.expire(now) {
+            let by_pic = self.pics.listens(TIMER_IRQ);
+            let by_ioapic = self.tick_message().is_some();
+            if !by_pic && !by_ioapic {
+                // Nobody's time depends on it. An 8259A keeps one request under its mask.
+                self.pit.discard_ticks();
+                self.tick();
+            } else if by_pic && !self.pics.waits(TIMER_IRQ) || by_ioapic && tick == Tick::Taken {
+                if self.pit.take_tick(now) {
+                    self.tick();
+                }
+            } else {
+                self.pit.put_off_ticks();
+            }
+        }
+        self.expire_clock(now);
+    }
+
+    /// The controllers see the edge; how long the output was low does not matter to them.
+    fn tick(&mut self) {
+        self.set_irq(TIMER_IRQ, false);
+        self.set_irq(TIMER_IRQ, true);
+    }
+
+    fn expire_clock(&mut self, now: Tsc) {
+        self.rtc.expire(now);
+        self.route_timers();
+    }
+
+    /// Both interrupt controllers have each line.
+    fn set_irq(&mut self, irq: u8, level: bool) {
+        self.pics.set_line(irq, level);
+        // The I/O APIC has the timer where a PC's cascade is.
+        let input = if irq == TIMER_IRQ { TIMER_INPUT } else { irq };
+        self.ioapic.set_line(input, if level { Line::High } else { Line::Low });
+    }
+
+    fn route_timers(&mut self) {
+        self.set_irq(CLOCK_IRQ, self.rtc.irq_level());
+        self.next_timer = self.pit.next_irq0().min(self.rtc.next_interrupt());
+    }
+}
+
+const fn of_power(power: Option<Power>) -> PortEffect {
+    match power {
+        None => PortEffect::None,
+        Some(Power::Off) => PortEffect::PowerOff,
+        Some(Power::Reset) => PortEffect::Reset,
+    }
+}

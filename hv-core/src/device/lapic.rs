@@ -1,0 +1,383 @@
+//! The local APIC, emulated on any processor and programmed through the x2APIC registers.
+//!
+//! Section numbers: Intel SDM vol 3A, 325462-084, chapter 11. Owns IA32_APIC_BASE, MSRs 0x800 … 0x83F,
+//! IA32_TSC_DEADLINE, the register page of the old mode, and the timer. The page's accesses are decoded elsewhere.
+//! Sending is the caller's: a write returns what is to be sent.
+
+mod ipi;
+mod msr;
+mod page;
+mod register;
+mod service;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod vectors;
+
+use crate::base::time::{Frequency, Tsc};
+use crate::device::rate::Rate;
+use core::sync::atomic::AtomicU8;
+use core::sync::atomic::Ordering::Relaxed;
+
+pub use ipi::{Delivery, Destination, Ipi, logical_id};
+use register::{BASE_BSP, BASE_ENABLE, BASE_X2APIC, LVT_COUNT, Lvt};
+pub use register::{IA32_APIC_BASE, IA32_TSC_DEADLINE, X2APIC_FIRST, X2APIC_LAST};
+use service::InService;
+use timer::{Expiry, Mode, Timer};
+use vectors::Vectors;
+
+/// Vectors below are the processor's exceptions and cannot be sent or taken.
+const LOWEST_LEGAL_VECTOR: u8 = 16;
+const SVR_ENABLE: u32 = 1 << 8;
+const SVR_AFTER_RESET: u32 = 0xFF;
+const ESR_SEND_ILLEGAL: u32 = 1 << 5;
+const ESR_RECEIVE_ILLEGAL: u32 = 1 << 6;
+
+/// What a processor is at power-on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// The one that starts: firmware has set it up, with LINT0 as ExtINT (virtual wire).
+    Bootstrap,
+    /// One that waits for a start-up.
+    Application,
+}
+
+/// What an APIC is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// The x2APIC id, as CPUID leaf 0xB gives it.
+    pub id: u32,
+    /// Whether it starts.
+    pub role: Role,
+    /// Width of guest-physical addresses, as CPUID leaf 0x8000_0008 gives it.
+    pub physical_bits: u8,
+    /// The clock of all moments given to this APIC.
+    pub tsc: Frequency,
+    /// The clock of the timer before division.
+    pub bus: Frequency,
+    /// Where others find its logical id in the flat model; the APIC alone writes it.
+    pub flat_id: &'static AtomicU8,
+}
+
+/// What follows from a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum ApicEffect {
+    /// Nothing outside; a write to TPR or the base may have changed [`Lapic::highest_pending`].
+    None,
+    /// [`Lapic::next_expiry`] changed.
+    TimerChanged,
+    /// This vector is no longer in service, if one was; [`Lapic::highest_pending`] may have changed.
+    Eoi(Option<u8>),
+    /// To be sent.
+    Ipi(Ipi),
+    /// This vector was posted here by its own processor.
+    SelfIpi(u8),
+}
+
+/// One local APIC.
+#[derive(Clone, Debug)]
+pub struct Lapic {
+    requested: Vectors,
+    in_service: InService,
+    level: Vectors,
+    task_priority: u8,
+    /// max(TPR, class of the highest vector in service), kept up to date.
+    processor_priority: u8,
+    base: u64,
+    timer: Timer,
+    id: u32,
+    spurious: u32,
+    lvt: [u32; LVT_COUNT],
+    error_shown: u32,
+    error_latched: u32,
+    icr: u64,
+    physical_bits: u8,
+    /// The logical id in the flat model: LDR in the old mode, else what x2APIC derives, as far as 8 bits go.
+    flat_id: &'static AtomicU8,
+}
+
+impl Lapic {
+    /// Returns an APIC as a PC's firmware leaves it: xAPIC mode, the bootstrap processor's enabled.
+    pub fn new(setup: &Setup) -> Self {
+        let mut apic = Self {
+            requested: Vectors::EMPTY,
+            in_service: InService::NONE,
+            level: Vectors::EMPTY,
+            task_priority: 0,
+            processor_priority: 0,
+            base: register::BASE_ADDRESS | BASE_ENABLE,
+            timer: Timer::new(Rate::of(setup.tsc, setup.bus)),
+            id: setup.id,
+            spurious: SVR_AFTER_RESET,
+            lvt: [register::LVT_MASKED; LVT_COUNT],
+            error_shown: 0,
+            error_latched: 0,
+            icr: 0,
+            physical_bits: setup.physical_bits,
+            flat_id: setup.flat_id,
+        };
+        if let Role::Bootstrap = setup.role {
+            apic.base |= BASE_BSP;
+        }
+        apic.power_on();
+        apic
+    }
+
+    /// The state of [`Lapic::new`], for a machine that starts over: INIT alone leaves the mode as it is and LINT0 masked.
+    pub fn power_on(&mut self) {
+        self.base = register::BASE_ADDRESS | BASE_ENABLE | self.base & BASE_BSP;
+        self.init();
+        if self.base & BASE_BSP != 0 {
+            self.spurious |= SVR_ENABLE;
+            self.lvt[Lvt::Lint0 as usize] = register::LVT_EXTINT;
+            self.lvt[Lvt::Lint1 as usize] = register::LVT_NMI;
+        }
+    }
+
+    /// The state after INIT: as after power-on, except for the id and IA32_APIC_BASE (§11.4.7.3).
+    pub fn init(&mut self) {
+        self.requested = Vectors::EMPTY;
+        self.in_service = InService::NONE;
+        self.level = Vectors::EMPTY;
+        self.task_priority = 0;
+        self.processor_priority = 0;
+        self.timer.reset();
+        self.spurious = SVR_AFTER_RESET;
+        self.lvt = [register::LVT_MASKED; LVT_COUNT];
+        self.error_shown = 0;
+        self.error_latched = 0;
+        self.icr = 0;
+        self.set_flat_id(0);
+    }
+
+    /// LDR is software's in the old mode only (§11.12.10.2).
+    fn set_flat_id(&self, logical: u8) {
+        let derived = 1_u8.checked_shl(self.id).unwrap_or(0);
+        self.flat_id.store(if self.is_x2apic() { derived } else { logical }, Relaxed);
+    }
+
+    /// The x2APIC id.
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Whether the x2APIC registers answer.
+    #[inline]
+    pub const fn is_x2apic(&self) -> bool {
+        self.base & (BASE_ENABLE | BASE_X2APIC) == BASE_ENABLE | BASE_X2APIC
+    }
+
+    /// Whether the APIC takes part at all: the global enable of IA32_APIC_BASE.
+    #[inline]
+    pub const fn is_enabled(&self) -> bool {
+        self.base & BASE_ENABLE != 0
+    }
+
+    /// The task priority; its upper four bits are CR8.
+    #[inline]
+    pub const fn task_priority(&self) -> u8 {
+        self.task_priority
+    }
+
+    /// Takes in CR8, which holds the upper four bits of the task priority. A write to CR8 clears the lower four (§11.8.6); where CR8 is
+    /// as it was, nobody has written it.
+    #[inline]
+    pub const fn set_task_class(&mut self, cr8: u8) {
+        if self.task_priority >> 4 != cr8 {
+            self.set_task_priority(cr8 << 4);
+        }
+    }
+
+    /// Sets the task priority, as a write to TPR does.
+    #[inline]
+    pub const fn set_task_priority(&mut self, priority: u8) {
+        self.task_priority = priority;
+        self.update_processor_priority();
+    }
+
+    /// Takes in an edge-triggered interrupt; dropped by a disabled APIC.
+    #[inline]
+    pub fn post(&mut self, vector: u8) {
+        if self.accepts(vector) {
+            self.request(vector);
+        }
+    }
+
+    /// Takes in a level-triggered interrupt, whose EOI an I/O APIC waits for ([`Lapic::is_level`]).
+    pub fn post_level(&mut self, vector: u8) {
+        if self.accepts(vector) {
+            self.requested.insert(vector);
+            self.level.insert(vector);
+        }
+    }
+
+    /// Whether the last interrupt with this vector was level-triggered.
+    #[inline]
+    pub const fn is_level(&self, vector: u8) -> bool {
+        !self.level.is_empty() && self.level.contains(vector)
+    }
+
+    /// The vector to inject next: requested, and of a higher class than what runs.
+    #[inline]
+    pub const fn highest_pending(&self) -> Option<u8> {
+        match self.requested.highest() {
+            Some(vector) if vector >> 4 > self.processor_priority >> 4 => Some(vector),
+            _ => None,
+        }
+    }
+
+    /// The class of the highest request that nothing but the task priority holds back.
+    pub const fn held_back_class(&self) -> Option<u8> {
+        match self.requested.highest() {
+            Some(vector)
+                if vector >> 4 > self.in_service.highest() >> 4 && vector >> 4 <= self.task_priority >> 4 =>
+            {
+                Some(vector >> 4)
+            }
+            _ => None,
+        }
+    }
+
+    /// The processor took `vector`, which [`Lapic::highest_pending`] answered: requested becomes in service.
+    #[inline]
+    pub const fn acknowledge(&mut self, vector: u8) {
+        self.requested.remove(vector);
+        self.in_service.begin(vector);
+        // Its class is above the priority so far.
+        self.processor_priority = vector & 0xF0;
+    }
+
+    /// Whether `vector` is in service, and nothing else is in service or requested.
+    pub const fn is_alone(&self, vector: u8) -> bool {
+        self.in_service.is_only(vector) && self.requested.is_empty()
+    }
+
+    /// Ends the interrupt in service with the highest vector, and returns it.
+    #[inline]
+    pub const fn end_of_interrupt(&mut self) -> Option<u8> {
+        let vector = self.in_service.highest();
+        self.in_service.end();
+        self.update_processor_priority();
+        if vector == 0 { None } else { Some(vector) }
+    }
+
+    /// When the timer wants to be looked at: [`Tsc::NEVER`] when unarmed, a moment past when it is due.
+    #[inline]
+    pub const fn next_expiry(&self) -> Tsc {
+        self.timer.expiry()
+    }
+
+    /// Tells the timer the time. Returns whether its interrupt was posted: once an expiry, however late, and only if it
+    /// is unmasked.
+    #[inline]
+    pub fn expire(&mut self, now: Tsc) -> bool {
+        match self.timer.take_expiry(now) {
+            Expiry::None => false,
+            Expiry::Once => self.post_local(Lvt::Timer),
+            Expiry::Periodic => self.tick(now),
+        }
+    }
+
+    /// Of a periodic timer: one tick after the other, each when the one before was taken.
+    #[inline(never)]
+    fn tick(&mut self, now: Tsc) -> bool {
+        let entry = self.lvt[Lvt::Timer as usize];
+        let [vector, ..] = entry.to_le_bytes();
+        if entry & register::LVT_MASKED != 0 || !self.accepts(vector) {
+            self.timer.discard_ticks();
+            return false;
+        }
+        if self.requested.contains(vector) {
+            self.timer.put_off_ticks();
+            return false;
+        }
+        let ticks = self.timer.take_tick(now);
+        if ticks {
+            self.request(vector);
+        }
+        ticks
+    }
+
+    /// Expiries of a periodic timer that the guest will not have, since this was asked last: more were due than wait.
+    pub const fn take_lost_ticks(&mut self) -> u64 {
+        self.timer.take_lost()
+    }
+
+    /// Whether an interrupt with this vector waits to be taken.
+    pub const fn is_requested(&self, vector: u8) -> bool {
+        self.requested.contains(vector)
+    }
+
+    /// Whether an interrupt of the 8259A on LINT0 reaches the processor: ExtINT, or no APIC in between.
+    #[inline]
+    pub const fn takes_external(&self) -> bool {
+        !self.is_enabled() || self.lvt[Lvt::Lint0 as usize] & register::LVT_ROUTE == register::LVT_EXTINT
+    }
+
+    #[inline]
+    fn send_to_self(&mut self, vector: u8) -> ApicEffect {
+        if vector < LOWEST_LEGAL_VECTOR {
+            self.report(ESR_SEND_ILLEGAL);
+            return ApicEffect::None;
+        }
+        self.post(vector);
+        ApicEffect::SelfIpi(vector)
+    }
+
+    /// Whether a fixed interrupt is taken in: by an enabled APIC, with a vector that is none of the exceptions.
+    #[inline]
+    fn accepts(&mut self, vector: u8) -> bool {
+        if vector < LOWEST_LEGAL_VECTOR {
+            self.report(ESR_RECEIVE_ILLEGAL);
+            return false;
+        }
+        self.spurious & SVR_ENABLE != 0 && self.is_enabled()
+    }
+
+    /// Requests a legal vector by an edge.
+    #[inline]
+    const fn request(&mut self, vector: u8) {
+        self.requested.insert(vector);
+        if !self.level.is_empty() {
+            self.level.remove(vector);
+        }
+    }
+
+    /// Posts the vector of an unmasked local source.
+    #[inline]
+    fn post_local(&mut self, source: Lvt) -> bool {
+        let entry = self.lvt[source as usize];
+        let [vector, ..] = entry.to_le_bytes();
+        if entry & register::LVT_MASKED != 0 || !self.accepts(vector) {
+            return false;
+        }
+        self.request(vector);
+        true
+    }
+
+    /// Latches an error, and raises the error interrupt for one that was not latched yet.
+    #[cold]
+    fn report(&mut self, error: u32) {
+        let known = self.error_latched & error != 0;
+        self.error_latched |= error;
+        let entry = self.lvt[Lvt::Error as usize];
+        let [vector, ..] = entry.to_le_bytes();
+        if known || entry & register::LVT_MASKED != 0 {
+            return;
+        }
+        if vector < LOWEST_LEGAL_VECTOR {
+            self.error_latched |= ESR_RECEIVE_ILLEGAL;
+        } else if self.spurious & SVR_ENABLE != 0 {
+            self.request(vector);
+        }
+    }
+
+    /// §11.8.3.1: the task priority if its class is not below the one in service, else that class. Both are the maximum.
+    #[inline]
+    const fn update_processor_priority(&mut self) {
+        let in_service = self.in_service.highest() & 0xF0;
+        self.processor_priority =
+            if self.task_priority > in_service { self.task_priority } else { in_service };
+    }
+}

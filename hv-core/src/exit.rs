@@ -1,0 +1,21 @@
+//! What an exit means.
+//!
+//! [`exit`](self::exit) handles one, [`hypercall`] decodes and does a call, and [`before_entry`] does what is pending for a vCPU before it
+//! enters guest mode.
+
+pub mod apic;
+pub mod ballooning;
+pub mod before_entry;
+pub mod channel;
+pub mod control;
+pub mod cpu;
+#[expect(clippy::module_inception, reason = "the room is named after its first file")]
+pub mod exit;
+pub mod hypercall;
+pub mod input;
+pub mod interrupts;
+pub mod kvm;
+pub mod mmio;
+pub mod msr;
+pub mod virtio;
+pub mod walk;

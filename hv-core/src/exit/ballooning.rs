@@ -1,0 +1,179 @@
+//! Memory that guests give back and take: MEMORY (docs/src/abi.md), a balloon's reports, and what a guest's end and restart do about it.
+//!
+//! A block is a guest's, in its quarantine, in its reserve, in the pool, or being cleared for one guest.
+
+use crate::base::addr::{GuestPhys, LARGE_PAGE_BYTES};
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::device::virtio::Progress;
+use crate::exit::cpu::Core;
+use crate::guest::guest::Guest;
+use crate::guest::system::System;
+use crate::guest::transit::Transit;
+use crate::policy::mm::shootdown::Told;
+use crate::policy::presence::attention;
+use crate::policy::vcpu_shared::VcpuShared;
+use pv_abi::call::Code;
+
+/// Bytes that one call clears: some microseconds' work.
+const CLEARED_AT_ONCE: u64 = 64 << 10;
+
+/// MEMORY(GIVE): takes `count` blocks from `first` on away from the guest, and has its vCPUs forget them. They are free when
+/// all have. Answers how many have not yet.
+pub fn give<H: Hardware, R: GuestRam>(
+    guest: &'static Guest<R>,
+    giver: &'static VcpuShared,
+    core: &mut Core<H, R>,
+    (first, count): (u64, u64),
+) -> (Code, u64) {
+    let mut transit = guest.transit.lock();
+    if !transit.quarantine.is_empty() {
+        return (Code::AGAIN, 0);
+    }
+    let blocks = first..first.saturating_add(count);
+    if !blocks.clone().all(|n| guest.ram.has_block(n)) {
+        return (Code::BAD_ADDRESS, 0);
+    }
+    transit.quarantine.extend(blocks.filter_map(|n| guest.ram.remove_block(n)));
+    tell(guest, giver, core, &mut transit);
+    (Code::OK, u64::from(guest.shootdown.remaining()))
+}
+
+/// Has a guest's vCPUs forget what is in its quarantine.
+fn tell<H: Hardware, R: GuestRam>(
+    guest: &'static Guest<R>,
+    giver: &'static VcpuShared,
+    core: &mut Core<H, R>,
+    transit: &mut Transit<R::Block>,
+) {
+    transit.told = true;
+    guest.shootdown.begin(guest.vcpu_count());
+    for other in guest.vcpus.iter().filter(|other| other.index() != giver.index()) {
+        let last = match other.tell_to_flush(&guest.shootdown) {
+            Told::Post => {
+                core.post(other, guest.id);
+                false
+            }
+            Told::Later => guest.shootdown.let_go(other.index()),
+        };
+        debug_assert!(!last, "the giver has not let go");
+    }
+    // It is in this very exit; before it enters guest mode again it flushes.
+    giver.attend(attention::FLUSH);
+    if guest.shootdown.let_go(giver.index()) {
+        transit.free(&mut core.system.pool.lock());
+    }
+}
+
+/// A guest's balloon says that it does not use a block now: it goes to the quarantine.
+pub fn report<R: GuestRam>(guest: &Guest<R>, n: u64) {
+    let mut transit = guest.transit.lock();
+    if !transit.told
+        && !transit.quarantine.is_full()
+        && let Some(block) = guest.ram.remove_block(n)
+    {
+        transit.lent += 1;
+        let _ = transit.quarantine.push(block); // there was room
+    }
+}
+
+/// Whether processors may still reach what was reported; when they may not, it is free.
+pub fn shoot_down<H: Hardware, R: GuestRam>(
+    guest: &'static Guest<R>,
+    giver: &'static VcpuShared,
+    core: &mut Core<H, R>,
+) -> Progress {
+    let mut transit = guest.transit.lock();
+    if !transit.quarantine.is_empty() && !transit.told {
+        tell(guest, giver, core, &mut transit);
+    }
+    if transit.quarantine.is_empty() { Progress::Done } else { Progress::More }
+}
+
+/// What became of a touch of memory that a balloon has reported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Lent {
+    /// It was not: nothing is there.
+    Not,
+    /// Its next part was made, or all of it is there: whoever touched it tries again.
+    Comes,
+    /// Others have it, and who touched it waits.
+    Waits,
+}
+
+/// Brings memory back that a balloon has reported, part by part: 64 KiB by one call.
+pub fn bring_back<H: Hardware, R: GuestRam>(
+    guest: &'static Guest<R>,
+    server: &'static VcpuShared,
+    core: &mut Core<H, R>,
+    at: GuestPhys,
+) -> Lent {
+    let n = at.raw() / LARGE_PAGE_BYTES;
+    if !guest.config.devices.balloon || n >= guest.ram.len_bytes() / LARGE_PAGE_BYTES {
+        return Lent::Not;
+    }
+    match take(guest, n, core.system) {
+        (Code::AGAIN, _) => {
+            // Blocks of the guest's own may be on their way, and the device that would send them on may be what waits.
+            let _ = shoot_down(guest, server, core);
+            Lent::Waits
+        }
+        // There, or more is to be cleared, or another vCPU has brought it.
+        _ => Lent::Comes,
+    }
+}
+
+/// MEMORY(QUERY): how many vCPUs have not let go of the last batch; 0 only when it is in the pool.
+pub fn given<R: GuestRam>(guest: &Guest<R>) -> u64 {
+    let is_gone = guest.transit.lock().quarantine.is_empty();
+    if is_gone { 0 } else { u64::from(guest.shootdown.remaining().max(1)) }
+}
+
+/// A vCPU has flushed, or stopped.
+pub fn let_go<R: GuestRam>(guest: &Guest<R>, vcpu: &VcpuShared, system: &System<R>) {
+    if guest.shootdown.let_go(vcpu.index()) {
+        guest.transit.lock().free(&mut system.pool.lock());
+    }
+}
+
+/// MEMORY(TAKE): a free block, cleared call by call. Answers how many bytes are left.
+pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code, u64) {
+    if n >= guest.ram.block_count() {
+        return (Code::BAD_ADDRESS, 0);
+    }
+    let mut transit = guest.transit.lock();
+    if guest.ram.has_block(n) {
+        return (Code::BAD_ADDRESS, 0);
+    }
+    let coming = transit.coming.take();
+    let taken = coming.or_else(|| Some((transit.obtain(&mut system.pool.lock())?, 0)));
+    let Some((mut block, cleared)) = taken else { return (Code::AGAIN, 0) };
+    R::clear_block(&mut block, cleared, CLEARED_AT_ONCE);
+    let left = LARGE_PAGE_BYTES.saturating_sub(cleared + CLEARED_AT_ONCE);
+    if left > 0 {
+        transit.coming = Some((block, cleared + CLEARED_AT_ONCE));
+    } else if let Err(block) = transit.insert(&guest.ram, n, block) {
+        system.pool.lock().push(block);
+    }
+    (Code::OK, left)
+}
+
+/// Leaves a guest, all of whose vCPUs are stopped, its first `count` blocks and nothing more: those that it begins with, or none when it
+/// has ended. Where others have some of them, one with a balloon gets those as it begins
+/// ([`Birth::missing_block`](super::load::birth::Birth::missing_block)); for another one this is false.
+pub fn restore<R: GuestRam>(guest: &Guest<R>, system: &System<R>, count: u64) -> bool {
+    let mut transit = guest.transit.lock();
+    let mut pool = system.pool.lock();
+    transit.free(&mut pool);
+    pool.extend(transit.coming.take().map(|(block, _)| block));
+    pool.extend((count..guest.ram.block_count()).filter_map(|n| guest.ram.remove_block(n)));
+    let restored = (0..count).filter(|n| !guest.ram.has_block(*n)).all(|n| {
+        let block = transit.obtain(&mut pool);
+        block.is_some_and(|block| transit.insert(&guest.ram, n, block).is_ok())
+    });
+    if restored {
+        transit.lent = 0;
+        pool.extend(core::mem::take(&mut transit.reserve));
+    }
+    restored || guest.config.devices.balloon
+}

@@ -1,0 +1,82 @@
+//! Channels: pages that two guests share, and a doorbell each way. A cooperative guest rings and is rung by events, a full
+//! one by a port and an interrupt.
+
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::device::channel::{ChannelIndex, Peer};
+use crate::exit::cpu::Core;
+use crate::guest::channel_end::ChannelEnd;
+use crate::guest::guest::Guest;
+use crate::guest::system::System;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use pv_abi::call::Code;
+
+/// What a bound end holds: bit 16 set, event in bits 15:8, vCPU in bits 7:0.
+pub const fn binding(vcpu: u8, event: u8) -> u32 {
+    1 << 16 | (event as u32) << 8 | vcpu as u32
+}
+
+/// The other end of a guest's channel, and the guest that has it.
+fn peer<H, R: GuestRam>(
+    guest: &'static Guest<R>,
+    core: &Core<H, R>,
+    channel: u8,
+) -> Option<(&'static Guest<R>, u8, &'static ChannelEnd)> {
+    let (id, theirs) = guest.channels.get(usize::from(channel))?.peer;
+    let other: &'static Guest<R> = core.system.guest(id)?;
+    Some((other, theirs, other.channels.get(usize::from(theirs))?))
+}
+
+/// Rings the peer's doorbell.
+pub fn ring<H: Hardware, R: GuestRam>(guest: &'static Guest<R>, core: &mut Core<H, R>, channel: u8) -> Code {
+    let Some((other, theirs, end)) = peer(guest, core, channel) else { return Code::NOT_THERE };
+    // Posted while the devices are locked: once the peer's end has hung up, nothing is posted that its next life would get.
+    let devices = other.devices.lock();
+    let target = if other.is_cooperative() {
+        let [index, event, valid, _] = end.bound.load(SeqCst).to_le_bytes();
+        let target = other.vcpu(u64::from(index)).filter(|_| valid != 0);
+        target.inspect(|target| target.post_event(event))
+    } else {
+        let vector = devices.doorbell_vector(ChannelIndex(u16::from(theirs)));
+        let target = other.vcpu(0).zip(vector);
+        target.map(|(target, vector)| {
+            target.post_interrupt(vector);
+            target
+        })
+    };
+    drop(devices);
+    let Some(target) = target else { return Code::BAD_STATE };
+    let now = core.hardware.now();
+    core.wake(target, guest.id, now);
+    Code::OK
+}
+
+/// Begins or ends a guest's part in its channels, as its peers and its own devices learn. Its shared pages are cleared elsewhere
+/// ([`Birth`](super::load::birth::Birth)): before this where it begins, and after this where it ends.
+pub fn connect<R: GuestRam>(guest: &Guest<R>, system: &System<R>, presence: Peer) {
+    let _alone = system.ties.lock();
+    guest.connected.store(presence == Peer::Present, Relaxed);
+    guest.devices.lock().hang_up();
+    for (end, mine) in guest.channels.iter().zip(0_u16..) {
+        end.bound.store(0, SeqCst);
+        let (id, index) = end.peer;
+        if let Some(other) = system.guest(id) {
+            other.devices.lock().set_peer(ChannelIndex(u16::from(index)), presence);
+            // This guest's devices are new: they know nothing of a peer that was there before.
+            let peer = if other.connected.load(Relaxed) { Peer::Present } else { Peer::Absent };
+            guest.devices.lock().set_peer(ChannelIndex(mine), peer);
+        }
+    }
+}
+
+/// Pages of a channel in bits 15:0; bit 16: the peer has bound its end.
+pub fn query<H, R: GuestRam>(guest: &'static Guest<R>, core: &Core<H, R>, channel: u8) -> u64 {
+    let pages = guest.channels.get(usize::from(channel)).map_or(0, |end| end.frames.words.len() / 512);
+    let bound = peer(guest, core, channel).is_some_and(|(other, theirs, end)| {
+        if other.is_cooperative() {
+            end.bound.load(SeqCst) != 0
+        } else {
+            other.devices.lock().doorbell_vector(ChannelIndex(u16::from(theirs))).is_some()
+        }
+    });
+    pages as u64 | u64::from(bound) << 16
+}

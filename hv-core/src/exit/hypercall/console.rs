@@ -1,0 +1,84 @@
+//! The console of a cooperative guest: by call, or by two rings in a shared table.
+
+use crate::base::addr::GuestPhys;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::exit::cpu::{Core, Room};
+use crate::guest::guest::{Guest, Words};
+use crate::guest::next::Next;
+use pv_abi::call::{CONSOLE_MAX_BYTES, Code};
+use pv_abi::table::CONSOLE_RING_BYTES;
+use ring_buffers::RingError;
+use ring_buffers::bytes::Consumer;
+
+const MAX: usize = 256;
+const _: () = assert!(MAX as u64 == CONSOLE_MAX_BYTES);
+
+/// CONSOLE(WRITE): copies out of guest memory, then to people.
+pub fn write<H: Hardware, R: GuestRam>(
+    guest: &Guest<R>,
+    core: &mut Core<H, R>,
+    at: GuestPhys,
+    len: usize,
+) -> (Code, u64, Next) {
+    let Some(room) = core.console_room() else { return (Code::OK, 0, Next::Again) };
+    let mut buffer = [0; MAX];
+    let Some(bytes) = buffer.get_mut(..len) else { return (Code::BAD_ARGUMENT, 0, Next::Resume) };
+    if guest.ram.read(at, bytes).is_err() {
+        return (Code::BAD_ADDRESS, 0, Next::Resume);
+    }
+    core.console(guest, bytes, room);
+    (Code::OK, len as u64, Next::Resume)
+}
+
+/// CONSOLE(FLUSH): takes what the guest left in its ring.
+pub fn flush<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>) -> (Code, u64, Next) {
+    let done = drain(guest, core, Core::console_room);
+    (Code::OK, 0, if done { Next::Resume } else { Next::Again })
+}
+
+/// Takes what the guest left in its ring while there is `room`; false when some is left. A ring that the guest spoilt is emptied.
+pub fn drain<H: Hardware, R: GuestRam>(
+    guest: &Guest<R>,
+    core: &mut Core<H, R>,
+    room: impl Fn(&mut Core<H, R>) -> Option<Room>,
+) -> bool {
+    let Some(ring) = guest.tables.console.words.get(..CONSOLE_RING_BYTES / 8) else { return true };
+    let mut ring_end = guest.console.lock();
+    if ring_end.is_none() {
+        *ring_end = Consumer::attach(Words(ring)).ok();
+    }
+    let Some(consumer) = ring_end.as_mut() else { return true };
+    let mut buffer = [0; MAX];
+    // One round trip is bounded by what the ring holds.
+    for _ in 0..=CONSOLE_RING_BYTES / MAX {
+        let Some(room) = room(core) else { return false };
+        match consumer.pop(&mut buffer) {
+            Ok(popped) if popped.value > 0 => {
+                core.console(guest, buffer.get(..popped.value).unwrap_or_default(), room)
+            }
+            Ok(_) | Err(RingError::Empty) => return true,
+            Err(RingError::Full | RingError::Corrupt(_)) => {
+                *ring_end = None;
+                return true;
+            }
+        }
+    }
+    true
+}
+
+/// CONSOLE(READ): what people typed, as much as there is.
+pub fn read<R: GuestRam>(guest: &Guest<R>, at: GuestPhys, len: usize) -> (Code, u64, Next) {
+    let mut input = guest.input.lock();
+    let mut buffer = [0; MAX];
+    let count = len.min(input.len()).min(MAX);
+    for (to, from) in buffer.iter_mut().zip(input.iter()).take(count) {
+        *to = *from;
+    }
+    if guest.ram.write(at, buffer.get(..count).unwrap_or_default()).is_err() {
+        return (Code::BAD_ADDRESS, 0, Next::Resume);
+    }
+    for _ in 0..count {
+        input.pop_front();
+    }
+    (Code::OK, count as u64, Next::Resume)
+}

@@ -1,0 +1,111 @@
+//! Interrupts of a full guest's devices on their way to its processors: by the 8259A to the bootstrap processor, by the I/O APIC to
+//! whom its entries say.
+
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::time::Tsc;
+use crate::device::bus::Tick;
+use crate::device::ioapic::{self, Message};
+use crate::device::lapic::Destination;
+use crate::exit::cpu::Core;
+use crate::guest::guest::Guest;
+use crate::guest::vcpu::Vcpu;
+use crate::policy::presence::{Life, attention};
+use crate::policy::vcpu_shared::VcpuShared;
+
+/// An access may have changed the devices' interrupts and timers. The timers, and the 8259A, are the bootstrap processor's: it
+/// looks at them itself, wherever it is. Only whoever has a vCPU queues its timer; one that lies in its berth may be on its way
+/// to this processor, and brings its own.
+pub fn look_at_devices<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, now: Tsc) {
+    let (sends, pending, sooner) = {
+        let mut devices = guest.devices.lock();
+        (devices.ioapic().is_pending(), devices.interrupt_pending(), devices.wants_earlier_look())
+    };
+    if sends {
+        send(guest, core, now);
+    }
+    let waits = if pending { attention::DEVICE } else { 0 } | if sooner { attention::TIMER } else { 0 };
+    if waits != 0
+        && let Some(bootstrap) = guest.vcpu(0)
+    {
+        bootstrap.attend(waits);
+        core.wake(bootstrap, guest.id, now);
+    }
+}
+
+/// What became of an edge that the I/O APIC sent, as far as the bootstrap processor can tell: another one's local APIC is its own.
+pub fn became<S, R: GuestRam>(bootstrap: &Vcpu<S, R>, message: Message) -> Tick {
+    let (ioapic::Delivery::Fixed(vector) | ioapic::Delivery::LowestPriority(vector)) = message.delivery
+    else {
+        return Tick::Taken;
+    };
+    let receivers = bootstrap.guest.receivers(destination(message), u32::MAX);
+    let is_posted = |index: u32| {
+        let vcpu = bootstrap.guest.vcpu(u64::from(index)).filter(|_| receivers >> index & 1 != 0);
+        vcpu.is_some_and(|vcpu| vcpu.is_posted(vector))
+    };
+    let waits = receivers & 1 != 0 && bootstrap.lapic.is_requested(vector);
+    if waits || (0..u64::BITS).any(is_posted) { Tick::Waits } else { Tick::Taken }
+}
+
+/// Sends what the I/O APIC has to say: one message an input at most.
+#[cold]
+pub fn send<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, now: Tsc) {
+    for _ in 0..ioapic::INPUTS {
+        let message = guest.devices.lock().ioapic().take_message();
+        let Some(message) = message else { return };
+        deliver(guest, core, message, now);
+    }
+}
+
+fn deliver<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, message: Message, now: Tsc) {
+    let mut receivers = guest.receivers(destination(message), u32::MAX);
+    while receivers != 0 {
+        let Some(target) = guest.vcpu(u64::from(receivers.trailing_zeros())) else { return };
+        receivers &= receivers - 1;
+        if give(target, message.delivery) == Heard::One {
+            receivers = 0;
+        }
+        core.wake(target, guest.id, now);
+    }
+}
+
+const fn destination(message: Message) -> Destination {
+    match message.to {
+        ioapic::Destination::Physical(0xff) => Destination::All,
+        ioapic::Destination::Physical(id) => Destination::Physical(id as u32),
+        ioapic::Destination::Logical(mask) => Destination::Flat(mask),
+    }
+}
+
+/// Who hears a message.
+#[derive(PartialEq, Eq)]
+enum Heard {
+    All,
+    One,
+}
+
+fn give(target: &VcpuShared, delivery: ioapic::Delivery) -> Heard {
+    match delivery {
+        ioapic::Delivery::Fixed(vector) => target.post_interrupt(vector),
+        // Who is stopped does not take part.
+        ioapic::Delivery::LowestPriority(_) if target.life() == Life::Stopped => {}
+        ioapic::Delivery::LowestPriority(vector) => {
+            target.post_interrupt(vector);
+            return Heard::One;
+        }
+        ioapic::Delivery::Nmi => {
+            target.attend(attention::NMI);
+        }
+        // Nobody wires the 8259A through the I/O APIC where LINT0 has it, or resets a processor by a device.
+        ioapic::Delivery::Init | ioapic::Delivery::ExtInt => {}
+    }
+    Heard::All
+}
+
+/// A processor ended a level-triggered interrupt: whose line is still high sends again.
+#[cold]
+pub fn end<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, vector: u8) {
+    guest.devices.lock().ioapic().end_of_interrupt(vector);
+    let now = core.hardware.now();
+    send(guest, core, now);
+}

@@ -1,0 +1,55 @@
+//! The end of an interrupt without an exit: a flag in the guest's memory says that nothing else waits, and the guest clears it
+//! where it would have written to its APIC. The APIC learns of that when it is needed next.
+
+use super::place;
+use crate::base::addr::GuestPhys;
+use crate::base::hardware::GuestRam;
+use crate::device::Gp;
+use crate::guest::vcpu::Vcpu;
+
+const UNUSED: u64 = 0x3;
+const RESERVED: u64 = 0x2;
+/// KVM_PV_EOI_ENABLED, in the flag's first byte.
+const OPEN: u8 = 1;
+
+/// WRMSR.
+pub fn set_up<S, R: GuestRam>(vcpu: &mut Vcpu<S, R>, value: u64) -> Result<(), Gp> {
+    if value & RESERVED != 0 {
+        return Err(Gp);
+    }
+    take(vcpu);
+    vcpu.kvm.pv_eoi = value;
+    Ok(())
+}
+
+fn flag<S, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<GuestPhys> {
+    place(vcpu.kvm.pv_eoi, UNUSED)
+}
+
+/// An interrupt with this vector is on its way: if it is alone, and nobody else waits for its end, it may end by the flag.
+pub fn offer<S, R: GuestRam>(vcpu: &mut Vcpu<S, R>, vector: u8) {
+    let Some(at) = flag(vcpu) else { return };
+    if vcpu.lapic.is_alone(vector) && !vcpu.guest.is_level(vector) {
+        vcpu.kvm.eoi_is_open = vcpu.guest.ram.write(at, &[OPEN]).is_ok();
+    }
+}
+
+/// Before the APIC is looked at: what ended by the flag is ended there too, and from now on ends by the APIC.
+#[inline]
+pub fn take<S, R: GuestRam>(vcpu: &mut Vcpu<S, R>) {
+    if vcpu.kvm.eoi_is_open {
+        close(vcpu);
+    }
+}
+
+#[cold]
+fn close<S, R: GuestRam>(vcpu: &mut Vcpu<S, R>) {
+    vcpu.kvm.eoi_is_open = false;
+    let Some(at) = flag(vcpu) else { return };
+    let mut byte = [0];
+    if vcpu.guest.ram.read(at, &mut byte).is_ok() && byte[0] & OPEN == 0 {
+        let _ = vcpu.lapic.end_of_interrupt();
+    } else {
+        let _ = vcpu.guest.ram.write(at, &[0]);
+    }
+}

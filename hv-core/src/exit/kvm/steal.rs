@@ -1,0 +1,74 @@
+//! Steal time: how long a vCPU waited while it wanted to run, and whether it is off CPU now, which spares the others a wait for it
+//! and an interrupt to it (struct kvm_steal_time, 64 bytes).
+//!
+//! A sender that finds the byte `preempted` set leaves its order to flush there, by one compare-and-exchange; who comes back takes
+//! both by one exchange, before its first instruction.
+
+use super::place;
+use crate::base::addr::GuestPhys;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::device::Gp;
+use crate::exit::cpu::Core;
+use crate::guest::seam::VirtualCpu;
+use crate::guest::vcpu::Vcpu;
+use crate::policy::vcpu_shared::{NO_COOKIE, SWITCHES_TOLD};
+
+/// Bits 5:1 of the register are reserved.
+const UNUSED: u64 = 0x3f;
+const RESERVED: u64 = 0x3e;
+const VERSION: u64 = 8;
+const PREEMPTED: u64 = 16;
+/// Of the byte `preempted`.
+const IS_OFF: u8 = 1 << 0;
+const FLUSH: u8 = 1 << 1;
+
+/// WRMSR.
+pub fn set_up<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    vcpu: &mut Vcpu<S, R>,
+    core: &mut Core<H, R>,
+    value: u64,
+) -> Result<(), Gp> {
+    if value & RESERVED != 0 {
+        return Err(Gp);
+    }
+    vcpu.kvm.steal_time = value;
+    vcpu.shared.set_cookie(if record(vcpu).is_some() { SWITCHES_TOLD } else { NO_COOKIE });
+    come(vcpu, core);
+    Ok(())
+}
+
+fn record<S, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<GuestPhys> {
+    place(vcpu.kvm.steal_time, UNUSED)
+}
+
+/// The vCPU is about to leave the CPU, of its own will or not. It is still published as on CPU: this touches its guest's memory
+/// (I-9).
+pub fn leave<S, R: GuestRam>(vcpu: &Vcpu<S, R>) {
+    if let Some(at) = record(vcpu).and_then(|record| record.checked_add(PREEMPTED)) {
+        // Nobody else changes it while it is zero.
+        let _ = vcpu.guest.ram.write(at, &[IS_OFF]);
+        vcpu.shared.ask_to_flush();
+    }
+}
+
+/// It came back, and is published as on CPU: does what was left for it, and says what it waited.
+pub fn come<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+    let Some(record) = record(vcpu) else { return };
+    let ram = &vcpu.guest.ram;
+    let Some(left) = record.checked_add(PREEMPTED).and_then(|at| ram.exchange(at, 0).ok()) else { return };
+    if left & FLUSH != 0 {
+        vcpu.state.flush();
+    }
+    let now = core.hardware.now();
+    core.queue.charge(now);
+    let steal_ns = core.ns(core.queue.usage(vcpu.shared.slot).wait.0);
+    let mut version = [0; 4];
+    let Some(version_at) = record.checked_add(VERSION) else { return };
+    if ram.read(version_at, &mut version).is_ok() {
+        // Odd while it changes. Only this vCPU reads it, and it is here; the rule is kept all the same.
+        let version = u32::from_le_bytes(version) | 1;
+        let _ = ram.write(version_at, &version.to_le_bytes());
+        let _ = ram.write(record, &steal_ns.to_le_bytes());
+        let _ = ram.write(version_at, &version.wrapping_add(1).to_le_bytes());
+    }
+}

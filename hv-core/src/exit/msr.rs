@@ -1,0 +1,115 @@
+//! Model-specific registers: what is emulated, what is switched with the vCPU, and #GP for everything else.
+
+use crate::base::addr::low;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::device::Gp;
+use crate::exit::apic;
+use crate::exit::cpu::Core;
+use crate::exit::kvm;
+use crate::guest::next::Next;
+use crate::guest::registers::{self, EFER_NXE};
+use crate::guest::seam::{Exception, Instruction, Reg, VirtualCpu};
+use crate::guest::vcpu::Vcpu;
+
+const TSC: u32 = 0x10;
+const APIC_BASE: u32 = 0x1b;
+const PAT: u32 = 0x277;
+const TSC_DEADLINE: u32 = 0x6e0;
+const EFER: u32 = 0xc000_0080;
+/// Whether RCX names a register of the local APIC's: its accesses are counted apart.
+#[inline]
+pub const fn is_apic(rcx: u64) -> bool {
+    matches!(low(rcx), 0x800..=0x83f | TSC_DEADLINE)
+}
+
+/// RDMSR.
+pub fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) -> Next {
+    let index = low(vcpu.state.reg(Reg::Rcx));
+    let value = match index {
+        0x800..=0x83f | TSC_DEADLINE | APIC_BASE if !vcpu.guest.is_cooperative() => {
+            vcpu.lapic.set_task_class(vcpu.state.cr8());
+            kvm::eoi::take(vcpu);
+            vcpu.lapic.read_msr(index, core.hardware.now())
+        }
+        TSC => Ok(core.hardware.now().0),
+        PAT => Ok(vcpu.state.pat()),
+        EFER => Ok(vcpu.state.efer()),
+        quiet if registers::is_zero(quiet) => Ok(0),
+        index => kvm::read_msr(vcpu, index).ok_or(Gp),
+    };
+    match value {
+        Ok(value) => {
+            vcpu.state.set_reg(Reg::Rax, value & 0xffff_ffff);
+            vcpu.state.set_reg(Reg::Rdx, value >> 32);
+            vcpu.state.finish(Instruction::Msr);
+        }
+        Err(Gp) => vcpu.state.inject_exception(Exception::GeneralProtection),
+    }
+    Next::Resume
+}
+
+/// WRMSR.
+#[inline]
+pub fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) -> Next {
+    let index = low(vcpu.state.reg(Reg::Rcx));
+    let value = vcpu.state.reg(Reg::Rdx) << 32 | u64::from(low(vcpu.state.reg(Reg::Rax)));
+    let done = match index {
+        0x800..=0x83f | TSC_DEADLINE | APIC_BASE if !vcpu.guest.is_cooperative() => {
+            write_apic(vcpu, core, index, value)
+        }
+        PAT if is_pat(value) => {
+            vcpu.state.set_pat(value);
+            Ok(Next::Resume)
+        }
+        EFER if set_efer(vcpu, value) => Ok(Next::Resume),
+        // A write to the time-stamp counter changes nothing: it is one clock for all of a guest's vCPUs.
+        TSC => Ok(Next::Resume),
+        quiet if registers::is_zero(quiet) => Ok(Next::Resume),
+        index => kvm::write_msr(vcpu, core, index, value).unwrap_or(Err(Gp)).map(|()| Next::Resume),
+    };
+    match done {
+        Ok(next) => {
+            vcpu.state.finish(Instruction::Msr);
+            next
+        }
+        Err(Gp) => {
+            vcpu.state.inject_exception(Exception::GeneralProtection);
+            Next::Resume
+        }
+    }
+}
+
+/// WRMSR to EFER: what CPUID does not announce is reserved. Cached translations say whether bit 63 of an entry forbade execution.
+#[cold]
+fn set_efer<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, value: u64) -> bool {
+    let before = vcpu.state.efer();
+    let done = value & !vcpu.allowed.efer == 0 && vcpu.state.set_efer(value);
+    if done && (value ^ before) & EFER_NXE != 0 {
+        vcpu.state.flush();
+    }
+    done
+}
+
+/// Each byte of PAT is 0, 1, 4, 5, 6 or 7 (APM vol 2 §7.8.2).
+fn is_pat(value: u64) -> bool {
+    value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7))
+}
+
+#[inline]
+fn write_apic<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    vcpu: &mut Vcpu<S, R>,
+    core: &mut Core<H, R>,
+    index: u32,
+    value: u64,
+) -> Result<Next, Gp> {
+    let now = core.hardware.now();
+    // CR8 is the guest's without an exit, so the APIC learns of it here.
+    vcpu.lapic.set_task_class(vcpu.state.cr8());
+    kvm::eoi::take(vcpu);
+    let effect = vcpu.lapic.write_msr(index, value, now)?;
+    if index == APIC_BASE {
+        // An APIC that was off has no priority left.
+        vcpu.state.set_cr8(vcpu.lapic.task_priority() >> 4);
+    }
+    Ok(apic::follow(vcpu, core, effect))
+}

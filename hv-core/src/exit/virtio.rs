@@ -1,0 +1,118 @@
+//! A full guest's virtio devices: where they are, who does their work, and how they interrupt.
+//!
+//! An exit only notes that a device has something to do. The vCPU whose exit it was does it before it enters guest mode again, part
+//! by part, as it would run: others have their turns in between. Frames for a guest are its bootstrap processor's to take in.
+
+use crate::base::addr::GuestPhys;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::id::GuestId;
+use crate::device::virtio::mmio::Effect;
+use crate::device::virtio::switch::{Port, Ports};
+use crate::device::virtio::{Memory, Outside, Progress};
+use crate::exit::ballooning::{self, Lent};
+use crate::exit::cpu::{Core, Room};
+use crate::exit::interrupts;
+use crate::guest::guest::Guest;
+use crate::guest::vcpu::Vcpu;
+use crate::guest::virtio_bus::{Bus, Told};
+use crate::policy::presence::attention;
+use crate::policy::vcpu_shared::VcpuShared;
+
+/// Does a store to a device's register.
+pub fn write<S, H: Hardware, R: GuestRam>(
+    vcpu: &Vcpu<S, R>,
+    core: &mut Core<H, R>,
+    (number, offset): (usize, u64),
+    size_bytes: u8,
+    value: u64,
+) {
+    let guest = vcpu.guest;
+    let store = |bus: &mut Bus| bus.write(number, offset, size_bytes, value);
+    let (effect, told) = guest.virtio.lock().with(&guest.devices, store);
+    if effect == Effect::Serve {
+        vcpu.shared.attend(attention::VIRTIO);
+    }
+    send(guest, core, told);
+}
+
+/// Does the next part of what a guest's devices have to do.
+pub fn serve<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R>) -> Progress {
+    let guest = vcpu.guest;
+    let mut surroundings = Surroundings { guest, server: vcpu.shared, core, room: None };
+    let step = |bus: &mut Bus| bus.step(&guest.ram, &mut surroundings);
+    let (progress, told) = guest.virtio.lock().with(&guest.devices, step);
+    send(guest, core, told);
+    progress
+}
+
+fn send<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, told: Told) {
+    if told == Told::Changes {
+        let now = core.hardware.now();
+        interrupts::send(guest, core, now);
+    }
+}
+
+/// Has a guest's devices be looked at by its bootstrap processor, since `cause` left them something.
+pub fn look<H: Hardware, R: GuestRam>(guest: &Guest<R>, cause: GuestId, core: &mut Core<H, R>) {
+    if let Some(bootstrap) = guest.vcpu(0) {
+        bootstrap.attend(attention::VIRTIO);
+        let now = core.hardware.now();
+        core.wake(bootstrap, cause, now);
+    }
+}
+
+/// What a guest's devices reach outside of it.
+struct Surroundings<'a, H, R: GuestRam + 'static> {
+    guest: &'static Guest<R>,
+    /// The vCPU whose time it is.
+    server: &'static VcpuShared,
+    core: &'a mut Core<H, R>,
+    /// What the device asked for and has not used yet.
+    room: Option<Room>,
+}
+
+impl<H: Hardware, R: GuestRam> Outside for Surroundings<'_, H, R> {
+    fn console_is_open(&mut self) -> bool {
+        self.room = self.core.console_room();
+        self.room.is_some()
+    }
+
+    fn console(&mut self, text: &[u8]) {
+        if let Some(room) = self.room.take() {
+            self.core.console(self.guest, text, room);
+        }
+    }
+
+    fn wake(&mut self, ports: Ports) {
+        let system = self.core.system;
+        let number = self.guest.config.devices.network;
+        let network = number.and_then(|number| system.networks.get(usize::from(number)));
+        let members = network.into_iter().flat_map(|network| network.members.iter()).zip((0..).map(Port));
+        for (id, _) in members.filter(|(_, port)| ports.contains(*port)) {
+            if let Some(member) = system.guest(*id) {
+                look(member, self.guest.id, self.core);
+            }
+        }
+    }
+
+    fn random(&mut self) -> u64 {
+        self.core.hardware.random()
+    }
+
+    fn free_block(&mut self, block: u64) {
+        ballooning::report(self.guest, block);
+    }
+
+    fn shootdown(&mut self) -> Progress {
+        ballooning::shoot_down(self.guest, self.server, self.core)
+    }
+
+    fn bring_back(&mut self, at: u64) -> Memory {
+        let lent =
+            GuestPhys::new(at).map(|at| ballooning::bring_back(self.guest, self.server, self.core, at));
+        match lent {
+            Some(Lent::Comes | Lent::Waits) => Memory::Comes,
+            Some(Lent::Not) | None => Memory::None,
+        }
+    }
+}

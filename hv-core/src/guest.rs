@@ -1,0 +1,21 @@
+//! What a guest is: its vCPUs, its memory, its life; and the seam behind which the processor's vendor lies.
+
+pub mod build;
+pub mod channel_end;
+pub mod cpuid;
+pub mod general;
+#[expect(clippy::module_inception, reason = "the room is named after its first file")]
+pub mod guest;
+pub mod heap;
+pub mod kvm_state;
+pub mod lifecycle;
+pub mod make_error;
+pub mod next;
+pub mod parking;
+pub mod populate;
+pub mod registers;
+pub mod seam;
+pub mod system;
+pub mod transit;
+pub mod vcpu;
+pub mod virtio_bus;

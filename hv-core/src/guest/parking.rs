@@ -1,0 +1,129 @@
+//! Where a vCPU lies while no processor holds it: stopped, or on its way from one to another. Orders to stop and to start are
+//! taken here too: what an order finds, and what it does about that, are under one lock.
+//!
+//! A vCPU is a `Box<Vcpu>`: whoever has the box owns it, and nobody else can run it. It is in one processor's table, or in its
+//! berth.
+//!
+//! An order to stop a vCPU that another processor holds is obeyed later. Until then, later orders find the vCPU as it will be: a
+//! start-up waits in the berth until the vCPU is laid up, and another order to stop takes it away again.
+
+use crate::base::hardware::GuestRam;
+use crate::base::lock::{Lock, Rank};
+use crate::guest::vcpu::Vcpu;
+use crate::policy::presence::{Life, attention};
+use crate::policy::vcpu_shared::VcpuShared;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::SeqCst;
+
+/// One berth.
+struct Berth<S, R: GuestRam + 'static> {
+    vcpu: Option<Box<Vcpu<S, R>>>,
+    /// The page at which a start-up IPI starts the vCPU as soon as it has stopped, as it was ordered to.
+    start_up: Option<u8>,
+}
+
+/// What an order to start finds.
+#[must_use]
+pub enum Found<S, R: GuestRam + 'static> {
+    /// The vCPU was stopped; it is the caller's to start.
+    Stopped(Box<Vcpu<S, R>>),
+    /// It is ordered to stop, and whoever lays it up starts it.
+    Stopping,
+    /// It runs, or somebody else starts it already.
+    Started,
+}
+
+/// A berth for each vCPU, by slot.
+pub struct Berths<S, R: GuestRam + 'static>(Box<[Lock<Berth<S, R>>]>);
+
+impl<S, R: GuestRam> Berths<S, R> {
+    /// All vCPUs in their berths, by slot.
+    pub fn new(vcpus: Vec<Box<Vcpu<S, R>>>) -> Self {
+        let berth = |vcpu| Lock::new(Rank::Leaf, Berth { vcpu: Some(vcpu), start_up: None });
+        Self(vcpus.into_iter().map(berth).collect())
+    }
+
+    fn berth(&self, of: &VcpuShared) -> Option<&Lock<Berth<S, R>>> {
+        self.0.get(usize::from(of.slot.0))
+    }
+
+    /// Leaves a vCPU that is on its way.
+    pub fn leave(&self, vcpu: Box<Vcpu<S, R>>) {
+        if let Some(berth) = self.berth(vcpu.shared) {
+            berth.lock().vcpu = Some(vcpu);
+        }
+    }
+
+    /// Takes a vCPU that is on its way; `None` for one that is not here, or stopped.
+    pub fn pick_up(&self, shared: &VcpuShared) -> Option<Box<Vcpu<S, R>>> {
+        let mut berth = self.berth(shared)?.lock();
+        if shared.life() == Life::Stopped { None } else { berth.vcpu.take() }
+    }
+
+    /// Takes a vCPU that is stopped, to look at it; [`Self::retire`] puts it back. `None` for one that is not stopped.
+    pub fn take_stopped(&self, shared: &VcpuShared) -> Option<Box<Vcpu<S, R>>> {
+        let mut berth = self.berth(shared)?.lock();
+        if shared.life() == Life::Stopped { berth.vcpu.take() } else { None }
+    }
+
+    /// Leaves a vCPU that is stopped, for good or until somebody starts it. No earlier start-up counts.
+    pub fn retire(&self, vcpu: Box<Vcpu<S, R>>) {
+        let shared = vcpu.shared;
+        if let Some(berth) = self.berth(shared) {
+            let mut berth = berth.lock();
+            *berth = Berth { vcpu: Some(vcpu), start_up: None };
+            shared.set_life(Life::Stopped);
+        }
+    }
+
+    /// Leaves a vCPU that has obeyed its order to stop, and so is stopped; or gives it back with the page at which a start-up
+    /// has it begin, which came meanwhile.
+    pub fn lay_up(&self, vcpu: Box<Vcpu<S, R>>) -> Option<(Box<Vcpu<S, R>>, u8)> {
+        let shared = vcpu.shared;
+        let mut berth = self.berth(shared)?.lock();
+        if let Some(page) = berth.start_up.take() {
+            revive(shared);
+            return Some((vcpu, page));
+        }
+        berth.vcpu = Some(vcpu);
+        shared.set_life(Life::Stopped);
+        None
+    }
+
+    /// Orders a vCPU to stop, and overtakes a start-up that waits for that. False when it is stopped: then nobody is to be told.
+    pub fn order_stop(&self, shared: &VcpuShared) -> bool {
+        let Some(berth) = self.berth(shared) else { return false };
+        let mut berth = berth.lock();
+        berth.start_up = None;
+        let lives = shared.life() != Life::Stopped;
+        if lives {
+            shared.attend(attention::STOP);
+        }
+        lives
+    }
+
+    /// Orders a vCPU to start. One that has not yet obeyed its order to stop begins later, by a start-up IPI only: at `start_up`.
+    pub fn order_start(&self, shared: &VcpuShared, start_up: Option<u8>) -> Found<S, R> {
+        let Some(berth) = self.berth(shared) else { return Found::Started };
+        let mut berth = berth.lock();
+        if shared.life() == Life::Stopped {
+            let Some(vcpu) = berth.vcpu.take() else { return Found::Started };
+            revive(shared);
+            return Found::Stopped(vcpu);
+        }
+        if let Some(page) = start_up
+            && shared.attention() & attention::STOP != 0
+        {
+            let _ = *berth.start_up.get_or_insert(page); // the first counts
+            return Found::Stopping;
+        }
+        Found::Started
+    }
+}
+
+/// From here on, under the berth's lock, a vCPU is one that lives: the next order to stop is for this life.
+fn revive(shared: &VcpuShared) {
+    shared.whereabouts.attention.fetch_and(!attention::STOP, SeqCst);
+    shared.set_life(Life::Runnable);
+}

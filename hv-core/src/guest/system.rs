@@ -1,0 +1,176 @@
+//! What all processors have in common: the guests, the board, the records. Made before any of them runs, never freed.
+
+use crate::base::hardware::GuestRam;
+use crate::base::id::{CpuId, CpuSet, GuestId};
+use crate::base::lock::{Lock, Rank};
+use crate::base::time::Frequency;
+use crate::guest::guest::Guest;
+use crate::guest::virtio_bus::Network;
+use crate::image::load::Image;
+use crate::policy::cpu_shared::Board;
+use crate::policy::sched::Slot;
+use crate::policy::telemetry::Telemetry;
+use crate::policy::trace::GuestCounters;
+use crate::policy::vcpu_shared::VcpuShared;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize};
+
+/// Heaviest weight of an entity in a run queue.
+const MAX_WEIGHT: u32 = 10_000;
+/// Parts that a guest's weight is split into at most.
+const MOST_SHARES: u32 = 64;
+
+/// Everything that is not one processor's.
+pub struct System<R: GuestRam + 'static> {
+    /// All guests, by id.
+    pub guests: Vec<&'static Guest<R>>,
+    /// All vCPUs, by slot.
+    pub vcpus: Vec<&'static VcpuShared>,
+    /// How each guest is made again, by id.
+    pub images: Vec<Image>,
+    /// What joins guests' network cards, by number.
+    pub networks: Vec<Network>,
+    /// What processors show one another.
+    pub board: Board,
+    /// Records that are not written yet.
+    pub telemetry: Lock<Telemetry>,
+    /// Held while guests' channels are connected or cut.
+    pub ties: Lock<()>,
+    /// Memory that no guest has.
+    pub pool: Lock<Vec<R::Block>>,
+    /// The time-stamp counter's frequency.
+    pub tsc: Frequency,
+    /// Unix time in ns when the time-stamp counter was zero.
+    pub wall_ns: u64,
+    /// Who gets what people type.
+    pub input_guest: GuestId,
+    /// Whether what that guest writes is shown as it comes, without its name: somebody sits at a terminal.
+    pub has_terminal: bool,
+    /// How finely weights are split among processors.
+    finest: u32,
+    /// Guests that have not ended.
+    alive: AtomicUsize,
+    /// A guest ended badly.
+    ill: AtomicBool,
+    /// The last cookie given out.
+    last_cookie: AtomicU16,
+}
+
+impl<R: GuestRam> System<R> {
+    /// A machine of so many processors, without guests.
+    pub fn new(cpus: u8, tsc: Frequency, wall_ns: u64) -> Self {
+        Self {
+            guests: Vec::new(),
+            vcpus: Vec::new(),
+            images: Vec::new(),
+            networks: Vec::new(),
+            board: Board::new(cpus),
+            telemetry: Lock::new(Rank::Leaf, Telemetry::default()),
+            ties: Lock::new(Rank::Ties, ()),
+            pool: Lock::new(Rank::Leaf, Vec::new()),
+            tsc,
+            wall_ns,
+            input_guest: GuestId(0),
+            has_terminal: false,
+            finest: 1,
+            alive: AtomicUsize::new(0),
+            ill: AtomicBool::new(false),
+            last_cookie: AtomicU16::new(0),
+        }
+    }
+
+    /// Takes the machine's free memory into the pool, with room for all that guests may give back.
+    pub fn fill_pool(&mut self, blocks: Vec<R::Block>) {
+        let room: u64 = self.guests.iter().map(|guest| guest.ram.block_count()).sum();
+        let mut pool = self.pool.lock();
+        *pool = blocks;
+        pool.reserve_exact(usize::try_from(room).unwrap_or(0));
+    }
+
+    /// Takes in the next guest; it has not begun.
+    pub fn add(&mut self, guest: &'static Guest<R>) {
+        self.vcpus.extend(guest.vcpus.iter());
+        self.guests.push(guest);
+        self.alive.fetch_add(1, SeqCst);
+        if !self.board.is_alone() {
+            let heaviest = self.guests.iter().map(|guest| guest.config.weight).max().unwrap_or(1);
+            self.finest = (MAX_WEIGHT / heaviest.max(1)).clamp(1, MOST_SHARES);
+        }
+    }
+
+    /// The vCPU of a slot, whose number it has in every processor's table.
+    #[inline]
+    pub fn vcpu(&self, slot: Slot) -> Option<&'static VcpuShared> {
+        self.vcpus.get(usize::from(slot.0)).copied()
+    }
+
+    /// A guest.
+    pub fn guest(&self, id: GuestId) -> Option<&'static Guest<R>> {
+        self.guests.get(usize::from(id.0)).copied()
+    }
+
+    /// How a guest is made.
+    pub fn image(&self, id: GuestId) -> Option<&Image> {
+        self.images.get(usize::from(id.0))
+    }
+
+    /// Where a vCPU starts that may run on `allowed`: the guests begin at different processors, and the vCPUs of one go
+    /// round, so that those that start together do not start on one.
+    pub fn home(&self, vcpu: &VcpuShared) -> CpuId {
+        let allowed = vcpu.allowed.both(self.board.cpus());
+        let cpus = u16::try_from(self.board.cpus().0.count_ones()).unwrap_or(1);
+        let wish = (vcpu.id.guest.0 % cpus + u16::from(vcpu.index().0)) % cpus;
+        allowed.next_from(CpuId(wish)).unwrap_or_default()
+    }
+
+    /// How finely weights are split among processors: as finely as the largest allows, and not at all where there is one.
+    pub const fn finest_weight(&self) -> u32 {
+        self.finest
+    }
+
+    /// Whether a processor is there that this set allows.
+    pub fn can_run(&self, allowed: CpuSet) -> bool {
+        allowed.both(self.board.cpus()) != CpuSet(0)
+    }
+
+    /// A cookie that no vCPU has had for a long time; never 0, so that a zeroed row matches none.
+    pub fn new_cookie(&self) -> u16 {
+        loop {
+            let cookie = self.last_cookie.fetch_add(1, Relaxed).wrapping_add(1);
+            if cookie != 0 {
+                return cookie;
+            }
+        }
+    }
+
+    /// What a guest has caused: the sum over its vCPUs.
+    pub fn counters(&self, guest: &Guest<R>) -> GuestCounters {
+        let mut sum = GuestCounters::default();
+        for vcpu in &guest.vcpus {
+            sum.add(&vcpu.tally.counters());
+        }
+        sum
+    }
+
+    /// A guest has ended for good; true when it was the last.
+    pub fn guest_is_over(&self) -> bool {
+        self.alive.fetch_sub(1, SeqCst) == 1
+    }
+
+    /// A guest ended badly.
+    pub fn note_bad_end(&self) {
+        self.ill.store(true, Relaxed);
+    }
+
+    /// Whether some guest has not ended.
+    #[inline]
+    pub fn is_alive(&self) -> bool {
+        self.alive.load(Relaxed) != 0
+    }
+
+    /// Whether no guest ended badly.
+    pub fn is_well(&self) -> bool {
+        !self.ill.load(Relaxed)
+    }
+}

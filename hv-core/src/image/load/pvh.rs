@@ -1,0 +1,124 @@
+//! Loading a PVH kernel: an ELF64 with a note that says where to enter it in 32-bit protected mode, and a start-info
+//! structure in guest memory (Xen's public/arch-x86/hvm/start_info.h, version 1).
+
+use super::{LoadError, Piece, Plan, Request};
+use crate::base::addr::{GuestPhys, PAGE_BYTES};
+use crate::base::control::Start;
+use alloc::vec::Vec;
+use elf::ElfBytes;
+use elf::abi::{EI_CLASS, ELFCLASS64, ELFMAGIC, EM_X86_64, ET_EXEC, PT_LOAD, PT_NOTE};
+use elf::endian::LittleEndian;
+use elf::note::Note;
+
+/// Where the start-info structure lies; the command line, the module list and the memory map follow in its page.
+const INFO: u64 = 0x6000;
+const MODULES: u64 = INFO + 0x80;
+const MEMORY_MAP: u64 = INFO + 0x100;
+const COMMAND_LINE: u64 = INFO + 0x200;
+/// Kernels are loaded from here on; below is the start info and what the kernel puts there itself.
+const LOWEST_LOAD: u64 = 0x10_0000;
+const START_MAGIC: u32 = 0x336e_c578;
+const MEMORY_TYPE_RAM: u32 = 1;
+/// XEN_ELFNOTE_PHYS32_ENTRY.
+const NOTE_ENTRY: u64 = 18;
+
+/// Plans where `kernel` and `initrd` go in a guest's `ram_bytes`, and what describes its memory to it.
+///
+/// # Errors
+///
+/// [`LoadError`], of the image.
+pub fn plan<'a>(request: &Request<'a>) -> Result<Plan<'a>, LoadError> {
+    let &Request { ram_bytes, kernel, initrd, command_line, .. } = request;
+    let truncated = LoadError::Truncated(kernel.len());
+    if !kernel.starts_with(&ELFMAGIC) {
+        return Err(LoadError::NotKernel);
+    }
+    match kernel.get(EI_CLASS) {
+        Some(&ELFCLASS64) => {}
+        Some(_) => return Err(LoadError::NotElf64),
+        None => return Err(truncated),
+    }
+    let elf = ElfBytes::<LittleEndian>::minimal_parse(kernel).map_err(|_| truncated)?;
+    if elf.ehdr.e_machine != EM_X86_64 {
+        return Err(LoadError::Foreign(elf.ehdr.e_machine));
+    }
+    if elf.ehdr.e_type != ET_EXEC {
+        return Err(LoadError::NotExecutable(elf.ehdr.e_type));
+    }
+    let mut pieces = Vec::new();
+    let mut entry = None;
+    let mut kernel_end = LOWEST_LOAD;
+    for segment in elf.segments().ok_or(truncated)? {
+        match segment.p_type {
+            PT_LOAD => {
+                let data = elf.segment_data(&segment).map_err(|_| truncated)?;
+                let at = segment.p_paddr;
+                let end = at.saturating_add(segment.p_memsz.max(segment.p_filesz));
+                if end > ram_bytes {
+                    return Err(LoadError::High(end));
+                }
+                if at < LOWEST_LOAD {
+                    return Err(LoadError::Low(at));
+                }
+                pieces.push(Piece { at: GuestPhys::new_truncate(at), bytes: data.into() });
+                kernel_end = kernel_end.max(end);
+            }
+            PT_NOTE => {
+                for note in elf.segment_data_as_notes(&segment).map_err(|_| truncated)? {
+                    entry = entry.or_else(|| entry_of(&note));
+                }
+            }
+            _ => {}
+        }
+    }
+    let entry = entry.ok_or(LoadError::NoEntryNote)?;
+    if !(LOWEST_LOAD..kernel_end).contains(&entry.into()) {
+        return Err(LoadError::EntryOutside(entry));
+    }
+    let initrd = initrd.map(|initrd| place_initrd(ram_bytes, initrd, kernel_end)).transpose()?;
+    let module = initrd.as_ref().map(|initrd| (initrd.at.raw(), initrd.bytes.len() as u64));
+    pieces.extend(initrd);
+    let rsdp = request.acpi.as_ref().map_or(0, |acpi| acpi.at.raw());
+    pieces.push(start_info(ram_bytes, module, command_line, rsdp));
+    Ok(Plan { pieces, start: Start::Protected { entry, ebx: u32::try_from(INFO).unwrap_or(0) } })
+}
+
+fn entry_of(note: &Note<'_>) -> Option<u32> {
+    let Note::Unknown(note) = note else { return None };
+    let desc = note.desc;
+    if note.n_type != NOTE_ENTRY || note.name.trim_ascii_end() != b"Xen\0" && note.name != b"Xen" {
+        return None;
+    }
+    desc.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes))
+}
+
+/// The initial RAM disk goes to the top of memory.
+fn place_initrd(ram_bytes: u64, initrd: &[u8], kernel_end: u64) -> Result<Piece<'_>, LoadError> {
+    let start = ram_bytes.checked_sub(initrd.len() as u64).map(|start| start & !(PAGE_BYTES - 1));
+    let start = start.filter(|start| *start >= kernel_end).ok_or(LoadError::NoRoomForInitrd(initrd.len()))?;
+    Ok(Piece { at: GuestPhys::new_truncate(start), bytes: initrd.into() })
+}
+
+fn start_info(ram_bytes: u64, module: Option<(u64, u64)>, command_line: &str, rsdp: u64) -> Piece<'static> {
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let (start, len) = module.unwrap_or_default();
+    let modules = u32::from(module.is_some());
+    let mut bytes = Vec::new();
+    let mut write = |at: u64, words: &[u64]| {
+        bytes.resize(usize::try_from(at - INFO).unwrap_or(0), 0);
+        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    };
+    write(
+        INFO,
+        &[pair(START_MAGIC, 1), pair(0, modules), MODULES, COMMAND_LINE, rsdp, MEMORY_MAP, pair(2, 0)],
+    );
+    write(MODULES, &[start, len, 0, 0]);
+    // The usual hole of a PC lies between the two.
+    let low = [0, 0x9_f000, pair(MEMORY_TYPE_RAM, 0)];
+    let high = [LOWEST_LOAD, ram_bytes.saturating_sub(LOWEST_LOAD), pair(MEMORY_TYPE_RAM, 0)];
+    write(MEMORY_MAP, &[low, high].concat());
+    write(COMMAND_LINE, &[]);
+    bytes.extend(command_line.as_bytes());
+    bytes.push(0);
+    Piece { at: GuestPhys::new_truncate(INFO), bytes: bytes.into() }
+}

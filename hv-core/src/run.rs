@@ -1,0 +1,310 @@
+//! The life of a processor: pick a vCPU, run it until it must leave the CPU, do what that asks for; sleep when there is
+//! nobody.
+
+mod balance;
+mod end;
+mod leave;
+mod migrate;
+mod stop;
+
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::id::CpuId;
+use crate::base::time::Tsc;
+use crate::exit::before_entry::{self, Readiness};
+use crate::exit::cpu::Core;
+use crate::exit::exit;
+use crate::exit::input;
+use crate::exit::kvm;
+use crate::guest::next::Next;
+use crate::guest::parking::Berths;
+use crate::guest::seam::{Processor, VirtualCpu};
+use crate::guest::vcpu::Vcpu;
+use crate::policy::balance::Balancer;
+use crate::policy::cpu_shared::NameTag;
+use crate::policy::presence::attention;
+use crate::policy::sched::{EntityId, Slot};
+use crate::policy::trace::ExitClass;
+use crate::policy::vcpu_shared::VcpuShared;
+use alloc::boxed::Box;
+use pv_abi::protocol::dispatch::is_on_cpu;
+use pv_abi::protocol::flush::Flush;
+use pv_abi::protocol::yield_wanted::Enter;
+
+/// No vCPU's slot: a machine has fewer.
+const NOBODY: Slot = Slot(u16::MAX);
+
+/// A place for a vCPU in a processor's table.
+type Place<S, R> = Option<Box<Vcpu<S, R>>>;
+
+/// A processor with the vCPUs that it holds.
+pub struct Cpu<P: Processor, H, R: GuestRam + 'static> {
+    processor: P,
+    /// Queues, timers, lines.
+    pub core: Core<H, R>,
+    /// Where vCPUs lie that no processor holds.
+    berths: &'static Berths<P::Vcpu, R>,
+    /// By slot; those that this processor holds. Nobody else can reach them.
+    vcpus: Box<[Place<P::Vcpu, R>]>,
+    /// Whose FPU state is in the processor; [`NOBODY`] when it is no vCPU's.
+    loaded: Slot,
+    /// When the time in the hypervisor began that is not booked yet, and under what.
+    left: (Tsc, ExitClass),
+    /// Since when it sleeps.
+    asleep: Option<Tsc>,
+    /// Before this, another processor is not asked for work once more.
+    ask_after: Tsc,
+    /// When weights and places are worked out anew.
+    epoch_end: Tsc,
+    /// When the clock is judged next, if somebody waits here then.
+    clock_due: Tsc,
+    balancer: Balancer,
+    /// Every guest has ended.
+    over: bool,
+}
+
+impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+    /// A processor that holds no vCPU yet.
+    pub fn new(processor: P, core: Core<H, R>, berths: &'static Berths<P::Vcpu, R>) -> Self {
+        let vcpus = core.system.vcpus.iter().map(|_| None).collect();
+        let left = (core.hardware.now(), ExitClass::Other);
+        let clock_due = left.0 + core.tsc.ticks(balance::CLOCK_PERIOD_NS);
+        let cpus = core.system.board.cpus().0.count_ones() as usize;
+        let balancer = Balancer::new(cpus, core.system.guests.len());
+        Self {
+            processor,
+            core,
+            berths,
+            vcpus,
+            loaded: NOBODY,
+            left,
+            asleep: None,
+            ask_after: Tsc(0),
+            epoch_end: Tsc(0),
+            clock_due,
+            balancer,
+            over: false,
+        }
+    }
+
+    /// Runs until every guest has ended; true when all ended well. The first processor then writes the records.
+    pub fn run_forever(&mut self) -> bool {
+        let mut now = self.core.hardware.now();
+        while !self.over {
+            now = self.round(now);
+        }
+        for (cpu, _) in self.core.system.board.lines() {
+            self.core.ask(cpu);
+        }
+        if self.core.cpu == CpuId(0) {
+            self.core.judge_clock();
+            self.core.write_records();
+        }
+        self.core.system.is_well()
+    }
+
+    /// One turn, or one sleep; returns when it ended.
+    #[inline]
+    fn round(&mut self, mut now: Tsc) -> Tsc {
+        if let Some(since) = self.asleep {
+            return self.sleep(since);
+        }
+        if !self.core.mail().is_empty() {
+            now = self.read_mail(now);
+            if self.over {
+                return now;
+            }
+        }
+        now = self.wake_due(now);
+        if self.core.queue.wanted() {
+            now = self.share(now);
+        }
+        match self.core.queue.pick(now) {
+            Some(slot) => self.run_slot(slot, now),
+            None => self.idle(now),
+        }
+    }
+
+    /// One turn or one sleep, for tests. False when every guest has ended, and nothing happens any more.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn step(&mut self) -> bool {
+        if self.core.system.is_alive() {
+            self.round(self.core.hardware.now());
+        }
+        self.core.system.is_alive()
+    }
+
+    /// A vCPU that this processor holds, for tests that write scripts and look at what became of them.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn vcpu_mut(&mut self, slot: Slot) -> Option<&mut Vcpu<P::Vcpu, R>> {
+        self.vcpu(slot)
+    }
+
+    #[inline]
+    fn vcpu(&mut self, slot: Slot) -> Option<&mut Vcpu<P::Vcpu, R>> {
+        self.vcpus.get_mut(usize::from(slot.0))?.as_deref_mut()
+    }
+
+    /// Whoever's moment has come is looked at before it runs again; returns when that was done.
+    #[inline(always)] // on the way of every switch, and both vendors' loops call it
+    fn wake_due(&mut self, now: Tsc) -> Tsc {
+        if self.core.timers.first() <= now { self.wake_all_due(now) } else { now }
+    }
+
+    /// Once for each slot at most: nothing here sets a moment that has passed.
+    fn wake_all_due(&mut self, mut now: Tsc) -> Tsc {
+        while let Some(slot) = self.core.timers.take_due(now) {
+            let Some(vcpu) = self.core.system.vcpu(slot) else {
+                input::poll(&mut self.core);
+                self.core.kick_put_off(now);
+                continue;
+            };
+            vcpu.attend(attention::TIMER);
+            match self.core.running() {
+                Some(runner) if runner.id.guest != vcpu.id.guest => {
+                    now = self.at_cost_of(vcpu, now, |cpu, now| cpu.core.wake_here(vcpu, now));
+                }
+                Some(_) | None => self.core.wake_here(vcpu, now),
+            }
+        }
+        now
+    }
+
+    /// Does something that is about a vCPU while another guest's may have the CPU; returns when it was done. The vCPU's guest pays,
+    /// whatever becomes of the vCPU meanwhile.
+    fn at_cost_of(&mut self, vcpu: &VcpuShared, since: Tsc, work: impl FnOnce(&mut Self, Tsc)) -> Tsc {
+        work(self, since);
+        let done = self.core.hardware.now();
+        self.core.queue.debit(EntityId(vcpu.id.guest.0), vcpu.slot, done.since(since));
+        done
+    }
+
+    /// Gives the CPU to a vCPU, until it leaves; returns when that was.
+    fn run_slot(&mut self, slot: Slot, now: Tsc) -> Tsc {
+        let comes = self.loaded != slot;
+        if comes {
+            self.unload(now);
+        }
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)).and_then(Option::as_deref_mut) else {
+            return self.core.hardware.now();
+        };
+        let shared = vcpu.shared;
+        if comes {
+            self.loaded = slot;
+            self.processor.switch_in(&mut vcpu.state);
+            shared.tally.switches.add(1);
+        }
+        self.core.line.publish_running(shared.name_tag);
+        self.core.show_queued();
+        let wanted = self.core.queue.wanted();
+        if shared.publish_on(self.core.queue.slice_end().0, wanted) == Flush::Needed {
+            come_back(vcpu, &mut self.core);
+        }
+        self.core.rearm();
+        let next = turn(&mut self.processor, vcpu, &mut self.core, &mut self.left);
+        let now = self.core.hardware.now();
+        // The usual way out has the vCPU at hand; the others look it up again.
+        if let Next::Yield = next {
+            leave::yield_cpu(vcpu, &mut self.core, now);
+            return now;
+        }
+        self.leave(slot, next, now)
+    }
+
+    /// Takes the FPU state of whoever ran last out of the processor.
+    #[inline]
+    fn unload(&mut self, now: Tsc) {
+        let Some(before) = self.vcpus.get_mut(usize::from(self.loaded.0)).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        self.processor.switch_out(&mut before.state);
+        // The queue may take the CPU from one that did not leave it: a moment before its slice's end, or for one that
+        // it started itself.
+        if is_on_cpu(before.shared.dispatch_seq()) {
+            leave::preempt(before, &mut self.core, now);
+        }
+        // The way to the decision is the leaver's; the decision itself, and the way in, the comer's.
+        before.note_hypervisor(self.left.1, self.left.0, now);
+        self.left.0 = now;
+    }
+
+    /// Nobody can run: asks for work where there is some, and sleeps until something may have changed.
+    fn idle(&mut self, now: Tsc) -> Tsc {
+        self.core.rearm();
+        self.core.line.publish_running(NameTag::NOBODY);
+        self.core.show_queued();
+        self.core.system.board.rest(self.core.cpu);
+        self.ask_for_work(now);
+        let now = self.core.hardware.now();
+        // The way to sleep is the leaver's; the sleep is nobody's, and the way back is whoever's wakes.
+        if let Some(before) = self.vcpus.get(usize::from(self.loaded.0)).and_then(Option::as_deref) {
+            before.note_hypervisor(self.left.1, self.left.0, now);
+        }
+        self.left.0 = now;
+        if self.core.mail().go_away() == Enter::Reschedule {
+            return self.rise();
+        }
+        self.asleep = Some(now);
+        self.sleep(now)
+    }
+
+    /// Sleeps, since then.
+    fn sleep(&mut self, since: Tsc) -> Tsc {
+        if let Some(now) = self.core.wait(since) {
+            self.asleep = None;
+            self.left.0 = now;
+            self.core.mail().come_back();
+            return self.rise();
+        }
+        self.core.hardware.now()
+    }
+
+    fn rise(&mut self) -> Tsc {
+        self.core.system.board.rise(self.core.cpu);
+        input::poll(&mut self.core);
+        self.core.hardware.now()
+    }
+}
+
+/// Something was left for a vCPU while it was off CPU.
+#[cold]
+fn come_back<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+    if vcpu.guest.is_kvm() { kvm::steal::come(vcpu, core) } else { vcpu.state.flush() }
+}
+
+/// Runs a vCPU until something other than itself must be looked at: the exit path, top to bottom.
+fn turn<P: Processor, H: Hardware, R: GuestRam>(
+    processor: &mut P,
+    vcpu: &mut Vcpu<P::Vcpu, R>,
+    core: &mut Core<H, R>,
+    left: &mut (Tsc, ExitClass),
+) -> Next {
+    let (mut since, mut class) = *left;
+    let next = loop {
+        match before_entry::settle(vcpu, core) {
+            Readiness::Go => {}
+            Readiness::Sleep => break Next::Block,
+            Readiness::Stop => break Next::Park,
+            Readiness::Busy => {
+                core.take_interrupts();
+                break Next::Reschedule;
+            }
+        }
+        if core.mail().go_away() == Enter::Reschedule {
+            break Next::Resume;
+        }
+        let entered = core.hardware.now();
+        vcpu.note_hypervisor(class, since, entered);
+        let exit = processor.run(&mut vcpu.state);
+        core.mail().come_back();
+        since = core.hardware.now();
+        class = exit::class(&exit, &vcpu.state);
+        vcpu.note_exit(class, entered, since);
+        let next = exit::dispatch(exit, vcpu, core);
+        if !matches!(next, Next::Resume) {
+            break next;
+        }
+    };
+    *left = (since, class);
+    next
+}

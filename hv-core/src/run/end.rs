@@ -1,0 +1,275 @@
+//! A guest ends: by itself, or because it cannot go on.
+
+use super::Cpu;
+use crate::base::addr::LARGE_PAGE_BYTES;
+use crate::base::control::Start;
+use crate::base::error::KillReason;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::id::GuestId;
+use crate::base::time::{Ticks, Tsc};
+use crate::device::bus::PortBus;
+use crate::device::channel::Peer;
+use crate::exit::ballooning;
+use crate::exit::channel;
+use crate::exit::cpu::Core;
+use crate::exit::hypercall::console;
+use crate::guest::guest::{Guest, NOT_BEGUN};
+use crate::guest::lifecycle::Stopped;
+use crate::guest::populate::{Birth, Progress};
+use crate::guest::seam::{Processor, Reg, VirtualCpu};
+use crate::guest::vcpu::Vcpu;
+use crate::image::load::{self, LoadError, acpi};
+use crate::policy::presence::attention;
+use crate::policy::sched::Slot;
+use crate::policy::trace::{Ending, Record};
+use crate::policy::vcpu_shared::VcpuShared;
+use core::sync::atomic::Ordering::Relaxed;
+use pv_abi::header::Header;
+
+impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+    /// Loads every guest and starts its first vCPU.
+    ///
+    /// # Errors
+    ///
+    /// The first guest whose kernel is refused, with the reason.
+    pub fn boot_guests(&mut self) -> Result<(), (GuestId, LoadError)> {
+        for guest in &self.core.system.guests {
+            let begun = self.core.hardware.now();
+            let start = self.conceive(guest).map_err(|error| (guest.id, error))?;
+            // What is done with the last part is left to its first vCPU.
+            if let Some(birth) = guest.birth.lock().as_mut() {
+                while birth.step(&guest.ram) == Progress::More {}
+            }
+            // The first time is the machine's.
+            self.core.queue.lose(self.core.hardware.now().since(begun));
+            self.start_first(guest, start, apart(guest.id, self.core.params.default_request));
+        }
+        Ok(())
+    }
+
+    /// Makes a guest, all of whose vCPUs are stopped, as it was at the beginning, but for its memory: that is its first vCPU's
+    /// to do, in its own time.
+    fn conceive(&mut self, guest: &'static Guest<R>) -> Result<Start, LoadError> {
+        let system = self.core.system;
+        let image = system.image(guest.id).ok_or(LoadError::NotKernel)?;
+        let devices = guest.virtio.lock().described();
+        let plan = load::plan(&load::Request {
+            ram_bytes: guest.ram.len_bytes(),
+            kernel: image.kernel,
+            initrd: image.initrd,
+            command_line: &guest.config.command_line,
+            acpi: (!guest.is_cooperative())
+                .then(|| acpi::tables(&acpi::Machine { vcpus: guest.vcpu_count(), devices: &devices })),
+        })?;
+        if !ballooning::restore(guest, system, guest.ram.len_bytes() / LARGE_PAGE_BYTES) {
+            return Err(LoadError::NoMemory);
+        }
+        let start = plan.start;
+        guest.began.store(NOT_BEGUN, Relaxed);
+        *guest.birth.lock() = Some(Birth::new(plan, &guest.ram, &guest.channels));
+        guest.ram.clear_window();
+        guest.tables.reset(&header(guest, &self.core));
+        let now = self.core.hardware.now();
+        let unix_s = (system.wall_ns + self.core.ns(now.0)) / 1_000_000_000;
+        *guest.devices.lock() = PortBus::new(&guest.bus_setup(self.core.tsc, now, unix_s));
+        guest.set_level_vectors(&[0; 4]);
+        guest.virtio.lock().power_on();
+        guest.place_channels();
+        *guest.console.lock() = None;
+        guest.line.lock().clear();
+        guest.input.lock().clear();
+        for shared in &guest.vcpus {
+            shared.forget();
+            shared.let_pauses_run(false);
+            if let Some(mut vcpu) = self.berths.take_stopped(shared) {
+                vcpu.lapic.power_on();
+                self.berths.retire(vcpu);
+            }
+        }
+        guest.course.lock().begin();
+        Ok(start)
+    }
+
+    fn start_first(&mut self, guest: &'static Guest<R>, start: Start, cost: Ticks) {
+        if let Some(first) = guest.vcpu(0) {
+            first.attend(attention::BIRTH);
+            self.start_stopped(first, start, cost);
+        }
+    }
+
+    /// Has a guest end: all its vCPUs are told to stop, and the last one to stop sees to the rest. Nothing happens when it
+    /// is to end already.
+    pub(super) fn end(&mut self, guest: &'static Guest<R>, ending: Ending, now: Tsc) {
+        if guest.course.lock().end(ending) {
+            for vcpu in &guest.vcpus {
+                self.stop(vcpu, now);
+            }
+            let stopped = guest.course.lock().stop();
+            if let Stopped::Ended(ending) = stopped {
+                self.conclude(guest, ending);
+            }
+        }
+    }
+
+    /// All vCPUs of a guest have stopped: says how it ended, and starts it again when it asked for that. If it does not, its first
+    /// vCPU starts once more, to clear what the guest shared: in parts and in the guest's own time, as it would at a new beginning.
+    pub(super) fn conclude(&mut self, guest: &'static Guest<R>, ending: Ending) {
+        let system = self.core.system;
+        let said_all = console::drain(guest, &mut self.core, Core::last_words_room);
+        self.core.end_line(guest);
+        if !said_all {
+            self.core.say(format_args!("guest: last words lost name={}", guest.config.name));
+        }
+        channel::connect(guest, system, Peer::Absent);
+        let restart = match &ending {
+            Ending::Off => false,
+            Ending::Reboot => true,
+            Ending::Crash | Ending::Killed(_) => {
+                let again = guest.course.lock().take_restart();
+                if !again {
+                    system.note_bad_end();
+                }
+                again
+            }
+        };
+        self.core
+            .say(format_args!("guest: ended name={} ending={ending:?} restart={restart}", guest.config.name));
+        let tsc = self.core.hardware.now().0;
+        let counters = system.counters(guest);
+        {
+            let mut telemetry = system.telemetry.lock();
+            if telemetry.has_room_for_ending(guest.id, system.guests.len()) {
+                telemetry.keep(Record::Ended {
+                    guest: guest.id,
+                    ending,
+                    began: guest.began.load(Relaxed),
+                    tsc,
+                    counters,
+                });
+            }
+        }
+        if restart && self.begin_again(guest) {
+            return;
+        }
+        if guest.channels.is_empty() {
+            return self.depart(guest);
+        }
+        guest.virtio.lock().power_on();
+        guest.course.lock().leave();
+        *guest.birth.lock() = Some(Birth::of_channels(&guest.channels));
+        self.start_first(guest, Start::Protected { entry: 0, ebx: 0 }, Ticks(0));
+    }
+
+    /// A guest that has ended for good shares nothing any more: its memory is anybody's.
+    pub(super) fn depart(&mut self, guest: &'static Guest<R>) {
+        let system = self.core.system;
+        let _ = ballooning::restore(guest, system, 0);
+        if system.guest_is_over() {
+            for (cpu, _) in system.board.lines() {
+                self.core.ask(cpu);
+            }
+        }
+    }
+
+    /// Starts a guest again, at its own cost: whoever reboots in a loop waits longer and longer for it. False when its kernel is
+    /// refused now.
+    fn begin_again(&mut self, guest: &'static Guest<R>) -> bool {
+        guest.generation.fetch_add(1, Relaxed);
+        match self.conceive(guest) {
+            Ok(start) => {
+                self.start_first(guest, start, Ticks(0));
+                true
+            }
+            Err(error) => {
+                self.core
+                    .say(format_args!("guest: not restarted name={} error=\"{error}\"", guest.config.name));
+                self.core.system.note_bad_end();
+                false
+            }
+        }
+    }
+
+    /// Kills a guest that cannot go on, and says where it stood.
+    pub(super) fn kill(&mut self, slot: Slot, reason: KillReason, now: Tsc) {
+        let Some(vcpu) = self.vcpus.get(usize::from(slot.0)).and_then(Option::as_deref) else { return };
+        obituary(&mut self.core, vcpu, reason);
+        self.end(vcpu.guest, Ending::Killed(reason), now);
+    }
+
+    /// Ends a guest whose last vCPU, in its berth by now, was stopped by the guest itself.
+    pub(super) fn bury(&mut self, shared: &'static VcpuShared) {
+        let Some(guest) = self.core.system.guest(shared.id.guest) else { return };
+        let reason = KillReason::AllStopped;
+        if let Some(vcpu) = self.berths.take_stopped(shared) {
+            obituary(&mut self.core, &vcpu, reason);
+            self.berths.retire(vcpu);
+        }
+        self.conclude(guest, Ending::Killed(reason));
+    }
+}
+
+/// What a guest owes when the machine begins: less than one request, and for no two the same. Guests that only compute would
+/// else go in step for ever, and whoever wakes beside them would wait for a turn of each.
+fn apart(id: GuestId, request: Ticks) -> Ticks {
+    // Multiples of the golden ratio: however many there are, their fractions lie apart evenly (the three-gap theorem).
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let fraction = u64::from(id.0).wrapping_mul(GOLDEN) >> 32;
+    Ticks((request.0.min(u64::from(u32::MAX)) * fraction) >> 32)
+}
+
+/// Says why a guest is killed, and where it stood.
+fn obituary<S: VirtualCpu, H: Hardware, R: GuestRam>(
+    core: &mut Core<H, R>,
+    vcpu: &Vcpu<S, R>,
+    reason: KillReason,
+) {
+    core.end_line(vcpu.guest);
+    let name = &vcpu.guest.config.name;
+    core.say(format_args!("guest: killed name={name} vcpu={} reason={reason:?}", vcpu.shared.index().0));
+    let reg = |reg| vcpu.state.reg(reg);
+    core.say(format_args!(
+        "guest: registers name={name} rip={:#x} rsp={:#x} cr2={:#x} cr3={:#x} rax={:#x} rbx={:#x} rcx={:#x} rdx={:#x} rsi={:#x} rdi={:#x}",
+        vcpu.state.rip(), vcpu.state.rsp(), vcpu.state.cr2(), vcpu.state.cr3(), reg(Reg::Rax), reg(Reg::Rbx), reg(Reg::Rcx),
+        reg(Reg::Rdx), reg(Reg::Rsi), reg(Reg::Rdi),
+    ));
+    let mut exits = heapless::Vec::<_, 8>::new();
+    exits.extend(vcpu.shared.tally.last_exits());
+    core.say(format_args!("guest: last exits name={name} latest first {exits:?}"));
+}
+
+/// The header of a guest's tables.
+fn header<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &Core<H, R>) -> Header {
+    Header {
+        magic: pv_abi::header::MAGIC,
+        major: pv_abi::VERSION.major,
+        minor: pv_abi::VERSION.minor,
+        size_bytes: 0,
+        row_count: u32::from(guest.vcpu_count()),
+        row_bytes: 64,
+        reserved: 0,
+        features: u64::from(guest.features().bits()),
+        generation: guest.generation.load(Relaxed),
+        tsc_khz: core.tsc.khz(),
+        wall_ns: core.system.wall_ns,
+        tsc_to_ns_mul: core.ns_per_tick,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn guests_begin_apart_evenly_however_many_there_are() {
+        let request = Ticks(2_000_000);
+        for count in 2..=256 {
+            let mut owed: Vec<u64> = (0..count).map(|id| apart(GuestId(id), request).0).collect();
+            owed.sort_unstable();
+            let around = owed[0] + request.0 - owed[usize::from(count) - 1];
+            let least = owed.windows(2).map(|pair| pair[1] - pair[0]).chain([around]).min().unwrap();
+            assert!(owed.iter().all(|owed| *owed < request.0));
+            assert!(least * 3 * u64::from(count) > request.0, "{count}: {least}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A vCPU leaves the CPU: what its last exit asked for.
+
+use super::Cpu;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::id::VcpuIndex;
+use crate::base::time::Tsc;
+use crate::exit::before_entry;
+use crate::exit::cpu::Core;
+use crate::exit::hypercall;
+use crate::exit::input;
+use crate::exit::kvm;
+use crate::guest::next::Next;
+use crate::guest::seam::{Processor, VirtualCpu};
+use crate::guest::vcpu::{Rest, Vcpu};
+use crate::policy::demand;
+use crate::policy::presence::Life;
+use crate::policy::sched::Slot;
+use crate::policy::trace::Record;
+use crate::policy::vcpu_shared::{NO_COOKIE, VcpuShared};
+use alloc::vec::Vec;
+
+impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+    /// Does what `next` asks for, but for a yield, which has a way of its own; returns up to when the time is accounted for. The vCPU
+    /// in `slot` was on the CPU until now.
+    #[inline]
+    pub(super) fn leave(&mut self, slot: Slot, next: Next, now: Tsc) -> Tsc {
+        let Some(shared) = self.core.system.vcpu(slot) else { return now };
+        match next {
+            Next::Resume | Next::Yield => {}
+            Next::Again => {
+                if let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)).and_then(Option::as_deref_mut) {
+                    yield_coldly(vcpu, &mut self.core, now);
+                }
+            }
+            Next::Block => self.block(slot, shared, now),
+            Next::Reschedule => return self.reschedule(shared, now),
+            Next::YieldTo { target } => self.donate(slot, self.peer(shared, target), now),
+            Next::Start(_)
+            | Next::Stop(_)
+            | Next::Park
+            | Next::Mark { .. }
+            | Next::End(_)
+            | Next::Kill(_) => {
+                return self.at_cost_of(shared, now, |cpu, now| cpu.act(slot, shared, next, now));
+            }
+        }
+        now
+    }
+
+    /// Does what takes long, and may take the vCPU out of this processor.
+    #[cold]
+    fn act(&mut self, slot: Slot, shared: &'static VcpuShared, next: Next, now: Tsc) {
+        match next {
+            Next::Start(set) => {
+                let starter = self.vcpu(slot);
+                let Some(request) = starter.and_then(|starter| starter.start_request.take()) else { return };
+                let mut refused = false;
+                for index in set {
+                    if let Some(target) = self.peer(shared, index) {
+                        refused |= !self.start(target, request);
+                    }
+                }
+                if refused && let Some(starter) = self.vcpu(slot) {
+                    hypercall::refuse_start(starter, request);
+                }
+            }
+            Next::Stop(set) => {
+                for index in set {
+                    if let Some(target) = self.peer(shared, index) {
+                        self.stop(target, now);
+                    }
+                }
+            }
+            Next::Park => self.park(shared, now),
+            Next::Mark { id, value } => self.mark(shared, id, value),
+            Next::End(ending) => {
+                if let Some(guest) = self.core.system.guest(shared.id.guest) {
+                    self.end(guest, ending, now);
+                }
+            }
+            Next::Kill(reason) => self.kill(slot, reason, now),
+            Next::Resume
+            | Next::Reschedule
+            | Next::Yield
+            | Next::Again
+            | Next::YieldTo { .. }
+            | Next::Block => {}
+        }
+    }
+
+    fn peer(&self, of: &VcpuShared, index: VcpuIndex) -> Option<&'static VcpuShared> {
+        self.core.system.guest(of.id.guest)?.vcpu(u64::from(index.0))
+    }
+
+    /// Runs another vCPU of the guest in this one's place.
+    fn donate(&mut self, slot: Slot, target: Option<&'static VcpuShared>, now: Tsc) {
+        let vcpu = self.vcpus.get_mut(usize::from(slot.0)).and_then(Option::as_deref_mut);
+        if let Some((target, vcpu)) = target.zip(vcpu) {
+            off(vcpu, &mut self.core, now);
+            let _ = self.core.queue.yield_to(target.slot, now);
+        }
+    }
+
+    /// An interrupt came. At the end of a slice a vCPU in a critical section may get one short extension; otherwise the
+    /// queue decides.
+    fn reschedule(&mut self, shared: &'static VcpuShared, mut now: Tsc) -> Tsc {
+        input::poll(&mut self.core);
+        if self.core.timers.first() <= now {
+            now = self.heed_timers(shared, now);
+        }
+        if now < self.core.queue.slice_end() {
+            return now;
+        }
+        // One that never sleeps nor yields says here how long its next turns should be.
+        self.core.queue.ask(demand::request(shared, &self.core.params, self.core.tsc, now));
+        if demand::is_critical(shared)
+            && let Some(until) = self.core.queue.extend(now)
+        {
+            shared.publish_grant(until.0);
+            return now;
+        }
+        if let Some(vcpu) = self.vcpus.get_mut(usize::from(shared.slot.0)).and_then(Option::as_deref_mut) {
+            preempt(vcpu, &mut self.core, now);
+        }
+        now
+    }
+
+    /// Timers are due that may be why the runner was interrupted. If the first is another guest's, the runner is left alone for a
+    /// while. The time before is not that guest's: it may have been the runner's own work outside of guest mode.
+    fn heed_timers(&mut self, shared: &VcpuShared, now: Tsc) -> Tsc {
+        if self.core.first_timer_owner() != Some(shared.id.guest) {
+            self.core.line.be_quiet(now + self.core.quiet);
+        }
+        self.wake_due(now)
+    }
+
+    /// Puts a vCPU to sleep, unless something is pending that would wake it. That it sleeps and is off CPU is published
+    /// before that is looked at: whoever posts afterwards sees it, and wakes it.
+    fn block(&mut self, slot: Slot, shared: &'static VcpuShared, now: Tsc) {
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        shared.whereabouts.fall_asleep();
+        off(vcpu, &mut self.core, now);
+        if vcpu.rest == Rest::Blocked || demand::next_wake(shared) != vcpu.seen_wake {
+            before_entry::look_at_wake(vcpu, &mut self.core);
+        }
+        if must_wake(vcpu) {
+            shared.set_life(Life::Runnable);
+            return;
+        }
+        self.core.queue.block_current(now);
+    }
+
+    /// Notes a mark with everybody's counters.
+    fn mark(&mut self, shared: &VcpuShared, id: u64, value: u64) {
+        let system = self.core.system;
+        let cpus = system.board.lines().count();
+        if !system.telemetry.lock().has_room_for_mark(shared.id.guest, system.guests.len(), cpus) {
+            return;
+        }
+        let guests: Vec<_> = system.guests.iter().map(|guest| system.counters(guest)).collect();
+        let cpus: Vec<_> = system.board.lines().map(|(_, line)| line.tally.counters()).collect();
+        let tsc = self.core.hardware.now().0;
+        let (guest, vcpu) = (shared.id.guest, shared.id.index);
+        system.telemetry.lock().keep(Record::Mark { guest, vcpu, id, value, tsc, cpus, guests });
+    }
+}
+
+/// The vCPU gives the CPU to whoever waits.
+#[inline(always)]
+pub(super) fn yield_cpu<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+    off(vcpu, core, now);
+    let request = demand::request(vcpu.shared, &core.params, core.tsc, now);
+    core.queue.yield_current(request, now);
+}
+
+/// The same, where it is rare.
+#[cold]
+fn yield_coldly<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+    yield_cpu(vcpu, core, now);
+}
+
+/// A vCPU loses the CPU although it would go on.
+#[cold]
+pub(super) fn preempt<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+    vcpu.shared.tally.preempted_in_critical.add(u64::from(demand::is_critical(vcpu.shared)));
+    off(vcpu, core, now);
+}
+
+/// Publishes that a vCPU is off CPU, with what it got so far when that was not published a moment ago. That comes first, and is
+/// the last touch of the guest's memory: a vCPU that is off CPU has let go of it (I-9).
+#[inline]
+fn off<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+    if now >= vcpu.publish_after && vcpu.shared.cookie() != NO_COOKIE {
+        publish_statistics(vcpu, core, now);
+    }
+    vcpu.shared.publish_off();
+}
+
+#[cold]
+fn publish_statistics<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+    if vcpu.guest.is_kvm() {
+        return kvm::steal::leave(vcpu);
+    }
+    vcpu.publish_after = now + core.statistics_period;
+    core.queue.charge(now);
+    let usage = core.queue.usage(vcpu.shared.slot);
+    let steal = core.ns(usage.wait.0);
+    let (peers, lag) = if vcpu.guest.shows_waiters() { (steal, usage.lag) } else { (0, 0) };
+    let lag_ns = core.ns(lag.unsigned_abs()).cast_signed() * lag.signum();
+    let (run, lost) = (core.ns(usage.run.0), vcpu.shared.tally.preempted_in_critical.get());
+    vcpu.shared.publish_statistics(&[run, steal, peers, 0, 0, 0, lag_ns.cast_unsigned(), lost]);
+    vcpu.shared.publish_exits();
+}
+
+/// Whether something is pending that ends a vCPU's rest at once.
+fn must_wake<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
+    let attention = vcpu.shared.attention() != 0;
+    match vcpu.rest {
+        Rest::Awake => true,
+        Rest::Halted => attention,
+        Rest::Blocked => {
+            let wake = attention
+                || vcpu.shared.pending_events() & vcpu.block_mask != 0
+                || vcpu.shared.highest_posted().is_some(); // came while IF was clear
+            if wake && !attention {
+                vcpu.rest = Rest::Awake;
+            }
+            wake
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! From one processor to another: letters, and vCPUs that come and go.
+
+use super::{Cpu, NOBODY};
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::id::{CpuId, CpuSet};
+use crate::base::time::Tsc;
+use crate::guest::seam::Processor;
+use crate::guest::vcpu::Vcpu;
+use crate::policy::balance::PART;
+use crate::policy::presence::{Letter, Life, attention};
+use crate::policy::sched::{EntityId, Slot};
+use crate::policy::vcpu_shared::VcpuShared;
+use alloc::boxed::Box;
+use pv_abi::protocol::dispatch::is_on_cpu;
+
+impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+    /// Looks at what others left here; returns when that was done. The guests pay that the letters are for.
+    #[cold]
+    pub(super) fn read_mail(&mut self, mut now: Tsc) -> Tsc {
+        self.core.tally().letters.add(1);
+        for slot in self.core.mail().take() {
+            let Some(shared) = self.core.system.vcpu(slot) else { continue };
+            now = self.at_cost_of(shared, now, |cpu, now| cpu.look_at(shared, now));
+        }
+        // Whoever sees the last guest end has every processor look.
+        self.over = !self.core.system.is_alive();
+        now
+    }
+
+    /// Somebody left something for a vCPU that this processor holds, or is to hold.
+    fn look_at(&mut self, shared: &'static VcpuShared, now: Tsc) {
+        let is_here = self.vcpu(shared.slot).is_some();
+        match shared.whereabouts.on_letter(self.core.cpu, is_here) {
+            Letter::Mine => {}
+            Letter::Gone => return,
+            Letter::PickUp => {
+                let begun = self.core.hardware.now();
+                if let Some(vcpu) = self.berths.pick_up(shared) {
+                    self.adopt(vcpu, now);
+                    self.count_move(begun);
+                }
+                return;
+            }
+        }
+        let waiting = shared.attention();
+        if waiting & attention::STOP != 0 {
+            self.park(shared, now);
+        } else if waiting != 0 {
+            self.core.wake_here(shared, now);
+        }
+        if let Some(asker) = shared.take_asker()
+            && asker != self.core.cpu
+            && shared.allowed.has(asker)
+            && self.core.queue.is_waiting(shared.slot)
+        {
+            self.send(shared, asker, now);
+        }
+    }
+
+    /// Takes a vCPU out of this processor, whatever it does; `None` if it is not here.
+    pub(super) fn take_out(&mut self, slot: Slot, now: Tsc) -> Option<Box<Vcpu<P::Vcpu, R>>> {
+        let mut vcpu = self.vcpus.get_mut(usize::from(slot.0))?.take()?;
+        if self.loaded == slot {
+            self.processor.switch_out(&mut vcpu.state);
+            self.loaded = NOBODY;
+            vcpu.note_hypervisor(self.left.1, self.left.0, now);
+            self.left.0 = now;
+        }
+        self.processor.depart(&mut vcpu.state);
+        if is_on_cpu(vcpu.shared.dispatch_seq()) {
+            vcpu.shared.publish_off();
+        }
+        vcpu.timer = self.core.timers.get(slot);
+        self.core.timers.set(slot, Tsc::NEVER);
+        vcpu.departure = self.core.queue.detach(slot, now);
+        self.count_present(vcpu.shared.id.guest, |present| present.saturating_sub(PART));
+        if self.is_movable(vcpu.shared) {
+            self.core.set_movable(self.core.movable() - 1);
+        }
+        Some(vcpu)
+    }
+
+    /// Takes a vCPU in: it was started, or comes from another processor.
+    pub(super) fn adopt(&mut self, mut vcpu: Box<Vcpu<P::Vcpu, R>>, now: Tsc) {
+        let shared = vcpu.shared;
+        let entity = EntityId(shared.id.guest.0);
+        self.count_present(shared.id.guest, |present| present.saturating_add(PART));
+        let weight = self.weight_here(vcpu.guest);
+        self.processor.arrive(&mut vcpu.state);
+        let departure = core::mem::take(&mut vcpu.departure);
+        self.core.queue.attach(shared.slot, entity, shared.index().0, weight, departure, now);
+        // One that still owes something here comes back with the weight that it had.
+        self.core.queue.set_weight(entity, weight, now);
+        self.core.timers.set(shared.slot, vcpu.timer);
+        if self.is_movable(shared) {
+            self.core.set_movable(self.core.movable() + 1);
+        }
+        if let Some(place) = self.vcpus.get_mut(usize::from(shared.slot.0)) {
+            *place = Some(vcpu);
+        }
+        if shared.attention() & attention::STOP != 0 {
+            self.park(shared, now);
+        } else if shared.life() == Life::Runnable {
+            self.core.enqueue(shared, now);
+        }
+    }
+
+    /// Whether a vCPU may run on another processor than this.
+    fn is_movable(&self, shared: &VcpuShared) -> bool {
+        shared.allowed.both(self.core.system.board.cpus()).0 & !CpuSet::one(self.core.cpu).0 != 0
+    }
+
+    /// Sends a vCPU that waits here to another processor.
+    pub(super) fn send(&mut self, shared: &'static VcpuShared, to: CpuId, now: Tsc) {
+        let begun = self.core.hardware.now();
+        if let Some(vcpu) = self.take_out(shared.slot, now) {
+            shared.tally.migrations.add(1);
+            self.hand_over(vcpu, to);
+            self.count_move(begun);
+        }
+    }
+
+    /// Notes what a vCPU's leaving or coming has cost here.
+    fn count_move(&self, since: Tsc) {
+        self.core.tally().move_ticks.add(self.core.hardware.now().since(since).0);
+    }
+
+    /// Leaves a vCPU for a processor, and tells it.
+    pub(super) fn hand_over(&mut self, vcpu: Box<Vcpu<P::Vcpu, R>>, to: CpuId) {
+        let shared = vcpu.shared;
+        self.berths.leave(vcpu);
+        shared.whereabouts.set_holder(to);
+        self.core.post(shared, shared.id.guest);
+    }
+}

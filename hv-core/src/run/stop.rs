@@ -1,0 +1,116 @@
+//! vCPUs start and stop, on whichever processor they are.
+
+use super::Cpu;
+use crate::base::control::Start;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::time::{Ticks, Tsc};
+use crate::exit::ballooning;
+use crate::guest::lifecycle::Stopped;
+use crate::guest::next::StartRequest;
+use crate::guest::parking::Found;
+use crate::guest::seam::{Processor, VirtualCpu};
+use crate::guest::vcpu::Vcpu;
+use crate::policy::presence::attention;
+use crate::policy::vcpu_shared::VcpuShared;
+use alloc::boxed::Box;
+
+impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+    /// Starts a vCPU on another one's behalf. False when it is not stopped, or its guest ends: then nothing happens.
+    pub(super) fn start(&mut self, target: &'static VcpuShared, request: StartRequest) -> bool {
+        let (start, start_up) = match request {
+            StartRequest::Copy { control, entry, stack, argument } => {
+                (Start::Copy { control, entry, stack, arguments: [argument, 0] }, None)
+            }
+            StartRequest::Real(vector) => (Start::Real { vector }, Some(vector)),
+        };
+        match self.berths.order_start(target, start_up) {
+            Found::Stopped(vcpu) => self.launch(vcpu, start, Ticks(0)),
+            Found::Stopping => true,
+            Found::Started => false,
+        }
+    }
+
+    /// Starts the first vCPU of a guest, all of whose vCPUs are stopped. It pays for what it cost.
+    pub(super) fn start_stopped(&mut self, target: &'static VcpuShared, start: Start, cost: Ticks) {
+        if let Found::Stopped(vcpu) = self.berths.order_start(target, None) {
+            let _ = self.launch(vcpu, start, cost); // refused only where somebody has the guest end already
+        }
+    }
+
+    /// Puts a vCPU that is nobody else's into its state at `start` and lets it run, here or where its home is. False when its
+    /// guest is to end: then it is stopped.
+    fn launch(&mut self, mut vcpu: Box<Vcpu<P::Vcpu, R>>, start: Start, cost: Ticks) -> bool {
+        let shared = vcpu.shared;
+        // It lives already: who has the guest end after this finds it so, and stops it.
+        let starts = vcpu.guest.course.lock().start();
+        if !starts {
+            self.berths.retire(vcpu);
+            return false;
+        }
+        begin(&mut vcpu, start);
+        vcpu.departure.owe(cost);
+        let home = self.core.system.home(shared);
+        shared.whereabouts.set_holder(home);
+        if home == self.core.cpu {
+            self.adopt(vcpu, self.core.hardware.now());
+        } else {
+            self.hand_over(vcpu, home);
+        }
+        true
+    }
+
+    /// Stops a vCPU wherever it is: at once if it is here, else its processor is told.
+    pub(super) fn stop(&mut self, target: &'static VcpuShared, now: Tsc) {
+        if !self.berths.order_stop(target) {
+            return;
+        }
+        if target.holder() == self.core.cpu {
+            self.park(target, now);
+        } else {
+            self.core.post(target, target.id.guest);
+        }
+    }
+
+    /// Stops a vCPU that is here, as it was ordered to, and cancels its timer, events and grants; a start-up that came after
+    /// that order begins it anew. The last one of a guest that is to end sees to the end.
+    pub(super) fn park(&mut self, shared: &'static VcpuShared, now: Tsc) {
+        let Some(mut vcpu) = self.take_out(shared.slot, now) else { return };
+        vcpu.timer = Tsc::NEVER;
+        vcpu.lapic.init();
+        shared.forget();
+        let guest = vcpu.guest;
+        ballooning::let_go(guest, shared, self.core.system);
+        if let Some((vcpu, page)) = self.berths.lay_up(vcpu) {
+            self.restart(vcpu, page);
+        }
+        let stopped = guest.course.lock().stop();
+        match stopped {
+            Stopped::OthersRun => {}
+            Stopped::Deserted => self.bury(shared),
+            Stopped::Ended(ending) => self.conclude(guest, ending),
+            Stopped::Left => self.depart(guest),
+        }
+    }
+
+    /// Begins a vCPU that has just stopped, at a page, unless its guest is to end.
+    fn restart(&mut self, mut vcpu: Box<Vcpu<P::Vcpu, R>>, page: u8) {
+        let starts = vcpu.guest.course.lock().start();
+        if !starts {
+            return self.berths.retire(vcpu);
+        }
+        begin(&mut vcpu, Start::Real { vector: page });
+        // By a letter even where it is to be here: whoever stops and starts it without end has no stack grow.
+        let home = self.core.system.home(vcpu.shared);
+        self.hand_over(vcpu, home);
+    }
+}
+
+/// A vCPU begins. A processor that waits for its start-up takes nothing in; VCPU_START keeps what was sent (docs/src/abi.md,
+/// IPI). The bootstrap processor's devices went on without it: it looks at their timers first.
+fn begin<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, start: Start) {
+    if let Start::Real { .. } = start {
+        vcpu.shared.drop_interrupts();
+        vcpu.shared.attend(attention::TIMER);
+    }
+    vcpu.begin(start);
+}
