@@ -285,10 +285,7 @@ fn turn<P: Processor, H: Hardware, R: GuestRam>(
             Readiness::Go => {}
             Readiness::Sleep => break Next::Block,
             Readiness::Stop => break Next::Park,
-            Readiness::Busy => {
-                core.take_interrupts();
-                break Next::Reschedule;
-            }
+            Readiness::Busy => break core.take_interrupts(),
         }
         if core.mail().go_away() == Enter::Reschedule {
             break Next::Resume;

@@ -2,14 +2,15 @@
 
 mod common;
 
-use common::{A, A1, MS};
+use common::{A, A1, B, MS};
 use hv_core::base::addr::GuestPhys;
 use hv_core::base::control::Control;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
 use hv_core::guest::seam::Exit;
 use hv_core::guest::vcpu::Rest;
-use hv_core::testkit::{Machine, Spec, Step};
+use hv_core::testkit::{Machine, ScriptedVcpu, Spec, Step};
+use std::rc::Rc;
 
 const CODE: u64 = 0x20_0000;
 const HLT: u8 = 0xf4;
@@ -80,4 +81,25 @@ fn a_byte_of_the_vector_table_that_looks_like_hlt_is_no_instruction() {
     machine.script(A1, [Step::Exit(Exit::HostInterrupt), Step::Run(MS)]);
     machine.step();
     assert_eq!((machine.state(A1).rip, machine.vcpu(A1).rest), (0x10, Rest::Awake));
+}
+
+#[test]
+fn a_hlt_that_ends_at_once_keeps_the_cpu_for_no_longer_than_its_slice() {
+    let kicked: fn(&mut Machine) = |machine| machine.vcpu(A).kvm.latch_kick();
+    let stepping: fn(&mut Machine) = |machine| machine.state(A).single_step = true;
+    for end_at_once in [kicked, stepping] {
+        let mut machine = Machine::boot([Spec::kvm("one"), Spec::full("two")]);
+        put(&machine, CODE, HLT);
+        end_at_once(&mut machine);
+        let world = Rc::clone(&machine.world);
+        let sti = move |vcpu: &mut ScriptedVcpu| {
+            (vcpu.rip, vcpu.interrupts, vcpu.shadow) = (CODE, true, true);
+            world.advance(10 * MS); // its slice ends behind STI
+        };
+        machine.script(A, [Step::act(sti), Step::Run(1_000 * MS)]);
+        let before = machine.world.now();
+        machine.compute(B, 100 * MS);
+        let took = machine.world.now().since(before).0;
+        assert!(took <= 210 * MS, "{took}");
+    }
 }

@@ -7,6 +7,7 @@ pub use console::Room;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::{CpuId, CpuSet, GuestId};
 use crate::base::time::{Frequency, Ticks, Tsc};
+use crate::guest::next::Next;
 use crate::guest::system::System;
 use crate::policy::cpu_shared::{CpuLine, Queued};
 use crate::policy::demand;
@@ -306,11 +307,13 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         self.system.vcpu(first).map(|vcpu| vcpu.id.guest)
     }
 
-    /// Takes the interrupts that wait. Any of them may have been the timer.
-    pub fn take_interrupts(&mut self) {
+    /// Takes the interrupts that wait. Any of them may have been the timer, which is not set anew before the vCPU has left its turn: it
+    /// does what this answers, or something else that ends the turn.
+    pub fn take_interrupts(&mut self) -> Next {
         self.hardware.take_interrupts();
         self.armed = Tsc::NEVER;
         self.tally().interrupts.add(1);
+        Next::Reschedule
     }
 
     /// Sleeps until an interrupt; returns when that was, or `None` while it sleeps on.

@@ -81,15 +81,16 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
         }
         Exit::Pause => pause(vcpu, core),
         Exit::HostInterrupt => {
-            core.take_interrupts();
+            let next = core.take_interrupts();
             // STI; HLT is one step to a kernel. Where the processor forgets the shadow between them (QEMU's TCG), the HLT
             // is done here, or its wake-up would be delivered before it and lost. It did not exit: its length is the decoder's.
             if vcpu.state.in_shadow() && vcpu.state.cpl() == 0 && next_byte(vcpu) == Some(HLT) {
                 input::poll(core); // its interrupt is taken, and will not come again
                 vcpu.state.finish(Instruction::Decoded(1));
-                halt(vcpu)
+                let halted = halt(vcpu);
+                if halted == Next::Resume { next } else { halted }
             } else {
-                Next::Reschedule
+                next
             }
         }
         Exit::Window => {
@@ -114,10 +115,7 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
         Exit::Handled => Next::Resume,
         Exit::WriteCr0 => control::write(vcpu, ControlRegister::Cr0),
         Exit::WriteCr4 => control::write(vcpu, ControlRegister::Cr4),
-        Exit::Exception => {
-            core.take_interrupts();
-            Next::Reschedule
-        }
+        Exit::Exception => core.take_interrupts(),
         Exit::StringPort(access) => Next::Kill(KillReason::StringPort(access.port)),
         Exit::TaskSwitch => Next::Kill(KillReason::TaskSwitch),
         // On AMD CR4.MCE is clear while a guest runs, which makes a shutdown of a machine check (APM vol 2 §9.3.3).
