@@ -133,6 +133,12 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         self.core.system.is_alive()
     }
 
+    /// When weights and places are worked out anew, for tests of guests that know.
+    #[cfg(any(test, feature = "testkit"))]
+    pub const fn epoch_end(&self) -> Tsc {
+        self.epoch_end
+    }
+
     /// A vCPU that this processor holds, for tests that write scripts and look at what became of them.
     #[cfg(any(test, feature = "testkit"))]
     pub fn vcpu_mut(&mut self, slot: Slot) -> Option<&mut Vcpu<P::Vcpu, R>> {

@@ -62,9 +62,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         }
     }
 
-    /// Corrects the count of a guest's vCPUs that run or wait here.
-    pub(super) fn count_present(&self, guest: GuestId, change: impl Fn(u32) -> u32) {
-        self.core.line.count(guest, change(self.core.line.counted(guest)));
+    /// Shows the others how many of a guest's vCPUs run or wait here.
+    pub(super) fn count_present(&self, guest: GuestId) {
+        self.core.line.count(guest, self.core.queue.presence(EntityId(guest.0)));
     }
 
     /// A guest's weight on this processor: of its own, the part that its vCPUs here are of all that run or wait. Starting
@@ -94,12 +94,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         if system.board.is_alone() {
             return now;
         }
-        let running = self.core.running().map(|vcpu| vcpu.id.guest);
+        self.core.queue.note_presence(now);
         for guest in &system.guests {
-            let waiting = self.core.queue.waiting_of(EntityId(guest.id.0)).count();
-            let sample = u32::try_from(waiting).unwrap_or(0) + u32::from(running == Some(guest.id));
-            // A quarter of the way each time: one that sleeps now and then is counted by how much it runs.
-            self.count_present(guest.id, |present| (3 * present + sample * PART) / 4);
+            self.count_present(guest.id);
             self.core.queue.set_weight(EntityId(guest.id.0), self.weight_here(guest), now);
         }
         self.move_apart(now)

@@ -6,7 +6,6 @@ use crate::base::id::{CpuId, CpuSet};
 use crate::base::time::Tsc;
 use crate::guest::seam::Processor;
 use crate::guest::vcpu::Vcpu;
-use crate::policy::balance::PART;
 use crate::policy::presence::{Letter, Life, attention};
 use crate::policy::sched::{EntityId, Slot};
 use crate::policy::vcpu_shared::VcpuShared;
@@ -73,7 +72,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         vcpu.timer = self.core.timers.get(slot);
         self.core.timers.set(slot, Tsc::NEVER);
         vcpu.departure = self.core.queue.detach(slot, now);
-        self.count_present(vcpu.shared.id.guest, |present| present.saturating_sub(PART));
+        self.count_present(vcpu.shared.id.guest);
         if self.is_movable(vcpu.shared) {
             self.core.set_movable(self.core.movable() - 1);
         }
@@ -84,13 +83,14 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     pub(super) fn adopt(&mut self, mut vcpu: Box<Vcpu<P::Vcpu, R>>, now: Tsc) {
         let shared = vcpu.shared;
         let entity = EntityId(shared.id.guest.0);
-        self.count_present(shared.id.guest, |present| present.saturating_add(PART));
-        let weight = self.weight_here(vcpu.guest);
+        let guest = vcpu.guest;
         self.processor.arrive(&mut vcpu.state);
         let departure = core::mem::take(&mut vcpu.departure);
+        let weight = self.weight_here(guest);
         self.core.queue.attach(shared.slot, entity, shared.index().0, weight, departure, now);
-        // One that still owes something here comes back with the weight that it had.
-        self.core.queue.set_weight(entity, weight, now);
+        // How many are here changes that; and one that still owes something here comes back with the weight that it had.
+        self.count_present(guest.id);
+        self.core.queue.set_weight(entity, self.weight_here(guest), now);
         self.core.timers.set(shared.slot, vcpu.timer);
         if self.is_movable(shared) {
             self.core.set_movable(self.core.movable() + 1);

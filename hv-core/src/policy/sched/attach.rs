@@ -141,6 +141,20 @@ impl RunQueue {
         self.set_slice_end(now);
     }
 
+    /// How many of a guest's vCPUs run or wait here, on average, in parts of a processor (`policy::balance`).
+    pub fn presence(&self, guest: EntityId) -> u32 {
+        let members = self.entities.get(usize::from(guest.0)).map_or(&[][..], |entity| &entity.members);
+        let vcpus = members.iter().filter_map(|slot| self.vcpus.get(usize::from(*slot)));
+        vcpus.filter(|vcpu| vcpu.entity == guest.0).map(|vcpu| vcpu.presence).sum()
+    }
+
+    /// Works out anew how present each vCPU is.
+    pub fn note_presence(&mut self, now: Tsc) {
+        self.charge(now);
+        let least = Ticks(self.params.max_request.0 / 2);
+        self.vcpus.iter_mut().for_each(|vcpu| vcpu.note_presence(least, now));
+    }
+
     /// Puts a vCPU to sleep, whatever it does. When it was the runner, [`Self::pick`] must follow.
     pub fn stop(&mut self, slot: Slot, now: Tsc) {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return };

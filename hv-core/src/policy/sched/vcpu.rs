@@ -3,6 +3,7 @@
 use super::params::Request;
 use super::tree::word;
 use crate::base::time::{Ticks, Tsc};
+use crate::policy::balance::PART;
 
 /// Set in the word of a vCPU without a deadline: those with one come first. 2^62 ticks are 48 years at 3 GHz.
 const NO_DEADLINE: u64 = 1 << 62;
@@ -55,6 +56,10 @@ pub struct Vcpu {
     back_off: u32,
     /// Extensions it is still refused.
     sit_out: u32,
+    /// How much of the time it ran or waited, on average, in [`PART`]s.
+    pub presence: u32,
+    /// When that was worked out last, and for how long it had run or waited by then.
+    counted: (Tsc, u64),
 }
 
 impl Vcpu {
@@ -73,6 +78,8 @@ impl Vcpu {
             overruns: 0,
             back_off: 0,
             sit_out: 0,
+            presence: PART,
+            counted: (now, 0),
         }
     }
 
@@ -119,6 +126,20 @@ impl Vcpu {
     pub const fn resume(&mut self, before: &Self) {
         (self.run, self.wait, self.overruns) = (before.run, before.wait, before.overruns);
         (self.back_off, self.sit_out) = (before.back_off, before.sit_out);
+        (self.presence, self.counted) = (before.presence, before.counted);
+    }
+
+    /// Works out how present it is: a quarter of the way each time, by all the time since the last time, so that nothing depends on what
+    /// it does at a moment. A time shorter than `least` is left for the next time.
+    pub fn note_presence(&mut self, least: Ticks, now: Tsc) {
+        let waits = if self.state == State::Waiting { now.since(self.since).0 } else { 0 };
+        let wanted = self.run.0.wrapping_add(self.wait.0).wrapping_add(waits);
+        let passed = now.since(self.counted.0).0;
+        if passed >= least.0 {
+            let parts = wanted.wrapping_sub(self.counted.1).saturating_mul(PART.into()) / passed.max(1);
+            self.presence = (3 * self.presence + u32::try_from(parts).unwrap_or(PART).min(PART)) / 4;
+            self.counted = (now, wanted);
+        }
     }
 
     /// Whether it may have an extension now; each refusal brings the next grant nearer.

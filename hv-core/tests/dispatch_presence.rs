@@ -1,0 +1,85 @@
+//! How present a guest is on each processor, and so what weight it has there.
+
+mod common;
+
+use common::{MS, US};
+use hv_core::base::id::VcpuId;
+use hv_core::base::time::Ticks;
+use hv_core::guest::seam::{Exit, Reg, VirtualCpu};
+use hv_core::testkit::{Machine, ScriptedVcpu, Spec, Step, at, call_steps};
+use pv_abi::call::{Call, Code};
+use pv_abi::demand::word;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+/// Each processor has its guests run for half of the time: the clock is one for both.
+const CPUS: u8 = 2;
+
+/// A vCPU that knows when guests are counted, and sleeps just then. It computes a little more in each epoch.
+struct Dodger {
+    epoch_end: Rc<Cell<u64>>,
+    next_wake: &'static AtomicU64,
+    most: u64,
+    computed: u64,
+}
+
+impl Dodger {
+    fn step(mut self, vcpu: &mut ScriptedVcpu) {
+        if self.computed < self.most {
+            self.computed += 10 * US;
+            vcpu.script.push_back(Step::Run(10 * US));
+        } else {
+            (self.computed, self.most) = (0, (self.most + 20 * US).min(2_250 * US));
+            self.next_wake.store(self.epoch_end.get() + 20 * US, SeqCst);
+            vcpu.set_reg(Reg::Rax, Call::BLOCK.0);
+            vcpu.set_reg(Reg::Rdi, 0);
+            vcpu.script.push_back(Step::Exit(Exit::Call));
+        }
+        vcpu.script.push_back(Step::act(|vcpu| self.step(vcpu)));
+    }
+}
+
+fn ran(machine: &Machine, guest: u16) -> u64 {
+    machine.guest(guest).vcpus.iter().map(|vcpu| vcpu.tally.guest_ticks.get()).sum()
+}
+
+fn pass(machine: &mut Machine, dodgers: &[(VcpuId, Rc<Cell<u64>>)], ticks: u64) {
+    let end = machine.world.now() + Ticks(ticks);
+    while machine.world.now() < end {
+        let _ = machine.step();
+        for (id, epoch_end) in dodgers {
+            let holder = machine.shared(*id).holder();
+            let mut cpus = std::iter::once(&machine.cpu).chain(&machine.others);
+            if let Some(cpu) = cpus.find(|cpu| cpu.core.cpu == holder) {
+                epoch_end.set(cpu.epoch_end().0);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_guest_that_sleeps_when_guests_are_counted_has_no_larger_share() {
+    let guest = |name| Spec::cooperative(name).vcpus(CPUS).pin(&[0, 1]);
+    let mut machine = Machine::boot_on(CPUS, [guest("dodger"), guest("two"), guest("three")], &[]);
+    for guest in 0..3 {
+        assert_eq!(machine.call(at(guest, 0), Call::VCPU_START, &[1, 0, 0, 0]).0, Code::OK);
+    }
+    let dodgers = [0, 1].map(|index| (at(0, index), Rc::new(Cell::new(0))));
+    for (id, epoch_end) in &dodgers {
+        machine.register(*id, 0);
+        machine.set_demand(*id, word::REQUEST, 100_000);
+        let next_wake = &machine.shared(*id).demand[word::NEXT_WAKE];
+        let dodger = Dodger { epoch_end: Rc::clone(epoch_end), next_wake, most: 1_125 * US, computed: 0 };
+        machine.set_demand(*id, word::NEXT_WAKE, 300 * MS);
+        machine.script(*id, call_steps(Call::BLOCK, &[0]));
+        machine.script(*id, [Step::act(|vcpu| dodger.step(vcpu))]);
+    }
+    pass(&mut machine, &dodgers, 1_000 * MS);
+    let before = [0, 1, 2].map(|guest| ran(&machine, guest));
+    pass(&mut machine, &dodgers, 1_000 * MS);
+    let [dodger, two, three] = [0, 1, 2].map(|guest| ran(&machine, guest) - before[usize::from(guest)]);
+    let all = dodger + two + three;
+    assert!(dodger * 100 <= all * 34, "{dodger} of {all}");
+    assert!(two.min(three) * 100 >= all * 32, "{two} and {three} of {all}");
+}
