@@ -4,10 +4,10 @@ mod common;
 
 use common::{A, A1, A2, B, MS, US};
 use hv_core::base::control::Start;
-use hv_core::base::id::{CpuId, VcpuId};
+use hv_core::base::id::{CpuId, GuestId, VcpuId};
 use hv_core::base::time::{Ticks, Tsc};
 use hv_core::guest::seam::{Direction, Exit, PortAccess, Reg, VirtualCpu};
-use hv_core::policy::presence::Life;
+use hv_core::policy::presence::{Life, attention};
 use hv_core::policy::trace::{Ending, Record};
 use hv_core::testkit::{Machine, Seen, Spec, Step, at, call_steps, write_msr_steps};
 use pv_abi::call::{Call, Code};
@@ -320,6 +320,47 @@ fn who_computes_is_interrupted_for_another_guest_at_most_once_in_50_us_and_no_le
     machine.others[0].core.mail().come_back();
     pass(&mut machine, MS);
     assert_eq!(machine.shared(A1).life(), Life::Runnable);
+}
+
+#[test]
+fn what_one_letter_box_holds_is_done_in_parts_where_another_guest_runs() {
+    const MANY: u8 = 32;
+    let pins: Vec<_> = core::iter::once(0).chain(core::iter::repeat_n(1, usize::from(MANY))).collect();
+    let three = at(2, 0);
+    let one = |name| Spec::cooperative(name).pin(&[1]);
+    let many = Spec::cooperative("many").vcpus(MANY + 1).pin(&pins);
+    let mut machine = boot(2, [many, one("two"), one("three")]);
+    machine.run(three, call_steps(Call::BLOCK, &[u64::MAX]));
+    (1..=MANY).for_each(|index| start(&mut machine, index));
+    while machine.status(B, word::DISPATCH_SEQ) & 1 == 0 {
+        machine.step();
+    }
+    machine.world.look_ticks.set(US); // about what a letter takes
+    let interrupted = |machine: &mut Machine| {
+        let (before, guest) = (machine.world.now(), machine.shared(B).tally.guest_ticks.get());
+        machine.others[0].step();
+        machine.others[0].step();
+        let ran = machine.shared(B).tally.guest_ticks.get() - guest;
+        machine.world.now().since(before).0 - ran
+    };
+    // The other guest is in guest mode while the first processor works.
+    let _ = machine.others[0].core.mail().go_away();
+    for index in 1..=MANY {
+        machine.script(A, call_steps(Call::VCPU_STOP, &[u64::from(index)]));
+    }
+    while !machine.state(A).script.is_empty() {
+        assert!(machine.cpu.step());
+    }
+    let (shared, now) = (machine.shared(three), machine.world.now());
+    shared.attend(attention::EVENT);
+    machine.cpu.core.wake(shared, GuestId(2), now);
+    machine.others[0].core.mail().come_back();
+    let took = interrupted(&mut machine);
+    assert!(took <= 16 * US, "{took}");
+    assert_eq!(shared.life(), Life::Runnable, "no guest's letter waits for another's");
+    pass(&mut machine, 2 * MS);
+    let stopped = (1..=MANY).filter(|index| machine.shared(at(0, *index)).life() == Life::Stopped);
+    assert_eq!(stopped.count(), usize::from(MANY), "no letter stays");
 }
 
 const APIC_BASE: u32 = 0x1b;

@@ -167,12 +167,21 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         self.rearm();
     }
 
+    /// Has the letters that were left be looked at when whoever runs may be interrupted again.
+    pub fn put_off_letters(&mut self, now: Tsc) {
+        self.put_off.0 |= CpuSet::one(self.cpu).0;
+        self.put_off_until(now + self.quiet);
+    }
+
     /// Interrupts the processors for which that was put off, if they have not looked by themselves meanwhile. Nobody remembers which
     /// guests that was for, so it counts as another guest's interruption everywhere.
     #[cold]
     pub fn kick_put_off(&mut self, now: Tsc) {
         let system = self.system;
         let put_off = core::mem::replace(&mut self.put_off, CpuSet(0));
+        if put_off.has(self.cpu) {
+            self.mail().recall();
+        }
         for (cpu, line) in system.board.lines().filter(|(cpu, _)| put_off.has(*cpu)) {
             if line.mail.is_away() && !line.mail.is_empty() {
                 self.interrupt(cpu, None, now);

@@ -46,9 +46,8 @@ impl<W: Word> Mailbox<W> {
 
     /// Sender: this vCPU is to be looked at.
     pub fn post(&self, slot: Slot) -> Interrupt {
-        let word = usize::from(slot.0 >> 6) % WORDS;
-        self.slots[word].fetch_or(1 << (slot.0 & 63));
-        yield_wanted::enqueue(&self.queued, &self.away, 1 << word)
+        self.leave(slot);
+        yield_wanted::enqueue(&self.queued, &self.away, 1 << (usize::from(slot.0 >> 6) % WORDS))
     }
 
     /// Sender: the processor is to look around.
@@ -77,6 +76,16 @@ impl<W: Word> Mailbox<W> {
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.queued.load_relaxed() == 0
+    }
+
+    /// Receiver: puts a letter back, to be found after [`Self::recall`].
+    pub fn leave(&self, slot: Slot) {
+        self.slots[usize::from(slot.0 >> 6) % WORDS].fetch_or(1 << (slot.0 & 63));
+    }
+
+    /// Receiver: is to find what it left.
+    pub fn recall(&self) {
+        self.queued.fetch_or((1 << WORDS) - 1);
     }
 
     /// Receiver: takes everything out, and has the vCPUs.

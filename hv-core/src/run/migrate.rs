@@ -3,7 +3,7 @@
 use super::{Cpu, NOBODY};
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::{CpuId, CpuSet};
-use crate::base::time::Tsc;
+use crate::base::time::{Ticks, Tsc};
 use crate::guest::seam::Processor;
 use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::{Letter, Life, attention};
@@ -13,13 +13,27 @@ use alloc::boxed::Box;
 use pv_abi::protocol::dispatch::is_on_cpu;
 
 impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
-    /// Looks at what others left here; returns when that was done. The guests pay that the letters are for.
+    /// Looks at what others left here; returns when that was done. The guests pay that the letters are for, but no payment gives back
+    /// the time: where another guest runs, what takes long is done in parts, guest by guest.
     #[cold]
     pub(super) fn read_mail(&mut self, mut now: Tsc) -> Tsc {
         self.core.tally().letters.add(1);
+        let part = Ticks(self.core.quiet.0 / 10);
+        let (mut enough, mut greedy, mut some_stay) = (now + part, None, false);
         for slot in self.core.mail().take() {
             let Some(shared) = self.core.system.vcpu(slot) else { continue };
+            if greedy == Some(shared.id.guest) {
+                self.core.mail().leave(slot);
+                some_stay = true;
+                continue;
+            }
             now = self.at_cost_of(shared, now, |cpu, now| cpu.look_at(shared, now));
+            if now > enough && self.core.running().is_some_and(|runner| runner.id.guest != shared.id.guest) {
+                (enough, greedy) = (now + part, Some(shared.id.guest));
+            }
+        }
+        if some_stay {
+            self.core.put_off_letters(now);
         }
         // Whoever sees the last guest end has every processor look.
         self.over = !self.core.system.is_alive();
