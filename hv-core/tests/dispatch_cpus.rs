@@ -10,9 +10,10 @@ use hv_core::guest::seam::{Direction, Exit, PortAccess, Reg, VirtualCpu};
 use hv_core::policy::presence::{Life, attention};
 use hv_core::policy::trace::{Ending, Record};
 use hv_core::testkit::{Machine, Seen, Spec, Step, at, call_steps, write_msr_steps};
-use pv_abi::call::{Call, Code};
+use pv_abi::call::{Call, Code, Shutdown};
 use pv_abi::protocol::yield_wanted::Enter;
 use pv_abi::status::word;
+use std::sync::atomic::Ordering::SeqCst;
 
 fn boot(cpus: u8, specs: impl IntoIterator<Item = Spec>) -> Machine {
     Machine::boot_on(cpus, specs, &[])
@@ -361,6 +362,31 @@ fn what_one_letter_box_holds_is_done_in_parts_where_another_guest_runs() {
     pass(&mut machine, 2 * MS);
     let stopped = (1..=MANY).filter(|index| machine.shared(at(0, *index)).life() == Life::Stopped);
     assert_eq!(stopped.count(), usize::from(MANY), "no letter stays");
+}
+
+#[test]
+fn who_runs_is_not_charged_for_what_another_guests_new_life_takes() {
+    let specs = [Spec::cooperative("victim").pin(&[1]), Spec::cooperative("reboots").vcpus(2).pin(&[1, 0])];
+    let mut machine = boot(2, specs);
+    assert_eq!(machine.call(B, Call::VCPU_START, &[1, 0, 0, 0]).0, Code::OK);
+    machine.compute(at(1, 1), 1);
+    assert_eq!([A, B, at(1, 1)].map(|id| holder(&machine, id)), [1, 1, 0]);
+    while machine.status(A, word::DISPATCH_SEQ) & 1 == 0 {
+        machine.step();
+    }
+    machine.script(at(1, 1), call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
+    while !machine.state(at(1, 1)).script.is_empty() {
+        assert!(machine.cpu.step());
+    }
+    let slot = machine.shared(A).slot;
+    let run = |machine: &Machine| machine.others[0].core.queue.usage(slot).run.0;
+    let now = machine.world.now();
+    machine.others[0].core.queue.charge(now);
+    let before = run(&machine);
+    machine.world.look_ticks.set(MS);
+    machine.others[0].step();
+    assert_eq!(machine.guest(1).generation.load(SeqCst), 1, "it begins again");
+    assert!(run(&machine) - before <= MS, "{}", run(&machine) - before);
 }
 
 const APIC_BASE: u32 = 0x1b;

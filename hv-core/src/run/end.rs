@@ -41,8 +41,9 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                 while birth.step(&guest.ram) == Progress::More {}
             }
             // The first time is the machine's.
-            self.core.queue.lose(self.core.hardware.now().since(begun));
-            self.start_first(guest, start, apart(guest.id, self.core.params.default_request));
+            let now = self.core.hardware.now();
+            self.core.queue.lose(now.since(begun));
+            self.start_first(guest, start, apart(guest.id, self.core.params.default_request), now);
         }
         Ok(())
     }
@@ -90,10 +91,10 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         Ok(start)
     }
 
-    fn start_first(&mut self, guest: &'static Guest<R>, start: Start, cost: Ticks) {
+    fn start_first(&mut self, guest: &'static Guest<R>, start: Start, cost: Ticks, now: Tsc) {
         if let Some(first) = guest.vcpu(0) {
             first.attend(attention::BIRTH);
-            self.start_stopped(first, start, cost);
+            self.start_stopped(first, start, cost, now);
         }
     }
 
@@ -106,14 +107,14 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             }
             let stopped = guest.course.lock().stop();
             if let Stopped::Ended(ending) = stopped {
-                self.conclude(guest, ending);
+                self.conclude(guest, ending, now);
             }
         }
     }
 
     /// All vCPUs of a guest have stopped: says how it ended, and starts it again when it asked for that. If it does not, its first
     /// vCPU starts once more, to clear what the guest shared: in parts and in the guest's own time, as it would at a new beginning.
-    pub(super) fn conclude(&mut self, guest: &'static Guest<R>, ending: Ending) {
+    pub(super) fn conclude(&mut self, guest: &'static Guest<R>, ending: Ending, now: Tsc) {
         let system = self.core.system;
         let said_all = console::drain(guest, &mut self.core, Core::last_words_room);
         self.core.end_line(guest);
@@ -148,7 +149,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                 });
             }
         }
-        if restart && self.begin_again(guest) {
+        if restart && self.begin_again(guest, now) {
             return;
         }
         if guest.channels.is_empty() {
@@ -157,7 +158,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         guest.virtio.lock().power_on();
         guest.course.lock().leave();
         *guest.birth.lock() = Some(Birth::of_channels(&guest.channels));
-        self.start_first(guest, Start::Protected { entry: 0, ebx: 0 }, Ticks(0));
+        self.start_first(guest, Start::Protected { entry: 0, ebx: 0 }, Ticks(0), now);
     }
 
     /// A guest that has ended for good shares nothing any more: its memory is anybody's.
@@ -173,11 +174,11 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// Starts a guest again, at its own cost: whoever reboots in a loop waits longer and longer for it. False when its kernel is
     /// refused now.
-    fn begin_again(&mut self, guest: &'static Guest<R>) -> bool {
+    fn begin_again(&mut self, guest: &'static Guest<R>, now: Tsc) -> bool {
         guest.generation.fetch_add(1, Relaxed);
         match self.conceive(guest) {
             Ok(start) => {
-                self.start_first(guest, start, Ticks(0));
+                self.start_first(guest, start, Ticks(0), now);
                 true
             }
             Err(error) => {
@@ -197,14 +198,14 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     }
 
     /// Ends a guest whose last vCPU, in its berth by now, was stopped by the guest itself.
-    pub(super) fn bury(&mut self, shared: &'static VcpuShared) {
+    pub(super) fn bury(&mut self, shared: &'static VcpuShared, now: Tsc) {
         let Some(guest) = self.core.system.guest(shared.id.guest) else { return };
         let reason = KillReason::AllStopped;
         if let Some(vcpu) = self.berths.take_stopped(shared) {
             obituary(&mut self.core, &vcpu, reason);
             self.berths.retire(vcpu);
         }
-        self.conclude(guest, Ending::Killed(reason));
+        self.conclude(guest, Ending::Killed(reason), now);
     }
 }
 

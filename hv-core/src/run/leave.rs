@@ -57,7 +57,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
                 let mut refused = false;
                 for index in set {
                     if let Some(target) = self.peer(shared, index) {
-                        refused |= !self.start(target, request);
+                        refused |= !self.start(target, request, now);
                     }
                 }
                 if refused && let Some(starter) = self.vcpu(slot) {

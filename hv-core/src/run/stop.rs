@@ -16,7 +16,7 @@ use alloc::boxed::Box;
 
 impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// Starts a vCPU on another one's behalf. False when it is not stopped, or its guest ends: then nothing happens.
-    pub(super) fn start(&mut self, target: &'static VcpuShared, request: StartRequest) -> bool {
+    pub(super) fn start(&mut self, target: &'static VcpuShared, request: StartRequest, now: Tsc) -> bool {
         let (start, start_up) = match request {
             StartRequest::Copy { control, entry, stack, argument } => {
                 (Start::Copy { control, entry, stack, arguments: [argument, 0] }, None)
@@ -24,22 +24,23 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
             StartRequest::Real(vector) => (Start::Real { vector }, Some(vector)),
         };
         match self.berths.order_start(target, start_up) {
-            Found::Stopped(vcpu) => self.launch(vcpu, start, Ticks(0)),
+            Found::Stopped(vcpu) => self.launch(vcpu, start, Ticks(0), now),
             Found::Stopping => true,
             Found::Started => false,
         }
     }
 
     /// Starts the first vCPU of a guest, all of whose vCPUs are stopped. It pays for what it cost.
-    pub(super) fn start_stopped(&mut self, target: &'static VcpuShared, start: Start, cost: Ticks) {
+    pub(super) fn start_stopped(&mut self, target: &'static VcpuShared, start: Start, cost: Ticks, now: Tsc) {
         if let Found::Stopped(vcpu) = self.berths.order_start(target, None) {
-            let _ = self.launch(vcpu, start, cost); // refused only where somebody has the guest end already
+            let _ = self.launch(vcpu, start, cost, now); // refused only where somebody has the guest end already
         }
     }
 
     /// Puts a vCPU that is nobody else's into its state at `start` and lets it run, here or where its home is. False when its
-    /// guest is to end: then it is stopped.
-    fn launch(&mut self, mut vcpu: Box<Vcpu<P::Vcpu, R>>, start: Start, cost: Ticks) -> bool {
+    /// guest is to end: then it is stopped. `now` is up to when the time is accounted for: the time since is for whoever has it begin,
+    /// and none of whoever runs here.
+    fn launch(&mut self, mut vcpu: Box<Vcpu<P::Vcpu, R>>, start: Start, cost: Ticks, now: Tsc) -> bool {
         let shared = vcpu.shared;
         // It lives already: who has the guest end after this finds it so, and stops it.
         let starts = vcpu.guest.course.lock().start();
@@ -52,7 +53,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         let home = self.core.system.home(shared);
         shared.whereabouts.set_holder(home);
         if home == self.core.cpu {
-            self.adopt(vcpu, self.core.hardware.now());
+            self.adopt(vcpu, now);
         } else {
             self.hand_over(vcpu, home);
         }
@@ -86,8 +87,8 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         let stopped = guest.course.lock().stop();
         match stopped {
             Stopped::OthersRun => {}
-            Stopped::Deserted => self.bury(shared),
-            Stopped::Ended(ending) => self.conclude(guest, ending),
+            Stopped::Deserted => self.bury(shared, now),
+            Stopped::Ended(ending) => self.conclude(guest, ending, now),
             Stopped::Left => self.depart(guest),
         }
     }
