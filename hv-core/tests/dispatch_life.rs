@@ -108,6 +108,16 @@ fn a_guest_that_stops_its_last_vcpu_is_killed() {
 }
 
 #[test]
+fn a_vcpu_that_fails_while_its_guest_ends_already_adds_no_lines() {
+    let mut machine = Machine::boot([Spec::full("one"), Spec::cooperative("two")]);
+    let guest = machine.guest(0);
+    // Another processor has had the guest end, and has not come to stop this vCPU yet.
+    let ends = Step::act(|_| assert!(guest.course.lock().end(Ending::Off)));
+    machine.run(A, [ends, Step::Exit(Exit::Shutdown), Step::Exit(Exit::Shutdown), Step::Run(1)]);
+    assert_eq!(machine.world.console(), "");
+}
+
+#[test]
 fn each_way_to_fail_kills_its_guest_with_its_reason_and_no_other() {
     let at = GuestPhys::new_truncate(0xfed0_0300);
     let port = PortAccess { port: 0x3f8, size_bytes: 1, direction: Direction::Out };

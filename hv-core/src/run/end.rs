@@ -98,17 +98,22 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         }
     }
 
-    /// Has a guest end: all its vCPUs are told to stop, and the last one to stop sees to the rest. Nothing happens when it
-    /// is to end already.
+    /// Has a guest end, unless it is to end already.
     pub(super) fn end(&mut self, guest: &'static Guest<R>, ending: Ending, now: Tsc) {
-        if guest.course.lock().end(ending) {
-            for vcpu in &guest.vcpus {
-                self.stop(vcpu, now);
-            }
-            let stopped = guest.course.lock().stop();
-            if let Stopped::Ended(ending) = stopped {
-                self.conclude(guest, ending, now);
-            }
+        let ends = guest.course.lock().end(ending);
+        if ends {
+            self.stop_all(guest, now);
+        }
+    }
+
+    /// Tells all vCPUs of a guest that is to end to stop; the last one to stop sees to the rest.
+    fn stop_all(&mut self, guest: &'static Guest<R>, now: Tsc) {
+        for vcpu in &guest.vcpus {
+            self.stop(vcpu, now);
+        }
+        let stopped = guest.course.lock().stop();
+        if let Stopped::Ended(ending) = stopped {
+            self.conclude(guest, ending, now);
         }
     }
 
@@ -190,11 +195,15 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         }
     }
 
-    /// Kills a guest that cannot go on, and says where it stood.
+    /// Kills a guest that cannot go on, and says where it stood; of many vCPUs that fail at once the first does.
     pub(super) fn kill(&mut self, slot: Slot, reason: KillReason, now: Tsc) {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)).and_then(Option::as_deref) else { return };
-        obituary(&mut self.core, vcpu, reason);
-        self.end(vcpu.guest, Ending::Killed(reason), now);
+        let guest = vcpu.guest;
+        let ends = guest.course.lock().end(Ending::Killed(reason));
+        if ends {
+            obituary(&mut self.core, vcpu, reason);
+            self.stop_all(guest, now);
+        }
     }
 
     /// Ends a guest whose last vCPU, in its berth by now, was stopped by the guest itself.
