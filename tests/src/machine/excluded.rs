@@ -3,21 +3,15 @@
 use super::Kind;
 
 /// A machine, a test's name, and the bug.
-pub const EXCLUDED: [(Kind, &str, &str); 5] = [
+pub const EXCLUDED: [(Kind, &str, &str); 4] = [
     (Kind::Qemu, "a_debug_exception_whose_delivery_raises_the_next_keeps_the_cpu_from_nobody", BROKEN),
     (Kind::BochsIntel, "a_lone_busy_vcpu_takes_no_exit_for_a_second_but_that_of_its_mark", LOST),
     (Kind::BochsAmd, "a_guest_that_loops_with_interrupts_off_keeps_the_cpu_from_nobody", DEAF),
     (Kind::BochsAmd, "debug_exceptions_come_once_and_say_what_they_are_for", SILENT),
-    (
-        Kind::BochsAmd,
-        "each_instruction_that_is_emulated_ends_in_the_debug_exception_of_a_single_step",
-        MISLED,
-    ),
 ];
 
 const BROKEN: &str = "QEMU 7.2 ends when an exception's delivery writes where an SVM guest has a breakpoint";
 const DEAF: &str = "Bochs 2.7 never leaves an SVM guest for an external interrupt while it has IF clear";
 const LOST: &str = "Bochs 2.7 loses an external interrupt that comes while a VMX guest has IF clear: guests are left every ms";
 const SILENT: &str =
-    "Bochs 2.7 does not write DR6 for a #DB that SVM intercepts, and tells its cause in no other way";
-const MISLED: &str = "Bochs 2.7 raises the #DB of a guest's single step in the hypervisor where SVM intercepts the instruction";
+    "Bochs 2.7 does not write DR6 for a #DB that SVM intercepts, and tells of a breakpoint in no other way";

@@ -8,7 +8,7 @@
 
 use super::apic::{self, KICK_VECTOR, SERIAL_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR};
 use super::descriptors::{DOUBLE_FAULT_STACK, MACHINE_CHECK_STACK, NMI_STACK};
-use super::{machine_check, stop};
+use super::{bochs, machine_check, stop};
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -32,6 +32,7 @@ struct Gate {
 const _: () = assert!(size_of::<Gate>() == 16);
 /// Present, interrupt gate.
 const INTERRUPT_GATE: u8 = 0x8e;
+const DEBUG: u8 = 1;
 const NMI: u8 = 2;
 const DOUBLE_FAULT: u8 = 8;
 /// Local APICs deliver vectors from here on (SDM vol 3A §11.5.2), whatever exceptions have the first of them.
@@ -88,8 +89,8 @@ impl Gate {
 /// The first descriptor of the GDT that `descriptors::install` makes.
 const CODE_SELECTOR: u16 = 8 | PrivilegeLevel::Ring0 as u16;
 
-/// Every gate; `acknowledge` is the handler of our own interrupts.
-fn gates(acknowledge: usize) -> [Gate; GATES] {
+/// Every gate; `acknowledge` is the handler of our own interrupts, `debug` that of #DB.
+fn gates(acknowledge: usize, debug: usize) -> [Gate; GATES] {
     let mut table = [Gate::default(); GATES];
     for (vector, gate) in (0..=u8::MAX).zip(&mut table) {
         let stack = match vector {
@@ -100,11 +101,17 @@ fn gates(acknowledge: usize) -> [Gate; GATES] {
         };
         let handler = match vector {
             TIMER_VECTOR | SERIAL_VECTOR | KICK_VECTOR => acknowledge,
-            other => stubs as *const () as usize + usize::from(other) * STUB_BYTES,
+            DEBUG => debug,
+            other => stub(other),
         };
         *gate = Gate::new(handler, stack);
     }
     table
+}
+
+/// The usual handler of a vector.
+fn stub(vector: u8) -> usize {
+    stubs as *const () as usize + usize::from(vector) * STUB_BYTES
 }
 
 /// Installs the IDT on this processor, for good. `percpu::install` and `descriptors::install` came first: an NMI may come at once.
@@ -113,7 +120,8 @@ pub fn install() {
         apic::Mode::Xapic => acknowledge as *const () as usize,
         apic::Mode::X2apic => acknowledge_by_msr as *const () as usize,
     };
-    let base = VirtAddr::from_ptr(TABLE.call_once(|| gates(acknowledge)));
+    let debug = || if bochs::is_it() { go_back as *const () as usize } else { stub(DEBUG) };
+    let base = VirtAddr::from_ptr(TABLE.call_once(|| gates(acknowledge, debug())));
     let limit = u16::try_from(GATES * size_of::<Gate>() - 1).unwrap_or(u16::MAX);
     // SAFETY: the table is static and never changes again; every gate names a stub of this file at CPL 0.
     unsafe { x86_64::instructions::tables::lidt(&DescriptorTablePointer { limit, base }) };
@@ -172,6 +180,18 @@ unsafe extern "C" fn acknowledge_by_msr() {
         "push rax", "push rcx", "push rdx", "xor eax, eax", "xor edx, edx", "mov ecx, {eoi}", "wrmsr",
         "pop rdx", "pop rcx", "pop rax", "iretq",
         eoi = const apic::EOI_MSR,
+    )
+}
+
+/// Bochs raises the #DB of a guest's single step here, where SVM intercepted the instruction: before the host's VMLOAD, so that GS is
+/// not touched (I-3). It counts as nobody's, unless the hypervisor itself has TF set.
+#[unsafe(naked)]
+unsafe extern "C" fn go_back() {
+    naked_asm!(
+        "test byte ptr [rsp + 17], 1", "jnz {stubs} + {stub}",
+        "lock inc qword ptr [rip + {strays}]", "mov qword ptr [rip + {last}], {vector}", "iretq",
+        stubs = sym stubs, stub = const DEBUG as usize * STUB_BYTES,
+        strays = sym STRAYS, last = sym LAST_STRAY, vector = const DEBUG,
     )
 }
 
@@ -279,7 +299,7 @@ mod tests {
 
     #[test]
     fn every_vector_has_a_gate_and_what_may_come_on_a_bad_stack_has_one_of_its_own() {
-        let table = gates(acknowledge as *const () as usize);
+        let table = gates(acknowledge as *const () as usize, stub(DEBUG));
         assert_eq!(size_of_val(&table), 0x1000);
         let address = |gate: &Gate| {
             u64::from(gate.offset_low)

@@ -5,7 +5,8 @@ use super::state::SvmVcpu;
 use super::state::step::Of;
 use super::vmcb::{code, event};
 use crate::base::addr::GuestPhys;
-use crate::guest::registers::DR7_GENERAL_DETECT;
+use crate::guest::registers::RFLAGS_TF;
+use crate::guest::registers::{DR6_BREAKPOINTS, DR6_GENERAL_DETECT, DR6_STEP, DR7_GENERAL_DETECT};
 use crate::guest::seam::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
 
 /// INT1, which takes no prefixes.
@@ -13,6 +14,8 @@ const INT1_BYTES: u64 = 1;
 /// #BP and #OF, which only INT3 and INTO raise.
 const BREAKPOINT: u64 = 3;
 const OVERFLOW: u64 = 4;
+/// What a #DB is for: one of these is always set.
+const DR6_CAUSES: u64 = DR6_BREAKPOINTS | DR6_GENERAL_DETECT | DR6_STEP;
 /// The highest vector of an exception.
 const LAST_EXCEPTION: u64 = 31;
 
@@ -107,11 +110,15 @@ fn deliver_again(vcpu: &mut SvmVcpu) {
 }
 
 /// An exception takes the place of what was being delivered, as on a processor: these are benign (§8.2.9). DR6 and DR7 are as its
-/// handler wants them (§15.12.2), but for Bochs, which leaves GD set.
+/// handler wants them (§15.12.2), but for Bochs, which leaves GD set and writes no cause: a step's is known by TF.
 #[inline(always)]
 fn exception(vcpu: &mut SvmVcpu, exit_code: u64) -> Exit {
     let exception = if exit_code == code::DEBUG {
-        vcpu.vmcb.save.dr7 &= !DR7_GENERAL_DETECT;
+        let save = &mut vcpu.vmcb.save;
+        save.dr7 &= !DR7_GENERAL_DETECT;
+        if save.dr6 & DR6_CAUSES == 0 && save.rflags & RFLAGS_TF != 0 {
+            save.dr6 |= DR6_STEP;
+        }
         Exception::Debug
     } else {
         Exception::AlignmentCheck

@@ -261,6 +261,21 @@ fn an_emulated_instruction_ends_rf_and_a_single_step_follows_it() {
 }
 
 #[test]
+fn a_debug_exception_without_a_cause_is_a_steps_where_the_guest_steps() {
+    for (dr6, flags, expected) in [
+        (DR6_CLEAR, RFLAGS_TF, DR6_CLEAR | DR6_STEP),
+        (DR6_CLEAR, 0, DR6_CLEAR),
+        (DR6_CLEAR | 1, RFLAGS_TF, DR6_CLEAR | 1),
+        (DR6_CLEAR | DR6_STEP, RFLAGS_TF, DR6_CLEAR | DR6_STEP),
+    ] {
+        let mut vcpu = vcpu_on(None);
+        (vcpu.vmcb.save.dr6, vcpu.vmcb.save.rflags) = (dr6, 2 | flags);
+        assert_eq!(exit(&mut vcpu, code::DEBUG), Exit::Exception);
+        assert_eq!(vcpu.vmcb.save.dr6, expected, "dr6={dr6:#x} flags={flags:#x}");
+    }
+}
+
+#[test]
 fn int1_is_done_and_its_debug_exception_is_for_no_step() {
     let mut vcpu = vcpu_on(None);
     vcpu.vmcb.save.rflags |= RFLAGS_TF;
