@@ -1,6 +1,6 @@
 //! A source of random bytes (§5.4).
 
-use super::io::{Answer, Io, Turn};
+use super::io::{Answer, Io, STEP_BYTES, Turn};
 use super::queue::{Chain, Malformed};
 use crate::base::hardware::GuestRam;
 
@@ -12,6 +12,8 @@ pub const QUEUES: usize = 1;
 pub const REQUESTS: u16 = 0;
 /// Most bytes for one request; the driver is told how many it got, and asks again (§5.4.6.2).
 pub const REQUEST_BYTES: usize = 256;
+/// What a byte costs of a step's bytes: RDRAND takes a processor hundreds of cycles and more for eight. So a whole request is a step.
+const BYTE_COST: usize = STEP_BYTES / REQUEST_BYTES;
 
 /// A source that keeps nothing: its numbers come from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,6 +31,7 @@ impl Entropy {
             for part in bytes.chunks_mut(8) {
                 part.iter_mut().zip(random().to_le_bytes()).for_each(|(to, from)| *to = from);
             }
+            io.charge(bytes.len() * BYTE_COST);
             chain.write(io.ram(), 0, bytes)?;
             Ok(Answer::Done(u32::try_from(bytes.len()).unwrap_or(0)))
         };
@@ -53,6 +56,16 @@ mod tests {
         assert_eq!(driver.used(0), [(head, 11)]);
         assert_eq!(driver.ram.get(DATA, 6), [1, 0, 0, 0, 0, 0]);
         assert_eq!(driver.ram.get(DATA + 16, 7), [0, 0, 0, 2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_step_makes_as_many_numbers_as_one_request_wants() {
+        let mut driver = Driver::ready(Device::Entropy(Entropy));
+        let heads = [0; 8].map(|_| driver.offer(0, &[(DATA, 256, WRITE)]));
+        let _ = driver.step();
+        assert_eq!(driver.seen.random, 32);
+        driver.serve();
+        assert_eq!(driver.used(0), heads.map(|head| (head, 256)));
     }
 
     #[test]
