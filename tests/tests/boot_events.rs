@@ -3,14 +3,14 @@
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
 use std::path::Path;
-use tests::machine::{Ended, Machine};
+use tests::machine::{Ended, Machine, Outcome};
 use tests::scenario::Scenario;
 
-/// Boots a deed of `misbehave` in a full and in a cooperative guest; both find the answers right and end well.
-fn survived(deed: &str, icount: bool) {
+/// Boots a deed of `misbehave` in a full and in a cooperative guest.
+fn run(deed: &str, icount: bool) -> Outcome {
     let guest = |mode: &str| {
         format!(
-            "[[guest]]\nname = \"{mode}\"\nkernel = \"misbehave\"\nmode = \"{mode}\"\ncommand_line = \"do={deed}\"\n"
+            "[[guest]]\nname = \"{mode}\"\nkernel = \"misbehave\"\nmode = \"{mode}\"\nrestarts = 2\ncommand_line = \"do={deed}\"\n"
         )
     };
     let machine = format!("[machine]\ntsc = \"trusted\"\nicount = {icount}\ntimeout_s = 60\n");
@@ -18,7 +18,12 @@ fn survived(deed: &str, icount: bool) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/events.toml");
     let scenario = Scenario::parse(&file, text).unwrap_or_else(|refusal| panic!("{refusal}"));
     let machine = Machine::of_scenario(&scenario).unwrap_or_else(|refusal| panic!("{refusal}"));
-    let outcome = machine.run().unwrap_or_else(|error| panic!("{error}"));
+    machine.run().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Both guests find the answers right and end well.
+fn survived(deed: &str, icount: bool) {
+    let outcome = run(deed, icount);
     assert_eq!(outcome.ended, Ended::Well, "{}", outcome.transcript());
     for guest in ["full", "cooperative"] {
         let lines = outcome.lines_of(guest);
@@ -51,4 +56,16 @@ fn an_nmi_inside_an_nmi_waits_for_the_return_of_the_first() {
 #[test]
 fn each_instruction_that_is_emulated_ends_in_the_debug_exception_of_a_single_step() {
     survived("single_steps", true);
+}
+
+#[test]
+fn a_breakpoint_that_a_guest_leaves_behind_harms_nobody() {
+    for icount in [true, false] {
+        let outcome = run("breakpoint", icount);
+        assert_eq!(outcome.ended, Ended::Badly, "{}", outcome.transcript());
+        for guest in ["full", "cooperative"] {
+            let lives = outcome.lines_of(guest).into_iter().filter(|line| *line == "breakpoint: on").count();
+            assert_eq!(lives, 3, "{guest}: {}", outcome.transcript());
+        }
+    }
 }

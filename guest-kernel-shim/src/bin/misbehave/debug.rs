@@ -62,6 +62,18 @@ pub fn install(stack: u64) {
     let _ = raw::store(gate + 8, at >> 32);
 }
 
+/// Ends with a breakpoint for writes on.
+pub fn leave_a_breakpoint() {
+    static WATCHED: AtomicU64 = AtomicU64::new(0);
+    println!("breakpoint: on");
+    console::flush();
+    // SAFETY: nobody writes there.
+    unsafe {
+        asm!("mov dr0, {}", "mov dr7, {}", in(reg) WATCHED.as_ptr(), in(reg) WATCH_0 | DR7_CLEAR, options(nostack));
+    }
+    probe::triple_fault();
+}
+
 /// Runs `what` with interrupts off under DR0, DR1 and DR7; answers how many #DB came and what they were for.
 pub fn watch(addresses: [u64; 2], dr7: u64, what: impl FnOnce()) -> (u64, u64) {
     interrupt::without(|| {

@@ -83,6 +83,7 @@ const ALONE: &[(&str, Deed)] = &[
 /// Ways that should end this guest.
 const ENDS: &[(&str, End)] = &[
     ("alignment", |_| user::misalign()),
+    ("breakpoint", |_| debug::leave_a_breakpoint()),
     ("endless", |_| debug::endless()),
     ("loop", |_| ends::loop_for_ever()),
     ("triple", |_| ends::triple_fault()),

@@ -21,6 +21,11 @@
 //! it was delivered: if the loop is left before the next exit, as it is whenever an icount budget ends, the guest
 //! gets the vector again, whatever IF says. So there interrupts are injected as virtual ones.
 //!
+//! A breakpoint is the translator's from MOV to DR7 until the next one, which takes it out as the type that DR7 says then; but VMRUN and
+//! #VMEXIT exchange DR7 alone. Taken out as another type, it ends the translator (`hw_breakpoint_remove`). So before a vCPU has debug
+//! registers, those of another one are taken out by that one's DR7; and the hypervisor's own says I/O, of which type none is kept
+//! (`vt/debug.rs`).
+//!
 //! Three instructions of a guest's end the translator, and every guest with it:
 //! - MOV to CR8 while V_IRQ is set and its priority lets it in: `helper_write_crN` calls `cpu_interrupt` without the lock, which
 //!   `tcg_handle_interrupt` asserts. So CR8 is intercepted while V_IRQ is set, and written while it is not (`vt/svm/state/step.rs`).

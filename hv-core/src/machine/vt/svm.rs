@@ -19,6 +19,7 @@ use crate::machine::arch::translator::Translator;
 use alloc::boxed::Box;
 use core::arch::asm;
 
+use super::debug;
 use super::fpu::Restore;
 use crate::base::addr::PAGE_BYTES;
 use crate::base::time::Frequency;
@@ -44,6 +45,8 @@ pub struct Svm {
     /// Which vCPU last ran under each address-space identifier: another one must flush.
     asid_owners: Box<[u64]>,
     restore: Restore,
+    /// QEMU's translator: whose breakpoints it has, by tag, and their DR7; 0 for none.
+    breakpoints: (u64, u64),
     /// The world switch, the machine's own.
     enter: switch::Enter,
 }
@@ -58,8 +61,11 @@ impl Svm {
         let asids = on.asids().clamp(2, MAX_ASIDS);
         let asid_owners = alloc::vec![0; asids as usize].into_boxed_slice();
         let restore = Restore::of_machine(translator);
+        if translator.is_some() {
+            debug::idle();
+        }
         let enter = if bochs::is_it() { switch::look_and_enter } else { switch::enter };
-        Self { on, host_vmcb, shared_asids: asids - 1, asid_owners, restore, enter }
+        Self { on, host_vmcb, shared_asids: asids - 1, asid_owners, restore, breakpoints: (0, 0), enter }
     }
 }
 
@@ -88,6 +94,11 @@ impl Processor for Svm {
             *owner = vcpu.tag;
             vcpu.flush();
         }
+        if let (tag, dr7 @ 1..) = self.breakpoints
+            && tag != vcpu.tag
+        {
+            vcpu.foreign_breakpoints = dr7;
+        }
         vcpu.arm_breakpoints();
         vcpu.fpu.load(self.restore);
     }
@@ -100,7 +111,9 @@ impl Processor for Svm {
 
     #[inline]
     fn switch_out(&mut self, vcpu: &mut SvmVcpu) {
-        vcpu.unload_debug_registers();
+        if let Some(dr7) = vcpu.unload_debug_registers() {
+            self.breakpoints = (vcpu.tag, dr7);
+        }
         vcpu.fpu.save();
     }
 }

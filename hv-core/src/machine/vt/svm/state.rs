@@ -37,6 +37,8 @@ pub struct SvmVcpu {
     pub(super) fpu: Fpu,
     /// DR0 … DR3 while they are not in the processor; VMRUN switches DR6 and DR7 only (§15.5.1).
     pub(super) debug: [u64; 4],
+    /// QEMU's translator: DR7 of another vCPU whose breakpoints it still had when this one came; 0 for none.
+    pub(super) foreign_breakpoints: u64,
     injection: Injection,
     /// The translator that this machine is, if any.
     pub(super) translator: Option<Translator>,
@@ -124,6 +126,7 @@ impl SvmVcpu {
             saved: Registers::default(),
             fpu: Fpu::reset(),
             debug: [0; 4],
+            foreign_breakpoints: 0,
             injection,
             translator,
             step: None,
@@ -140,13 +143,16 @@ impl SvmVcpu {
         self.tag = self.tag.wrapping_add(1 << 32);
     }
 
-    /// Takes the debug registers out of the processor if they are this vCPU's; the next vCPU finds none of its values.
+    /// Takes the debug registers out of the processor if they are this vCPU's; the next vCPU finds none of its values. Answers with what
+    /// DR7 its breakpoints stay in QEMU's translator, 0 where there are none.
     #[inline]
-    pub(super) fn unload_debug_registers(&mut self) {
-        if self.vmcb.control.intercept_dr != ALL_DEBUG_REGISTERS {
+    pub(super) fn unload_debug_registers(&mut self) -> Option<u64> {
+        (self.vmcb.control.intercept_dr != ALL_DEBUG_REGISTERS).then(|| {
             self.vmcb.control.intercept_dr = ALL_DEBUG_REGISTERS;
             self.debug = debug::swap([0; 4]);
-        }
+            let dr7 = self.vmcb.save.dr7;
+            if dr7 & DR7_ENABLES != 0 && self.translator.is_some() { dr7 } else { 0 }
+        })
     }
 
     /// The vCPU's address-space identifier, among `shared` that start at 1; chosen when it is first switched in.
@@ -402,6 +408,9 @@ impl VirtualCpu for SvmVcpu {
     }
 
     fn load_debug_registers(&mut self) {
+        if self.foreign_breakpoints != 0 {
+            debug::forget(core::mem::take(&mut self.foreign_breakpoints));
+        }
         debug::swap(self.debug);
         self.vmcb.control.intercept_dr = 0;
     }
