@@ -31,13 +31,12 @@ pub struct Net {
     mac: [u8; 6],
     switch: &'static Switch,
     port: Port,
-    dropped: u64,
 }
 
 impl Net {
     /// A card with this address. Nobody else is at the port.
     pub const fn new(mac: [u8; 6], switch: &'static Switch, port: Port) -> Self {
-        Self { mac, switch, port, dropped: 0 }
+        Self { mac, switch, port }
     }
 
     /// The port that it is at.
@@ -49,11 +48,6 @@ impl Net {
     /// Forgets the frames that wait for this card: they were for another life.
     pub fn discard(&self) {
         self.switch.clear(self.port);
-    }
-
-    /// Frames that the driver had too small buffers for.
-    pub const fn dropped(&self) -> u64 {
-        self.dropped
     }
 
     pub(super) fn config(&self) -> [u8; CONFIG_BYTES] {
@@ -83,8 +77,7 @@ impl Net {
         let frame = frame.get(..len).unwrap_or_default();
         let needed = HEADER_BYTES + u32::try_from(len).unwrap_or(0);
         let written = if chain.writable_bytes() < needed {
-            self.dropped = self.dropped.saturating_add(1);
-            0
+            0 // too small a buffer: the frame is dropped
         } else {
             chain.write(io.ram(), 0, &HEADER)?;
             chain.write(io.ram(), HEADER_BYTES, frame)?;
@@ -109,10 +102,7 @@ impl Net {
                 chain.read(io.ram(), HEADER_BYTES, frame)?;
                 self.switch.send(self.port, frame)
             }
-            None => {
-                self.switch.refuse(self.port);
-                Ports::NONE
-            }
+            None => Ports::NONE,
         };
         // A frame is one port's, or it is everybody's.
         io.charge(reached.count() * MAX_FRAME_BYTES);

@@ -11,7 +11,6 @@ mod tests;
 
 use crate::base::lock::{Lock, Rank};
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub use inbox::INBOX_FRAMES;
 use inbox::Inbox;
 pub use stations::MAX_STATIONS;
@@ -56,18 +55,11 @@ const fn is_group(mac: Mac) -> bool {
     mac[0] & 1 != 0
 }
 
-/// What is at one port.
-#[derive(Debug)]
-struct Place {
-    inbox: Lock<Inbox>,
-    /// Frames sent from here that were too short or too long.
-    refused: AtomicU64,
-}
-
 /// A switch.
 #[derive(Debug)]
 pub struct Switch {
-    places: Box<[Place]>,
+    /// By port.
+    inboxes: Box<[Lock<Inbox>]>,
     stations: Lock<Stations>,
 }
 
@@ -75,23 +67,17 @@ impl Switch {
     /// A switch of so many ports, at most [`MAX_PORTS`]. All memory that it will use is taken now: some 100 KiB a port.
     pub fn new(ports: u8) -> Self {
         let ports = ports.min(MAX_PORTS);
-        let place = |_| Place { inbox: Lock::new(Rank::Leaf, Inbox::new()), refused: AtomicU64::new(0) };
         Self {
-            places: (0..ports).map(place).collect(),
+            inboxes: (0..ports).map(|_| Lock::new(Rank::Leaf, Inbox::new())).collect(),
             stations: Lock::new(Rank::Leaf, Stations::new(ports)),
         }
     }
 
-    /// Sends a frame from a port. Returns the ports that got it; where an inbox is full it is lost.
+    /// Sends a frame from a port. Returns the ports that got it; where an inbox is full it is lost, and everywhere if it is
+    /// too short or too long.
     pub fn send(&self, from: Port, frame: &[u8]) -> Ports {
-        let (Some(place), Some((destination, source))) = (self.place(from), addresses(frame)) else {
-            self.refuse(from);
-            return Ports::NONE;
-        };
-        if frame.len() > MAX_FRAME_BYTES {
-            place.refused.fetch_add(1, Relaxed);
-            return Ports::NONE;
-        }
+        let is_sound = self.inbox(from).is_some() && frame.len() <= MAX_FRAME_BYTES;
+        let Some((destination, source)) = addresses(frame).filter(|_| is_sound) else { return Ports::NONE };
         let to = {
             let mut stations = self.stations.lock();
             if !is_group(source) {
@@ -100,36 +86,29 @@ impl Switch {
             if is_group(destination) { None } else { stations.port_of(destination) }
         };
         let mut reached = Ports::NONE;
-        for (place, port) in self.places.iter().zip(0..) {
+        for (inbox, port) in self.inboxes.iter().zip(0..) {
             let is_meant = to.is_none_or(|to| to == port) && port != from.0;
-            if is_meant && place.inbox.lock().push(frame) {
+            if is_meant && inbox.lock().push(frame) {
                 reached.0 |= bit(port);
             }
         }
         reached
     }
 
-    /// Counts a frame that was not even looked at.
-    pub fn refuse(&self, from: Port) {
-        if let Some(place) = self.place(from) {
-            place.refused.fetch_add(1, Relaxed);
-        }
-    }
-
     /// Whether a frame waits at a port.
     pub fn has_frame(&self, port: Port) -> bool {
-        self.place(port).is_some_and(|place| !place.inbox.lock().is_empty())
+        self.inbox(port).is_some_and(|inbox| !inbox.lock().is_empty())
     }
 
     /// Copies the first frame that waits at a port. Returns its length. It stays the first until [`Self::drop_first`].
     pub fn first(&self, port: Port, into: &mut [u8; MAX_FRAME_BYTES]) -> Option<usize> {
-        self.place(port)?.inbox.lock().first(into)
+        self.inbox(port)?.lock().first(into)
     }
 
     /// Drops the first frame that waits at a port. Whoever is there is the only one to do so.
     pub fn drop_first(&self, port: Port) {
-        if let Some(place) = self.place(port) {
-            place.inbox.lock().drop_first();
+        if let Some(inbox) = self.inbox(port) {
+            inbox.lock().drop_first();
         }
     }
 
@@ -143,23 +122,13 @@ impl Switch {
 
     /// Forgets what waits at a port: who was there begins anew.
     pub fn clear(&self, port: Port) {
-        if let Some(place) = self.place(port) {
-            place.inbox.lock().clear();
+        if let Some(inbox) = self.inbox(port) {
+            inbox.lock().clear();
         }
     }
 
-    /// Frames that were lost since this port's inbox was full.
-    pub fn lost(&self, port: Port) -> u64 {
-        self.place(port).map_or(0, |place| place.inbox.lock().lost())
-    }
-
-    /// Frames sent from this port that were too short or too long.
-    pub fn refused(&self, port: Port) -> u64 {
-        self.place(port).map_or(0, |place| place.refused.load(Relaxed))
-    }
-
-    fn place(&self, port: Port) -> Option<&Place> {
-        self.places.get(usize::from(port.0))
+    fn inbox(&self, port: Port) -> Option<&Lock<Inbox>> {
+        self.inboxes.get(usize::from(port.0))
     }
 }
 

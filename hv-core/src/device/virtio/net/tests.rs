@@ -69,11 +69,10 @@ fn frames_wait_for_buffers_and_buffers_for_frames() {
 }
 
 #[test]
-fn a_frame_of_a_wrong_length_is_given_back_counted_and_not_sent() {
-    let (mut a, mut b, switch) = pair();
-    for (len, refused) in [(0, 1), (13, 2), (14, 2), (1514, 2), (1515, 3), (100_000, 4)] {
+fn a_frame_of_a_wrong_length_is_given_back_and_not_sent() {
+    let (mut a, mut b, _) = pair();
+    for len in [0, 13, 14, 1514, 1515, 100_000] {
         send(&mut a, &alloc::vec![0xFF; len]);
-        assert_eq!(switch.refused(Port(0)), refused, "len={len}");
     }
     b.offer(0, &[(DATA, 1526, WRITE)]);
     b.offer(0, &[(DATA, 1526, WRITE)]);
@@ -90,8 +89,9 @@ fn a_buffer_too_small_loses_its_frame_and_nothing_is_written_past_it() {
     b.serve();
     assert_eq!(b.used(0), [(0, 0)]);
     assert!(b.ram.take_written().iter().all(|written| written.end < DATA));
-    let Device::Net(net) = b.transport.device() else { panic!("not a card") };
-    assert_eq!(net.dropped(), 1);
+    b.offer(0, &[(DATA, 1526, WRITE)]);
+    b.serve();
+    assert!(b.used(0).is_empty(), "the frame is dropped");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_buffer_without_room_for_a_header_breaks_the_queue() {
 
 #[test]
 fn a_burst_takes_several_steps_and_a_full_inbox_loses_the_rest() {
-    let (mut a, mut b, switch) = pair();
+    let (mut a, mut b, _) = pair();
     a.ram.put(DATA, &[0xFF; 100]);
     for _ in 0..80 {
         a.offer(1, &[(DATA, 72, 0)]);
@@ -113,7 +113,6 @@ fn a_burst_takes_several_steps_and_a_full_inbox_loses_the_rest() {
     assert_eq!(a.used(1).len(), 16);
     a.serve();
     assert_eq!(a.used(1).len(), 64);
-    assert_eq!(switch.lost(Port(1)), 80 - 64);
     for _ in 0..80 {
         b.offer(0, &[(DATA, 1526, WRITE)]);
     }

@@ -19,22 +19,17 @@ pub struct Inbox {
     frames: Box<[Frame]>,
     first: usize,
     waiting: usize,
-    lost: u64,
 }
 
 impl Inbox {
     pub fn new() -> Self {
         let empty = Frame { len: 0, bytes: [0; MAX_FRAME_BYTES] };
         let frames = alloc::vec![empty; INBOX_FRAMES].into_boxed_slice();
-        Self { frames, first: 0, waiting: 0, lost: 0 }
+        Self { frames, first: 0, waiting: 0 }
     }
 
     pub const fn is_empty(&self) -> bool {
         self.waiting == 0
-    }
-
-    pub const fn lost(&self) -> u64 {
-        self.lost
     }
 
     /// Puts a frame last. Returns whether there was room for it.
@@ -49,11 +44,7 @@ impl Inbox {
             }
             None => false,
         });
-        if taken {
-            self.waiting += 1;
-        } else {
-            self.lost = self.lost.saturating_add(1);
-        }
+        self.waiting += usize::from(taken);
         taken
     }
 

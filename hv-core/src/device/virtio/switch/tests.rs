@@ -88,7 +88,7 @@ fn frames_come_in_order_and_whole() {
 }
 
 #[test]
-fn a_full_inbox_loses_and_counts_and_the_others_get_theirs() {
+fn a_full_inbox_loses_and_the_others_get_theirs() {
     let switch = Switch::new(3);
     let mut into = [0; MAX_FRAME_BYTES];
     for _ in 0..INBOX_FRAMES {
@@ -96,7 +96,6 @@ fn a_full_inbox_loses_and_counts_and_the_others_get_theirs() {
         assert!(switch.receive(Port(2), &mut into).is_some());
     }
     assert_eq!(send(&switch, 0, ALL, mac(0)), 0b100);
-    assert_eq!((switch.lost(Port(1)), switch.lost(Port(2))), (1, 0));
     switch.clear(Port(1));
     assert!(!switch.has_frame(Port(1)));
     assert_eq!(send(&switch, 0, ALL, mac(0)), 0b110);
