@@ -69,39 +69,22 @@ macro_rules! physical_address {
 physical_address!(HostPhys, "hpa");
 physical_address!(GuestPhys, "gpa");
 
-/// Bytes of guest memory: in bounds, not yet known to be backed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct GuestRange {
-    start: GuestPhys,
-    len_bytes: u64,
-}
-
 /// A range that does not lie in guest memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutsideMemory(pub GuestPhys);
 
-impl GuestRange {
-    /// Checks a guest's claim against the size of its memory.
+impl GuestPhys {
+    /// Checks a guest's claim, of so many bytes from here on, against the size of its memory.
     ///
     /// # Errors
     ///
     /// [`OutsideMemory`], with the first byte that is, when the end overflows or lies past `memory_bytes`.
-    pub const fn new(start: GuestPhys, len_bytes: u64, memory_bytes: u64) -> Result<Self, OutsideMemory> {
-        match start.0.checked_add(len_bytes) {
-            Some(end) if end <= memory_bytes => Ok(Self { start, len_bytes }),
-            _ if start.0 < memory_bytes => Err(OutsideMemory(GuestPhys::new_truncate(memory_bytes))),
-            _ => Err(OutsideMemory(start)),
+    pub const fn check_range(self, len_bytes: u64, memory_bytes: u64) -> Result<(), OutsideMemory> {
+        match self.0.checked_add(len_bytes) {
+            Some(end) if end <= memory_bytes => Ok(()),
+            _ if self.0 < memory_bytes => Err(OutsideMemory(Self::new_truncate(memory_bytes))),
+            _ => Err(OutsideMemory(self)),
         }
-    }
-
-    /// The first byte.
-    pub const fn start(self) -> GuestPhys {
-        self.start
-    }
-
-    /// How many bytes.
-    pub const fn len_bytes(self) -> u64 {
-        self.len_bytes
     }
 }
 
@@ -126,9 +109,9 @@ mod tests {
     #[test]
     fn a_range_ends_inside_memory_or_is_refused() {
         let at = |raw| GuestPhys::new(raw).unwrap();
-        assert!(GuestRange::new(at(0x1000), 0x1000, 0x2000).is_ok());
-        assert_eq!(GuestRange::new(at(0x1001), 0x1000, 0x2000), Err(OutsideMemory(at(0x2000))));
-        assert_eq!(GuestRange::new(at(0x1000), u64::MAX, 0x2000), Err(OutsideMemory(at(0x2000))));
+        assert_eq!(at(0x1000).check_range(0x1000, 0x2000), Ok(()));
+        assert_eq!(at(0x1001).check_range(0x1000, 0x2000), Err(OutsideMemory(at(0x2000))));
+        assert_eq!(at(0x1000).check_range(u64::MAX, 0x2000), Err(OutsideMemory(at(0x2000))));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The one module that touches guest memory. It copies in and out after a check and hands out no reference.
 #![expect(unsafe_code, reason = "physical memory through raw pointers, and the global allocator")]
 
-use crate::base::addr::{GuestPhys, GuestRange, HostPhys, LARGE_PAGE_BYTES, OutsideMemory, PAGE_BYTES};
+use crate::base::addr::{GuestPhys, HostPhys, LARGE_PAGE_BYTES, OutsideMemory, PAGE_BYTES};
 use crate::base::hardware::{GuestRam, SharedWords};
 use crate::policy::mm::frames::Frames;
 use crate::policy::mm::nested::{self, EntryFormat, Rights, TableMemory};
@@ -205,7 +205,7 @@ impl Ram {
         len: usize,
         mut each: impl FnMut(*mut u8, usize, usize),
     ) -> Result<(), OutsideMemory> {
-        GuestRange::new(at, len as u64, self.blocks.len() as u64 * LARGE_PAGE_BYTES)?;
+        at.check_range(len as u64, self.blocks.len() as u64 * LARGE_PAGE_BYTES)?;
         let mut done = 0;
         while done < len {
             let start = at.raw() + done as u64;

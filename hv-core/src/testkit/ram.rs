@@ -1,6 +1,6 @@
 //! Guest memory of a scripted machine: the pages that were written; the others read zero.
 
-use crate::base::addr::{GuestPhys, GuestRange, HostPhys, LARGE_PAGE_BYTES, OutsideMemory, PAGE_BYTES};
+use crate::base::addr::{GuestPhys, HostPhys, LARGE_PAGE_BYTES, OutsideMemory, PAGE_BYTES};
 use crate::base::hardware::GuestRam;
 use crate::guest::guest::WINDOW_PAGES;
 use alloc::boxed::Box;
@@ -57,7 +57,7 @@ impl TestRam {
         if let Some(watch) = &*self.watch.borrow() {
             watch(at);
         }
-        GuestRange::new(at, len as u64, self.block_count() * LARGE_PAGE_BYTES)?;
+        at.check_range(len as u64, self.block_count() * LARGE_PAGE_BYTES)?;
         let last = (at.raw() + len as u64).saturating_sub(1);
         let mut blocks = at.raw() / LARGE_PAGE_BYTES..=last / LARGE_PAGE_BYTES;
         if let Some(absent) = blocks.find(|n| len > 0 && !self.has_block(*n)) {

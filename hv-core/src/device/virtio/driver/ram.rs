@@ -1,6 +1,6 @@
 //! Guest memory that remembers what was written to it.
 
-use crate::base::addr::{GuestPhys, GuestRange, HostPhys, OutsideMemory};
+use crate::base::addr::{GuestPhys, HostPhys, OutsideMemory};
 use crate::base::hardware::GuestRam;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -37,7 +37,7 @@ impl Ram {
     }
 
     fn check(&self, at: GuestPhys, len_bytes: usize) -> Result<(), OutsideMemory> {
-        GuestRange::new(at, len_bytes as u64, RAM_BYTES)?;
+        at.check_range(len_bytes as u64, RAM_BYTES)?;
         let end = at.raw() + len_bytes as u64;
         match self.absent.borrow().iter().find(|part| part.start < end && at.raw() < part.end) {
             Some(part) => Err(OutsideMemory(GuestPhys::new_truncate(part.start.max(at.raw())))),
