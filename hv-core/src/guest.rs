@@ -12,6 +12,7 @@ pub mod lifecycle;
 pub mod make_error;
 pub mod next;
 pub mod parking;
+pub mod platform;
 pub mod populate;
 pub mod registers;
 pub mod seam;

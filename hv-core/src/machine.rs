@@ -2,6 +2,6 @@
 
 pub mod arch;
 pub mod memory;
-pub mod platform;
+pub mod pc;
 pub mod serial_log;
 pub mod vt;

@@ -7,7 +7,7 @@ mod leave;
 mod migrate;
 mod stop;
 
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
 use crate::base::time::Tsc;
 use crate::exit::before_entry::{self, Readiness};
@@ -17,6 +17,7 @@ use crate::exit::input;
 use crate::exit::kvm;
 use crate::guest::next::Next;
 use crate::guest::parking::Berths;
+use crate::guest::platform::Platform;
 use crate::guest::seam::{Processor, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use crate::policy::balance::Balancer;
@@ -34,17 +35,17 @@ use pv_abi::protocol::yield_wanted::Enter;
 const NOBODY: Slot = Slot(u16::MAX);
 
 /// A place for a vCPU in a processor's table.
-type Place<S, R> = Option<Box<Vcpu<S, R>>>;
+type Place<P> = Option<Box<Vcpu<P>>>;
 
 /// A processor with the vCPUs that it holds.
-pub struct Cpu<P: Processor, H, R: GuestRam + 'static> {
-    processor: P,
+pub struct Cpu<P: Platform> {
+    processor: P::Processor,
     /// Queues, timers, lines.
-    pub core: Core<H, R>,
+    pub core: Core<P>,
     /// Where vCPUs lie that no processor holds.
-    berths: &'static Berths<P::Vcpu, R>,
+    berths: &'static Berths<P>,
     /// By slot; those that this processor holds. Nobody else can reach them.
-    vcpus: Box<[Place<P::Vcpu, R>]>,
+    vcpus: Box<[Place<P>]>,
     /// Whose FPU state is in the processor; [`NOBODY`] when it is no vCPU's.
     loaded: Slot,
     /// When the time in the hypervisor began that is not booked yet, and under what.
@@ -62,9 +63,9 @@ pub struct Cpu<P: Processor, H, R: GuestRam + 'static> {
     over: bool,
 }
 
-impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+impl<P: Platform> Cpu<P> {
     /// A processor that holds no vCPU yet.
-    pub fn new(processor: P, core: Core<H, R>, berths: &'static Berths<P::Vcpu, R>) -> Self {
+    pub fn new(processor: P::Processor, core: Core<P>, berths: &'static Berths<P>) -> Self {
         let vcpus = core.system.vcpus.iter().map(|_| None).collect();
         let left = (core.hardware.now(), ExitClass::Other);
         let clock_due = left.0 + core.tsc.ticks(balance::CLOCK_PERIOD_NS);
@@ -141,12 +142,12 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// A vCPU that this processor holds, for tests that write scripts and look at what became of them.
     #[cfg(any(test, feature = "testkit"))]
-    pub fn vcpu_mut(&mut self, slot: Slot) -> Option<&mut Vcpu<P::Vcpu, R>> {
+    pub fn vcpu_mut(&mut self, slot: Slot) -> Option<&mut Vcpu<P>> {
         self.vcpu(slot)
     }
 
     #[inline]
-    fn vcpu(&mut self, slot: Slot) -> Option<&mut Vcpu<P::Vcpu, R>> {
+    fn vcpu(&mut self, slot: Slot) -> Option<&mut Vcpu<P>> {
         self.vcpus.get_mut(usize::from(slot.0))?.as_deref_mut()
     }
 
@@ -274,15 +275,15 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
 /// Something was left for a vCPU while it was off CPU.
 #[cold]
-fn come_back<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+fn come_back<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
     if vcpu.guest.is_kvm() { kvm::steal::come(vcpu, core) } else { vcpu.state.flush() }
 }
 
 /// Runs a vCPU until something other than itself must be looked at: the exit path, top to bottom.
-fn turn<P: Processor, H: Hardware, R: GuestRam>(
-    processor: &mut P,
-    vcpu: &mut Vcpu<P::Vcpu, R>,
-    core: &mut Core<H, R>,
+fn turn<P: Platform>(
+    processor: &mut P::Processor,
+    vcpu: &mut Vcpu<P>,
+    core: &mut Core<P>,
     left: &mut (Tsc, ExitClass),
 ) -> Next {
     let (mut since, mut class) = *left;

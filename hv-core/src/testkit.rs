@@ -19,6 +19,7 @@ pub use vcpu::{ScriptedVcpu, Seen, Step};
 pub use world::{Stuck, World};
 
 use crate::base::id::CpuId;
+use crate::guest::platform::Platform;
 use crate::guest::seam::{Exit, Processor};
 use alloc::rc::Rc;
 use core::ops::ControlFlow;
@@ -34,6 +35,12 @@ impl Scripted {
     pub const fn new(cpu: CpuId, world: Rc<World>) -> Self {
         Self { cpu, world }
     }
+}
+
+impl Platform for Scripted {
+    type Processor = Self;
+    type Hardware = ScriptedHardware;
+    type Ram = TestRam;
 }
 
 impl Processor for Scripted {

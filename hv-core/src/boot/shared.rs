@@ -7,7 +7,7 @@ use hv_core::guest::parking::Berths;
 use hv_core::guest::system::System;
 use hv_core::machine::arch::apic::LocalApic;
 use hv_core::machine::memory::Ram;
-use hv_core::machine::platform::Platform;
+use hv_core::machine::pc::{Pc, PcOf};
 use hv_core::machine::serial_log::Lines;
 use hv_core::machine::vt::Vendor;
 use hv_core::policy::calibrate::Found;
@@ -44,7 +44,7 @@ pub struct Shared<V: Vendor> {
     /// See there.
     pub common: Common,
     /// Where vCPUs lie that no processor has.
-    pub berths: &'static Berths<V::Vcpu, Ram>,
+    pub berths: &'static Berths<PcOf<V>>,
 }
 
 impl<V: Vendor> Clone for Shared<V> {
@@ -57,13 +57,8 @@ impl<V: Vendor> Copy for Shared<V> {}
 
 impl<V: Vendor> Shared<V> {
     /// A processor that takes part.
-    pub fn join(
-        &self,
-        cpu: CpuId,
-        apic: LocalApic,
-        processor: V::Processor,
-    ) -> Cpu<V::Processor, Platform, Ram> {
+    pub fn join(&self, cpu: CpuId, apic: LocalApic, processor: V::Processor) -> Cpu<PcOf<V>> {
         let Common { system, lines, apic_ids, clocks, .. } = self.common;
-        Cpu::new(processor, Core::new(cpu, system, Platform::new(apic, clocks, lines, apic_ids)), self.berths)
+        Cpu::new(processor, Core::new(cpu, system, Pc::new(apic, clocks, lines, apic_ids)), self.berths)
     }
 }

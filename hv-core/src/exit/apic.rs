@@ -1,22 +1,19 @@
 //! What follows from an access to the emulated local APIC, by MSR or by memory, and interrupts between the vCPUs of a guest.
 
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::device::lapic::{ApicEffect, Delivery, Ipi};
 use crate::exit::before_entry;
 use crate::exit::cpu::Core;
 use crate::exit::interrupts;
 use crate::guest::next::{Next, StartRequest, VcpuSet};
+use crate::guest::platform::Platform;
 use crate::guest::seam::VirtualCpu;
 use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::{Life, attention};
 
 /// Does what a write asks for.
 #[inline(always)] // on the way of every EOI, and both vendors' loops call it
-pub fn follow<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
-    effect: ApicEffect,
-) -> Next {
+pub fn follow<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, effect: ApicEffect) -> Next {
     match effect {
         ApicEffect::None => {
             vcpu.state.set_cr8(vcpu.lapic.task_priority() >> 4);
@@ -40,7 +37,7 @@ pub fn follow<S: VirtualCpu, H: Hardware, R: GuestRam>(
 }
 
 /// Sends an interprocessor interrupt: bounded by the 64 vCPUs of a guest.
-pub fn send<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, ipi: Ipi) -> Next {
+pub fn send<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, ipi: Ipi) -> Next {
     let now = core.hardware.now();
     let mut receivers = vcpu.guest.receivers(ipi.to, vcpu.lapic.id());
     let mut lives = VcpuSet::default();

@@ -3,10 +3,11 @@
 //! A block is a guest's, in its quarantine, in its reserve, in the pool, or being cleared for one guest.
 
 use crate::base::addr::{GuestPhys, LARGE_PAGE_BYTES};
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::GuestRam;
 use crate::device::virtio::Progress;
 use crate::exit::cpu::Core;
 use crate::guest::guest::Guest;
+use crate::guest::platform::Platform;
 use crate::guest::system::System;
 use crate::guest::transit::Transit;
 use crate::policy::mm::shootdown::Told;
@@ -19,10 +20,10 @@ const CLEARED_AT_ONCE: u64 = 64 << 10;
 
 /// MEMORY(GIVE): takes `count` blocks from `first` on away from the guest, and has its vCPUs forget them. They are free when
 /// all have. Answers how many have not yet.
-pub fn give<H: Hardware, R: GuestRam>(
-    guest: &'static Guest<R>,
+pub fn give<P: Platform>(
+    guest: &'static Guest<P::Ram>,
     giver: &'static VcpuShared,
-    core: &mut Core<H, R>,
+    core: &mut Core<P>,
     (first, count): (u64, u64),
 ) -> (Code, u64) {
     let mut transit = guest.transit.lock();
@@ -39,11 +40,11 @@ pub fn give<H: Hardware, R: GuestRam>(
 }
 
 /// Has a guest's vCPUs forget what is in its quarantine.
-fn tell<H: Hardware, R: GuestRam>(
-    guest: &'static Guest<R>,
+fn tell<P: Platform>(
+    guest: &'static Guest<P::Ram>,
     giver: &'static VcpuShared,
-    core: &mut Core<H, R>,
-    transit: &mut Transit<R::Block>,
+    core: &mut Core<P>,
+    transit: &mut Transit<<P::Ram as GuestRam>::Block>,
 ) {
     transit.told = true;
     guest.shootdown.begin(guest.vcpu_count());
@@ -77,10 +78,10 @@ pub fn report<R: GuestRam>(guest: &Guest<R>, n: u64) {
 }
 
 /// Whether processors may still reach what was reported; when they may not, it is free.
-pub fn shoot_down<H: Hardware, R: GuestRam>(
-    guest: &'static Guest<R>,
+pub fn shoot_down<P: Platform>(
+    guest: &'static Guest<P::Ram>,
     giver: &'static VcpuShared,
-    core: &mut Core<H, R>,
+    core: &mut Core<P>,
 ) -> Progress {
     let mut transit = guest.transit.lock();
     if !transit.quarantine.is_empty() && !transit.told {
@@ -102,10 +103,10 @@ pub enum Lent {
 }
 
 /// Brings memory back that a balloon has reported, part by part: 64 KiB by one call.
-pub fn bring_back<H: Hardware, R: GuestRam>(
-    guest: &'static Guest<R>,
+pub fn bring_back<P: Platform>(
+    guest: &'static Guest<P::Ram>,
     server: &'static VcpuShared,
-    core: &mut Core<H, R>,
+    core: &mut Core<P>,
     at: GuestPhys,
 ) -> Lent {
     let n = at.raw() / LARGE_PAGE_BYTES;

@@ -1,6 +1,6 @@
 //! What a vCPU must know before it enters guest mode: its timer, its events, its interrupts.
 
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::base::time::Tsc;
 use crate::device;
 use crate::device::bus::Tick;
@@ -11,6 +11,7 @@ use crate::exit::cpu::Core;
 use crate::exit::interrupts;
 use crate::exit::kvm;
 use crate::exit::virtio;
+use crate::guest::platform::Platform;
 use crate::guest::populate::{Birth, Progress};
 use crate::guest::seam::{Nmi, Pauses, VirtualCpu, Window};
 use crate::guest::vcpu::{Rest, Vcpu};
@@ -39,10 +40,7 @@ pub enum Readiness {
 
 /// Settles everything that is pending. When nothing is, this is two loads.
 #[inline]
-pub fn settle<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
-) -> Readiness {
+pub fn settle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Readiness {
     if demand::next_wake(vcpu.shared) != vcpu.seen_wake {
         look_at_wake(vcpu, core);
     }
@@ -51,7 +49,7 @@ pub fn settle<S: VirtualCpu, H: Hardware, R: GuestRam>(
 
 /// Queues the vCPU's next_wake, or fires it when it is past. Each value fires once.
 #[cold]
-pub fn look_at_wake<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+pub fn look_at_wake<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
     let now = core.hardware.now();
     // Read before the look: a value stored in between is seen as new at the next entry.
     vcpu.seen_wake = demand::next_wake(vcpu.shared);
@@ -73,10 +71,7 @@ pub fn look_at_wake<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &m
 }
 
 #[cold]
-fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
-) -> Readiness {
+fn attend<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Readiness {
     let waiting = vcpu.shared.attention();
     if waiting & attention::STOP != 0 {
         return Readiness::Stop;
@@ -96,7 +91,7 @@ fn attend<S: VirtualCpu, H: Hardware, R: GuestRam>(
 }
 
 /// An NMI could not come at this entry: there is another one soon, whatever the guest does. Then the timer is worked out anew.
-fn retry_soon<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R>) {
+fn retry_soon<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>) {
     let soon = core.hardware.now() + core.tsc.ticks(SHORTEST_PERIOD_NS);
     if soon < core.timers.get(vcpu.shared.slot) {
         core.timers.set(vcpu.shared.slot, soon);
@@ -105,10 +100,7 @@ fn retry_soon<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H,
 }
 
 /// Does the next part of the work, and flushes.
-fn catch_up<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
-) -> Progress {
+fn catch_up<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Progress {
     work(vcpu, core);
     // Also where work is left: others wait for the flush, and the work may be waiting for them.
     if vcpu.shared.take_attention(attention::FLUSH) != 0 {
@@ -119,7 +111,7 @@ fn catch_up<S: VirtualCpu, H: Hardware, R: GuestRam>(
 }
 
 /// Does the next part of what takes time, and leaves its bits set where there is more.
-fn work<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+fn work<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
     let bits = vcpu.shared.take_attention(attention::WORK);
     // Timers first: what they post is taken with the rest, and does not disturb the next BLOCK.
     if bits & attention::TIMER != 0 {
@@ -133,7 +125,7 @@ fn work<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &m
 }
 
 /// Takes everything that is not work, and acts upon it.
-fn act<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Readiness {
+fn act<P: Platform>(vcpu: &mut Vcpu<P>) -> Readiness {
     let bits = vcpu.shared.take_attention(attention::NEWS);
     let mut woken = false;
     if bits & attention::NMI != 0 {
@@ -173,7 +165,7 @@ fn act<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Readiness {
 
 /// Makes the next part of a guest's memory; with the last, the guest begins, and its peers find it. A life begins when people can be
 /// told of its end.
-fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R>) -> Progress {
+fn make_memory<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>) -> Progress {
     let guest = vcpu.guest;
     let missing = guest.birth.lock().as_ref().and_then(|birth| birth.missing_block(&guest.ram));
     if let Some(n) = missing {
@@ -201,7 +193,7 @@ fn make_memory<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H
 }
 
 /// Fires the emulated timers of a full guest's vCPU that are due, and queues the next.
-pub fn expire_timers<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+pub fn expire_timers<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
     let now = core.hardware.now();
     if vcpu.lapic.next_expiry() <= now {
         vcpu.lapic.expire(now);
@@ -230,7 +222,7 @@ pub fn expire_timers<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &
 
 /// Queues the emulated APIC timer; on the bootstrap processor whichever is earlier of that and the devices'.
 #[inline]
-pub fn queue_timer<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+pub fn queue_timer<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
     let mut at = vcpu.lapic.next_expiry();
     if vcpu.shared.index().0 == 0 {
         at = at.min(vcpu.guest.devices.lock().queue_timer());
@@ -241,7 +233,7 @@ pub fn queue_timer<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mu
 
 /// A full guest's interrupts come from its APIC, which takes what others posted; the bootstrap processor's also from the
 /// 8259A. Returns whether an interrupt is there that would end HLT.
-fn full_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
+fn full_interrupt<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
     kvm::eoi::take(vcpu);
     for (base, word) in [0, 64, 128, 192_u8].into_iter().zip(&vcpu.shared.posted) {
         let mut bits = word.load(Relaxed);
@@ -290,7 +282,7 @@ fn full_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
 }
 
 /// A cooperative guest's interrupts: what IPI posted, and one vector that says "look at your events".
-fn cooperative_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
+fn cooperative_interrupt<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
     let posted = vcpu.shared.highest_posted();
     // After BLOCK the guest looks at its events by itself; an interrupt would only come on top.
     let blocked = vcpu.rest == Rest::Blocked;
@@ -316,7 +308,7 @@ fn cooperative_interrupt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> b
 }
 
 #[inline]
-fn inject<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, vector: u8) {
+fn inject<P: Platform>(vcpu: &mut Vcpu<P>, vector: u8) {
     vcpu.state.inject_interrupt(vector);
     vcpu.shared.tally.injections.add(1);
 }

@@ -6,6 +6,7 @@ use crate::device::channel::{ChannelIndex, Peer};
 use crate::exit::cpu::Core;
 use crate::guest::channel_end::ChannelEnd;
 use crate::guest::guest::Guest;
+use crate::guest::platform::Platform;
 use crate::guest::system::System;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use pv_abi::call::Code;
@@ -16,18 +17,18 @@ pub const fn binding(vcpu: u8, event: u8) -> u32 {
 }
 
 /// The other end of a guest's channel, and the guest that has it.
-fn peer<H, R: GuestRam>(
-    guest: &'static Guest<R>,
-    core: &Core<H, R>,
+fn peer<P: Platform>(
+    guest: &'static Guest<P::Ram>,
+    core: &Core<P>,
     channel: u8,
-) -> Option<(&'static Guest<R>, u8, &'static ChannelEnd)> {
+) -> Option<(&'static Guest<P::Ram>, u8, &'static ChannelEnd)> {
     let (id, theirs) = guest.channels.get(usize::from(channel))?.peer;
-    let other: &'static Guest<R> = core.system.guest(id)?;
+    let other: &'static Guest<P::Ram> = core.system.guest(id)?;
     Some((other, theirs, other.channels.get(usize::from(theirs))?))
 }
 
 /// Rings the peer's doorbell.
-pub fn ring<H: Hardware, R: GuestRam>(guest: &'static Guest<R>, core: &mut Core<H, R>, channel: u8) -> Code {
+pub fn ring<P: Platform>(guest: &'static Guest<P::Ram>, core: &mut Core<P>, channel: u8) -> Code {
     let Some((other, theirs, end)) = peer(guest, core, channel) else { return Code::NOT_THERE };
     // Posted while the devices are locked: once the peer's end has hung up, nothing is posted that its next life would get.
     let devices = other.devices.lock();
@@ -69,7 +70,7 @@ pub fn connect<R: GuestRam>(guest: &Guest<R>, system: &System<R>, presence: Peer
 }
 
 /// Pages of a channel in bits 15:0; bit 16: the peer has bound its end.
-pub fn query<H, R: GuestRam>(guest: &'static Guest<R>, core: &Core<H, R>, channel: u8) -> u64 {
+pub fn query<P: Platform>(guest: &'static Guest<P::Ram>, core: &Core<P>, channel: u8) -> u64 {
     let pages = guest.channels.get(usize::from(channel)).map_or(0, |end| end.frames.words.len() / 512);
     let bound = peer(guest, core, channel).is_some_and(|(other, theirs, end)| {
         if other.is_cooperative() {

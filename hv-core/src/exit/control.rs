@@ -9,6 +9,7 @@ use crate::base::error::KillReason;
 use crate::base::hardware::GuestRam;
 use crate::exit::mmio;
 use crate::guest::next::Next;
+use crate::guest::platform::Platform;
 use crate::guest::registers::{
     CR0_CD, CR0_DEFINED, CR0_ET, CR0_NW, CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME,
 };
@@ -17,7 +18,7 @@ use crate::guest::vcpu::Vcpu;
 
 /// Does the write.
 #[cold]
-pub fn write<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, register: ControlRegister) -> Next {
+pub fn write<P: Platform>(vcpu: &mut Vcpu<P>, register: ControlRegister) -> Next {
     let control = vcpu.state.control();
     let decoded = || mmio::fetch(vcpu).and_then(|(bytes, bits)| operand(&bytes, bits, register));
     let found = match vcpu.state.control_operand() {
@@ -42,7 +43,7 @@ pub fn write<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, register: Contro
 }
 
 /// False where it raises #GP.
-fn write_cr0<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, control: &Control, value: u64) -> bool {
+fn write_cr0<P: Platform>(vcpu: &mut Vcpu<P>, control: &Control, value: u64) -> bool {
     let [before, cr3, cr4] = control.cr;
     let changed = value ^ before;
     let is_set = |bit| value & bit != 0;
@@ -75,7 +76,7 @@ const fn has_long_code(control: &Control) -> bool {
 
 /// False where it raises #GP. What PAE paging loads is left to the processor: SVM's reads the table when it needs an entry of it (APM
 /// vol 2 §15.25.10), and on VMX only writes that are refused come here.
-fn write_cr4<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, control: &Control, value: u64) -> bool {
+fn write_cr4<P: Platform>(vcpu: &mut Vcpu<P>, control: &Control, value: u64) -> bool {
     let [_, _, before] = control.cr;
     if value & !vcpu.allowed.cr4 != 0 || control.efer & EFER_LMA != 0 && value & CR4_PAE == 0 {
         return false;
@@ -89,7 +90,7 @@ fn write_cr4<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, control: &Contro
 
 /// The four entries of the page-directory-pointer table at `cr3`; none where they are not in RAM, or one has a reserved bit (SDM vol 3A
 /// §4.4.1).
-fn pdptes<S, R: GuestRam>(vcpu: &Vcpu<S, R>, cr3: u64) -> Option<[u64; 4]> {
+fn pdptes<P: Platform>(vcpu: &Vcpu<P>, cr3: u64) -> Option<[u64; 4]> {
     let mut bytes = [0; 32];
     vcpu.guest.ram.read(GuestPhys::new_truncate(cr3 & 0xffff_ffe0), &mut bytes).ok()?;
     let [widths, ..] = vcpu.cpuid.answer(0x8000_0008, 0);

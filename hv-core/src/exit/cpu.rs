@@ -4,10 +4,11 @@ mod console;
 
 pub use console::Room;
 
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::base::id::{CpuId, CpuSet, GuestId};
 use crate::base::time::{Frequency, Ticks, Tsc};
 use crate::guest::next::Next;
+use crate::guest::platform::Platform;
 use crate::guest::system::System;
 use crate::policy::cpu_shared::{CpuLine, Queued};
 use crate::policy::demand;
@@ -25,15 +26,15 @@ const STATISTICS_PERIOD_NS: u64 = 1_000_000;
 const QUIET_NS: u64 = 50_000;
 
 /// Everything of a processor but its vCPUs' private state.
-pub struct Core<H, R: GuestRam + 'static> {
+pub struct Core<P: Platform> {
     /// Which processor.
     pub cpu: CpuId,
     /// What all processors have in common.
-    pub system: &'static System<R>,
+    pub system: &'static System<P::Ram>,
     /// What the others see of this one.
     pub line: &'static CpuLine,
     /// Clock, timer, lines.
-    pub hardware: H,
+    pub hardware: P::Hardware,
     /// Who may run.
     pub queue: RunQueue,
     /// When vCPUs want to be looked at.
@@ -60,9 +61,9 @@ pub struct Core<H, R: GuestRam + 'static> {
     armed: Tsc,
 }
 
-impl<H: Hardware, R: GuestRam> Core<H, R> {
+impl<P: Platform> Core<P> {
     /// A processor with nothing to do, and with room for every vCPU of the machine.
-    pub fn new(cpu: CpuId, system: &'static System<R>, hardware: H) -> Self {
+    pub fn new(cpu: CpuId, system: &'static System<P::Ram>, hardware: P::Hardware) -> Self {
         let tsc = system.tsc;
         let params = Params::new(tsc);
         let mut queue = RunQueue::new(params);

@@ -16,6 +16,7 @@ use crate::exit::mmio;
 use crate::exit::msr;
 use crate::exit::walk;
 use crate::guest::next::Next;
+use crate::guest::platform::Platform;
 use crate::guest::seam::{
     ControlRegister, Direction, Exception, Exit, Instruction, Pauses, PortAccess, Reg, VirtualCpu, Window,
 };
@@ -64,11 +65,7 @@ pub fn class<S: VirtualCpu>(exit: &Exit, state: &S) -> ExitClass {
 
 /// Handles one exit.
 #[inline]
-pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    exit: Exit,
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
-) -> Next {
+pub fn dispatch<P: Platform>(exit: Exit, vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
     match exit {
         Exit::Call => hypercall::handle(vcpu, core),
         Exit::Cpuid => cpuid(vcpu),
@@ -128,7 +125,7 @@ pub fn dispatch<S: VirtualCpu, H: Hardware, R: GuestRam>(
 }
 
 #[inline]
-fn cpuid<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
+fn cpuid<P: Platform>(vcpu: &mut Vcpu<P>) -> Next {
     let leaf = low(vcpu.state.reg(Reg::Rax));
     let subleaf = low(vcpu.state.reg(Reg::Rcx));
     let [a, b, c, d] = vcpu.cpuid.answer(leaf, subleaf);
@@ -141,7 +138,7 @@ fn cpuid<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
 }
 
 /// The byte at RIP, if the guest's own tables lead to it.
-fn next_byte<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<u8> {
+fn next_byte<P: Platform>(vcpu: &Vcpu<P>) -> Option<u8> {
     let control = vcpu.state.control();
     let at = walk::translate(&vcpu.guest.ram, &control, walk::code(&vcpu.state, &control))?;
     let mut byte = [0];
@@ -150,7 +147,7 @@ fn next_byte<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<u8> {
 }
 
 /// The vCPU has stepped over a HLT.
-fn halt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
+fn halt<P: Platform>(vcpu: &mut Vcpu<P>) -> Next {
     // The #DB of a single step ends it, too.
     if vcpu.state.injects() || vcpu.kvm.take_kick() {
         return Next::Resume;
@@ -170,7 +167,7 @@ fn halt<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> Next {
 
 /// A PAUSE exit says that the vCPU spins: somebody else may know better what to do with the CPU. Where nobody waits, the next one
 /// does not exit, until somebody does.
-fn pause<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &Core<H, R>) -> Next {
+fn pause<P: Platform>(vcpu: &mut Vcpu<P>, core: &Core<P>) -> Next {
     vcpu.state.finish(Instruction::Pause);
     if core.queue.wanted() {
         if !vcpu.guest.is_cooperative() {
@@ -183,11 +180,7 @@ fn pause<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &
     Next::Resume
 }
 
-fn port<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
-    access: PortAccess,
-) -> Next {
+fn port<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, access: PortAccess) -> Next {
     let width = match access.size_bytes {
         1 => Width::Byte,
         2 => Width::Word,

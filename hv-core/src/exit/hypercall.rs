@@ -5,17 +5,17 @@ pub mod commit;
 pub mod console;
 pub mod decode;
 
-use crate::base::hardware::{GuestRam, Hardware};
 use crate::exit::cpu::Core;
 use crate::exit::kvm;
 use crate::guest::next::{Next, StartRequest};
+use crate::guest::platform::Platform;
 use crate::guest::seam::{Exception, Instruction, Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use pv_abi::call::{Call, Code, Info};
 
 /// Handles the call instruction. A full guest has no such instruction, and neither has user mode.
 #[inline]
-pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) -> Next {
+pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
     if vcpu.state.cpl() != 0 || !vcpu.guest.is_cooperative() {
         if vcpu.guest.is_kvm() {
             return kvm::call::handle(vcpu, core);
@@ -38,11 +38,8 @@ pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, co
 }
 
 #[inline(never)]
-fn decode_and_commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
-) -> Next {
-    let (code, value, next) = match decode::decode(&vcpu.state, vcpu.guest) {
+fn decode_and_commit<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
+    let (code, value, next) = match decode::decode::<P>(&vcpu.state, vcpu.guest) {
         Ok(call) => commit::commit(call, vcpu, core),
         Err(refusal) => (Code::from(refusal), 0, Next::Resume),
     };
@@ -53,7 +50,7 @@ fn decode_and_commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
 }
 
 #[inline]
-fn answer<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, code: Code, value: u64) {
+fn answer<P: Platform>(vcpu: &mut Vcpu<P>, code: Code, value: u64) {
     vcpu.state.finish(Instruction::Call);
     vcpu.state.set_reg(Reg::Rax, code.0);
     vcpu.state.set_reg(Reg::Rdx, value);
@@ -62,7 +59,7 @@ fn answer<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, code: Code, value: 
 /// VCPU_START found its target started after all: whoever starts a vCPU learns it after the call is decoded. A start-up IPI has
 /// no answer.
 #[cold]
-pub fn refuse_start<S: VirtualCpu, R: GuestRam>(starter: &mut Vcpu<S, R>, request: StartRequest) {
+pub fn refuse_start<P: Platform>(starter: &mut Vcpu<P>, request: StartRequest) {
     match request {
         StartRequest::Copy { .. } => starter.state.set_reg(Reg::Rax, Code::BAD_STATE.0),
         StartRequest::Real(_) => {}

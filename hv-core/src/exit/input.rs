@@ -1,10 +1,11 @@
 //! What people type, on its way to the guest that has the input.
 
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
 use crate::exit::cpu::Core;
 use crate::exit::{interrupts, virtio};
 use crate::guest::guest::Guest;
+use crate::guest::platform::Platform;
 use crate::policy::presence::attention;
 use crate::policy::vcpu_shared::VcpuShared;
 use pv_abi::event;
@@ -13,7 +14,7 @@ use pv_abi::event;
 const PERIOD_NS: u64 = 1_000_000;
 
 /// Hands what people typed to the guest that has the input. The line is the first processor's.
-pub fn poll<H: Hardware, R: GuestRam>(core: &mut Core<H, R>) {
+pub fn poll<P: Platform>(core: &mut Core<P>) {
     if core.cpu != CpuId(0) {
         return;
     }
@@ -26,9 +27,9 @@ pub fn poll<H: Hardware, R: GuestRam>(core: &mut Core<H, R>) {
 }
 
 /// Hands over one byte; false when there is none, or no room for it.
-fn hand_over<H: Hardware, R: GuestRam>(
-    core: &mut Core<H, R>,
-    guest: &'static Guest<R>,
+fn hand_over<P: Platform>(
+    core: &mut Core<P>,
+    guest: &'static Guest<P::Ram>,
     first: &'static VcpuShared,
 ) -> bool {
     // The guest's vCPUs may hold its devices step after step on other processors. Whoever runs here does not wait for them.

@@ -1,13 +1,14 @@
 //! Interrupts of a full guest's devices on their way to its processors: by the 8259A to the bootstrap processor, by the I/O APIC to
 //! whom its entries say.
 
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::base::time::Tsc;
 use crate::device::bus::Tick;
 use crate::device::ioapic::{self, Message};
 use crate::device::lapic::Destination;
 use crate::exit::cpu::Core;
 use crate::guest::guest::Guest;
+use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::{Life, attention};
 use crate::policy::vcpu_shared::VcpuShared;
@@ -15,7 +16,7 @@ use crate::policy::vcpu_shared::VcpuShared;
 /// An access may have changed the devices' interrupts and timers. The timers, and the 8259A, are the bootstrap processor's: it
 /// looks at them itself, wherever it is. Only whoever has a vCPU queues its timer; one that lies in its berth may be on its way
 /// to this processor, and brings its own.
-pub fn look_at_devices<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, now: Tsc) {
+pub fn look_at_devices<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, now: Tsc) {
     let (sends, pending, sooner) = {
         let mut devices = guest.devices.lock();
         (devices.ioapic().is_pending(), devices.interrupt_pending(), devices.wants_earlier_look())
@@ -33,7 +34,7 @@ pub fn look_at_devices<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Co
 }
 
 /// What became of an edge that the I/O APIC sent, as far as the bootstrap processor can tell: another one's local APIC is its own.
-pub fn became<S, R: GuestRam>(bootstrap: &Vcpu<S, R>, message: Message) -> Tick {
+pub fn became<P: Platform>(bootstrap: &Vcpu<P>, message: Message) -> Tick {
     let (ioapic::Delivery::Fixed(vector) | ioapic::Delivery::LowestPriority(vector)) = message.delivery
     else {
         return Tick::Taken;
@@ -49,7 +50,7 @@ pub fn became<S, R: GuestRam>(bootstrap: &Vcpu<S, R>, message: Message) -> Tick 
 
 /// Sends what the I/O APIC has to say: one message an input at most.
 #[cold]
-pub fn send<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, now: Tsc) {
+pub fn send<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, now: Tsc) {
     for _ in 0..ioapic::INPUTS {
         let message = guest.devices.lock().ioapic().take_message();
         let Some(message) = message else { return };
@@ -57,7 +58,7 @@ pub fn send<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, n
     }
 }
 
-fn deliver<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, message: Message, now: Tsc) {
+fn deliver<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, message: Message, now: Tsc) {
     let mut receivers = guest.receivers(destination(message), u32::MAX);
     while receivers != 0 {
         let Some(target) = guest.vcpu(u64::from(receivers.trailing_zeros())) else { return };
@@ -104,7 +105,7 @@ fn give(target: &VcpuShared, delivery: ioapic::Delivery) -> Heard {
 
 /// A processor ended a level-triggered interrupt: whose line is still high sends again.
 #[cold]
-pub fn end<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, vector: u8) {
+pub fn end<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, vector: u8) {
     guest.devices.lock().ioapic().end_of_interrupt(vector);
     let now = core.hardware.now();
     send(guest, core, now);

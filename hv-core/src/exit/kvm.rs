@@ -10,10 +10,9 @@ pub mod eoi;
 pub mod steal;
 
 use crate::base::addr::GuestPhys;
-use crate::base::hardware::{GuestRam, Hardware};
 use crate::device::Gp;
 use crate::exit::cpu::Core;
-use crate::guest::seam::VirtualCpu;
+use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
 
 /// The model-specific registers.
@@ -42,7 +41,7 @@ fn place(value: u64, unused: u64) -> Option<GuestPhys> {
 
 /// RDMSR of one of its registers; `None`: it is none of its.
 #[cold]
-pub fn read_msr<S, R: GuestRam>(vcpu: &Vcpu<S, R>, index: u32) -> Option<u64> {
+pub fn read_msr<P: Platform>(vcpu: &Vcpu<P>, index: u32) -> Option<u64> {
     if !vcpu.guest.is_kvm() {
         return None;
     }
@@ -57,9 +56,9 @@ pub fn read_msr<S, R: GuestRam>(vcpu: &Vcpu<S, R>, index: u32) -> Option<u64> {
 
 /// WRMSR of one of its registers; `None`: it is none of its.
 #[cold]
-pub fn write_msr<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
+pub fn write_msr<P: Platform>(
+    vcpu: &mut Vcpu<P>,
+    core: &mut Core<P>,
     index: u32,
     value: u64,
 ) -> Option<Result<(), Gp>> {

@@ -16,6 +16,7 @@ use crate::exit::kvm;
 use crate::exit::virtio;
 use crate::exit::walk;
 use crate::guest::next::Next;
+use crate::guest::platform::Platform;
 use crate::guest::seam::{Access, Instruction, Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use iced_x86::{Code, Decoder, DecoderOptions, Mnemonic, OpKind, Register};
@@ -75,12 +76,7 @@ pub fn prepare() {
 
 /// Does the access to `at`, if a device is there.
 #[cold]
-pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
-    at: GuestPhys,
-    access: Access,
-) -> Next {
+pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, at: GuestPhys, access: Access) -> Next {
     let bad_access = Next::Kill(KillReason::BadAccess { at, write: access == Access::Write });
     let Some(device) = device_at(vcpu, at) else {
         return match ballooning::bring_back(vcpu.guest, vcpu.shared, core, at) {
@@ -133,7 +129,7 @@ enum Device {
     Virtio(usize, u64),
 }
 
-fn device_at<S, R: GuestRam>(vcpu: &Vcpu<S, R>, at: GuestPhys) -> Option<Device> {
+fn device_at<P: Platform>(vcpu: &Vcpu<P>, at: GuestPhys) -> Option<Device> {
     if vcpu.guest.is_cooperative() {
         return None;
     }
@@ -148,12 +144,7 @@ fn device_at<S, R: GuestRam>(vcpu: &Vcpu<S, R>, at: GuestPhys) -> Option<Device>
     }
 }
 
-fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
-    device: Device,
-    size_bytes: u8,
-) -> u64 {
+fn read<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, device: Device, size_bytes: u8) -> u64 {
     match device {
         Device::LocalApic(offset) => {
             vcpu.lapic.set_task_class(vcpu.state.cr8());
@@ -165,9 +156,9 @@ fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(
     }
 }
 
-fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
+fn write<P: Platform>(
+    vcpu: &mut Vcpu<P>,
+    core: &mut Core<P>,
     device: Device,
     size_bytes: u8,
     value: u64,
@@ -197,7 +188,7 @@ fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(
 }
 
 /// The bytes at RIP, as many as are there, and how wide its code is.
-pub fn fetch<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<(heapless::Vec<u8, MOST_BYTES>, u32)> {
+pub fn fetch<P: Platform>(vcpu: &Vcpu<P>) -> Option<(heapless::Vec<u8, MOST_BYTES>, u32)> {
     let control = vcpu.state.control();
     let start = walk::code(&vcpu.state, &control);
     let mut bytes = heapless::Vec::new();
@@ -266,7 +257,7 @@ const fn mask(size_bytes: u8) -> u64 {
     }
 }
 
-fn get<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>, part: Part) -> u64 {
+fn get<P: Platform>(vcpu: &Vcpu<P>, part: Part) -> u64 {
     let whole = vcpu.state.reg(part.reg);
     match part.high {
         High::Yes => whole >> 8 & 0xff,
@@ -275,7 +266,7 @@ fn get<S: VirtualCpu, R: GuestRam>(vcpu: &Vcpu<S, R>, part: Part) -> u64 {
 }
 
 /// As the processor does it: 32 bits clear the upper half, 8 and 16 leave the rest alone.
-fn set<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, part: Part, value: u64) {
+fn set<P: Platform>(vcpu: &mut Vcpu<P>, part: Part, value: u64) {
     let before = vcpu.state.reg(part.reg);
     let kept = match (part.size_bytes, part.high) {
         (4 | 8, _) => 0,

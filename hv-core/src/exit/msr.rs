@@ -1,12 +1,13 @@
 //! Model-specific registers: what is emulated, what is switched with the vCPU, and #GP for everything else.
 
 use crate::base::addr::low;
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::device::Gp;
 use crate::exit::apic;
 use crate::exit::cpu::Core;
 use crate::exit::kvm;
 use crate::guest::next::Next;
+use crate::guest::platform::Platform;
 use crate::guest::registers::{self, EFER_NXE};
 use crate::guest::seam::{Exception, Instruction, Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
@@ -23,7 +24,7 @@ pub const fn is_apic(rcx: u64) -> bool {
 }
 
 /// RDMSR.
-pub fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) -> Next {
+pub fn read<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
     let index = low(vcpu.state.reg(Reg::Rcx));
     let value = match index {
         0x800..=0x83f | TSC_DEADLINE | APIC_BASE if !vcpu.guest.is_cooperative() => {
@@ -50,7 +51,7 @@ pub fn read<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core
 
 /// WRMSR.
 #[inline]
-pub fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) -> Next {
+pub fn write<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
     let index = low(vcpu.state.reg(Reg::Rcx));
     let value = vcpu.state.reg(Reg::Rdx) << 32 | u64::from(low(vcpu.state.reg(Reg::Rax)));
     let done = match index {
@@ -81,7 +82,7 @@ pub fn write<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, cor
 
 /// WRMSR to EFER: what CPUID does not announce is reserved. Cached translations say whether bit 63 of an entry forbade execution.
 #[cold]
-fn set_efer<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, value: u64) -> bool {
+fn set_efer<P: Platform>(vcpu: &mut Vcpu<P>, value: u64) -> bool {
     let before = vcpu.state.efer();
     let done = value & !vcpu.allowed.efer == 0 && vcpu.state.set_efer(value);
     if done && (value ^ before) & EFER_NXE != 0 {
@@ -96,9 +97,9 @@ fn is_pat(value: u64) -> bool {
 }
 
 #[inline]
-fn write_apic<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
+fn write_apic<P: Platform>(
+    vcpu: &mut Vcpu<P>,
+    core: &mut Core<P>,
     index: u32,
     value: u64,
 ) -> Result<Next, Gp> {

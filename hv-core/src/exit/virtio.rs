@@ -4,7 +4,7 @@
 //! by part, as it would run: others have their turns in between. Frames for a guest are its bootstrap processor's to take in.
 
 use crate::base::addr::GuestPhys;
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::base::id::GuestId;
 use crate::device::virtio::mmio::Effect;
 use crate::device::virtio::switch::{Port, Ports};
@@ -13,15 +13,16 @@ use crate::exit::ballooning::{self, Lent};
 use crate::exit::cpu::{Core, Room};
 use crate::exit::interrupts;
 use crate::guest::guest::Guest;
+use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
 use crate::guest::virtio_bus::{Bus, Told};
 use crate::policy::presence::attention;
 use crate::policy::vcpu_shared::VcpuShared;
 
 /// Does a store to a device's register.
-pub fn write<S, H: Hardware, R: GuestRam>(
-    vcpu: &Vcpu<S, R>,
-    core: &mut Core<H, R>,
+pub fn write<P: Platform>(
+    vcpu: &Vcpu<P>,
+    core: &mut Core<P>,
     (number, offset): (usize, u64),
     size_bytes: u8,
     value: u64,
@@ -36,7 +37,7 @@ pub fn write<S, H: Hardware, R: GuestRam>(
 }
 
 /// Does the next part of what a guest's devices have to do.
-pub fn serve<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R>) -> Progress {
+pub fn serve<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>) -> Progress {
     let guest = vcpu.guest;
     let mut surroundings = Surroundings { guest, server: vcpu.shared, core, room: None };
     let step = |bus: &mut Bus| bus.step(&guest.ram, &mut surroundings);
@@ -45,7 +46,7 @@ pub fn serve<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, 
     progress
 }
 
-fn send<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, told: Told) {
+fn send<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, told: Told) {
     if told == Told::Changes {
         let now = core.hardware.now();
         interrupts::send(guest, core, now);
@@ -53,7 +54,7 @@ fn send<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>, told:
 }
 
 /// Has a guest's devices be looked at by its bootstrap processor, since `cause` left them something.
-pub fn look<H: Hardware, R: GuestRam>(guest: &Guest<R>, cause: GuestId, core: &mut Core<H, R>) {
+pub fn look<P: Platform>(guest: &Guest<P::Ram>, cause: GuestId, core: &mut Core<P>) {
     if let Some(bootstrap) = guest.vcpu(0) {
         bootstrap.attend(attention::VIRTIO);
         let now = core.hardware.now();
@@ -62,16 +63,16 @@ pub fn look<H: Hardware, R: GuestRam>(guest: &Guest<R>, cause: GuestId, core: &m
 }
 
 /// What a guest's devices reach outside of it.
-struct Surroundings<'a, H, R: GuestRam + 'static> {
-    guest: &'static Guest<R>,
+struct Surroundings<'a, P: Platform> {
+    guest: &'static Guest<P::Ram>,
     /// The vCPU whose time it is.
     server: &'static VcpuShared,
-    core: &'a mut Core<H, R>,
+    core: &'a mut Core<P>,
     /// What the device asked for and has not used yet.
     room: Option<Room>,
 }
 
-impl<H: Hardware, R: GuestRam> Outside for Surroundings<'_, H, R> {
+impl<P: Platform> Outside for Surroundings<'_, P> {
     fn console_is_open(&mut self) -> bool {
         self.room = self.core.console_room();
         self.room.is_some()

@@ -10,7 +10,7 @@ use crate::guest::channel_end::ChannelEnd;
 use crate::guest::cpuid;
 use crate::guest::guest::{Guest, NOT_BEGUN};
 use crate::guest::lifecycle::Course;
-use crate::guest::seam::VirtualCpu;
+use crate::guest::platform::{Platform, State};
 use crate::guest::system::System;
 use crate::guest::transit::Transit;
 use crate::guest::vcpu::Vcpu;
@@ -92,12 +92,12 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
 }
 
 /// Makes a vCPU of `guest` around the vendor's state.
-pub fn vcpu<S: VirtualCpu, R: GuestRam>(
-    state: S,
+pub fn vcpu<P: Platform>(
+    state: State<P>,
     shared: &'static VcpuShared,
-    guest: &'static Guest<R>,
+    guest: &'static Guest<P::Ram>,
     facts: &cpuid::Facts,
-) -> Box<Vcpu<S, R>> {
+) -> Box<Vcpu<P>> {
     let index = shared.index().0;
     let lapic = Lapic::new(&lapic::Setup {
         id: u32::from(index),

@@ -7,8 +7,8 @@
 //! An order to stop a vCPU that another processor holds is obeyed later. Until then, later orders find the vCPU as it will be: a
 //! start-up waits in the berth until the vCPU is laid up, and another order to stop takes it away again.
 
-use crate::base::hardware::GuestRam;
 use crate::base::lock::{Lock, Rank};
+use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::{Life, attention};
 use crate::policy::vcpu_shared::VcpuShared;
@@ -17,17 +17,17 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 
 /// One berth.
-struct Berth<S, R: GuestRam + 'static> {
-    vcpu: Option<Box<Vcpu<S, R>>>,
+struct Berth<P: Platform> {
+    vcpu: Option<Box<Vcpu<P>>>,
     /// The page at which a start-up IPI starts the vCPU as soon as it has stopped, as it was ordered to.
     start_up: Option<u8>,
 }
 
 /// What an order to start finds.
 #[must_use]
-pub enum Found<S, R: GuestRam + 'static> {
+pub enum Found<P: Platform> {
     /// The vCPU was stopped; it is the caller's to start.
-    Stopped(Box<Vcpu<S, R>>),
+    Stopped(Box<Vcpu<P>>),
     /// It is ordered to stop, and whoever lays it up starts it.
     Stopping,
     /// It runs, or somebody else starts it already.
@@ -35,40 +35,40 @@ pub enum Found<S, R: GuestRam + 'static> {
 }
 
 /// A berth for each vCPU, by slot.
-pub struct Berths<S, R: GuestRam + 'static>(Box<[Lock<Berth<S, R>>]>);
+pub struct Berths<P: Platform>(Box<[Lock<Berth<P>>]>);
 
-impl<S, R: GuestRam> Berths<S, R> {
+impl<P: Platform> Berths<P> {
     /// All vCPUs in their berths, by slot.
-    pub fn new(vcpus: Vec<Box<Vcpu<S, R>>>) -> Self {
+    pub fn new(vcpus: Vec<Box<Vcpu<P>>>) -> Self {
         let berth = |vcpu| Lock::new(Rank::Leaf, Berth { vcpu: Some(vcpu), start_up: None });
         Self(vcpus.into_iter().map(berth).collect())
     }
 
-    fn berth(&self, of: &VcpuShared) -> Option<&Lock<Berth<S, R>>> {
+    fn berth(&self, of: &VcpuShared) -> Option<&Lock<Berth<P>>> {
         self.0.get(usize::from(of.slot.0))
     }
 
     /// Leaves a vCPU that is on its way.
-    pub fn leave(&self, vcpu: Box<Vcpu<S, R>>) {
+    pub fn leave(&self, vcpu: Box<Vcpu<P>>) {
         if let Some(berth) = self.berth(vcpu.shared) {
             berth.lock().vcpu = Some(vcpu);
         }
     }
 
     /// Takes a vCPU that is on its way; `None` for one that is not here, or stopped.
-    pub fn pick_up(&self, shared: &VcpuShared) -> Option<Box<Vcpu<S, R>>> {
+    pub fn pick_up(&self, shared: &VcpuShared) -> Option<Box<Vcpu<P>>> {
         let mut berth = self.berth(shared)?.lock();
         if shared.life() == Life::Stopped { None } else { berth.vcpu.take() }
     }
 
     /// Takes a vCPU that is stopped, to look at it; [`Self::retire`] puts it back. `None` for one that is not stopped.
-    pub fn take_stopped(&self, shared: &VcpuShared) -> Option<Box<Vcpu<S, R>>> {
+    pub fn take_stopped(&self, shared: &VcpuShared) -> Option<Box<Vcpu<P>>> {
         let mut berth = self.berth(shared)?.lock();
         if shared.life() == Life::Stopped { berth.vcpu.take() } else { None }
     }
 
     /// Leaves a vCPU that is stopped, for good or until somebody starts it. No earlier start-up counts.
-    pub fn retire(&self, vcpu: Box<Vcpu<S, R>>) {
+    pub fn retire(&self, vcpu: Box<Vcpu<P>>) {
         let shared = vcpu.shared;
         if let Some(berth) = self.berth(shared) {
             let mut berth = berth.lock();
@@ -79,7 +79,7 @@ impl<S, R: GuestRam> Berths<S, R> {
 
     /// Leaves a vCPU that has obeyed its order to stop, and so is stopped; or gives it back with the page at which a start-up
     /// has it begin, which came meanwhile.
-    pub fn lay_up(&self, vcpu: Box<Vcpu<S, R>>) -> Option<(Box<Vcpu<S, R>>, u8)> {
+    pub fn lay_up(&self, vcpu: Box<Vcpu<P>>) -> Option<(Box<Vcpu<P>>, u8)> {
         let shared = vcpu.shared;
         let mut berth = self.berth(shared)?.lock();
         if let Some(page) = berth.start_up.take() {
@@ -104,7 +104,7 @@ impl<S, R: GuestRam> Berths<S, R> {
     }
 
     /// Orders a vCPU to start. One that has not yet obeyed its order to stop begins later, by a start-up IPI only: at `start_up`.
-    pub fn order_start(&self, shared: &VcpuShared, start_up: Option<u8>) -> Found<S, R> {
+    pub fn order_start(&self, shared: &VcpuShared, start_up: Option<u8>) -> Found<P> {
         let Some(berth) = self.berth(shared) else { return Found::Started };
         let mut berth = berth.lock();
         if shared.life() == Life::Stopped {

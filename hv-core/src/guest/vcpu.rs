@@ -2,13 +2,13 @@
 //! [`VcpuShared`].
 
 use crate::base::control::Start;
-use crate::base::hardware::GuestRam;
 use crate::base::time::Tsc;
 use crate::device::lapic::Lapic;
 use crate::guest::cpuid::Table;
 use crate::guest::guest::Guest;
 use crate::guest::kvm_state::Kvm;
 use crate::guest::next::StartRequest;
+use crate::guest::platform::{Platform, State};
 use crate::guest::registers::Allowed;
 use crate::guest::seam::VirtualCpu;
 use crate::policy::sched::Departure;
@@ -28,13 +28,13 @@ pub enum Rest {
 }
 
 /// A vCPU.
-pub struct Vcpu<S, R: GuestRam + 'static> {
+pub struct Vcpu<P: Platform> {
     /// Architectural state, the vendor's.
-    pub state: S,
+    pub state: State<P>,
     /// What everybody may know.
     pub shared: &'static VcpuShared,
     /// Whose it is.
-    pub guest: &'static Guest<R>,
+    pub guest: &'static Guest<P::Ram>,
     /// What CPUID answers.
     pub cpuid: Box<Table>,
     /// What it may set of control registers.
@@ -67,12 +67,12 @@ pub struct Vcpu<S, R: GuestRam + 'static> {
     pub departure: Departure,
 }
 
-impl<S, R: GuestRam> Vcpu<S, R> {
+impl<P: Platform> Vcpu<P> {
     /// A vCPU that is not started.
     pub fn new(
-        state: S,
+        state: State<P>,
         shared: &'static VcpuShared,
-        guest: &'static Guest<R>,
+        guest: &'static Guest<P::Ram>,
         cpuid: Box<Table>,
         lapic: Lapic,
     ) -> Self {
@@ -99,10 +99,7 @@ impl<S, R: GuestRam> Vcpu<S, R> {
     }
 
     /// Puts it into its state at `start`; what was armed or pending is forgotten, what it caused is not.
-    pub fn begin(&mut self, start: Start)
-    where
-        S: VirtualCpu,
-    {
+    pub fn begin(&mut self, start: Start) {
         self.state.reset(start);
         self.event_vector = 0;
         self.seen_wake = 0;

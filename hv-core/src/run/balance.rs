@@ -1,11 +1,11 @@
 //! Sharing the work among processors: with those that have nothing to do at once, and by weight once an epoch.
 
 use super::Cpu;
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::base::id::{CpuId, GuestId};
 use crate::base::time::Tsc;
 use crate::guest::guest::Guest;
-use crate::guest::seam::Processor;
+use crate::guest::platform::Platform;
 use crate::policy::balance::PART;
 use crate::policy::sched::EntityId;
 use crate::policy::vcpu_shared::VcpuShared;
@@ -19,7 +19,7 @@ pub(super) const CLOCK_PERIOD_NS: u64 = 600_000_000_000;
 /// vCPUs that leave a processor in one epoch because others have less to do.
 const MOVES_PER_EPOCH: usize = 4;
 
-impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+impl<P: Platform> Cpu<P> {
     /// Somebody waits here: gives to whoever has nothing to do, and looks at the balance when that is due; returns up to when the time
     /// is accounted for.
     #[inline]
@@ -69,7 +69,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// A guest's weight on this processor: of its own, the part that its vCPUs here are of all that run or wait. Starting
     /// vCPUs buys no share.
-    pub(super) fn weight_here(&self, guest: &Guest<R>) -> u32 {
+    pub(super) fn weight_here(&self, guest: &Guest<P::Ram>) -> u32 {
         let board = &self.core.system.board;
         let whole = guest.config.weight * self.core.system.finest_weight();
         let here = u64::from(self.core.line.counted(guest.id));

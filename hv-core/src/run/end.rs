@@ -15,8 +15,9 @@ use crate::exit::cpu::Core;
 use crate::exit::hypercall::console;
 use crate::guest::guest::{Guest, NOT_BEGUN};
 use crate::guest::lifecycle::Stopped;
+use crate::guest::platform::Platform;
 use crate::guest::populate::{Birth, Progress};
-use crate::guest::seam::{Processor, Reg, VirtualCpu};
+use crate::guest::seam::{Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use crate::image::load::{self, LoadError, acpi};
 use crate::policy::presence::attention;
@@ -26,7 +27,7 @@ use crate::policy::vcpu_shared::VcpuShared;
 use core::sync::atomic::Ordering::Relaxed;
 use pv_abi::header::Header;
 
-impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+impl<P: Platform> Cpu<P> {
     /// Loads every guest and starts its first vCPU.
     ///
     /// # Errors
@@ -50,7 +51,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// Makes a guest, all of whose vCPUs are stopped, as it was at the beginning, but for its memory: that is its first vCPU's
     /// to do, in its own time.
-    fn conceive(&mut self, guest: &'static Guest<R>) -> Result<Start, LoadError> {
+    fn conceive(&mut self, guest: &'static Guest<P::Ram>) -> Result<Start, LoadError> {
         let system = self.core.system;
         let image = system.image(guest.id).ok_or(LoadError::NotKernel)?;
         let devices = guest.virtio.lock().described();
@@ -91,7 +92,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
         Ok(start)
     }
 
-    fn start_first(&mut self, guest: &'static Guest<R>, start: Start, cost: Ticks, now: Tsc) {
+    fn start_first(&mut self, guest: &'static Guest<P::Ram>, start: Start, cost: Ticks, now: Tsc) {
         if let Some(first) = guest.vcpu(0) {
             first.attend(attention::BIRTH);
             self.start_stopped(first, start, cost, now);
@@ -99,7 +100,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     }
 
     /// Has a guest end, unless it is to end already.
-    pub(super) fn end(&mut self, guest: &'static Guest<R>, ending: Ending, now: Tsc) {
+    pub(super) fn end(&mut self, guest: &'static Guest<P::Ram>, ending: Ending, now: Tsc) {
         let ends = guest.course.lock().end(ending);
         if ends {
             self.stop_all(guest, now);
@@ -107,7 +108,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     }
 
     /// Tells all vCPUs of a guest that is to end to stop; the last one to stop sees to the rest.
-    fn stop_all(&mut self, guest: &'static Guest<R>, now: Tsc) {
+    fn stop_all(&mut self, guest: &'static Guest<P::Ram>, now: Tsc) {
         for vcpu in &guest.vcpus {
             self.stop(vcpu, now);
         }
@@ -119,7 +120,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// All vCPUs of a guest have stopped: says how it ended, and starts it again when it asked for that. If it does not, its first
     /// vCPU starts once more, to clear what the guest shared: in parts and in the guest's own time, as it would at a new beginning.
-    pub(super) fn conclude(&mut self, guest: &'static Guest<R>, ending: Ending, now: Tsc) {
+    pub(super) fn conclude(&mut self, guest: &'static Guest<P::Ram>, ending: Ending, now: Tsc) {
         let system = self.core.system;
         let said_all = console::drain(guest, &mut self.core, Core::last_words_room);
         self.core.end_line(guest);
@@ -167,7 +168,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     }
 
     /// A guest that has ended for good shares nothing any more: its memory is anybody's.
-    pub(super) fn depart(&mut self, guest: &'static Guest<R>) {
+    pub(super) fn depart(&mut self, guest: &'static Guest<P::Ram>) {
         let system = self.core.system;
         let _ = ballooning::restore(guest, system, 0);
         if system.guest_is_over() {
@@ -179,7 +180,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
     /// Starts a guest again, at its own cost: whoever reboots in a loop waits longer and longer for it. False when its kernel is
     /// refused now.
-    fn begin_again(&mut self, guest: &'static Guest<R>, now: Tsc) -> bool {
+    fn begin_again(&mut self, guest: &'static Guest<P::Ram>, now: Tsc) -> bool {
         guest.generation.fetch_add(1, Relaxed);
         match self.conceive(guest) {
             Ok(start) => {
@@ -228,11 +229,7 @@ fn apart(id: GuestId, request: Ticks) -> Ticks {
 }
 
 /// Says why a guest is killed, and where it stood.
-fn obituary<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    core: &mut Core<H, R>,
-    vcpu: &Vcpu<S, R>,
-    reason: KillReason,
-) {
+fn obituary<P: Platform>(core: &mut Core<P>, vcpu: &Vcpu<P>, reason: KillReason) {
     core.end_line(vcpu.guest);
     let name = &vcpu.guest.config.name;
     core.say(format_args!("guest: killed name={name} vcpu={} reason={reason:?}", vcpu.shared.index().0));
@@ -248,7 +245,7 @@ fn obituary<S: VirtualCpu, H: Hardware, R: GuestRam>(
 }
 
 /// The header of a guest's tables.
-fn header<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &Core<H, R>) -> Header {
+fn header<P: Platform>(guest: &Guest<P::Ram>, core: &Core<P>) -> Header {
     Header {
         magic: pv_abi::header::MAGIC,
         major: pv_abi::VERSION.major,

@@ -1,7 +1,7 @@
 //! A vCPU leaves the CPU: what its last exit asked for.
 
 use super::Cpu;
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::base::id::VcpuIndex;
 use crate::base::time::Tsc;
 use crate::exit::before_entry;
@@ -10,7 +10,7 @@ use crate::exit::hypercall;
 use crate::exit::input;
 use crate::exit::kvm;
 use crate::guest::next::Next;
-use crate::guest::seam::{Processor, VirtualCpu};
+use crate::guest::platform::Platform;
 use crate::guest::vcpu::{Rest, Vcpu};
 use crate::policy::demand;
 use crate::policy::presence::Life;
@@ -19,7 +19,7 @@ use crate::policy::trace::Record;
 use crate::policy::vcpu_shared::{NO_COOKIE, VcpuShared};
 use alloc::vec::Vec;
 
-impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+impl<P: Platform> Cpu<P> {
     /// Does what `next` asks for, but for a yield, which has a way of its own; returns up to when the time is accounted for. The vCPU
     /// in `slot` was on the CPU until now.
     #[inline]
@@ -169,7 +169,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
 /// The vCPU gives the CPU to whoever waits.
 #[inline(always)]
-pub(super) fn yield_cpu<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+pub(super) fn yield_cpu<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now: Tsc) {
     off(vcpu, core, now);
     let request = demand::request(vcpu.shared, &core.params, core.tsc, now);
     core.queue.yield_current(request, now);
@@ -177,13 +177,13 @@ pub(super) fn yield_cpu<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core
 
 /// The same, where it is rare.
 #[cold]
-fn yield_coldly<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+fn yield_coldly<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now: Tsc) {
     yield_cpu(vcpu, core, now);
 }
 
 /// A vCPU loses the CPU although it would go on.
 #[cold]
-pub(super) fn preempt<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+pub(super) fn preempt<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now: Tsc) {
     vcpu.shared.tally.preempted_in_critical.add(u64::from(demand::is_critical(vcpu.shared)));
     off(vcpu, core, now);
 }
@@ -191,7 +191,7 @@ pub(super) fn preempt<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: 
 /// Publishes that a vCPU is off CPU, with what it got so far when that was not published a moment ago. That comes first, and is
 /// the last touch of the guest's memory: a vCPU that is off CPU has let go of it (I-9).
 #[inline]
-fn off<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+fn off<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now: Tsc) {
     if now >= vcpu.publish_after && vcpu.shared.cookie() != NO_COOKIE {
         publish_statistics(vcpu, core, now);
     }
@@ -199,7 +199,7 @@ fn off<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>
 }
 
 #[cold]
-fn publish_statistics<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>, now: Tsc) {
+fn publish_statistics<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now: Tsc) {
     if vcpu.guest.is_kvm() {
         return kvm::steal::leave(vcpu);
     }
@@ -215,7 +215,7 @@ fn publish_statistics<S, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: 
 }
 
 /// Whether something is pending that ends a vCPU's rest at once.
-fn must_wake<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>) -> bool {
+fn must_wake<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
     let attention = vcpu.shared.attention() != 0;
     match vcpu.rest {
         Rest::Awake => true,

@@ -1,9 +1,10 @@
 //! From one processor to another: letters, and vCPUs that come and go.
 
 use super::{Cpu, NOBODY};
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::base::id::{CpuId, CpuSet};
 use crate::base::time::{Ticks, Tsc};
+use crate::guest::platform::Platform;
 use crate::guest::seam::Processor;
 use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::{Letter, Life, attention};
@@ -12,7 +13,7 @@ use crate::policy::vcpu_shared::VcpuShared;
 use alloc::boxed::Box;
 use pv_abi::protocol::dispatch::is_on_cpu;
 
-impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+impl<P: Platform> Cpu<P> {
     /// Looks at what others left here; returns when that was done. The guests pay that the letters are for, but no payment gives back
     /// the time: where another guest runs, what takes long is done in parts, guest by guest.
     #[cold]
@@ -71,7 +72,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     }
 
     /// Takes a vCPU out of this processor, whatever it does; `None` if it is not here.
-    pub(super) fn take_out(&mut self, slot: Slot, now: Tsc) -> Option<Box<Vcpu<P::Vcpu, R>>> {
+    pub(super) fn take_out(&mut self, slot: Slot, now: Tsc) -> Option<Box<Vcpu<P>>> {
         let mut vcpu = self.vcpus.get_mut(usize::from(slot.0))?.take()?;
         if self.loaded == slot {
             self.processor.switch_out(&mut vcpu.state);
@@ -94,7 +95,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     }
 
     /// Takes a vCPU in: it was started, or comes from another processor.
-    pub(super) fn adopt(&mut self, mut vcpu: Box<Vcpu<P::Vcpu, R>>, now: Tsc) {
+    pub(super) fn adopt(&mut self, mut vcpu: Box<Vcpu<P>>, now: Tsc) {
         let shared = vcpu.shared;
         let entity = EntityId(shared.id.guest.0);
         let guest = vcpu.guest;
@@ -140,7 +141,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     }
 
     /// Leaves a vCPU for a processor, and tells it.
-    pub(super) fn hand_over(&mut self, vcpu: Box<Vcpu<P::Vcpu, R>>, to: CpuId) {
+    pub(super) fn hand_over(&mut self, vcpu: Box<Vcpu<P>>, to: CpuId) {
         let shared = vcpu.shared;
         self.berths.leave(vcpu);
         shared.whereabouts.set_holder(to);

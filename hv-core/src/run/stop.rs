@@ -2,19 +2,18 @@
 
 use super::Cpu;
 use crate::base::control::Start;
-use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::{Ticks, Tsc};
 use crate::exit::ballooning;
 use crate::guest::lifecycle::Stopped;
 use crate::guest::next::StartRequest;
 use crate::guest::parking::Found;
-use crate::guest::seam::{Processor, VirtualCpu};
+use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::attention;
 use crate::policy::vcpu_shared::VcpuShared;
 use alloc::boxed::Box;
 
-impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
+impl<P: Platform> Cpu<P> {
     /// Starts a vCPU on another one's behalf. False when it is not stopped, or its guest ends: then nothing happens.
     pub(super) fn start(&mut self, target: &'static VcpuShared, request: StartRequest, now: Tsc) -> bool {
         let (start, start_up) = match request {
@@ -40,7 +39,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     /// Puts a vCPU that is nobody else's into its state at `start` and lets it run, here or where its home is. False when its
     /// guest is to end: then it is stopped. `now` is up to when the time is accounted for: the time since is for whoever has it begin,
     /// and none of whoever runs here.
-    fn launch(&mut self, mut vcpu: Box<Vcpu<P::Vcpu, R>>, start: Start, cost: Ticks, now: Tsc) -> bool {
+    fn launch(&mut self, mut vcpu: Box<Vcpu<P>>, start: Start, cost: Ticks, now: Tsc) -> bool {
         let shared = vcpu.shared;
         // It lives already: who has the guest end after this finds it so, and stops it.
         let starts = vcpu.guest.course.lock().start();
@@ -94,7 +93,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
     }
 
     /// Begins a vCPU that has just stopped, at a page, unless its guest is to end.
-    fn restart(&mut self, mut vcpu: Box<Vcpu<P::Vcpu, R>>, page: u8) {
+    fn restart(&mut self, mut vcpu: Box<Vcpu<P>>, page: u8) {
         let starts = vcpu.guest.course.lock().start();
         if !starts {
             return self.berths.retire(vcpu);
@@ -108,7 +107,7 @@ impl<P: Processor, H: Hardware, R: GuestRam> Cpu<P, H, R> {
 
 /// A vCPU begins. A processor that waits for its start-up takes nothing in; VCPU_START keeps what was sent (docs/src/abi.md,
 /// IPI). The bootstrap processor's devices went on without it: it looks at their timers first.
-fn begin<S: VirtualCpu, R: GuestRam>(vcpu: &mut Vcpu<S, R>, start: Start) {
+fn begin<P: Platform>(vcpu: &mut Vcpu<P>, start: Start) {
     if let Start::Real { .. } = start {
         vcpu.shared.drop_interrupts();
         vcpu.shared.attend(attention::TIMER);

@@ -46,7 +46,7 @@ pub const fn at(guest: u16, vcpu: u8) -> VcpuId {
 }
 
 /// One processor.
-type ScriptedCpu = Cpu<Scripted, ScriptedHardware, TestRam>;
+type ScriptedCpu = Cpu<Scripted>;
 
 /// A machine with its guests.
 pub struct Machine {
@@ -56,9 +56,9 @@ pub struct Machine {
     pub others: Vec<ScriptedCpu>,
     /// Clock, timers and lines.
     pub world: Rc<World>,
-    berths: &'static Berths<ScriptedVcpu, TestRam>,
+    berths: &'static Berths<Scripted>,
     /// The vCPU that a test took out of its berth to look at.
-    looked_at: Option<Box<Vcpu<ScriptedVcpu, TestRam>>>,
+    looked_at: Option<Box<Vcpu<Scripted>>>,
 }
 
 /// What is on every disk.
@@ -122,7 +122,7 @@ impl Machine {
         }
         set(&mut system);
         let system: &'static System<TestRam> = Box::leak(Box::new(system));
-        let berths: &'static Berths<_, _> = Box::leak(Box::new(Berths::new(vcpus)));
+        let berths: &'static Berths<_> = Box::leak(Box::new(Berths::new(vcpus)));
         let new_cpu = |cpu| {
             let hardware = ScriptedHardware::new(cpu, Rc::clone(&world));
             Cpu::new(Scripted::new(cpu, Rc::clone(&world)), Core::new(cpu, system, hardware), berths)
@@ -148,7 +148,7 @@ impl Machine {
     }
 
     /// A vCPU, wherever it is.
-    pub fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu<ScriptedVcpu, TestRam> {
+    pub fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu<Scripted> {
         let shared = self.shared(id);
         self.put_back();
         self.looked_at = self.berths.take_stopped(shared).or_else(|| self.berths.pick_up(shared));

@@ -10,11 +10,12 @@ use hv_core::guest::make_error::MakeError;
 use hv_core::guest::registers;
 use hv_core::guest::virtio_bus;
 use hv_core::image::manifest::ChannelConfig;
+use hv_core::machine::pc::PcOf;
 use hv_core::policy::mm::nested::EntryFormat;
 use hv_core::policy::vcpu_shared::{SharedFrames, Tables};
 use pv_abi::table::{CONSOLE_PAGES, DEMAND_PAGES, EVENT_PAGES, STATUS_PAGES};
 
-type Vcpus<V> = Vec<Box<Vcpu<<V as Vendor>::Vcpu, Ram>>>;
+type Vcpus<V> = Vec<Box<Vcpu<PcOf<V>>>>;
 
 /// What is known of the processors' clock.
 #[derive(Clone, Copy)]

@@ -4,8 +4,9 @@
 //! which waits, in its own turns, and nobody else.
 
 use super::Core;
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::guest::guest::Guest;
+use crate::guest::platform::Platform;
 use alloc::string::String;
 
 /// Longest line of the hypervisor's own, in bytes.
@@ -23,7 +24,7 @@ const LAST_WORDS_ROOM: usize = 8 << 10;
 #[must_use]
 pub struct Room(());
 
-impl<H: Hardware, R: GuestRam> Core<H, R> {
+impl<P: Platform> Core<P> {
     /// Room for what a guest writes. Where there is none, what it does to write is done again in its next turn.
     #[inline]
     pub fn console_room(&mut self) -> Option<Room> {
@@ -41,7 +42,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
 
     /// Writes to a guest's console: lines appear whole, with the guest's name in front, unless it is somebody's terminal. A text that
     /// other processors took the room from is lost.
-    pub fn console(&mut self, guest: &Guest<R>, bytes: &[u8], _room: Room) {
+    pub fn console(&mut self, guest: &Guest<P::Ram>, bytes: &[u8], _room: Room) {
         if self.system.has_terminal && guest.id == self.system.input_guest {
             if self.hears_last_words() {
                 self.hardware.console_write(bytes);
@@ -63,7 +64,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
     }
 
     /// Shows what a guest wrote and did not end: it will not write more.
-    pub fn end_line(&mut self, guest: &Guest<R>) {
+    pub fn end_line(&mut self, guest: &Guest<P::Ram>) {
         let mut line = guest.line.lock();
         if !line.is_empty() {
             self.write_line(guest, &line);
@@ -71,7 +72,7 @@ impl<H: Hardware, R: GuestRam> Core<H, R> {
         }
     }
 
-    fn write_line(&mut self, guest: &Guest<R>, line: &[u8]) {
+    fn write_line(&mut self, guest: &Guest<P::Ram>, line: &[u8]) {
         let mut whole = heapless::Vec::<u8, MAX_LINE_BYTES>::new();
         for part in [b"[".as_slice(), guest.config.name.as_bytes(), b"] ", line, b"\n"] {
             let _ = whole.extend_from_slice(part); // a name and a line are shorter together

@@ -10,6 +10,7 @@ use crate::exit::cpu::Core;
 use crate::exit::hypercall::console;
 use crate::guest::guest::{WINDOW_BASE, WINDOW_PAGES};
 use crate::guest::next::{Next, StartRequest, VcpuSet};
+use crate::guest::platform::Platform;
 use crate::guest::seam::VirtualCpu;
 use crate::guest::vcpu::{Rest, Vcpu};
 use crate::policy::presence::{Life, attention};
@@ -26,11 +27,7 @@ const fn ok(value: u64) -> Answer {
 
 /// Acts.
 #[inline]
-pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    call: Request,
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
-) -> Answer {
+pub fn commit<P: Platform>(call: Request, vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Answer {
     match call {
         Request::Info(item) => info(item, vcpu, core),
         Request::Register { event_vector } => {
@@ -114,7 +111,7 @@ pub fn commit<S: VirtualCpu, H: Hardware, R: GuestRam>(
     }
 }
 
-fn info<S, H: Hardware, R: GuestRam>(item: Info, vcpu: &Vcpu<S, R>, core: &Core<H, R>) -> Answer {
+fn info<P: Platform>(item: Info, vcpu: &Vcpu<P>, core: &Core<P>) -> Answer {
     ok(match item {
         Info::VERSION => u64::from(pv_abi::VERSION.packed()),
         Info::FEATURES => u64::from(vcpu.guest.features().bits()),
@@ -133,9 +130,9 @@ fn info<S, H: Hardware, R: GuestRam>(item: Info, vcpu: &Vcpu<S, R>, core: &Core<
 
 /// Gives the CPU to `target` if it was preempted just as the caller saw it: off CPU, and not dispatched since. One that
 /// waits for another processor is asked for, and may be here the next time.
-fn yield_to<S, H: Hardware, R: GuestRam>(
-    vcpu: &Vcpu<S, R>,
-    core: &mut Core<H, R>,
+fn yield_to<P: Platform>(
+    vcpu: &Vcpu<P>,
+    core: &mut Core<P>,
     target: &'static VcpuShared,
     seq: u64,
 ) -> Answer {
@@ -152,7 +149,7 @@ fn yield_to<S, H: Hardware, R: GuestRam>(
 }
 
 /// Where the target is with another processor, times are as old as its statistics in the status table: 1 ms at most.
-fn statistic<H: Hardware, R: GuestRam>(item: Stat, vcpu: &VcpuShared, core: &mut Core<H, R>) -> u64 {
+fn statistic<P: Platform>(item: Stat, vcpu: &VcpuShared, core: &mut Core<P>) -> u64 {
     let (run_ns, steal_ns) = if vcpu.holder() == core.cpu {
         core.queue.charge(core.hardware.now());
         let usage = core.queue.usage(vcpu.slot);

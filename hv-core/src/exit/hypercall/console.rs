@@ -1,10 +1,11 @@
 //! The console of a cooperative guest: by call, or by two rings in a shared table.
 
 use crate::base::addr::GuestPhys;
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::GuestRam;
 use crate::exit::cpu::{Core, Room};
 use crate::guest::guest::{Guest, Words};
 use crate::guest::next::Next;
+use crate::guest::platform::Platform;
 use pv_abi::call::{CONSOLE_MAX_BYTES, Code};
 use pv_abi::table::CONSOLE_RING_BYTES;
 use ring_buffers::RingError;
@@ -14,9 +15,9 @@ const MAX: usize = 256;
 const _: () = assert!(MAX as u64 == CONSOLE_MAX_BYTES);
 
 /// CONSOLE(WRITE): copies out of guest memory, then to people.
-pub fn write<H: Hardware, R: GuestRam>(
-    guest: &Guest<R>,
-    core: &mut Core<H, R>,
+pub fn write<P: Platform>(
+    guest: &Guest<P::Ram>,
+    core: &mut Core<P>,
     at: GuestPhys,
     len: usize,
 ) -> (Code, u64, Next) {
@@ -31,16 +32,16 @@ pub fn write<H: Hardware, R: GuestRam>(
 }
 
 /// CONSOLE(FLUSH): takes what the guest left in its ring.
-pub fn flush<H: Hardware, R: GuestRam>(guest: &Guest<R>, core: &mut Core<H, R>) -> (Code, u64, Next) {
+pub fn flush<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>) -> (Code, u64, Next) {
     let done = drain(guest, core, Core::console_room);
     (Code::OK, 0, if done { Next::Resume } else { Next::Again })
 }
 
 /// Takes what the guest left in its ring while there is `room`; false when some is left. A ring that the guest spoilt is emptied.
-pub fn drain<H: Hardware, R: GuestRam>(
-    guest: &Guest<R>,
-    core: &mut Core<H, R>,
-    room: impl Fn(&mut Core<H, R>) -> Option<Room>,
+pub fn drain<P: Platform>(
+    guest: &Guest<P::Ram>,
+    core: &mut Core<P>,
+    room: impl Fn(&mut Core<P>) -> Option<Room>,
 ) -> bool {
     let Some(ring) = guest.tables.console.words.get(..CONSOLE_RING_BYTES / 8) else { return true };
     let mut ring_end = guest.console.lock();

@@ -4,6 +4,7 @@ use crate::base::addr::GuestPhys;
 use crate::base::hardware::GuestRam;
 use crate::base::id::VcpuIndex;
 use crate::guest::guest::Guest;
+use crate::guest::platform::{Platform, State};
 use crate::guest::seam::{Reg, VirtualCpu};
 use crate::policy::trace::Ending;
 use crate::policy::vcpu_shared::{SharedFrames, VcpuShared};
@@ -84,7 +85,7 @@ const LOWEST_VECTOR: u64 = 32;
 ///
 /// The first thing that is wrong.
 #[inline]
-pub fn decode<S: VirtualCpu, R: GuestRam>(state: &S, guest: &'static Guest<R>) -> Result<Request, Refusal> {
+pub fn decode<P: Platform>(state: &State<P>, guest: &'static Guest<P::Ram>) -> Result<Request, Refusal> {
     let number = state.reg(Reg::Rax);
     let (rdi, rsi, rdx) = (state.reg(Reg::Rdi), state.reg(Reg::Rsi), state.reg(Reg::Rdx));
     let vcpu = |index| guest.vcpu(index).ok_or(Refusal::NoSuchVcpu(index));

@@ -2,10 +2,11 @@
 
 use super::clock;
 use crate::base::addr::GuestPhys;
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::Hardware;
 use crate::device::lapic::Delivery;
 use crate::exit::cpu::Core;
 use crate::guest::next::Next;
+use crate::guest::platform::Platform;
 use crate::guest::seam::{Instruction, Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use crate::policy::demand;
@@ -29,7 +30,7 @@ const WALL_CLOCK: u64 = 0;
 
 /// Handles the call instruction.
 #[inline(never)]
-pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) -> Next {
+pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
     vcpu.state.finish(Instruction::Call);
     let [rbx, rcx, rdx, rsi] = [Reg::Rbx, Reg::Rcx, Reg::Rdx, Reg::Rsi].map(|reg| vcpu.state.reg(reg));
     let mut next = Next::Resume;
@@ -60,13 +61,7 @@ pub fn handle<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, co
 }
 
 /// An interrupt to the APIC ids in a bit map that begins at `first`; answers how many got it.
-fn send_ipi<S, H: Hardware, R: GuestRam>(
-    vcpu: &Vcpu<S, R>,
-    core: &mut Core<H, R>,
-    map: [u64; 2],
-    first: u64,
-    icr: u64,
-) -> i64 {
+fn send_ipi<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>, map: [u64; 2], first: u64, icr: u64) -> i64 {
     let Some(delivery) = Delivery::without_destination(icr) else { return INVALID };
     let [low, high] = map;
     let ids =
@@ -89,7 +84,7 @@ fn send_ipi<S, H: Hardware, R: GuestRam>(
 }
 
 /// The CPU goes to the vCPU with this APIC id, if it waits for one; nothing happens for oneself.
-fn yield_to<S, H: Hardware, R: GuestRam>(vcpu: &Vcpu<S, R>, core: &mut Core<H, R>, id: u64) -> Next {
+fn yield_to<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>, id: u64) -> Next {
     let Some(target) = vcpu.guest.vcpu(id) else { return Next::Resume };
     let waits = target.life() == Life::Runnable && !is_on_cpu(target.dispatch_seq());
     if !waits || target.index() == vcpu.shared.index() {

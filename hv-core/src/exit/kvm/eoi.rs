@@ -5,6 +5,7 @@ use super::place;
 use crate::base::addr::GuestPhys;
 use crate::base::hardware::GuestRam;
 use crate::device::Gp;
+use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
 
 const UNUSED: u64 = 0x3;
@@ -13,7 +14,7 @@ const RESERVED: u64 = 0x2;
 const OPEN: u8 = 1;
 
 /// WRMSR.
-pub fn set_up<S, R: GuestRam>(vcpu: &mut Vcpu<S, R>, value: u64) -> Result<(), Gp> {
+pub fn set_up<P: Platform>(vcpu: &mut Vcpu<P>, value: u64) -> Result<(), Gp> {
     if value & RESERVED != 0 {
         return Err(Gp);
     }
@@ -22,12 +23,12 @@ pub fn set_up<S, R: GuestRam>(vcpu: &mut Vcpu<S, R>, value: u64) -> Result<(), G
     Ok(())
 }
 
-fn flag<S, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<GuestPhys> {
+fn flag<P: Platform>(vcpu: &Vcpu<P>) -> Option<GuestPhys> {
     place(vcpu.kvm.pv_eoi, UNUSED)
 }
 
 /// An interrupt with this vector is on its way: if it is alone, and nobody else waits for its end, it may end by the flag.
-pub fn offer<S, R: GuestRam>(vcpu: &mut Vcpu<S, R>, vector: u8) {
+pub fn offer<P: Platform>(vcpu: &mut Vcpu<P>, vector: u8) {
     let Some(at) = flag(vcpu) else { return };
     if vcpu.lapic.is_alone(vector) && !vcpu.guest.is_level(vector) {
         vcpu.kvm.eoi_is_open = vcpu.guest.ram.write(at, &[OPEN]).is_ok();
@@ -36,14 +37,14 @@ pub fn offer<S, R: GuestRam>(vcpu: &mut Vcpu<S, R>, vector: u8) {
 
 /// Before the APIC is looked at: what ended by the flag is ended there too, and from now on ends by the APIC.
 #[inline]
-pub fn take<S, R: GuestRam>(vcpu: &mut Vcpu<S, R>) {
+pub fn take<P: Platform>(vcpu: &mut Vcpu<P>) {
     if vcpu.kvm.eoi_is_open {
         close(vcpu);
     }
 }
 
 #[cold]
-fn close<S, R: GuestRam>(vcpu: &mut Vcpu<S, R>) {
+fn close<P: Platform>(vcpu: &mut Vcpu<P>) {
     vcpu.kvm.eoi_is_open = false;
     let Some(at) = flag(vcpu) else { return };
     let mut byte = [0];

@@ -9,6 +9,7 @@ use crate::base::addr::GuestPhys;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::device::Gp;
 use crate::exit::cpu::Core;
+use crate::guest::platform::Platform;
 use crate::guest::seam::VirtualCpu;
 use crate::guest::vcpu::Vcpu;
 use crate::policy::vcpu_shared::{NO_COOKIE, SWITCHES_TOLD};
@@ -23,11 +24,7 @@ const IS_OFF: u8 = 1 << 0;
 const FLUSH: u8 = 1 << 1;
 
 /// WRMSR.
-pub fn set_up<S: VirtualCpu, H: Hardware, R: GuestRam>(
-    vcpu: &mut Vcpu<S, R>,
-    core: &mut Core<H, R>,
-    value: u64,
-) -> Result<(), Gp> {
+pub fn set_up<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, value: u64) -> Result<(), Gp> {
     if value & RESERVED != 0 {
         return Err(Gp);
     }
@@ -37,13 +34,13 @@ pub fn set_up<S: VirtualCpu, H: Hardware, R: GuestRam>(
     Ok(())
 }
 
-fn record<S, R: GuestRam>(vcpu: &Vcpu<S, R>) -> Option<GuestPhys> {
+fn record<P: Platform>(vcpu: &Vcpu<P>) -> Option<GuestPhys> {
     place(vcpu.kvm.steal_time, UNUSED)
 }
 
 /// The vCPU is about to leave the CPU, of its own will or not. It is still published as on CPU: this touches its guest's memory
 /// (I-9).
-pub fn leave<S, R: GuestRam>(vcpu: &Vcpu<S, R>) {
+pub fn leave<P: Platform>(vcpu: &Vcpu<P>) {
     if let Some(at) = record(vcpu).and_then(|record| record.checked_add(PREEMPTED)) {
         // Nobody else changes it while it is zero.
         let _ = vcpu.guest.ram.write(at, &[IS_OFF]);
@@ -52,7 +49,7 @@ pub fn leave<S, R: GuestRam>(vcpu: &Vcpu<S, R>) {
 }
 
 /// It came back, and is published as on CPU: does what was left for it, and says what it waited.
-pub fn come<S: VirtualCpu, H: Hardware, R: GuestRam>(vcpu: &mut Vcpu<S, R>, core: &mut Core<H, R>) {
+pub fn come<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
     let Some(record) = record(vcpu) else { return };
     let ram = &vcpu.guest.ram;
     let Some(left) = record.checked_add(PREEMPTED).and_then(|at| ram.exchange(at, 0).ok()) else { return };

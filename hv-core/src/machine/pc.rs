@@ -8,11 +8,15 @@ use super::serial_log::Lines;
 use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
 use crate::base::time::{Frequency, Tsc};
+use crate::guest::platform::Platform;
+use crate::machine::memory::Ram;
+use crate::machine::vt::Vendor;
 use crate::policy::calibrate::Found;
+use core::marker::PhantomData;
 use x86_64::instructions::random::RdRand;
 
 /// A PC's processor and what is around it.
-pub struct Platform {
+pub struct Pc {
     apic: LocalApic,
     /// APIC timer ticks a TSC tick, as a binary fraction with 32 bits behind the point.
     apic_per_tsc: u64,
@@ -32,7 +36,7 @@ pub struct Platform {
 /// Where the timer repeats: one that ran down at once would run down again before anyone could look.
 const SHORTEST_PERIOD_NS: u64 = 10_000;
 
-impl Platform {
+impl Pc {
     /// Puts the parts together.
     pub fn new(mut apic: LocalApic, clocks: Found, lines: &'static Lines, apic_ids: &'static [u32]) -> Self {
         let repeats = Translator::find(clocks.tsc) == Some(Translator::Threaded);
@@ -74,7 +78,17 @@ impl Platform {
     }
 }
 
-impl Hardware for Platform {
+/// A PC with processors of one vendor's.
+#[derive(Debug)]
+pub struct PcOf<V>(PhantomData<V>);
+
+impl<V: Vendor> Platform for PcOf<V> {
+    type Processor = V::Processor;
+    type Hardware = Pc;
+    type Ram = Ram;
+}
+
+impl Hardware for Pc {
     #[inline]
     fn now(&self) -> Tsc {
         time::now()
