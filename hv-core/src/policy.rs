@@ -12,4 +12,5 @@ pub mod skew;
 pub mod telemetry;
 pub mod timers;
 pub mod trace;
+pub mod turns;
 pub mod vcpu_shared;

@@ -8,7 +8,7 @@ use hv_core::base::addr::GuestPhys;
 use hv_core::base::hardware::GuestRam;
 use hv_core::guest::guest::Words;
 use hv_core::guest::seam::{Exit, Reg, VirtualCpu};
-use hv_core::testkit::{Machine, Spec, call_steps};
+use hv_core::testkit::{Machine, Spec, Step, at, call_steps};
 use pv_abi::call::{Call, Code, ConsoleOp, Shutdown};
 use pv_abi::table::CONSOLE_RING_BYTES;
 use ring_buffers::bytes::Producer;
@@ -89,14 +89,89 @@ fn what_a_guest_has_not_said_at_its_end_may_use_more_of_the_room_but_not_all() {
     }
 }
 
+/// What 256 line ends of the guest become at most, after a full line.
+const LONGEST: usize = 256 + 256 + 258 * "[sixteen letters] \n".len();
+
 #[test]
-fn lines_that_too_many_processors_found_room_for_are_lost_one_by_one() {
-    let mut machine = behind();
-    machine.world.console_room.set((8 << 10) + 2 * "[one] a\n".len());
+fn texts_that_many_processors_write_at_once_are_whole_and_leave_what_is_not_theirs() {
+    let mut machine = Machine::boot([Spec::cooperative("sixteen letters!")]);
+    machine.compute(A, MS);
     let guest = machine.guest(0);
-    let room = machine.cpu.core.last_words_room().unwrap();
-    machine.cpu.core.console(guest, b"a\nb\nc\nd\n", room);
-    assert_eq!(machine.world.console(), "[one] a\n[one] b\n[one] c\n");
+    assert!(guest.line.lock().extend_from_slice(&[b'.'; 256]).is_ok());
+    machine.world.console_room.set((8 << 10) + 3 * LONGEST + LONGEST / 2);
+    let core = &mut machine.cpu.core;
+    let rooms: Vec<_> = (0..10).map_while(|_| core.console_room(guest, &[b'\n'; 256])).collect();
+    assert_eq!(rooms.len(), 3);
+    for room in rooms {
+        core.console(guest, &[b'\n'; 256], room);
+    }
+    let (written, left) = (machine.world.console().len(), machine.world.console_room.get());
+    assert_eq!(written, 256 + 3 * 256 * "[sixteen letters!] \n".len());
+    assert_eq!(left, (8 << 10) + 3 * LONGEST + LONGEST / 2 - written);
+}
+
+/// Whether the second guest's byte is taken.
+fn takes_a_byte(machine: &mut Machine) -> bool {
+    let rip = machine.state(B).rip();
+    machine.port_out(B, 0x3f8, 1, u32::from(b'\n'));
+    machine.state(B).rip() != rip
+}
+
+/// A guest that waits for the line, and another that has written more and may not write before.
+fn one_waits_before_two() -> Machine {
+    let mut machine = behind();
+    catch_up(&machine);
+    assert!(takes_a_byte(&mut machine));
+    machine.world.console_room.set(1024);
+    machine.run(A, call_steps(Call::CONSOLE, &WRITE));
+    catch_up(&machine);
+    assert!(!takes_a_byte(&mut machine), "there is room, but the other one waits for it");
+    machine
+}
+
+#[test]
+fn a_guest_that_waits_and_does_not_come_back_keeps_others_from_writing_for_half_a_second() {
+    let mut machine = one_waits_before_two();
+    let begun = machine.world.now();
+    while !takes_a_byte(&mut machine) {
+        machine.compute(B, MS);
+    }
+    let ms = machine.world.now().since(begun).0 / MS;
+    assert!((490..520).contains(&ms), "{ms} ms");
+}
+
+#[test]
+fn a_guest_that_ends_keeps_nobody_from_writing() {
+    for how in [Shutdown::OFF, Shutdown::CRASH] {
+        let mut machine = one_waits_before_two();
+        machine.run(A, call_steps(Call::SHUTDOWN, &[how.0]));
+        assert!(takes_a_byte(&mut machine), "{how:?}");
+    }
+}
+
+#[test]
+fn what_many_guests_say_at_their_end_is_no_more_than_the_line_keeps_and_people_know_what_is_lost() {
+    let specs = (0..60).map(|n| Spec::full(&format!("sixteen letter{n:02}")).pin(&[n % 2]));
+    let mut machine = Machine::boot_on(2, specs.chain([Spec::cooperative("last")]), &[]);
+    machine.world.console_room.set(32 << 10); // the scripted line refuses to keep more
+    for n in 0..60 {
+        assert!(machine.guest(n).line.lock().extend_from_slice(&[b'.'; 256]).is_ok());
+        machine.script(at(n, 0), [Step::Exit(Exit::Shutdown)]);
+    }
+    machine.compute(at(60, 0), 500 * MS);
+    let ended = |n| machine.guest(n).course.lock().has_ended();
+    assert!((0..60).all(ended));
+    assert!(machine.world.console().len() <= 32 << 10);
+    let lines = ["[", "guest: killed", "guest: registers", "guest: last exits", "guest: ended"];
+    let said = machine.world.console();
+    let said = said
+        .lines()
+        .filter(|line| lines.iter().any(|start| line.trim_start_matches("comity: ").starts_with(start)));
+    let lost = 60 * lines.len() - said.count();
+    assert!(lost > 0);
+    catch_up(&machine);
+    let _ = machine.call(at(60, 0), Call::CONSOLE, &WRITE);
+    assert!(machine.world.console().contains(&format!("comity: console: texts lost={lost}\n")), "{lost}");
 }
 
 #[test]
@@ -148,7 +223,7 @@ fn whatever_access_reaches_com1_waits_and_the_others_are_served() {
 }
 
 #[test]
-fn at_a_terminal_a_guest_waits_for_room_too_and_what_found_none_is_lost() {
+fn at_a_terminal_a_guest_waits_for_room_too() {
     let mut machine = Machine::boot_at_terminal([Spec::full("one")]);
     machine.compute(A, MS);
     machine.world.console_room.set(1024);
@@ -158,22 +233,21 @@ fn at_a_terminal_a_guest_waits_for_room_too_and_what_found_none_is_lost() {
         assert_eq!((machine.state(A).rip(), machine.world.console().as_str()), (rip, ""), "{port:#x}");
     }
     catch_up(&machine);
-    let room = machine.cpu.core.console_room().unwrap();
-    machine.world.console_room.set(1024); // others were quicker
-    let guest = machine.guest(0);
-    machine.cpu.core.console(guest, b"lost", room);
-    assert_eq!(machine.world.console(), "");
+    machine.port_out(A, 0x3f8, 1, 0x61);
+    assert_eq!(machine.world.console(), "a");
 }
 
 /// What a byte takes on a line of 115,200 baud, in ns.
 const BYTE: u64 = 1_000_000_000 / 11_520;
 
-/// A guest on the first processor, and on the second one another that, if it floods, writes 256 line ends whenever it may; the line has
+/// A guest on the first processor, where a third computes, and on the second one another that, if it floods, writes 256 line ends whenever it may; the line has
 /// 115,200 baud. Milliseconds until `done`, which may add to scripts, if that is within 5 s.
 fn beside_a_flood(one: Spec, flood: bool, mut done: impl FnMut(&mut Machine) -> bool) -> Option<u64> {
-    let mut machine = Machine::boot_on(2, [one.pin(&[0]), Spec::cooperative("flood").pin(&[1])], &[]);
+    let others = [Spec::cooperative("flood").pin(&[1]), Spec::full("busy").pin(&[0])];
+    let mut machine = Machine::boot_on(2, [one.pin(&[0])].into_iter().chain(others), &[]);
     machine.compute(A, MS);
     machine.compute(B, MS);
+    machine.script(at(2, 0), [Step::Run(100_000 * MS)]);
     assert!(machine.guest(1).ram.write(GuestPhys::new_truncate(0x3000), &[b'\n'; 256]).is_ok());
     machine.world.console_room.set(20 << 10);
     machine.world.look_ticks.set(10 * US); // about what a part of 64 KiB takes
@@ -214,4 +288,31 @@ fn a_guest_that_floods_peoples_line_does_not_keep_another_from_beginning_again()
         alone.is_some_and(|ms| ms < 500) && beside.is_some_and(|ms| ms < 2_000),
         "{alone:?} {beside:?} ms"
     );
+}
+
+#[test]
+fn a_guest_that_writes_a_line_every_ms_waits_for_one_text_of_a_flood_each() {
+    let (mut due, mut asked, mut longest, mut written) = (0, false, 0, 0);
+    let over = beside_a_flood(Spec::cooperative("one"), true, |machine| {
+        let now = machine.world.now().0;
+        if due == 0 {
+            machine.guest(0).ram.write(GuestPhys::new_truncate(0x3000), b"a\n").unwrap();
+            due = now;
+        }
+        if !machine.state(A).script.is_empty() {
+            return false;
+        }
+        if asked && machine.state(A).reg(Reg::Rax) == Code::OK.0 {
+            (longest, written, due) = (longest.max(now - due), written + 1, now + MS);
+        }
+        asked = due <= now;
+        if asked {
+            machine.script(A, call_steps(Call::CONSOLE, &[ConsoleOp::WRITE.0, 0x3000, 2]));
+        }
+        false
+    });
+    assert!(over.is_none());
+    let flood = 256 + 256 + 258 * "[flood] \n".len() as u64;
+    assert!(longest <= (flood + 600) * BYTE, "{longest} ns for one of {written} lines");
+    assert!(written > 1_500, "{written} lines: on its processor it has a turn every 2 ms");
 }

@@ -12,6 +12,9 @@ pub type Row = [AtomicU64; 8];
 /// Frames of the hypervisor's own that a guest sees too, as words.
 pub type SharedWords = &'static [AtomicU64];
 
+/// What people's line keeps at most until it is written, in bytes.
+pub const CONSOLE_BYTES: usize = 32 << 10;
+
 /// Guest memory: copied in and out after a check. No reference into it ever exists.
 pub trait GuestRam {
     /// [`LARGE_PAGE_BYTES`](crate::base::addr::LARGE_PAGE_BYTES) of memory that nobody has.
@@ -88,7 +91,9 @@ pub trait Hardware {
     fn wait(&mut self) -> bool;
     /// Interrupts another processor: it leaves guest mode, or wakes, and looks at what was left for it.
     fn kick(&mut self, cpu: CpuId);
-    /// Bytes that people's line takes or keeps now, so that writing them waits for nothing.
+    /// Gives people's line some of what it keeps.
+    fn serve_console(&mut self);
+    /// Bytes that people's line keeps now beside what it does, so that writing them waits for nothing.
     fn console_room(&mut self) -> usize;
     /// Writes to people; what is given at once appears whole.
     fn console_write(&mut self, text: &[u8]);

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_VCPUS_PER_GUEST: usize = 64;
 /// Most guests of one machine.
 pub const MAX_GUESTS: usize = 256;
+/// Longest guest name, in bytes: it stands before every console line.
+pub const MAX_NAME_BYTES: usize = 16;
 /// Most vCPUs of one machine.
 pub const MAX_VCPUS: usize = 1024;
 /// Most processors that are used.

@@ -33,10 +33,8 @@ pub const CONFIG_BYTES: usize = 64;
 
 /// What devices reach outside of their guest.
 pub trait Outside {
-    /// Whether the guest's console may say something now; if not, later.
-    fn console_is_open(&mut self) -> bool;
-    /// Takes what the guest's console says.
-    fn console(&mut self, text: &[u8]);
+    /// Takes what the guest's console says; false: not now, but later.
+    fn console(&mut self, text: &[u8]) -> bool;
     /// Wakes whoever waits for frames at these ports.
     fn wake(&mut self, ports: Ports);
     /// A number that the guest cannot foresee.

@@ -172,11 +172,12 @@ fn make_memory<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>) -> Progress {
         let _ = ballooning::take(guest, n, core.system); // a part of it, or it waits
         return Progress::More;
     }
+    let untouched = guest.birth.lock().as_ref().is_some_and(Birth::is_untouched);
+    if untouched && !core.may_begin(guest) {
+        return Progress::More;
+    }
     {
         let mut birth = guest.birth.lock();
-        if birth.as_ref().is_some_and(Birth::is_untouched) && core.console_room().is_none() {
-            return Progress::More;
-        }
         match birth.as_mut().map(|birth| birth.step(&guest.ram)) {
             Some(Progress::More) => return Progress::More,
             Some(Progress::Done) => *birth = None,

@@ -188,7 +188,7 @@ fn port<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, access: PortAccess)
     };
     let mut room = None;
     if access.direction == Direction::Out && width.reaches(access.port, COM1) {
-        room = core.console_room();
+        room = core.console_room(vcpu.guest, b"\n");
         if room.is_none() {
             return Next::Again;
         }

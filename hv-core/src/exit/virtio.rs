@@ -10,7 +10,7 @@ use crate::device::virtio::mmio::Effect;
 use crate::device::virtio::switch::{Port, Ports};
 use crate::device::virtio::{Memory, Outside, Progress};
 use crate::exit::ballooning::{self, Lent};
-use crate::exit::cpu::{Core, Room};
+use crate::exit::cpu::Core;
 use crate::exit::interrupts;
 use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
@@ -39,7 +39,7 @@ pub fn write<P: Platform>(
 /// Does the next part of what a guest's devices have to do.
 pub fn serve<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>) -> Progress {
     let guest = vcpu.guest;
-    let mut surroundings = Surroundings { guest, server: vcpu.shared, core, room: None };
+    let mut surroundings = Surroundings { guest, server: vcpu.shared, core };
     let step = |bus: &mut Bus| bus.step(&guest.ram, &mut surroundings);
     let (progress, told) = guest.virtio.lock().with(&guest.devices, step);
     send(guest, core, told);
@@ -68,20 +68,12 @@ struct Surroundings<'a, P: Platform> {
     /// The vCPU whose time it is.
     server: &'static VcpuShared,
     core: &'a mut Core<P>,
-    /// What the device asked for and has not used yet.
-    room: Option<Room>,
 }
 
 impl<P: Platform> Outside for Surroundings<'_, P> {
-    fn console_is_open(&mut self) -> bool {
-        self.room = self.core.console_room();
-        self.room.is_some()
-    }
-
-    fn console(&mut self, text: &[u8]) {
-        if let Some(room) = self.room.take() {
-            self.core.console(self.guest, text, room);
-        }
+    fn console(&mut self, text: &[u8]) -> bool {
+        let room = self.core.console_room(self.guest, text);
+        room.map(|room| self.core.console(self.guest, text, room)).is_some()
     }
 
     fn wake(&mut self, ports: Ports) {

@@ -11,6 +11,7 @@ use crate::policy::cpu_shared::Board;
 use crate::policy::sched::Slot;
 use crate::policy::telemetry::Telemetry;
 use crate::policy::trace::GuestCounters;
+use crate::policy::turns::Turns;
 use crate::policy::vcpu_shared::VcpuShared;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -35,6 +36,8 @@ pub struct System<R: GuestRam + 'static> {
     pub board: Board,
     /// Records that are not written yet.
     pub telemetry: Lock<Telemetry>,
+    /// Who writes to people next.
+    pub turns: Lock<Turns>,
     /// Held while guests' channels are connected or cut.
     pub ties: Lock<()>,
     /// Memory that no guest has.
@@ -67,6 +70,7 @@ impl<R: GuestRam> System<R> {
             networks: Vec::new(),
             board: Board::new(cpus),
             telemetry: Lock::new(Rank::Leaf, Telemetry::default()),
+            turns: Lock::new(Rank::Leaf, Turns::new(tsc)),
             ties: Lock::new(Rank::Ties, ()),
             pool: Lock::new(Rank::Leaf, Vec::new()),
             tsc,
@@ -92,6 +96,7 @@ impl<R: GuestRam> System<R> {
     pub fn add(&mut self, guest: &'static Guest<R>) {
         self.vcpus.extend(guest.vcpus.iter());
         self.guests.push(guest);
+        self.turns.lock().add();
         self.alive.fetch_add(1, SeqCst);
         if !self.board.is_alone() {
             let heaviest = self.guests.iter().map(|guest| guest.config.weight).max().unwrap_or(1);

@@ -3,6 +3,7 @@
 //! The bundle is one file: a header ([`MAGIC`] and a length), the postcard form of a [`Manifest`], zeroes to the next
 //! page, and the payloads, each starting on a page. `cargo xtask` writes it from a scenario; `image::bundle` checks it.
 
+pub use crate::base::id::MAX_NAME_BYTES;
 use crate::base::id::{CpuId, CpuSet, GuestId, VcpuIndex};
 use crate::device::channel::MAX_CHANNELS;
 use alloc::string::String;
@@ -14,8 +15,6 @@ use serde::{Deserialize, Serialize};
 pub const MAGIC: [u8; 8] = *b"COMITYB3";
 /// Bytes before the manifest: the magic and the manifest's length as a little-endian `u64`.
 pub const HEADER_BYTES: usize = 16;
-/// Longest guest name, in bytes: it stands before every console line.
-pub const MAX_NAME_BYTES: usize = 16;
 /// Most memory of a guest, in MiB: the window for shared pages begins at 3 GiB.
 pub const MAX_MEMORY_MIB: u32 = 3072;
 /// Longest command line, in bytes, without its closing zero.

@@ -68,14 +68,6 @@ impl Pc {
             self.apic.set_timer(0);
         }
     }
-
-    /// The console's line may have room again.
-    #[inline]
-    fn serve_line(&self) {
-        if self.lines.waits() {
-            self.lines.pump();
-        }
-    }
 }
 
 /// A PC with processors of one vendor's.
@@ -109,13 +101,13 @@ impl Hardware for Pc {
     fn take_interrupts(&mut self) {
         interrupts::take();
         self.stop_period();
-        self.serve_line();
+        self.serve_console();
     }
 
     fn wait(&mut self) -> bool {
         interrupts::wait();
         self.stop_period();
-        self.serve_line();
+        self.serve_console();
         true
     }
 
@@ -126,6 +118,12 @@ impl Hardware for Pc {
     }
 
     #[inline]
+    fn serve_console(&mut self) {
+        if self.lines.waits() {
+            self.lines.pump();
+        }
+    }
+
     fn console_room(&mut self) -> usize {
         self.lines.room()
     }

@@ -2,14 +2,13 @@
 
 use super::arch::console::Console;
 use super::arch::serial::{Serial, Transmit};
+use crate::base::hardware::CONSOLE_BYTES;
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU32};
 use heapless::Deque;
 use spin::Mutex;
 
-/// What waits for the line, at most.
-const BUFFER_BYTES: usize = 32 << 10;
 /// Looks at a line that has no room before a text is given up, and at the end before what is left is: a UART that is not there
 /// must not hang us.
 const WRITE_PATIENCE: u32 = 10_000_000;
@@ -25,7 +24,7 @@ const CHUNK_BYTES: usize = 64;
 pub struct Lines {
     console: Mutex<Console>,
     com2: Mutex<Serial>,
-    buffer: Mutex<Box<Deque<u8, BUFFER_BYTES>>>,
+    buffer: Mutex<Box<Deque<u8, CONSOLE_BYTES>>>,
     /// There may be something in the buffer.
     waits: AtomicBool,
     /// Questions for room since the line last took something.
@@ -45,21 +44,13 @@ impl Lines {
         }
     }
 
-    /// Bytes that can be written without waiting. Who asks moves some. What waits for a line that takes nothing is given up, lest who
-    /// asks waits for ever.
-    #[inline]
+    /// Bytes that can be written without waiting. What waits for a line that takes nothing is given up, lest who asks waits for ever.
     pub fn room(&self) -> usize {
-        if self.waits() { self.room_behind() } else { BUFFER_BYTES }
-    }
-
-    #[cold]
-    fn room_behind(&self) -> usize {
-        self.pump();
         let mut buffer = self.buffer.lock();
-        if self.idle_looks.fetch_add(1, Relaxed) >= WRITE_PATIENCE {
+        if !buffer.is_empty() && self.idle_looks.fetch_add(1, Relaxed) >= WRITE_PATIENCE {
             buffer.clear();
         }
-        BUFFER_BYTES - buffer.len()
+        CONSOLE_BYTES - buffer.len()
     }
 
     /// Writes to people: `text` appears whole, if it is shorter than the buffer. It is lost where the line does not drain.
@@ -81,7 +72,7 @@ impl Lines {
     fn written(&self, text: &[u8]) -> bool {
         let Some(mut line) = self.console.try_lock() else { return false };
         let mut buffer = self.buffer.lock();
-        let simple = buffer.is_empty() && text.len() <= BUFFER_BYTES;
+        let simple = buffer.is_empty() && text.len() <= CONSOLE_BYTES;
         if simple {
             let rest = text.get(line.offer(text)..).unwrap_or_default();
             if !rest.is_empty() {
@@ -95,8 +86,8 @@ impl Lines {
 
     fn buffered(&self, text: &[u8]) -> bool {
         let mut buffer = self.buffer.lock();
-        let room = BUFFER_BYTES - buffer.len();
-        if room < text.len().min(BUFFER_BYTES) {
+        let room = CONSOLE_BYTES - buffer.len();
+        if room < text.len().min(CONSOLE_BYTES) {
             return false;
         }
         buffer.extend(text.iter().copied().take(room));
@@ -153,7 +144,7 @@ impl Lines {
     /// Waits until everything is written. For the end of the machine.
     pub fn flush(&self) {
         for _ in 0..FLUSH_PATIENCE {
-            self.move_at_most(BUFFER_BYTES);
+            self.move_at_most(CONSOLE_BYTES);
             if !self.waits() {
                 break;
             }

@@ -127,6 +127,7 @@ impl<P: Platform> Cpu<P> {
         if !said_all {
             self.core.say(format_args!("guest: last words lost name={}", guest.config.name));
         }
+        system.turns.lock().forget(guest.id);
         channel::connect(guest, system, Peer::Absent);
         let restart = match &ending {
             Ending::Off => false,

@@ -40,6 +40,8 @@ impl Hardware for ScriptedHardware {
         self.world.kick(cpu);
     }
 
+    fn serve_console(&mut self) {}
+
     fn console_room(&mut self) -> usize {
         self.world.console_room.get()
     }
@@ -47,8 +49,9 @@ impl Hardware for ScriptedHardware {
     fn console_write(&mut self, text: &[u8]) {
         self.world.console.borrow_mut().extend_from_slice(text);
         let room = &self.world.console_room;
+        assert!(text.len() <= room.get(), "more is written than people's line has room for");
         if room.get() != usize::MAX {
-            room.set(room.get().saturating_sub(text.len()));
+            room.set(room.get() - text.len());
         }
     }
 

@@ -124,12 +124,11 @@ impl Console {
             let rest = usize::try_from(chain.readable_bytes() - self.said).unwrap_or(usize::MAX);
             let mut part = [0; PART_BYTES];
             let part = part.get_mut(..io.grant(rest.min(*left))).unwrap_or_default();
-            if part.is_empty() || !outside.console_is_open() {
+            chain.read(io.ram(), self.said, part)?;
+            if part.is_empty() || !outside.console(part) {
                 return Ok(Answer::Later);
             }
             *left -= part.len();
-            chain.read(io.ram(), self.said, part)?;
-            outside.console(part);
             self.said += count(part);
         }
         self.said = 0;

@@ -44,11 +44,11 @@ pub struct Seen {
 }
 
 impl Outside for Seen {
-    fn console_is_open(&mut self) -> bool {
+    fn console(&mut self, text: &[u8]) -> bool {
+        if !self.deaf {
+            self.said.extend_from_slice(text);
+        }
         !self.deaf
-    }
-    fn console(&mut self, text: &[u8]) {
-        self.said.extend_from_slice(text);
     }
     fn wake(&mut self, ports: Ports) {
         self.woken |= ports.0;

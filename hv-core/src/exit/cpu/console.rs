@@ -1,60 +1,90 @@
 //! What guests and the hypervisor write to people.
 //!
 //! A serial line takes eleven kilobytes a second, and what it has not taken yet is kept. Where much is kept it is the guest that writes
-//! which waits, in its own turns, and nobody else.
+//! which waits, in its own turns, and nobody else; among those that wait, `policy/turns.rs` says who is next. Whatever is written was
+//! promised room before, all processors' promises together, so more is never written than the line keeps.
 
 use super::Core;
 use crate::base::hardware::Hardware;
+use crate::base::id::GuestId;
+use crate::base::lock::Lock;
 use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
+use crate::policy::turns::{LAST_WORDS_FLOOR, Turns, becomes};
 use alloc::string::String;
 
-/// Longest line of the hypervisor's own, in bytes.
+/// Longest line of a guest's, with its name.
 const MAX_LINE_BYTES: usize = 1024;
-/// A guest waits until so many bytes can be kept: more than three processors write at a time, each 256 line ends of a guest with the
-/// longest name.
-const GUEST_ROOM: usize = 16 << 10;
-/// A guest's line is lost where less than this can be kept: at its end, or where more processors found room at the same moment than
-/// there is room for. The rest is for the hypervisor's lines.
-const LAST_WORDS_ROOM: usize = 8 << 10;
+/// What a life is charged for before it begins: about what people are told of its end.
+const ENDING_BYTES: usize = 1024;
 
-/// Room for one text of a guest's on people's line. [`Core::console`] takes it, so whoever lets a guest write has asked for room
-/// first, whichever instruction, register or queue the guest writes by.
+/// Room for one text on people's line, until this is dropped. [`Core::console`] takes it, so whoever lets a guest write has asked for
+/// room first, whichever instruction, register or queue the guest writes by.
 #[derive(Debug)]
 #[must_use]
-pub struct Room(());
+pub struct Room {
+    turns: &'static Lock<Turns>,
+    guest: Option<GuestId>,
+    bytes: usize,
+    unused: usize,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.turns.lock().settle(self.guest, self.bytes, self.unused);
+    }
+}
 
 impl<P: Platform> Core<P> {
-    /// Room for what a guest writes. Where there is none, what it does to write is done again in its next turn.
-    #[inline]
-    pub fn console_room(&mut self) -> Option<Room> {
-        (self.hardware.console_room() >= GUEST_ROOM).then_some(Room(()))
+    /// Room for a text of a guest's. Where there is none, or it is another guest's turn, what the guest does to write is done again in
+    /// its next turn.
+    pub fn console_room(&mut self, guest: &Guest<P::Ram>, text: &[u8]) -> Option<Room> {
+        self.room_for(guest, becomes(text, &guest.config.name))
     }
 
-    /// Room for what a guest writes that cannot wait.
-    pub fn last_words_room(&mut self) -> Option<Room> {
-        self.hears_last_words().then_some(Room(()))
+    fn room_for(&mut self, guest: &Guest<P::Ram>, bytes: usize) -> Option<Room> {
+        self.hardware.serve_console(); // some room for whoever asks, before others wait for the lock
+        let now = self.hardware.now();
+        let mut turns = self.system.turns.lock();
+        if !turns.ask(guest.id, bytes, self.hardware.console_room(), now) {
+            return None;
+        }
+        let news = turns.news();
+        drop(turns);
+        if let Some(lost) = news {
+            self.say(format_args!("console: texts lost={lost}"));
+        }
+        Some(self.promised(Some(guest.id), bytes))
     }
 
-    fn hears_last_words(&mut self) -> bool {
-        self.hardware.console_room() >= LAST_WORDS_ROOM
+    /// Whether a life may begin: there is room to tell people of its end, which it is charged for.
+    pub fn may_begin(&mut self, guest: &Guest<P::Ram>) -> bool {
+        self.room_for(guest, ENDING_BYTES).map(|mut room| room.unused = 0).is_some()
     }
 
-    /// Writes to a guest's console: lines appear whole, with the guest's name in front, unless it is somebody's terminal. A text that
-    /// other processors took the room from is lost.
-    pub fn console(&mut self, guest: &Guest<P::Ram>, bytes: &[u8], _room: Room) {
+    /// Room for a text that cannot wait.
+    pub fn last_words_room(&mut self, guest: &Guest<P::Ram>, text: &[u8]) -> Option<Room> {
+        self.promise(Some(guest.id), becomes(text, &guest.config.name), LAST_WORDS_FLOOR)
+    }
+
+    fn promise(&mut self, guest: Option<GuestId>, bytes: usize, floor: usize) -> Option<Room> {
+        let fits = self.system.turns.lock().promise(guest, bytes, floor, self.hardware.console_room());
+        fits.then(|| self.promised(guest, bytes))
+    }
+
+    const fn promised(&self, guest: Option<GuestId>, bytes: usize) -> Room {
+        Room { turns: &self.system.turns, guest, bytes, unused: bytes }
+    }
+
+    /// Writes to a guest's console: lines appear whole, with the guest's name in front, unless it is somebody's terminal.
+    pub fn console(&mut self, guest: &Guest<P::Ram>, text: &[u8], mut room: Room) {
         if self.system.has_terminal && guest.id == self.system.input_guest {
-            if self.hears_last_words() {
-                self.hardware.console_write(bytes);
-            }
-            return;
+            return self.write(text, &mut room);
         }
         let mut line = guest.line.lock();
-        for byte in bytes.iter().copied().filter(|byte| *byte != b'\r') {
+        for byte in text.iter().copied().filter(|byte| *byte != b'\r') {
             if byte == b'\n' || line.is_full() {
-                if self.hears_last_words() {
-                    self.write_line(guest, &line);
-                }
+                self.write_line(guest, &line, &mut room);
                 line.clear();
             }
             if byte != b'\n' {
@@ -67,23 +97,35 @@ impl<P: Platform> Core<P> {
     pub fn end_line(&mut self, guest: &Guest<P::Ram>) {
         let mut line = guest.line.lock();
         if !line.is_empty() {
-            self.write_line(guest, &line);
+            if let Some(mut room) = self.last_words_room(guest, b"\n") {
+                self.write_line(guest, &line, &mut room);
+            }
             line.clear();
         }
     }
 
-    fn write_line(&mut self, guest: &Guest<P::Ram>, line: &[u8]) {
+    fn write_line(&mut self, guest: &Guest<P::Ram>, line: &[u8], room: &mut Room) {
         let mut whole = heapless::Vec::<u8, MAX_LINE_BYTES>::new();
         for part in [b"[".as_slice(), guest.config.name.as_bytes(), b"] ", line, b"\n"] {
             let _ = whole.extend_from_slice(part); // a name and a line are shorter together
         }
-        self.hardware.console_write(&whole);
+        self.write(&whole, room);
     }
 
-    /// Writes a line of the hypervisor's own.
+    /// Writes what a text has become, which is no more than was promised.
+    fn write(&mut self, text: &[u8], room: &mut Room) {
+        if let Some(unused) = room.unused.checked_sub(text.len()) {
+            room.unused = unused;
+            self.hardware.console_write(text);
+        }
+    }
+
+    /// Writes a line of the hypervisor's own, unless the line is full.
     pub fn say(&mut self, text: core::fmt::Arguments<'_>) {
         let mut line = String::new();
         let _ = core::fmt::Write::write_fmt(&mut line, format_args!("comity: {text}\n"));
-        self.hardware.console_write(line.as_bytes());
+        if let Some(mut room) = self.promise(None, line.len(), 0) {
+            self.write(line.as_bytes(), &mut room);
+        }
     }
 }

@@ -21,12 +21,12 @@ pub fn write<P: Platform>(
     at: GuestPhys,
     len: usize,
 ) -> (Code, u64, Next) {
-    let Some(room) = core.console_room() else { return (Code::OK, 0, Next::Again) };
     let mut buffer = [0; MAX];
     let Some(bytes) = buffer.get_mut(..len) else { return (Code::BAD_ARGUMENT, 0, Next::Resume) };
     if guest.ram.read(at, bytes).is_err() {
         return (Code::BAD_ADDRESS, 0, Next::Resume);
     }
+    let Some(room) = core.console_room(guest, bytes) else { return (Code::OK, 0, Next::Again) };
     core.console(guest, bytes, room);
     (Code::OK, len as u64, Next::Resume)
 }
@@ -41,7 +41,7 @@ pub fn flush<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>) -> (Code, u
 pub fn drain<P: Platform>(
     guest: &Guest<P::Ram>,
     core: &mut Core<P>,
-    room: impl Fn(&mut Core<P>) -> Option<Room>,
+    room: impl Fn(&mut Core<P>, &Guest<P::Ram>, &[u8]) -> Option<Room>,
 ) -> bool {
     let Some(ring) = guest.tables.console.words.get(..CONSOLE_RING_BYTES / 8) else { return true };
     let mut ring_end = guest.console.lock();
@@ -52,10 +52,15 @@ pub fn drain<P: Platform>(
     let mut buffer = [0; MAX];
     // One round trip is bounded by what the ring holds.
     for _ in 0..=CONSOLE_RING_BYTES / MAX {
-        let Some(room) = room(core) else { return false };
-        match consumer.pop(&mut buffer) {
-            Ok(popped) if popped.value > 0 => {
-                core.console(guest, buffer.get(..popped.value).unwrap_or_default(), room)
+        match consumer.take(&mut buffer) {
+            Ok(count) if count > 0 => {
+                let text = buffer.get(..count).unwrap_or_default();
+                let Some(room) = room(core, guest, text) else {
+                    *ring_end = None; // what was taken and not released is found again
+                    return false;
+                };
+                core.console(guest, text, room);
+                let _ = consumer.release(); // nobody waits at the other end
             }
             Ok(_) | Err(RingError::Empty) => return true,
             Err(RingError::Full | RingError::Corrupt(_)) => {
