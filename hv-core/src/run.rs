@@ -292,7 +292,10 @@ fn turn<P: Platform>(
             Readiness::Go => {}
             Readiness::Sleep => break Next::Block,
             Readiness::Stop => break Next::Park,
-            Readiness::Busy => break core.take_interrupts(),
+            Readiness::Busy => {
+                core.take_interrupts();
+                break Next::Reschedule;
+            }
         }
         if core.mail().go_away() == Enter::Reschedule {
             break Next::Resume;

@@ -7,7 +7,6 @@ pub use console::Room;
 use crate::base::hardware::Hardware;
 use crate::base::id::{CpuId, CpuSet, GuestId};
 use crate::base::time::{Frequency, Ticks, Tsc};
-use crate::guest::next::Next;
 use crate::guest::platform::Platform;
 use crate::guest::system::System;
 use crate::policy::cpu_shared::{CpuLine, Queued};
@@ -317,13 +316,12 @@ impl<P: Platform> Core<P> {
         self.system.vcpu(first).map(|vcpu| vcpu.id.guest)
     }
 
-    /// Takes the interrupts that wait. Any of them may have been the timer, which is not set anew before the vCPU has left its turn: it
-    /// does what this answers, or something else that ends the turn.
-    pub fn take_interrupts(&mut self) -> Next {
+    /// Takes the interrupts that wait. Any of them may have been the timer, which is set anew only when the vCPU has left its turn: what
+    /// follows is never [`Next::Resume`](super::next::Next::Resume).
+    pub fn take_interrupts(&mut self) {
         self.hardware.take_interrupts();
         self.armed = Tsc::NEVER;
         self.tally().interrupts.add(1);
-        Next::Reschedule
     }
 
     /// Sleeps until an interrupt; returns when that was, or `None` while it sleeps on.

@@ -78,16 +78,16 @@ pub fn dispatch<P: Platform>(exit: Exit, vcpu: &mut Vcpu<P>, core: &mut Core<P>)
         }
         Exit::Pause => pause(vcpu, core),
         Exit::HostInterrupt => {
-            let next = core.take_interrupts();
+            core.take_interrupts();
             // STI; HLT is one step to a kernel. Where the processor forgets the shadow between them (QEMU's TCG), the HLT
             // is done here, or its wake-up would be delivered before it and lost. It did not exit: its length is the decoder's.
             if vcpu.state.in_shadow() && vcpu.state.cpl() == 0 && next_byte(vcpu) == Some(HLT) {
                 input::poll(core); // its interrupt is taken, and will not come again
                 vcpu.state.finish(Instruction::Decoded(1));
-                let halted = halt(vcpu);
-                if halted == Next::Resume { next } else { halted }
+                // One that does not sleep leaves its turn all the same: the timer is taken.
+                if matches!(halt(vcpu), Next::Block) { Next::Block } else { Next::Reschedule }
             } else {
-                next
+                Next::Reschedule
             }
         }
         Exit::Window => {
@@ -112,7 +112,10 @@ pub fn dispatch<P: Platform>(exit: Exit, vcpu: &mut Vcpu<P>, core: &mut Core<P>)
         Exit::Handled => Next::Resume,
         Exit::WriteCr0 => control::write(vcpu, ControlRegister::Cr0),
         Exit::WriteCr4 => control::write(vcpu, ControlRegister::Cr4),
-        Exit::Exception => core.take_interrupts(),
+        Exit::Exception => {
+            core.take_interrupts();
+            Next::Reschedule
+        }
         Exit::StringPort(access) => Next::Kill(KillReason::StringPort(access.port)),
         Exit::TaskSwitch => Next::Kill(KillReason::TaskSwitch),
         // On AMD CR4.MCE is clear while a guest runs, which makes a shutdown of a machine check (APM vol 2 §9.3.3).
