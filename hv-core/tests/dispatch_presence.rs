@@ -6,7 +6,7 @@ use common::{MS, US};
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Ticks;
 use hv_core::guest::seam::{Exit, Reg, VirtualCpu};
-use hv_core::testkit::{Machine, ScriptedVcpu, Spec, Step, at, call_steps};
+use hv_core::testkit::{Machine, ScriptedVcpu, Spec, Step, World, at, call_steps};
 use pv_abi::call::{Call, Code};
 use pv_abi::demand::word;
 use std::cell::Cell;
@@ -82,4 +82,50 @@ fn a_guest_that_sleeps_when_guests_are_counted_has_no_larger_share() {
     let all = dodger + two + three;
     assert!(dodger * 100 <= all * 34, "{dodger} of {all}");
     assert!(two.min(three) * 100 >= all * 32, "{two} and {three} of {all}");
+}
+
+/// A vCPU that is alone on its processor and sleeps when it thinks that another one counts: 10 ms after the last time.
+struct Foreseer {
+    world: Rc<World>,
+    foreseen: Rc<Cell<u64>>,
+    next_wake: &'static AtomicU64,
+}
+
+impl Foreseer {
+    fn step(self, vcpu: &mut ScriptedVcpu) {
+        let (now, foreseen) = (self.world.now().0, self.foreseen.get());
+        if now < foreseen && now + 30 * US >= foreseen {
+            self.next_wake.store(foreseen + 20 * US, SeqCst);
+            vcpu.set_reg(Reg::Rax, Call::BLOCK.0);
+            vcpu.set_reg(Reg::Rdi, 0);
+            vcpu.script.push_back(Step::Exit(Exit::Call));
+        } else {
+            vcpu.script.push_back(Step::Run(10 * US));
+        }
+        vcpu.script.push_back(Step::act(|vcpu| self.step(vcpu)));
+    }
+}
+
+#[test]
+fn no_guest_foresees_when_guests_are_counted() {
+    let specs = [Spec::cooperative("two").vcpus(2).pin(&[0, 1]), Spec::cooperative("one").pin(&[0])];
+    let mut machine = Machine::boot_on(CPUS, specs, &[]);
+    assert_eq!(machine.call(at(0, 0), Call::VCPU_START, &[1, 0, 0, 0]).0, Code::OK);
+    let lone = at(0, 1);
+    machine.register(lone, 0);
+    let (world, foreseen) = (Rc::clone(&machine.world), Rc::new(Cell::new(0)));
+    let next_wake = &machine.shared(lone).demand[word::NEXT_WAKE];
+    let foreseer = Foreseer { world, foreseen: Rc::clone(&foreseen), next_wake };
+    machine.script(lone, [Step::act(|vcpu| foreseer.step(vcpu))]);
+    let (end, mut last) = (machine.world.now() + Ticks(2_000 * MS), machine.cpu.epoch_end());
+    while machine.world.now() < end {
+        let _ = machine.step();
+        if machine.cpu.epoch_end() != last {
+            last = machine.cpu.epoch_end();
+            foreseen.set(machine.world.now().0 + 10 * MS);
+        }
+    }
+    // Of the processor where they meet a third is due to a guest that has the other one besides.
+    let (two, one) = (machine.shared(at(0, 0)).tally.guest_ticks.get(), ran(&machine, 1));
+    assert!(one * 100 >= (one + two) * 64, "{one} of {}", one + two);
 }

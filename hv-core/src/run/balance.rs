@@ -94,6 +94,9 @@ impl<P: Platform> Cpu<P> {
         if system.board.is_alone() {
             return now;
         }
+        // Where nobody waits, who runs at this moment is all that others know: no guest is to foresee it.
+        let jitter_ns = self.core.hardware.random() % (EPOCH_NS / 2);
+        self.epoch_end = self.epoch_end + self.core.tsc.ticks(jitter_ns);
         self.core.queue.note_presence(now);
         for guest in &system.guests {
             self.count_present(guest.id);
