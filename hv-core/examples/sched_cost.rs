@@ -4,7 +4,7 @@
 //! With arguments `OPERATION GUESTS VCPUS ROUNDS` it only does the work, for `callgrind_annotate` and the like.
 
 use hv_core::base::time::{Frequency, Ticks, Tsc};
-use hv_core::policy::sched::{Params, Request, RunQueue, Slot, Wake};
+use hv_core::policy::sched::{Params, RunQueue, SliceRequest, Slot, Wake};
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
@@ -63,7 +63,7 @@ fn collected(operation: &str, guests: u16, vcpus: u16, rounds: u32) -> Option<u3
 /// Does an operation `rounds` times in a queue of that shape.
 fn work(operation: &str, guests: u16, vcpus: u16, rounds: u32) -> Option<()> {
     let params = Params::new(Frequency::from_khz(2_000_000)?);
-    let request = Request::default_for(&params);
+    let request = SliceRequest::default_for(&params);
     let mut queue = RunQueue::new(params);
     let mut slots: Vec<Slot> = Vec::new();
     for _ in 0..guests {
@@ -102,7 +102,7 @@ fn work(operation: &str, guests: u16, vcpus: u16, rounds: u32) -> Option<()> {
 
 /// One call, as the dispatch makes it.
 #[inline(never)]
-fn yield_and_pick(queue: &mut RunQueue, request: Request, now: Tsc) -> Option<Slot> {
+fn yield_and_pick(queue: &mut RunQueue, request: SliceRequest, now: Tsc) -> Option<Slot> {
     queue.yield_current(black_box(request), now);
     queue.pick(now)
 }

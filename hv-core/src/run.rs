@@ -11,12 +11,12 @@ use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
 use crate::base::time::Tsc;
 use crate::exit::before_entry::{self, Readiness};
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::exit::exit;
 use crate::exit::input;
 use crate::exit::kvm;
 use crate::guest::next::Next;
-use crate::guest::parking::Berths;
+use crate::guest::parking::Parking;
 use crate::guest::platform::Platform;
 use crate::guest::seam::{Processor, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
@@ -41,9 +41,9 @@ type Place<P> = Option<Box<Vcpu<P>>>;
 pub struct Cpu<P: Platform> {
     processor: P::Processor,
     /// Queues, timers, lines.
-    pub core: Core<P>,
+    pub core: CpuContext<P>,
     /// Where vCPUs lie that no processor holds.
-    berths: &'static Berths<P>,
+    parking: &'static Parking<P>,
     /// By slot; those that this processor holds. Nobody else can reach them.
     vcpus: Box<[Place<P>]>,
     /// Whose FPU state is in the processor; [`NOBODY`] when it is no vCPU's.
@@ -65,16 +65,16 @@ pub struct Cpu<P: Platform> {
 
 impl<P: Platform> Cpu<P> {
     /// A processor that holds no vCPU yet.
-    pub fn new(processor: P::Processor, core: Core<P>, berths: &'static Berths<P>) -> Self {
+    pub fn new(processor: P::Processor, core: CpuContext<P>, parking: &'static Parking<P>) -> Self {
         let vcpus = core.system.vcpus.iter().map(|_| None).collect();
         let left = (core.hardware.now(), ExitClass::Other);
         let clock_due = left.0 + core.tsc.ticks(balance::CLOCK_PERIOD_NS);
-        let cpus = core.system.board.cpus().0.count_ones() as usize;
+        let cpus = core.system.cpu_table.cpus().0.count_ones() as usize;
         let balancer = Balancer::new(cpus, core.system.guests.len());
         Self {
             processor,
             core,
-            berths,
+            parking,
             vcpus,
             loaded: NOBODY,
             left,
@@ -93,7 +93,7 @@ impl<P: Platform> Cpu<P> {
         while !self.over {
             now = self.round(now);
         }
-        for (cpu, _) in self.core.system.board.lines() {
+        for (cpu, _) in self.core.system.cpu_table.iter() {
             self.core.ask(cpu);
         }
         if self.core.cpu == CpuId(0) {
@@ -109,8 +109,8 @@ impl<P: Platform> Cpu<P> {
         if let Some(since) = self.asleep {
             return self.sleep(since);
         }
-        if !self.core.mail().is_empty() {
-            now = self.read_mail(now);
+        if !self.core.mailbox().is_empty() {
+            now = self.take_notifications(now);
             if self.over {
                 return now;
             }
@@ -165,7 +165,7 @@ impl<P: Platform> Cpu<P> {
                 self.core.kick_put_off(now);
                 continue;
             };
-            vcpu.attend(attention::TIMER);
+            vcpu.request_attention(attention::TIMER);
             match self.core.running() {
                 Some(runner) if runner.id.guest != vcpu.id.guest => {
                     now = self.at_cost_of(vcpu, now, |cpu, now| cpu.core.wake_here(vcpu, now));
@@ -200,7 +200,7 @@ impl<P: Platform> Cpu<P> {
             self.processor.switch_in(&mut vcpu.state);
             shared.tally.switches.add(1);
         }
-        self.core.line.publish_running(shared.name_tag);
+        self.core.shared.publish_running(shared.name_tag);
         self.core.show_queued();
         let wanted = self.core.queue.wanted();
         if shared.publish_on(self.core.queue.slice_end().0, wanted) == Flush::Needed {
@@ -238,9 +238,9 @@ impl<P: Platform> Cpu<P> {
     /// Nobody can run: asks for work where there is some, and sleeps until something may have changed.
     fn idle(&mut self, now: Tsc) -> Tsc {
         self.core.rearm();
-        self.core.line.publish_running(NameTag::NOBODY);
+        self.core.shared.publish_running(NameTag::NOBODY);
         self.core.show_queued();
-        self.core.system.board.rest(self.core.cpu);
+        self.core.system.cpu_table.rest(self.core.cpu);
         self.ask_for_work(now);
         let now = self.core.hardware.now();
         // The way to sleep is the leaver's; the sleep is nobody's, and the way back is whoever's wakes.
@@ -248,7 +248,7 @@ impl<P: Platform> Cpu<P> {
             before.note_hypervisor(self.left.1, self.left.0, now);
         }
         self.left.0 = now;
-        if self.core.mail().go_away() == Enter::Reschedule {
+        if self.core.mailbox().go_away() == Enter::Reschedule {
             return self.rise();
         }
         self.asleep = Some(now);
@@ -260,14 +260,14 @@ impl<P: Platform> Cpu<P> {
         if let Some(now) = self.core.wait(since) {
             self.asleep = None;
             self.left.0 = now;
-            self.core.mail().come_back();
+            self.core.mailbox().come_back();
             return self.rise();
         }
         self.core.hardware.now()
     }
 
     fn rise(&mut self) -> Tsc {
-        self.core.system.board.rise(self.core.cpu);
+        self.core.system.cpu_table.rise(self.core.cpu);
         input::poll(&mut self.core);
         self.core.hardware.now()
     }
@@ -275,7 +275,7 @@ impl<P: Platform> Cpu<P> {
 
 /// Something was left for a vCPU while it was off CPU.
 #[cold]
-fn come_back<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
+fn come_back<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     if vcpu.guest.is_kvm() { kvm::steal::come(vcpu, core) } else { vcpu.state.flush() }
 }
 
@@ -283,12 +283,12 @@ fn come_back<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
 fn turn<P: Platform>(
     processor: &mut P::Processor,
     vcpu: &mut Vcpu<P>,
-    core: &mut Core<P>,
+    core: &mut CpuContext<P>,
     left: &mut (Tsc, ExitClass),
 ) -> Next {
     let (mut since, mut class) = *left;
     let next = loop {
-        match before_entry::settle(vcpu, core) {
+        match before_entry::check(vcpu, core) {
             Readiness::Go => {}
             Readiness::Sleep => break Next::Block,
             Readiness::Stop => break Next::Park,
@@ -297,13 +297,13 @@ fn turn<P: Platform>(
                 break Next::Reschedule;
             }
         }
-        if core.mail().go_away() == Enter::Reschedule {
+        if core.mailbox().go_away() == Enter::Reschedule {
             break Next::Resume;
         }
         let entered = core.hardware.now();
         vcpu.note_hypervisor(class, since, entered);
         let exit = processor.run(&mut vcpu.state);
-        core.mail().come_back();
+        core.mailbox().come_back();
         since = core.hardware.now();
         class = exit::class(&exit, &vcpu.state);
         vcpu.note_exit(class, entered, since);

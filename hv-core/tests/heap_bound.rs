@@ -129,7 +129,8 @@ fn marks_and_endings_without_end_take_their_quota_of_the_heap_and_no_more() {
             for n in (0..guests).filter_map(|n| u16::try_from(n).ok()) {
                 while system.telemetry.lock().has_room_for_mark(GuestId(n), guests, usize::from(cpus)) {
                     let counters: Vec<_> = system.guests.iter().map(|guest| system.counters(guest)).collect();
-                    let lines: Vec<_> = system.board.lines().map(|(_, line)| line.tally.counters()).collect();
+                    let lines: Vec<_> =
+                        system.cpu_table.iter().map(|(_, line)| line.tally.counters()).collect();
                     system.telemetry.lock().keep(Record::Mark {
                         guest: GuestId(n),
                         vcpu: VcpuIndex(0),

@@ -75,7 +75,7 @@ impl Scene {
         self.let_go(GIVER);
     }
 
-    /// An entry, as `exit::before_entry::attend` does it, and the guest's access by what is cached.
+    /// An entry, as `exit::before_entry::handle_pending` does it, and the guest's access by what is cached.
     fn enter(&self, cached: &mut u64) {
         if self.attention.load_relaxed() & attention::FLUSH != 0 {
             self.attention.swap(0);

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, whose arguments are constants")]
 
 use hv_core::base::time::{Frequency, Ticks, Tsc};
-use hv_core::policy::sched::{EntityId, Params, Request, RunQueue, Slot, Wake};
+use hv_core::policy::sched::{EntityId, Params, RunQueue, SliceRequest, Slot, Wake};
 
 const US: u64 = 2_000;
 const MS: u64 = 1_000 * US;
@@ -16,12 +16,12 @@ fn at(us: u64) -> Tsc {
     Tsc(us * US)
 }
 
-fn request(us: u64) -> Request {
-    Request { length: Ticks(us * US), deadline: None }
+fn request(us: u64) -> SliceRequest {
+    SliceRequest { length: Ticks(us * US), deadline: None }
 }
 
-fn by(us: u64, deadline: Tsc) -> Request {
-    Request { length: Ticks(us * US), deadline: Some(deadline) }
+fn by(us: u64, deadline: Tsc) -> SliceRequest {
+    SliceRequest { length: Ticks(us * US), deadline: Some(deadline) }
 }
 
 /// Guests of one vCPU each, all awake at tick 0 with a request of 2 ms.
@@ -376,9 +376,9 @@ fn unknown_slots_and_guests_are_ignored() {
 fn any_request_length_is_clamped() {
     let (mut queue, slots) = awake(&[1, 1]);
     queue.pick(at(0));
-    queue.yield_current(Request { length: Ticks(0), deadline: None }, at(1));
+    queue.yield_current(SliceRequest { length: Ticks(0), deadline: None }, at(1));
     assert_eq!(queue.pick(at(1)), Some(slots[1]));
-    queue.yield_current(Request { length: Ticks(u64::MAX), deadline: Some(Tsc::NEVER) }, at(2));
+    queue.yield_current(SliceRequest { length: Ticks(u64::MAX), deadline: Some(Tsc::NEVER) }, at(2));
     assert_eq!(queue.pick(at(2)), Some(slots[0]));
     assert_eq!(queue.slice_end(), at(102));
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, whose arguments are constants")]
 
 use hv_core::base::time::{Frequency, Ticks, Tsc};
-use hv_core::policy::sched::{Departure, EntityId, Params, Request, RunQueue, Slot};
+use hv_core::policy::sched::{Departure, EntityId, Params, RunQueue, SliceRequest, Slot};
 
 const US: u64 = 2_000;
 
@@ -19,8 +19,8 @@ fn us(us: u64) -> Ticks {
     Ticks(us * US)
 }
 
-fn ask(us: u64) -> Request {
-    Request { length: Ticks(us * US), deadline: None }
+fn ask(us: u64) -> SliceRequest {
+    SliceRequest { length: Ticks(us * US), deadline: None }
 }
 
 /// Two processors' queues with room for the same guests, of these weights and one vCPU each, all of them attached to the first.

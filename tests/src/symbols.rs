@@ -1,12 +1,12 @@
-//! Names for the addresses in an epitaph.
+//! Names for the addresses in a panic report.
 
 use addr2line::Loader;
 use std::borrow::Cow;
 use std::path::Path;
 
-/// What stands before a return address in an epitaph.
+/// What stands before a return address in a panic report.
 const BACKTRACE: &str = "backtrace 0x";
-/// What begins an epitaph, and what stands in it before the address of a faulting instruction.
+/// What begins a panic report, and what stands in it before the address of a faulting instruction.
 const FAULT: (&str, &str) = ("panic: ", " at 0x");
 /// What stands between a function and the one it was inlined in.
 const INLINED_IN: &str = "\n    in ";
@@ -69,7 +69,7 @@ fn short_file(file: &str) -> &str {
     root.and_then(|root| file.strip_prefix(root)).map_or(file, |short| short.trim_start_matches('/'))
 }
 
-/// The address of a line of an epitaph: of the call, where it gives a return address.
+/// The address of a line of a panic report: of the call, where it gives a return address.
 fn address_in(line: &str) -> Option<u64> {
     let number = |text: &str| {
         let digits = text.split(|letter: char| !letter.is_ascii_hexdigit()).next()?;
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_found_in_an_epitaph_and_nowhere_else() {
+    fn an_address_is_found_in_a_panic_report_and_nowhere_else() {
         assert_eq!(address_in("comity: backtrace 0x101f3a"), Some(0x10_1f39), "the call before it");
         assert_eq!(address_in("comity: backtrace 0xzz"), None);
         assert_eq!(

@@ -128,7 +128,7 @@ fn build_package(
 /// Refuses what came out of the linker and no loader would take: a linker script that was not applied shows here.
 fn check(image: &Path) -> Outcome<()> {
     let bytes = fs::read(image).attempt(image.display())?;
-    let request = load::Request {
+    let request = load::LoadRequest {
         ram_bytes: MAX_IMAGE_END_BYTES,
         kernel: &bytes,
         initrd: None,

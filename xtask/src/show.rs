@@ -1,4 +1,4 @@
-//! Showing COM1: each guest's name in its colour, and names for the addresses of an epitaph.
+//! Showing COM1: each guest's name in its colour, and names for the addresses of a panic report.
 
 use ::tests::machine::{Line, Speaker};
 use ::tests::symbols::Symbols;

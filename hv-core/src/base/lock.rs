@@ -9,7 +9,7 @@ use spin::{Mutex, MutexGuard};
 #[repr(u8)]
 pub enum Rank {
     /// The connecting of guests' channels.
-    Ties,
+    ChannelLinks,
     /// A guest's console ring.
     Console,
     /// A guest's virtio devices.

@@ -8,7 +8,7 @@
 use crate::base::id::MAX_CPUS;
 use crate::machine::arch::calibrate::PmTimer;
 use crate::machine::arch::exit::SoftOff;
-use crate::machine::arch::ioapic::{IoApic, Lines};
+use crate::machine::arch::ioapic::{Inputs, IoApic};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -61,7 +61,7 @@ pub struct Controllers {
     /// Processors that are enabled and not used.
     pub left_out: LeftOut,
     /// Where devices' interrupts come by.
-    pub lines: Lines,
+    pub inputs: Inputs,
 }
 
 /// How many processors are not used.
@@ -80,7 +80,7 @@ impl Controllers {
         Self {
             others: Vec::new(),
             left_out: LeftOut::default(),
-            lines: Lines { io_apics, com1: COM1_IRQ.into() },
+            inputs: Inputs { io_apics, com1: COM1_IRQ.into() },
         }
     }
 
@@ -136,13 +136,13 @@ pub fn controllers(
             }
             // An interrupt of the ISA bus (0) that is not on the line of its own number.
             2 if entry.get(2..4) == Some(&[0, COM1_IRQ]) => {
-                found.lines.com1 = word(entry, 4).unwrap_or(found.lines.com1);
+                found.inputs.com1 = word(entry, 4).unwrap_or(found.inputs.com1);
             }
             _ => {}
         }
     }
     if !io_apics.is_empty() {
-        found.lines.io_apics = io_apics;
+        found.inputs.io_apics = io_apics;
     }
     Ok(found)
 }
@@ -335,7 +335,7 @@ mod tests {
         }
         let found = controllers(reader(&memory), BASE, 4).unwrap();
         assert_eq!((found.others, found.left_out), (vec![0], LeftOut { too_many: 0, wide: 1 }));
-        assert_eq!(found.lines, Controllers::of_pc().lines);
+        assert_eq!(found.inputs, Controllers::of_pc().inputs);
     }
 
     /// Processors of these ids, enabled.
@@ -370,13 +370,13 @@ mod tests {
             2, 10, 0, 0, 2, 0, 0, 0, 0, 0, // the timer is on line 2
             2, 10, 0, 4, 28, 0, 0, 0, 0, 0, // COM1 on line 28
         ];
-        let lines = controllers(reader(&firmware(&entries)), BASE, 0).unwrap().lines;
+        let inputs = controllers(reader(&firmware(&entries)), BASE, 0).unwrap().inputs;
         let [first, second] =
             [(0xfec0_0000, 0), (0xfec0_1000, 24)].map(|(address, first_line)| IoApic { address, first_line });
-        assert_eq!(lines, Lines { io_apics: vec![first, second], com1: 28 });
+        assert_eq!(inputs, Inputs { io_apics: vec![first, second], com1: 28 });
         let many = entries[..12].repeat(MAX_IO_APICS + 5);
         assert_eq!(
-            controllers(reader(&firmware(&many)), BASE, 0).unwrap().lines.io_apics.len(),
+            controllers(reader(&firmware(&many)), BASE, 0).unwrap().inputs.io_apics.len(),
             MAX_IO_APICS
         );
     }
@@ -433,7 +433,7 @@ mod tests {
             }
             if let Ok(found) = controllers(reader(&memory), BASE, 0) {
                 prop_assert!(found.others.len() < MAX_CPUS && found.others.iter().all(|id| (1..255).contains(id)));
-                prop_assert!(found.lines.io_apics.len() <= MAX_IO_APICS);
+                prop_assert!(found.inputs.io_apics.len() <= MAX_IO_APICS);
             }
             if let Ok(off) = soft_off(reader(&memory), BASE) {
                 prop_assert!(off.kind.iter().all(|kind| *kind < 8));

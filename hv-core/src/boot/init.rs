@@ -16,7 +16,7 @@ use hv_core::base::time::Frequency;
 use hv_core::boot::firmware::{self, Controllers, LeftOut};
 use hv_core::guest::cpuid;
 use hv_core::guest::heap;
-use hv_core::guest::parking::Berths;
+use hv_core::guest::parking::Parking;
 use hv_core::guest::system::System;
 use hv_core::guest::vcpu::Vcpu;
 use hv_core::image::bundle::Bundle;
@@ -30,7 +30,7 @@ use hv_core::machine::arch::ioapic;
 use hv_core::machine::arch::serial::Serial;
 use hv_core::machine::arch::{clean, descriptors, interrupts, paging, percpu, time};
 use hv_core::machine::memory::{HypervisorHeap, Memory, Ram};
-use hv_core::machine::serial_log::Lines;
+use hv_core::machine::serial_log::SerialLog;
 use hv_core::machine::vt::{Amd, Intel, Kind, Setup, Vendor};
 use hv_core::policy::calibrate::{Found, NoClock, Trust};
 use hv_core::policy::trace::Record;
@@ -44,22 +44,22 @@ static HEAP: HypervisorHeap = HypervisorHeap::empty();
 const READING_S: u64 = 10;
 
 /// Says why nothing is started, and powers off.
-fn refuse(lines: &Lines, why: core::fmt::Arguments<'_>) -> ! {
-    say(lines, format_args!("refused: {why}"));
-    end(lines, Verdict::Refused)
+fn refuse(log: &SerialLog, why: core::fmt::Arguments<'_>) -> ! {
+    say(log, format_args!("refused: {why}"));
+    end(log, Verdict::Refused)
 }
 
-fn say(lines: &Lines, text: core::fmt::Arguments<'_>) {
-    lines.write(format!("comity: {text}\n").as_bytes());
+fn say(log: &SerialLog, text: core::fmt::Arguments<'_>) {
+    log.write(format!("comity: {text}\n").as_bytes());
 }
 
-fn end(lines: &Lines, verdict: Verdict) -> ! {
+fn end(log: &SerialLog, verdict: Verdict) -> ! {
     if let Some((count, vector)) = interrupts::strays() {
-        say(lines, format_args!("interrupts: nobody's count={count} last_vector={vector:#x}"));
+        say(log, format_args!("interrupts: nobody's count={count} last_vector={vector:#x}"));
     }
-    say(lines, format_args!("end: verdict={verdict:?}"));
-    lines.flush();
-    if lines.go_dark() {
+    say(log, format_args!("end: verdict={verdict:?}"));
+    log.flush();
+    if log.go_dark() {
         time::wait_seconds(READING_S);
     }
     power_off(verdict)
@@ -83,14 +83,14 @@ pub fn main(mut handover: Handover) -> ! {
         console.finish();
         power_off(Verdict::Refused)
     }
-    let lines: &'static Lines = Box::leak(Box::new(Lines::new(console, com2)));
+    let log: &'static SerialLog = Box::leak(Box::new(SerialLog::new(console, com2)));
     percpu::install(CpuId(0));
     descriptors::install();
     interrupts::install();
     clean::registers();
     // SAFETY: this is the only processor that runs, and nothing lies below its stack.
     if !unsafe { paging::unmap(&mut memory, layout::stack_guard(), layout::GUARD_BYTES) } {
-        refuse(lines, format_args!("the machine has too little memory"));
+        refuse(log, format_args!("the machine has too little memory"));
     }
     // SAFETY: CPL 0, the APIC's page is below 4 GiB and mapped, and this is the only code that drives it.
     let mut apic = unsafe { LocalApic::enable() };
@@ -98,22 +98,22 @@ pub fn main(mut handover: Handover) -> ! {
     let pm = firmware::pm_timer(|at, into| memory.read_firmware(at, into), handover.rsdp).unwrap_or(None);
     let (references, clocks) = match References::measure(&mut apic, pm) {
         Ok(found) => found,
-        Err(NoClock::NoReference) => refuse(lines, format_args!("neither the 8254 nor an ACPI timer counts")),
-        Err(NoClock::NoApicTimer) => refuse(lines, format_args!("the APIC timer does not count")),
+        Err(NoClock::NoReference) => refuse(log, format_args!("neither the 8254 nor an ACPI timer counts")),
+        Err(NoClock::NoApicTimer) => refuse(log, format_args!("the APIC timer does not count")),
     };
     if clocks.trust != Trust::Good {
-        say(lines, format_args!("tsc: not trusted tsc_khz={} reason={:?}", clocks.tsc.khz(), clocks.trust));
+        say(log, format_args!("tsc: not trusted tsc_khz={} reason={:?}", clocks.tsc.khz(), clocks.trust));
     }
     match firmware::soft_off(|at, into| memory.read_firmware(at, into), handover.rsdp) {
         Ok(way) => exit::learn(way),
-        Err(error) => say(lines, format_args!("no way to power off: {error}")),
+        Err(error) => say(log, format_args!("no way to power off: {error}")),
     }
-    let ground = Ground { memory, apic, clocks, references, lines };
+    let ground = Ground { memory, apic, clocks, references, log };
     match Kind::find() {
         Some(Kind::Svm) => run::<Amd>(ground, handover),
         Some(Kind::Vmx) => run::<Intel>(ground, handover),
         None => refuse(
-            lines,
+            log,
             format_args!(
                 "this processor has neither AMD-V (CPUID 8000_0001 ECX.SVM) nor VT-x (CPUID 1 ECX.VMX); \
                  QEMU: -cpu max or -cpu qemu64,+svm,+npt"
@@ -128,39 +128,39 @@ struct Ground {
     apic: LocalApic,
     clocks: Found,
     references: References,
-    lines: &'static Lines,
+    log: &'static SerialLog,
 }
 
 /// From the processor's ability to virtualize to the last guest's end.
 fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
-    let Ground { mut memory, mut apic, clocks, references, lines } = ground;
+    let Ground { mut memory, mut apic, clocks, references, log } = ground;
     let Some(pages) = memory.pages(V::PROCESSOR_PAGES, PAGE_BYTES) else {
-        refuse(lines, format_args!("the machine has too little memory"));
+        refuse(log, format_args!("the machine has too little memory"));
     };
     // SAFETY: CPL 0 on the only processor; the pages were just taken for this.
     let processor = match unsafe { V::enable(pages, clocks.tsc) } {
         Ok(on) => on,
-        Err(missing) => refuse(lines, format_args!("{missing}")),
+        Err(missing) => refuse(log, format_args!("{missing}")),
     };
     let capabilities = V::capabilities(&processor);
     let bundle = match Bundle::parse(handover.bundle) {
         Ok(bundle) => bundle,
-        Err(error) => refuse(lines, format_args!("{error}")),
+        Err(error) => refuse(log, format_args!("{error}")),
     };
     let manifest = bundle.manifest();
     let controllers =
         firmware::controllers(|at, into| memory.read_firmware(at, into), handover.rsdp, apic.id());
     let controllers = controllers.unwrap_or_else(|error| {
-        say(lines, format_args!("one processor only: {error}"));
+        say(log, format_args!("one processor only: {error}"));
         Controllers::of_pc()
     });
     // SAFETY: firmware's tables name the I/O APICs, or it is a PC's; they lie below the 4 GiB that are mapped, and only this code
     // drives them.
-    unsafe { ioapic::take_over(&controllers.lines, apic.id()) };
+    unsafe { ioapic::take_over(&controllers.inputs, apic.id()) };
     let LeftOut { too_many, wide } = controllers.left_out;
     for (count, reason) in [(too_many, "more than are used"), (wide, "ids from 255 on are not used")] {
         if count != 0 {
-            say(lines, format_args!("cpu: left out count={count} reason={reason}"));
+            say(log, format_args!("cpu: left out count={count} reason={reason}"));
         }
     }
     let start = processors::Start::<V> {
@@ -171,11 +171,11 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
         tsc: clocks.tsc,
         page: handover.start_page,
     };
-    let processors = processors::start(start, |text| say(lines, text));
+    let processors = processors::start(start, |text| say(log, text));
     let wall_ns = time::wall_ns_at_zero(clocks.tsc);
     let cpus = u8::try_from(processors.apic_ids.len()).unwrap_or(u8::MAX);
     say(
-        lines,
+        log,
         format_args!(
             "version={} vt={} cpus={cpus} tsc_khz={} within_ppm={} apic_khz={} free_mib={} guests={}",
             env!("CARGO_PKG_VERSION"),
@@ -188,12 +188,12 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
         ),
     );
     if let Some(weakness) = V::weakness(capabilities) {
-        say(lines, format_args!("{weakness}"));
+        say(log, format_args!("{weakness}"));
     }
     let heap_bytes = heap::Size::of(manifest, cpus).bytes();
     if heap_bytes > heap::LEAST_BYTES && !HEAP.extend(&mut memory, heap_bytes - heap::LEAST_BYTES) {
         refuse(
-            lines,
+            log,
             format_args!("the machine has too little memory: the heap needs {} KiB", heap_bytes >> 10),
         );
     }
@@ -206,7 +206,7 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     let clock = guests::Clock { is_one: processors.one_clock, is_sure: clocks.trust == Trust::Good };
     let vcpus = match guests::make::<V>(&mut memory, &mut system, &bundle, capabilities, clock) {
         Ok(vcpus) => vcpus,
-        Err(error) => refuse(lines, format_args!("{error}")),
+        Err(error) => refuse(log, format_args!("{error}")),
     };
     let images = manifest.guests.iter().map(|guest| Image {
         kernel: bundle.payload(guest.kernel),
@@ -221,21 +221,21 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     let shared = Shared::<V> {
         common: Common {
             system: Box::leak(Box::new(system)),
-            lines,
+            log,
             apic_ids: processors.apic_ids.clone().leak(),
             clocks,
             selftest: Selftest::asked(handover.command_line),
         },
-        berths: Box::leak(Box::new(Berths::new(vcpus))),
+        parking: Box::leak(Box::new(Parking::new(vcpus))),
     };
     let mut cpu = shared.join(CpuId(0), apic, processor);
     cpu.core.hardware.refer_to(references);
     if let Err((id, error)) = cpu.boot_guests() {
         let name = manifest.guests.get(usize::from(id.0)).map_or("?", |guest| guest.name.as_str());
-        refuse(lines, format_args!("guest {name}: kernel: {error}"));
+        refuse(log, format_args!("guest {name}: kernel: {error}"));
     }
     processors.release(shared);
     shared.common.fail_if_asked(CpuId(0));
     let verdict = if cpu.run_forever() { Verdict::Well } else { Verdict::GuestEndedBadly };
-    end(lines, verdict)
+    end(log, verdict)
 }

@@ -33,7 +33,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     // SAFETY: nothing else runs any more: the others have stopped, or do not answer.
     let mut line = unsafe { Console::new() };
     if let Some(work) = work {
-        work.lines.rescue(|bytes| line.write(bytes));
+        work.log.rescue(|bytes| line.write(bytes));
     }
     let _ = writeln!(line, "\ncomity: panic: {}", info.message());
     if let Some(at) = info.location() {
@@ -79,12 +79,12 @@ fn describe(line: &mut Console, work: &Common, cpu: CpuId) {
         None => write!(line, " does not answer"),
     };
     let system = work.system;
-    let board = system.board.line(cpu);
-    let running = board.running().and_then(|(slot, _)| system.vcpus.get(usize::from(slot.0)));
+    let cpu_table = system.cpu_table.cpu(cpu);
+    let running = cpu_table.running().and_then(|(slot, _)| system.vcpus.get(usize::from(slot.0)));
     let _ = match running {
         Some(vcpu) => {
             let guest = system.guest(vcpu.id.guest).map_or("?", |guest| guest.config.name.as_str());
-            let place = if board.mail.is_away() { "guest" } else { "hypervisor" };
+            let place = if cpu_table.mailbox.is_away() { "guest" } else { "hypervisor" };
             write!(line, " in={place} guest={guest} vcpu={} last exits latest first [", vcpu.id.index.0)
         }
         None => writeln!(line, " idle"),

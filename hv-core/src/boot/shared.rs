@@ -2,13 +2,13 @@
 
 use super::selftest::Selftest;
 use hv_core::base::id::CpuId;
-use hv_core::exit::cpu::Core;
-use hv_core::guest::parking::Berths;
+use hv_core::exit::cpu::CpuContext;
+use hv_core::guest::parking::Parking;
 use hv_core::guest::system::System;
 use hv_core::machine::arch::apic::LocalApic;
 use hv_core::machine::memory::Ram;
 use hv_core::machine::pc::{Pc, PcOf};
-use hv_core::machine::serial_log::Lines;
+use hv_core::machine::serial_log::SerialLog;
 use hv_core::machine::vt::Vendor;
 use hv_core::policy::calibrate::Found;
 use hv_core::run::Cpu;
@@ -19,7 +19,7 @@ pub struct Common {
     /// The guests.
     pub system: &'static System<Ram>,
     /// The serial lines.
-    pub lines: &'static Lines,
+    pub log: &'static SerialLog,
     /// Local APIC ids, by processor.
     pub apic_ids: &'static [u32],
     /// How fast their clocks run.
@@ -44,7 +44,7 @@ pub struct Shared<V: Vendor> {
     /// See there.
     pub common: Common,
     /// Where vCPUs lie that no processor has.
-    pub berths: &'static Berths<PcOf<V>>,
+    pub parking: &'static Parking<PcOf<V>>,
 }
 
 impl<V: Vendor> Clone for Shared<V> {
@@ -58,7 +58,7 @@ impl<V: Vendor> Copy for Shared<V> {}
 impl<V: Vendor> Shared<V> {
     /// A processor that takes part.
     pub fn join(&self, cpu: CpuId, apic: LocalApic, processor: V::Processor) -> Cpu<PcOf<V>> {
-        let Common { system, lines, apic_ids, clocks, .. } = self.common;
-        Cpu::new(processor, Core::new(cpu, system, Pc::new(apic, clocks, lines, apic_ids)), self.berths)
+        let Common { system, log, apic_ids, clocks, .. } = self.common;
+        Cpu::new(processor, CpuContext::new(cpu, system, Pc::new(apic, clocks, log, apic_ids)), self.parking)
     }
 }

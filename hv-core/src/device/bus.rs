@@ -9,7 +9,7 @@ mod tests;
 use crate::base::time::{Frequency, Tsc};
 use crate::device::acpi_pm::{self, AcpiPm, Power};
 use crate::device::channel::{self, ChannelIndex, Channels, Peer, Placement};
-use crate::device::ioapic::{IoApic, Line, Message};
+use crate::device::ioapic::{IoApic, Level, Message};
 use crate::device::pic::{Pics, Register};
 use crate::device::pit::{self, Pit};
 use crate::device::rtc::{self, Rtc};
@@ -203,7 +203,7 @@ impl PortBus {
 
     /// Whether the next moment to look is earlier than whoever calls [`PortBus::expire`] knows.
     #[inline]
-    pub const fn wants_earlier_look(&self) -> bool {
+    pub const fn wants_earlier_check(&self) -> bool {
         self.next_timer.0 < self.queued.0
     }
 
@@ -363,10 +363,10 @@ impl PortBus {
 
     /// Both interrupt controllers have each line.
     fn set_irq(&mut self, irq: u8, level: bool) {
-        self.pics.set_line(irq, level);
+        self.pics.set_input(irq, level);
         // The I/O APIC has the timer where a PC's cascade is.
         let input = if irq == TIMER_IRQ { TIMER_INPUT } else { irq };
-        self.ioapic.set_line(input, if level { Line::High } else { Line::Low });
+        self.ioapic.set_level(input, if level { Level::High } else { Level::Low });
     }
 
     fn route_timers(&mut self) {

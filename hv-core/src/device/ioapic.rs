@@ -39,7 +39,7 @@ const ID_BITS: u32 = 0xF << ID_SHIFT;
 
 /// The state of an input; which voltage that is, is for nobody to know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Line {
+pub enum Level {
     /// Not asserted.
     Low,
     /// Asserted.
@@ -57,7 +57,7 @@ pub enum Destination {
 
 /// What they get.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Delivery {
+pub enum EntryDelivery {
     /// This vector; the receiver refuses it below 16.
     Fixed(u8),
     /// This vector, to one of them.
@@ -85,7 +85,7 @@ pub struct Message {
     /// Who is meant.
     pub to: Destination,
     /// What they get.
-    pub delivery: Delivery,
+    pub delivery: EntryDelivery,
     /// Level only with a vector.
     pub trigger: Trigger,
 }
@@ -188,14 +188,14 @@ impl IoApic {
 
     /// Sets an input, 0 … 23; others have no effect.
     #[inline]
-    pub const fn set_line(&mut self, input: u8, line: Line) {
+    pub const fn set_level(&mut self, input: u8, line: Level) {
         let bit = bit(input);
         match line {
-            Line::High => {
+            Level::High => {
                 self.risen |= bit & !(self.high | self.level | self.masked);
                 self.high |= bit;
             }
-            Line::Low => self.high &= !bit,
+            Level::Low => self.high &= !bit,
         }
     }
 

@@ -65,11 +65,11 @@ impl Pics {
     }
 
     /// Sets an input, 0 … 15; 2 and others have no effect.
-    pub fn set_line(&mut self, irq: u8, level: bool) {
+    pub fn set_input(&mut self, irq: u8, level: bool) {
         match irq {
             CASCADE => return,
-            0..=7 => self.first.set_line(irq, level),
-            8..=15 => self.second.set_line(irq & 7, level),
+            0..=7 => self.first.set_input(irq, level),
+            8..=15 => self.second.set_input(irq & 7, level),
             _ => return,
         }
         self.update();

@@ -24,7 +24,7 @@ bitflags! {
 
     /// Line status register (§8.6.3).
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    struct Line: u8 {
+    struct LineStatus: u8 {
         const DATA_READY = 1 << 0;
         const OVERRUN = 1 << 1;
         const HOLDING_EMPTY = 1 << 5;
@@ -198,10 +198,10 @@ impl Uart {
         }
     }
 
-    fn line(&self) -> Line {
-        let mut line = Line::HOLDING_EMPTY | Line::TRANSMITTER_EMPTY;
-        line.set(Line::DATA_READY, !self.received.is_empty());
-        line.set(Line::OVERRUN, self.overrun);
+    fn line(&self) -> LineStatus {
+        let mut line = LineStatus::HOLDING_EMPTY | LineStatus::TRANSMITTER_EMPTY;
+        line.set(LineStatus::DATA_READY, !self.received.is_empty());
+        line.set(LineStatus::OVERRUN, self.overrun);
         line
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns the device's side of rings and registers. Knows nothing of exits, vCPUs or interrupt controllers: an exit's owner
 //! gives register accesses to [`mmio::Transport`], calls [`mmio::Transport::serve`] while there is more to do, and follows
-//! [`mmio::Transport::line`]. What lies outside of the guest is [`Outside`].
+//! [`mmio::Transport::line`]. What lies outside of the guest is [`DeviceHost`].
 
 pub mod balloon;
 pub mod block;
@@ -32,7 +32,7 @@ use switch::Ports;
 pub const CONFIG_BYTES: usize = 64;
 
 /// What devices reach outside of their guest.
-pub trait Outside {
+pub trait DeviceHost {
     /// Takes what the guest's console says; false: not now, but later.
     fn console(&mut self, text: &[u8]) -> bool;
     /// Wakes whoever waits for frames at these ports.
@@ -45,7 +45,7 @@ pub trait Outside {
     /// Whether processors may still have translations of the blocks that were taken. What the guest writes could go to one of
     /// them, so it is told that it may use them, and more are given, only when there is nothing to wait for. So no more wait
     /// than one step can give: [`io::STEP_BYTES`] / [`balloon::BLOCK_COST_BYTES`].
-    fn shootdown(&mut self) -> Progress;
+    fn shootdown(&mut self) -> ServeProgress;
     /// Memory was touched that is not there, at this guest-physical address. What was taken by [`Self::free_block`] comes back part
     /// by part: this call brings one, [`io::STEP_BYTES`] at most, or none while there is none to be had.
     fn bring_back(&mut self, at: u64) -> Memory;
@@ -64,7 +64,7 @@ pub enum Memory {
 /// Whether there is more to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub enum Progress {
+pub enum ServeProgress {
     /// There is.
     More,
     /// The device waits for its driver, or for something from outside.
@@ -169,14 +169,14 @@ impl Device {
     pub fn serve<R: GuestRam>(
         &mut self,
         io: &mut Io<'_, R>,
-        outside: &mut impl Outside,
+        host: &mut impl DeviceHost,
     ) -> Result<(), Malformed> {
         match self {
             Self::Block(block) => block.serve(io),
-            Self::Console(console) => console.serve(io, outside),
-            Self::Net(net) => net.serve(io, |ports| outside.wake(ports)),
-            Self::Entropy(_) => Entropy::serve(io, || outside.random()),
-            Self::Balloon(balloon) => balloon.serve(io, outside),
+            Self::Console(console) => console.serve(io, host),
+            Self::Net(net) => net.serve(io, |ports| host.wake(ports)),
+            Self::Entropy(_) => Entropy::serve(io, || host.random()),
+            Self::Balloon(balloon) => balloon.serve(io, host),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What follows from an access to the emulated local APIC, by MSR or by memory, and interrupts between the vCPUs of a guest.
 
 use crate::base::hardware::Hardware;
-use crate::device::lapic::{ApicEffect, Delivery, Ipi};
+use crate::device::lapic::{ApicEffect, Ipi, IpiDelivery};
 use crate::exit::before_entry;
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::exit::interrupts;
 use crate::guest::next::{Next, StartRequest, VcpuSet};
 use crate::guest::platform::Platform;
@@ -13,23 +13,23 @@ use crate::policy::presence::{Life, attention};
 
 /// Does what a write asks for.
 #[inline(always)] // on the way of every EOI, and both vendors' loops call it
-pub fn follow<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, effect: ApicEffect) -> Next {
+pub fn follow<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, effect: ApicEffect) -> Next {
     match effect {
         ApicEffect::None => {
             vcpu.state.set_cr8(vcpu.lapic.task_priority() >> 4);
-            vcpu.shared.attend(attention::INTERRUPT);
+            vcpu.shared.request_attention(attention::INTERRUPT);
         }
         ApicEffect::Eoi(ended) => {
             if let Some(vector) = ended.filter(|vector| vcpu.lapic.is_level(*vector)) {
                 interrupts::end(vcpu.guest, core, vector);
             }
             if vcpu.lapic.highest_pending().is_some() {
-                vcpu.shared.attend(attention::INTERRUPT);
+                vcpu.shared.request_attention(attention::INTERRUPT);
             }
         }
         ApicEffect::TimerChanged => before_entry::queue_timer(vcpu, core),
         ApicEffect::SelfIpi(_) => {
-            vcpu.shared.attend(attention::INTERRUPT);
+            vcpu.shared.request_attention(attention::INTERRUPT);
         }
         ApicEffect::Ipi(ipi) => return send(vcpu, core, ipi),
     }
@@ -37,7 +37,7 @@ pub fn follow<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, effect: ApicE
 }
 
 /// Sends an interprocessor interrupt: bounded by the 64 vCPUs of a guest.
-pub fn send<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, ipi: Ipi) -> Next {
+pub fn send<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, ipi: Ipi) -> Next {
     let now = core.hardware.now();
     let mut receivers = vcpu.guest.receivers(ipi.to, vcpu.lapic.id());
     let mut lives = VcpuSet::default();
@@ -45,18 +45,18 @@ pub fn send<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, ipi: Ipi) -> Ne
         let Some(target) = vcpu.guest.vcpu(u64::from(receivers.trailing_zeros())) else { break };
         receivers &= receivers - 1;
         match ipi.delivery {
-            Delivery::Fixed(vector) => target.post_interrupt(vector),
+            IpiDelivery::Fixed(vector) => target.post_interrupt(vector),
             // Who is stopped does not take part.
-            Delivery::LowestPriority(_) if target.life() == Life::Stopped => continue,
-            Delivery::LowestPriority(vector) => {
+            IpiDelivery::LowestPriority(_) if target.life() == Life::Stopped => continue,
+            IpiDelivery::LowestPriority(vector) => {
                 target.post_interrupt(vector);
                 receivers = 0;
             }
-            Delivery::Nmi => {
-                target.attend(attention::NMI);
+            IpiDelivery::Nmi => {
+                target.request_attention(attention::NMI);
             }
             // Whether a start-up counts is for whoever starts it to find, after all orders that came before.
-            Delivery::Init | Delivery::StartUp(_) => {
+            IpiDelivery::Init | IpiDelivery::StartUp(_) => {
                 if target.index() != vcpu.shared.index() {
                     lives = lives.and(VcpuSet::one(target.index()));
                 }
@@ -66,15 +66,15 @@ pub fn send<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, ipi: Ipi) -> Ne
         core.wake(target, vcpu.guest.id, now);
     }
     match ipi.delivery {
-        Delivery::Init if lives != VcpuSet::default() => Next::Stop(lives),
-        Delivery::StartUp(page) if lives != VcpuSet::default() => {
+        IpiDelivery::Init if lives != VcpuSet::default() => Next::Stop(lives),
+        IpiDelivery::StartUp(page) if lives != VcpuSet::default() => {
             vcpu.start_request = Some(StartRequest::Real(page));
             Next::Start(lives)
         }
-        Delivery::Fixed(_)
-        | Delivery::LowestPriority(_)
-        | Delivery::Nmi
-        | Delivery::Init
-        | Delivery::StartUp(_) => Next::Resume,
+        IpiDelivery::Fixed(_)
+        | IpiDelivery::LowestPriority(_)
+        | IpiDelivery::Nmi
+        | IpiDelivery::Init
+        | IpiDelivery::StartUp(_) => Next::Resume,
     }
 }

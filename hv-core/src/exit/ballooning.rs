@@ -4,8 +4,8 @@
 
 use crate::base::addr::{GuestPhys, LARGE_PAGE_BYTES};
 use crate::base::hardware::GuestRam;
-use crate::device::virtio::Progress;
-use crate::exit::cpu::Core;
+use crate::device::virtio::ServeProgress;
+use crate::exit::cpu::CpuContext;
 use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
 use crate::guest::system::System;
@@ -23,7 +23,7 @@ const CLEARED_AT_ONCE: u64 = 64 << 10;
 pub fn give<P: Platform>(
     guest: &'static Guest<P::Ram>,
     giver: &'static VcpuShared,
-    core: &mut Core<P>,
+    core: &mut CpuContext<P>,
     (first, count): (u64, u64),
 ) -> (Code, u64) {
     let mut transit = guest.transit.lock();
@@ -43,7 +43,7 @@ pub fn give<P: Platform>(
 fn tell<P: Platform>(
     guest: &'static Guest<P::Ram>,
     giver: &'static VcpuShared,
-    core: &mut Core<P>,
+    core: &mut CpuContext<P>,
     transit: &mut Transit<<P::Ram as GuestRam>::Block>,
 ) {
     transit.told = true;
@@ -59,7 +59,7 @@ fn tell<P: Platform>(
         debug_assert!(!last, "the giver has not let go");
     }
     // It is in this very exit; before it enters guest mode again it flushes.
-    giver.attend(attention::FLUSH);
+    giver.request_attention(attention::FLUSH);
     if guest.shootdown.let_go(giver.index()) {
         transit.free(&mut core.system.pool.lock());
     }
@@ -81,46 +81,46 @@ pub fn report<R: GuestRam>(guest: &Guest<R>, n: u64) {
 pub fn shoot_down<P: Platform>(
     guest: &'static Guest<P::Ram>,
     giver: &'static VcpuShared,
-    core: &mut Core<P>,
-) -> Progress {
+    core: &mut CpuContext<P>,
+) -> ServeProgress {
     let mut transit = guest.transit.lock();
     if !transit.quarantine.is_empty() && !transit.told {
         tell(guest, giver, core, &mut transit);
     }
-    if transit.quarantine.is_empty() { Progress::Done } else { Progress::More }
+    if transit.quarantine.is_empty() { ServeProgress::Done } else { ServeProgress::More }
 }
 
 /// What became of a touch of memory that a balloon has reported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub enum Lent {
+pub enum Backing {
     /// It was not: nothing is there.
-    Not,
+    Resident,
     /// Its next part was made, or all of it is there: whoever touched it tries again.
-    Comes,
+    Restoring,
     /// Others have it, and who touched it waits.
-    Waits,
+    Unavailable,
 }
 
 /// Brings memory back that a balloon has reported, part by part: 64 KiB by one call.
 pub fn bring_back<P: Platform>(
     guest: &'static Guest<P::Ram>,
     server: &'static VcpuShared,
-    core: &mut Core<P>,
+    core: &mut CpuContext<P>,
     at: GuestPhys,
-) -> Lent {
+) -> Backing {
     let n = at.raw() / LARGE_PAGE_BYTES;
     if !guest.config.devices.balloon || n >= guest.ram.len_bytes() / LARGE_PAGE_BYTES {
-        return Lent::Not;
+        return Backing::Resident;
     }
     match take(guest, n, core.system) {
         (Code::AGAIN, _) => {
             // Blocks of the guest's own may be on their way, and the device that would send them on may be what waits.
             let _ = shoot_down(guest, server, core);
-            Lent::Waits
+            Backing::Unavailable
         }
         // There, or more is to be cleared, or another vCPU has brought it.
-        _ => Lent::Comes,
+        _ => Backing::Restoring,
     }
 }
 
@@ -161,8 +161,8 @@ pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code,
 
 /// Leaves a guest, all of whose vCPUs are stopped, its first `count` blocks and nothing more: those that it begins with, or none when it
 /// has ended. Where others have some of them, one with a balloon gets those as it begins
-/// ([`Birth::missing_block`](super::load::birth::Birth::missing_block)); for another one this is false.
-pub fn restore<R: GuestRam>(guest: &Guest<R>, system: &System<R>, count: u64) -> bool {
+/// ([`Populating::missing_block`](super::load::population::Populating::missing_block)); for another one this is false.
+pub fn restore_blocks<R: GuestRam>(guest: &Guest<R>, system: &System<R>, count: u64) -> bool {
     let mut transit = guest.transit.lock();
     let mut pool = system.pool.lock();
     transit.free(&mut pool);

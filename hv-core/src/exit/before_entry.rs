@@ -7,12 +7,12 @@ use crate::device::bus::Tick;
 use crate::device::channel::Peer;
 use crate::exit::ballooning;
 use crate::exit::channel;
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::exit::interrupts;
 use crate::exit::kvm;
 use crate::exit::virtio;
 use crate::guest::platform::Platform;
-use crate::guest::populate::{Birth, Progress};
+use crate::guest::populate::{PopulateProgress, Populating};
 use crate::guest::seam::{Nmi, Pauses, VirtualCpu, Window};
 use crate::guest::vcpu::{Rest, Vcpu};
 use crate::policy::demand;
@@ -40,16 +40,16 @@ pub enum Readiness {
 
 /// Settles everything that is pending. When nothing is, this is two loads.
 #[inline]
-pub fn settle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Readiness {
+pub fn check<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Readiness {
     if demand::next_wake(vcpu.shared) != vcpu.seen_wake {
-        look_at_wake(vcpu, core);
+        refresh_wake(vcpu, core);
     }
-    if vcpu.shared.attention() != 0 { attend(vcpu, core) } else { Readiness::Go }
+    if vcpu.shared.attention() != 0 { handle_pending(vcpu, core) } else { Readiness::Go }
 }
 
 /// Queues the vCPU's next_wake, or fires it when it is past. Each value fires once.
 #[cold]
-pub fn look_at_wake<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
+pub fn refresh_wake<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     let now = core.hardware.now();
     // Read before the look: a value stored in between is seen as new at the next entry.
     vcpu.seen_wake = demand::next_wake(vcpu.shared);
@@ -57,7 +57,7 @@ pub fn look_at_wake<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
         vcpu.shared.publish_unarmed();
         Tsc::NEVER
     } else {
-        match vcpu.shared.look_at_wake(&mut vcpu.fired_wake, now.0) {
+        match vcpu.shared.refresh_wake(&mut vcpu.fired_wake, now.0) {
             Wake::At(when) => Tsc(when),
             Wake::None => Tsc::NEVER,
             Wake::Now => {
@@ -71,13 +71,13 @@ pub fn look_at_wake<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
 }
 
 #[cold]
-fn attend<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Readiness {
+fn handle_pending<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Readiness {
     let waiting = vcpu.shared.attention();
     if waiting & attention::STOP != 0 {
         return Readiness::Stop;
     }
-    // Work first: what it raises on this very vCPU is taken before guest mode. `act` has no `Core`, and so cannot raise anything.
-    if waiting & (attention::WORK | attention::FLUSH) != 0 && catch_up(vcpu, core) == Progress::More {
+    // Work first: what it raises on this very vCPU is taken before guest mode. `act` has no `CpuContext`, and so cannot raise anything.
+    if waiting & (attention::WORK | attention::FLUSH) != 0 && catch_up(vcpu, core) == PopulateProgress::More {
         return Readiness::Busy;
     }
     if vcpu.shared.attention() & attention::STOP != 0 {
@@ -91,7 +91,7 @@ fn attend<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Readiness {
 }
 
 /// An NMI could not come at this entry: there is another one soon, whatever the guest does. Then the timer is worked out anew.
-fn retry_soon<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>) {
+fn retry_soon<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>) {
     let soon = core.hardware.now() + core.tsc.ticks(SHORTEST_PERIOD_NS);
     if soon < core.timers.get(vcpu.shared.slot) {
         core.timers.set(vcpu.shared.slot, soon);
@@ -100,27 +100,33 @@ fn retry_soon<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>) {
 }
 
 /// Does the next part of the work, and flushes.
-fn catch_up<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Progress {
+fn catch_up<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> PopulateProgress {
     work(vcpu, core);
     // Also where work is left: others wait for the flush, and the work may be waiting for them.
     if vcpu.shared.take_attention(attention::FLUSH) != 0 {
         vcpu.state.flush();
         ballooning::let_go(vcpu.guest, vcpu.shared, core.system);
     }
-    if vcpu.shared.attention() & attention::WORK != 0 { Progress::More } else { Progress::Done }
+    if vcpu.shared.attention() & attention::WORK != 0 {
+        PopulateProgress::More
+    } else {
+        PopulateProgress::Done
+    }
 }
 
 /// Does the next part of what takes time, and leaves its bits set where there is more.
-fn work<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
+fn work<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     let bits = vcpu.shared.take_attention(attention::WORK);
     // Timers first: what they post is taken with the rest, and does not disturb the next BLOCK.
     if bits & attention::TIMER != 0 {
-        if vcpu.guest.is_cooperative() { look_at_wake(vcpu, core) } else { expire_timers(vcpu, core) }
+        if vcpu.guest.is_cooperative() { refresh_wake(vcpu, core) } else { expire_timers(vcpu, core) }
     }
-    if bits & attention::BIRTH != 0 && make_memory(vcpu, core) == Progress::More {
-        vcpu.shared.attend(bits & (attention::BIRTH | attention::VIRTIO));
-    } else if bits & attention::VIRTIO != 0 && virtio::serve(vcpu, core) == device::virtio::Progress::More {
-        vcpu.shared.attend(attention::VIRTIO);
+    if bits & attention::POPULATE != 0 && make_memory(vcpu, core) == PopulateProgress::More {
+        vcpu.shared.request_attention(bits & (attention::POPULATE | attention::VIRTIO));
+    } else if bits & attention::VIRTIO != 0
+        && virtio::serve(vcpu, core) == device::virtio::ServeProgress::More
+    {
+        vcpu.shared.request_attention(attention::VIRTIO);
     }
 }
 
@@ -132,7 +138,7 @@ fn act<P: Platform>(vcpu: &mut Vcpu<P>) -> Readiness {
         match vcpu.state.inject_nmi() {
             Nmi::Injected => woken = true,
             Nmi::Waits => {
-                vcpu.shared.attend(attention::NMI);
+                vcpu.shared.request_attention(attention::NMI);
                 woken = true;
             }
             Nmi::Blocked => vcpu.nmi_blocked = true,
@@ -165,36 +171,37 @@ fn act<P: Platform>(vcpu: &mut Vcpu<P>) -> Readiness {
 
 /// Makes the next part of a guest's memory; with the last, the guest begins, and its peers find it. A life begins when people can be
 /// told of its end.
-fn make_memory<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>) -> Progress {
+fn make_memory<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>) -> PopulateProgress {
     let guest = vcpu.guest;
-    let missing = guest.birth.lock().as_ref().and_then(|birth| birth.missing_block(&guest.ram));
+    let missing =
+        guest.populating.lock().as_ref().and_then(|populating| populating.missing_block(&guest.ram));
     if let Some(n) = missing {
         let _ = ballooning::take(guest, n, core.system); // a part of it, or it waits
-        return Progress::More;
+        return PopulateProgress::More;
     }
-    let untouched = guest.birth.lock().as_ref().is_some_and(Birth::is_untouched);
+    let untouched = guest.populating.lock().as_ref().is_some_and(Populating::is_untouched);
     if untouched && !core.may_begin(guest) {
-        return Progress::More;
+        return PopulateProgress::More;
     }
     {
-        let mut birth = guest.birth.lock();
-        match birth.as_mut().map(|birth| birth.step(&guest.ram)) {
-            Some(Progress::More) => return Progress::More,
-            Some(Progress::Done) => *birth = None,
-            None => return Progress::Done, // device work in the same pass brings it here again
+        let mut populating = guest.populating.lock();
+        match populating.as_mut().map(|populating| populating.step(&guest.ram)) {
+            Some(PopulateProgress::More) => return PopulateProgress::More,
+            Some(PopulateProgress::Done) => *populating = None,
+            None => return PopulateProgress::Done, // device work in the same pass brings it here again
         }
     }
-    if guest.course.lock().has_ended() {
-        vcpu.shared.attend(attention::STOP);
+    if guest.lifecycle.lock().has_ended() {
+        vcpu.shared.request_attention(attention::STOP);
     } else {
         guest.began.store(core.hardware.now().0, Relaxed);
         channel::connect(guest, core.system, Peer::Present);
     }
-    Progress::Done
+    PopulateProgress::Done
 }
 
 /// Fires the emulated timers of a full guest's vCPU that are due, and queues the next.
-pub fn expire_timers<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
+pub fn expire_timers<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     let now = core.hardware.now();
     if vcpu.lapic.next_expiry() <= now {
         vcpu.lapic.expire(now);
@@ -223,7 +230,7 @@ pub fn expire_timers<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
 
 /// Queues the emulated APIC timer; on the bootstrap processor whichever is earlier of that and the devices'.
 #[inline]
-pub fn queue_timer<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
+pub fn queue_timer<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     let mut at = vcpu.lapic.next_expiry();
     if vcpu.shared.index().0 == 0 {
         at = at.min(vcpu.guest.devices.lock().queue_timer());

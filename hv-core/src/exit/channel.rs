@@ -3,7 +3,7 @@
 
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::device::channel::{ChannelIndex, Peer};
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::guest::channel_end::ChannelEnd;
 use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
@@ -19,7 +19,7 @@ pub const fn binding(vcpu: u8, event: u8) -> u32 {
 /// The other end of a guest's channel, and the guest that has it.
 fn peer<P: Platform>(
     guest: &'static Guest<P::Ram>,
-    core: &Core<P>,
+    core: &CpuContext<P>,
     channel: u8,
 ) -> Option<(&'static Guest<P::Ram>, u8, &'static ChannelEnd)> {
     let (id, theirs) = guest.channels.get(usize::from(channel))?.peer;
@@ -28,7 +28,7 @@ fn peer<P: Platform>(
 }
 
 /// Rings the peer's doorbell.
-pub fn ring<P: Platform>(guest: &'static Guest<P::Ram>, core: &mut Core<P>, channel: u8) -> Code {
+pub fn ring<P: Platform>(guest: &'static Guest<P::Ram>, core: &mut CpuContext<P>, channel: u8) -> Code {
     let Some((other, theirs, end)) = peer(guest, core, channel) else { return Code::NOT_THERE };
     // Posted while the devices are locked: once the peer's end has hung up, nothing is posted that its next life would get.
     let devices = other.devices.lock();
@@ -52,9 +52,9 @@ pub fn ring<P: Platform>(guest: &'static Guest<P::Ram>, core: &mut Core<P>, chan
 }
 
 /// Begins or ends a guest's part in its channels, as its peers and its own devices learn. Its shared pages are cleared elsewhere
-/// ([`Birth`](super::load::birth::Birth)): before this where it begins, and after this where it ends.
+/// ([`Populating`](super::load::population::Populating)): before this where it begins, and after this where it ends.
 pub fn connect<R: GuestRam>(guest: &Guest<R>, system: &System<R>, presence: Peer) {
-    let _alone = system.ties.lock();
+    let _alone = system.channel_links.lock();
     guest.connected.store(presence == Peer::Present, Relaxed);
     guest.devices.lock().hang_up();
     for (end, mine) in guest.channels.iter().zip(0_u16..) {
@@ -70,7 +70,7 @@ pub fn connect<R: GuestRam>(guest: &Guest<R>, system: &System<R>, presence: Peer
 }
 
 /// Pages of a channel in bits 15:0; bit 16: the peer has bound its end.
-pub fn query<P: Platform>(guest: &'static Guest<P::Ram>, core: &Core<P>, channel: u8) -> u64 {
+pub fn query<P: Platform>(guest: &'static Guest<P::Ram>, core: &CpuContext<P>, channel: u8) -> u64 {
     let pages = guest.channels.get(usize::from(channel)).map_or(0, |end| end.frames.words.len() / 512);
     let bound = peer(guest, core, channel).is_some_and(|(other, theirs, end)| {
         if other.is_cooperative() {

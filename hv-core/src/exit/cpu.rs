@@ -9,7 +9,7 @@ use crate::base::id::{CpuId, CpuSet, GuestId};
 use crate::base::time::{Frequency, Ticks, Tsc};
 use crate::guest::platform::Platform;
 use crate::guest::system::System;
-use crate::policy::cpu_shared::{CpuLine, Queued};
+use crate::policy::cpu_shared::{CpuShared, Queued};
 use crate::policy::demand;
 use crate::policy::mailbox::Mailbox;
 use crate::policy::presence::Life;
@@ -21,17 +21,17 @@ use pv_abi::protocol::yield_wanted::Interrupt;
 
 /// Publishing statistics costs as much as a third of a switch, so a vCPU that switches all the time does it less often.
 const STATISTICS_PERIOD_NS: u64 = 1_000_000;
-/// Whoever runs is interrupted because of other guests no more often than this, by letters and timers together (DESIGN §5).
+/// Whoever runs is interrupted because of other guests no more often than this, by notifications and timers together (DESIGN §5).
 const QUIET_NS: u64 = 50_000;
 
 /// Everything of a processor but its vCPUs' private state.
-pub struct Core<P: Platform> {
+pub struct CpuContext<P: Platform> {
     /// Which processor.
     pub cpu: CpuId,
     /// What all processors have in common.
     pub system: &'static System<P::Ram>,
     /// What the others see of this one.
-    pub line: &'static CpuLine,
+    pub shared: &'static CpuShared,
     /// Clock, timer, lines.
     pub hardware: P::Hardware,
     /// Who may run.
@@ -60,7 +60,7 @@ pub struct Core<P: Platform> {
     armed: Tsc,
 }
 
-impl<P: Platform> Core<P> {
+impl<P: Platform> CpuContext<P> {
     /// A processor with nothing to do, and with room for every vCPU of the machine.
     pub fn new(cpu: CpuId, system: &'static System<P::Ram>, hardware: P::Hardware) -> Self {
         let tsc = system.tsc;
@@ -77,7 +77,7 @@ impl<P: Platform> Core<P> {
         Self {
             cpu,
             system,
-            line: system.board.line(cpu),
+            shared: system.cpu_table.cpu(cpu),
             hardware,
             queue,
             timers,
@@ -104,13 +104,13 @@ impl<P: Platform> Core<P> {
     /// What this processor counts.
     #[inline]
     pub const fn tally(&self) -> &'static CpuTally {
-        &self.line.tally
+        &self.shared.tally
     }
 
     /// What others left for this processor.
     #[inline]
-    pub const fn mail(&self) -> &'static Mailbox {
-        &self.line.mail
+    pub const fn mailbox(&self) -> &'static Mailbox {
+        &self.shared.mailbox
     }
 
     /// The vCPU that runs.
@@ -141,17 +141,17 @@ impl<P: Platform> Core<P> {
     #[cold]
     pub fn post(&mut self, vcpu: &VcpuShared, cause: GuestId) {
         let holder = vcpu.holder();
-        if self.system.board.line(holder).mail.post(vcpu.slot) == Interrupt::Needed {
+        if self.system.cpu_table.cpu(holder).mailbox.post(vcpu.slot) == Interrupt::Needed {
             self.interrupt(holder, Some(cause), self.hardware.now());
         }
     }
 
-    /// Interrupts a processor that has a letter, or sees to it that this is done when whoever runs there may be interrupted again.
+    /// Interrupts a processor that has a notification, or sees to it that this is done when whoever runs there may be interrupted again.
     fn interrupt(&mut self, cpu: CpuId, cause: Option<GuestId>, now: Tsc) {
         if cpu == self.cpu {
             return;
         }
-        match self.system.board.line(cpu).disturb(cause, now, self.quiet) {
+        match self.system.cpu_table.cpu(cpu).disturb(cause, now, self.quiet) {
             Ok(()) => self.kick(cpu),
             Err(until) => {
                 self.put_off.0 |= CpuSet::one(cpu).0;
@@ -167,7 +167,7 @@ impl<P: Platform> Core<P> {
         self.rearm();
     }
 
-    /// Has the letters that were left be looked at when whoever runs may be interrupted again.
+    /// Has the notifications that were left be looked at when whoever runs may be interrupted again.
     pub fn put_off_letters(&mut self, now: Tsc) {
         self.put_off.0 |= CpuSet::one(self.cpu).0;
         self.put_off_until(now + self.quiet);
@@ -180,10 +180,10 @@ impl<P: Platform> Core<P> {
         let system = self.system;
         let put_off = core::mem::replace(&mut self.put_off, CpuSet(0));
         if put_off.has(self.cpu) {
-            self.mail().recall();
+            self.mailbox().recall();
         }
-        for (cpu, line) in system.board.lines().filter(|(cpu, _)| put_off.has(*cpu)) {
-            if line.mail.is_away() && !line.mail.is_empty() {
+        for (cpu, line) in system.cpu_table.iter().filter(|(cpu, _)| put_off.has(*cpu)) {
+            if line.mailbox.is_away() && !line.mailbox.is_empty() {
                 self.interrupt(cpu, None, now);
             }
         }
@@ -199,7 +199,7 @@ impl<P: Platform> Core<P> {
     /// Asks a busy processor for a vCPU that waits there.
     #[cold]
     pub fn ask_for_work(&mut self, busy: CpuId, now: Tsc) {
-        if self.system.board.line(busy).mail.ask() == Interrupt::Needed {
+        if self.system.cpu_table.cpu(busy).mailbox.ask() == Interrupt::Needed {
             self.interrupt(busy, None, now);
         }
     }
@@ -207,7 +207,7 @@ impl<P: Platform> Core<P> {
     /// Has another processor look around at once.
     #[cold]
     pub fn ask(&mut self, cpu: CpuId) {
-        if self.system.board.line(cpu).mail.ask() == Interrupt::Needed {
+        if self.system.cpu_table.cpu(cpu).mailbox.ask() == Interrupt::Needed {
             self.kick(cpu);
         }
     }
@@ -241,8 +241,8 @@ impl<P: Platform> Core<P> {
     /// it sees that one idle, or that one sees what is spare.
     fn offer(&mut self) {
         self.tell_queued();
-        if self.system.board.idle().0 != 0 {
-            let _ = self.mail().ask();
+        if self.system.cpu_table.idle().0 != 0 {
+            let _ = self.mailbox().ask();
         }
     }
 
@@ -266,7 +266,7 @@ impl<P: Platform> Core<P> {
         let waiting = self.queue.waiting();
         self.told = waiting;
         let spare = waiting.min(self.movable);
-        self.line.publish_queued(Queued { waiting: waiting as u16, spare: spare as u16 });
+        self.shared.publish_queued(Queued { waiting: waiting as u16, spare: spare as u16 });
     }
 
     /// vCPUs here that may run elsewhere.
@@ -290,7 +290,7 @@ impl<P: Platform> Core<P> {
     }
 
     fn arm(&mut self) {
-        let wanted = self.queue.slice_end().min(self.next_look());
+        let wanted = self.queue.slice_end().min(self.next_check());
         if wanted < self.armed {
             self.armed = wanted;
             self.tally().timer_arms.add(1);
@@ -300,8 +300,8 @@ impl<P: Platform> Core<P> {
 
     /// When the first timer is looked at. Where the runner was interrupted because of another guest a moment ago, other guests'
     /// timers wait until it may be interrupted again; its own does not, whatever stands before it.
-    fn next_look(&self) -> Tsc {
-        let (first, quiet_until) = (self.timers.first(), self.line.quiet_until());
+    fn next_check(&self) -> Tsc {
+        let (first, quiet_until) = (self.timers.first(), self.shared.quiet_until());
         match self.running() {
             Some(runner) if first < quiet_until && self.first_timer_owner() != Some(runner.id.guest) => {
                 quiet_until.min(self.timers.get(runner.slot))

@@ -8,10 +8,10 @@ use crate::device::channel::ChannelIndex;
 use crate::device::pit;
 use crate::exit::channel;
 use crate::exit::control;
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::exit::hypercall;
 use crate::exit::input;
-use crate::exit::interrupts::look_at_devices;
+use crate::exit::interrupts::sync_device_interrupts;
 use crate::exit::mmio;
 use crate::exit::msr;
 use crate::exit::walk;
@@ -65,7 +65,7 @@ pub fn class<S: VirtualCpu>(exit: &Exit, state: &S) -> ExitClass {
 
 /// Handles one exit.
 #[inline]
-pub fn dispatch<P: Platform>(exit: Exit, vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
+pub fn dispatch<P: Platform>(exit: Exit, vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     match exit {
         Exit::Call => hypercall::handle(vcpu, core),
         Exit::Cpuid => cpuid(vcpu),
@@ -93,7 +93,7 @@ pub fn dispatch<P: Platform>(exit: Exit, vcpu: &mut Vcpu<P>, core: &mut Core<P>)
         Exit::Window => {
             vcpu.state.watch_window(Window::Closed);
             let nmi = if core::mem::take(&mut vcpu.nmi_blocked) { attention::NMI } else { 0 };
-            vcpu.shared.attend(attention::EVENT | nmi);
+            vcpu.shared.request_attention(attention::EVENT | nmi);
             Next::Resume
         }
         Exit::MemoryFault { at, access } => mmio::handle(vcpu, core, at, access),
@@ -163,14 +163,14 @@ fn halt<P: Platform>(vcpu: &mut Vcpu<P>) -> Next {
     // What came while IF was clear, and waits for its window, ends this HLT: here is the window.
     if vcpu.state.interrupts_on() && vcpu.state.watches_window() {
         vcpu.state.watch_window(Window::Closed);
-        vcpu.shared.attend(attention::EVENT);
+        vcpu.shared.request_attention(attention::EVENT);
     }
     Next::Block
 }
 
 /// A PAUSE exit says that the vCPU spins: somebody else may know better what to do with the CPU. Where nobody waits, the next one
 /// does not exit, until somebody does.
-fn pause<P: Platform>(vcpu: &mut Vcpu<P>, core: &Core<P>) -> Next {
+fn pause<P: Platform>(vcpu: &mut Vcpu<P>, core: &CpuContext<P>) -> Next {
     vcpu.state.finish(Instruction::Pause);
     if core.queue.wanted() {
         if !vcpu.guest.is_cooperative() {
@@ -183,7 +183,7 @@ fn pause<P: Platform>(vcpu: &mut Vcpu<P>, core: &Core<P>) -> Next {
     Next::Resume
 }
 
-fn port<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, access: PortAccess) -> Next {
+fn port<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, access: PortAccess) -> Next {
     let width = match access.size_bytes {
         1 => Width::Byte,
         2 => Width::Word,
@@ -210,7 +210,7 @@ fn port<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, access: PortAccess)
                 Width::Dword => 0,
             };
             vcpu.state.set_reg(Reg::Rax, kept | value);
-            look_at_devices(vcpu.guest, core, now);
+            sync_device_interrupts(vcpu.guest, core, now);
             Next::Resume
         }
         Direction::Out if marks && access.port == MARK_VALUE => {
@@ -237,7 +237,7 @@ fn port<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, access: PortAccess)
                 PortEffect::PowerOff => Next::End(Ending::Off),
                 PortEffect::Reset => Next::End(Ending::Reboot),
             };
-            look_at_devices(vcpu.guest, core, now);
+            sync_device_interrupts(vcpu.guest, core, now);
             next
         }
     }

@@ -5,7 +5,7 @@ pub mod commit;
 pub mod console;
 pub mod decode;
 
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::exit::kvm;
 use crate::guest::next::{Next, StartRequest};
 use crate::guest::platform::Platform;
@@ -15,7 +15,7 @@ use pv_abi::call::{Call, Code, Info};
 
 /// Handles the call instruction. A full guest has no such instruction, and neither has user mode.
 #[inline]
-pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
+pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     if vcpu.state.cpl() != 0 || !vcpu.guest.is_cooperative() {
         if vcpu.guest.is_kvm() {
             return kvm::call::handle(vcpu, core);
@@ -38,7 +38,7 @@ pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
 }
 
 #[inline(never)]
-fn decode_and_commit<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
+fn decode_and_commit<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     let (code, value, next) = match decode::decode::<P>(&vcpu.state, vcpu.guest) {
         Ok(call) => commit::commit(call, vcpu, core),
         Err(refusal) => (Code::from(refusal), 0, Next::Resume),

@@ -2,7 +2,7 @@
 
 use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::exit::{interrupts, virtio};
 use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
@@ -14,7 +14,7 @@ use pv_abi::event;
 const PERIOD_NS: u64 = 1_000_000;
 
 /// Hands what people typed to the guest that has the input. The line is the first processor's.
-pub fn poll<P: Platform>(core: &mut Core<P>) {
+pub fn poll<P: Platform>(core: &mut CpuContext<P>) {
     if core.cpu != CpuId(0) {
         return;
     }
@@ -28,7 +28,7 @@ pub fn poll<P: Platform>(core: &mut Core<P>) {
 
 /// Hands over one byte; false when there is none, or no room for it.
 fn hand_over<P: Platform>(
-    core: &mut Core<P>,
+    core: &mut CpuContext<P>,
     guest: &'static Guest<P::Ram>,
     first: &'static VcpuShared,
 ) -> bool {
@@ -53,10 +53,10 @@ fn hand_over<P: Platform>(
         let _ = guest.input.lock().push_back(byte); // what nobody reads is dropped
         first.post_event(event::CONSOLE);
     } else if virtio_has_room.is_some() {
-        virtio::look(guest, guest.id, core);
+        virtio::notify(guest, guest.id, core);
     } else {
         guest.devices.lock().receive(byte);
-        first.attend(attention::DEVICE);
+        first.request_attention(attention::DEVICE);
         let now = core.hardware.now();
         interrupts::send(guest, core, now);
     }

@@ -6,7 +6,7 @@ use crate::base::time::Tsc;
 use crate::device::bus::Tick;
 use crate::device::ioapic::{self, Message};
 use crate::device::lapic::Destination;
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
@@ -14,12 +14,12 @@ use crate::policy::presence::{Life, attention};
 use crate::policy::vcpu_shared::VcpuShared;
 
 /// An access may have changed the devices' interrupts and timers. The timers, and the 8259A, are the bootstrap processor's: it
-/// looks at them itself, wherever it is. Only whoever has a vCPU queues its timer; one that lies in its berth may be on its way
+/// looks at them itself, wherever it is. Only whoever has a vCPU queues its timer; one that lies in its parking space may be on its way
 /// to this processor, and brings its own.
-pub fn look_at_devices<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, now: Tsc) {
+pub fn sync_device_interrupts<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, now: Tsc) {
     let (sends, pending, sooner) = {
         let mut devices = guest.devices.lock();
-        (devices.ioapic().is_pending(), devices.interrupt_pending(), devices.wants_earlier_look())
+        (devices.ioapic().is_pending(), devices.interrupt_pending(), devices.wants_earlier_check())
     };
     if sends {
         send(guest, core, now);
@@ -28,14 +28,15 @@ pub fn look_at_devices<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, n
     if waits != 0
         && let Some(bootstrap) = guest.vcpu(0)
     {
-        bootstrap.attend(waits);
+        bootstrap.request_attention(waits);
         core.wake(bootstrap, guest.id, now);
     }
 }
 
 /// What became of an edge that the I/O APIC sent, as far as the bootstrap processor can tell: another one's local APIC is its own.
 pub fn became<P: Platform>(bootstrap: &Vcpu<P>, message: Message) -> Tick {
-    let (ioapic::Delivery::Fixed(vector) | ioapic::Delivery::LowestPriority(vector)) = message.delivery
+    let (ioapic::EntryDelivery::Fixed(vector) | ioapic::EntryDelivery::LowestPriority(vector)) =
+        message.delivery
     else {
         return Tick::Taken;
     };
@@ -50,7 +51,7 @@ pub fn became<P: Platform>(bootstrap: &Vcpu<P>, message: Message) -> Tick {
 
 /// Sends what the I/O APIC has to say: one message an input at most.
 #[cold]
-pub fn send<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, now: Tsc) {
+pub fn send<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, now: Tsc) {
     for _ in 0..ioapic::INPUTS {
         let message = guest.devices.lock().ioapic().take_message();
         let Some(message) = message else { return };
@@ -58,7 +59,7 @@ pub fn send<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, now: Tsc) {
     }
 }
 
-fn deliver<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, message: Message, now: Tsc) {
+fn deliver<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, message: Message, now: Tsc) {
     let mut receivers = guest.receivers(destination(message), u32::MAX);
     while receivers != 0 {
         let Some(target) = guest.vcpu(u64::from(receivers.trailing_zeros())) else { return };
@@ -85,27 +86,27 @@ enum Heard {
     One,
 }
 
-fn give(target: &VcpuShared, delivery: ioapic::Delivery) -> Heard {
+fn give(target: &VcpuShared, delivery: ioapic::EntryDelivery) -> Heard {
     match delivery {
-        ioapic::Delivery::Fixed(vector) => target.post_interrupt(vector),
+        ioapic::EntryDelivery::Fixed(vector) => target.post_interrupt(vector),
         // Who is stopped does not take part.
-        ioapic::Delivery::LowestPriority(_) if target.life() == Life::Stopped => {}
-        ioapic::Delivery::LowestPriority(vector) => {
+        ioapic::EntryDelivery::LowestPriority(_) if target.life() == Life::Stopped => {}
+        ioapic::EntryDelivery::LowestPriority(vector) => {
             target.post_interrupt(vector);
             return Heard::One;
         }
-        ioapic::Delivery::Nmi => {
-            target.attend(attention::NMI);
+        ioapic::EntryDelivery::Nmi => {
+            target.request_attention(attention::NMI);
         }
         // Nobody wires the 8259A through the I/O APIC where LINT0 has it, or resets a processor by a device.
-        ioapic::Delivery::Init | ioapic::Delivery::ExtInt => {}
+        ioapic::EntryDelivery::Init | ioapic::EntryDelivery::ExtInt => {}
     }
     Heard::All
 }
 
 /// A processor ended a level-triggered interrupt: whose line is still high sends again.
 #[cold]
-pub fn end<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, vector: u8) {
+pub fn end<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, vector: u8) {
     guest.devices.lock().ioapic().end_of_interrupt(vector);
     let now = core.hardware.now();
     send(guest, core, now);

@@ -11,7 +11,7 @@ pub mod steal;
 
 use crate::base::addr::GuestPhys;
 use crate::device::Gp;
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
 
@@ -58,7 +58,7 @@ pub fn read_msr<P: Platform>(vcpu: &Vcpu<P>, index: u32) -> Option<u64> {
 #[cold]
 pub fn write_msr<P: Platform>(
     vcpu: &mut Vcpu<P>,
-    core: &mut Core<P>,
+    core: &mut CpuContext<P>,
     index: u32,
     value: u64,
 ) -> Option<Result<(), Gp>> {

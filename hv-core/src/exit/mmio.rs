@@ -9,8 +9,8 @@ use crate::base::error::KillReason;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::device::ioapic;
 use crate::exit::apic;
-use crate::exit::ballooning::{self, Lent};
-use crate::exit::cpu::Core;
+use crate::exit::ballooning::{self, Backing};
+use crate::exit::cpu::CpuContext;
 use crate::exit::interrupts;
 use crate::exit::kvm;
 use crate::exit::virtio;
@@ -76,13 +76,18 @@ pub fn prepare() {
 
 /// Does the access to `at`, if a device is there.
 #[cold]
-pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, at: GuestPhys, access: Access) -> Next {
+pub fn handle<P: Platform>(
+    vcpu: &mut Vcpu<P>,
+    core: &mut CpuContext<P>,
+    at: GuestPhys,
+    access: Access,
+) -> Next {
     let bad_access = Next::Kill(KillReason::BadAccess { at, write: access == Access::Write });
     let Some(device) = device_at(vcpu, at) else {
         return match ballooning::bring_back(vcpu.guest, vcpu.shared, core, at) {
-            Lent::Not => bad_access,
-            Lent::Comes => Next::Resume,
-            Lent::Waits => Next::Yield,
+            Backing::Resident => bad_access,
+            Backing::Restoring => Next::Resume,
+            Backing::Unavailable => Next::Yield,
         };
     };
     // The delivery of an event touched it: no instruction did.
@@ -144,7 +149,7 @@ fn device_at<P: Platform>(vcpu: &Vcpu<P>, at: GuestPhys) -> Option<Device> {
     }
 }
 
-fn read<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, device: Device, size_bytes: u8) -> u64 {
+fn read<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, device: Device, size_bytes: u8) -> u64 {
     match device {
         Device::LocalApic(offset) => {
             vcpu.lapic.set_task_class(vcpu.state.cr8());
@@ -158,7 +163,7 @@ fn read<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, device: Device, siz
 
 fn write<P: Platform>(
     vcpu: &mut Vcpu<P>,
-    core: &mut Core<P>,
+    core: &mut CpuContext<P>,
     device: Device,
     size_bytes: u8,
     value: u64,

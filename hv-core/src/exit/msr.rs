@@ -4,7 +4,7 @@ use crate::base::addr::low;
 use crate::base::hardware::Hardware;
 use crate::device::Gp;
 use crate::exit::apic;
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::exit::kvm;
 use crate::guest::next::Next;
 use crate::guest::platform::Platform;
@@ -24,7 +24,7 @@ pub const fn is_apic(rcx: u64) -> bool {
 }
 
 /// RDMSR.
-pub fn read<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
+pub fn read<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     let index = low(vcpu.state.reg(Reg::Rcx));
     let value = match index {
         0x800..=0x83f | TSC_DEADLINE | APIC_BASE if !vcpu.guest.is_cooperative() => {
@@ -51,7 +51,7 @@ pub fn read<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
 
 /// WRMSR.
 #[inline]
-pub fn write<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
+pub fn write<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     let index = low(vcpu.state.reg(Reg::Rcx));
     let value = vcpu.state.reg(Reg::Rdx) << 32 | u64::from(low(vcpu.state.reg(Reg::Rax)));
     let done = match index {
@@ -99,7 +99,7 @@ fn is_pat(value: u64) -> bool {
 #[inline]
 fn write_apic<P: Platform>(
     vcpu: &mut Vcpu<P>,
-    core: &mut Core<P>,
+    core: &mut CpuContext<P>,
     index: u32,
     value: u64,
 ) -> Result<Next, Gp> {

@@ -8,9 +8,9 @@ use crate::base::hardware::Hardware;
 use crate::base::id::GuestId;
 use crate::device::virtio::mmio::Effect;
 use crate::device::virtio::switch::{Port, Ports};
-use crate::device::virtio::{Memory, Outside, Progress};
-use crate::exit::ballooning::{self, Lent};
-use crate::exit::cpu::Core;
+use crate::device::virtio::{DeviceHost, Memory, ServeProgress};
+use crate::exit::ballooning::{self, Backing};
+use crate::exit::cpu::CpuContext;
 use crate::exit::interrupts;
 use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
@@ -22,7 +22,7 @@ use crate::policy::vcpu_shared::VcpuShared;
 /// Does a store to a device's register.
 pub fn write<P: Platform>(
     vcpu: &Vcpu<P>,
-    core: &mut Core<P>,
+    core: &mut CpuContext<P>,
     (number, offset): (usize, u64),
     size_bytes: u8,
     value: u64,
@@ -31,22 +31,22 @@ pub fn write<P: Platform>(
     let store = |bus: &mut Bus| bus.write(number, offset, size_bytes, value);
     let (effect, told) = guest.virtio.lock().with(&guest.devices, store);
     if effect == Effect::Serve {
-        vcpu.shared.attend(attention::VIRTIO);
+        vcpu.shared.request_attention(attention::VIRTIO);
     }
     send(guest, core, told);
 }
 
 /// Does the next part of what a guest's devices have to do.
-pub fn serve<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>) -> Progress {
+pub fn serve<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>) -> ServeProgress {
     let guest = vcpu.guest;
-    let mut surroundings = Surroundings { guest, server: vcpu.shared, core };
-    let step = |bus: &mut Bus| bus.step(&guest.ram, &mut surroundings);
+    let mut host = GuestDeviceHost { guest, server: vcpu.shared, core };
+    let step = |bus: &mut Bus| bus.step(&guest.ram, &mut host);
     let (progress, told) = guest.virtio.lock().with(&guest.devices, step);
     send(guest, core, told);
     progress
 }
 
-fn send<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, told: Told) {
+fn send<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, told: Told) {
     if told == Told::Changes {
         let now = core.hardware.now();
         interrupts::send(guest, core, now);
@@ -54,23 +54,23 @@ fn send<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>, told: Told) {
 }
 
 /// Has a guest's devices be looked at by its bootstrap processor, since `cause` left them something.
-pub fn look<P: Platform>(guest: &Guest<P::Ram>, cause: GuestId, core: &mut Core<P>) {
+pub fn notify<P: Platform>(guest: &Guest<P::Ram>, cause: GuestId, core: &mut CpuContext<P>) {
     if let Some(bootstrap) = guest.vcpu(0) {
-        bootstrap.attend(attention::VIRTIO);
+        bootstrap.request_attention(attention::VIRTIO);
         let now = core.hardware.now();
         core.wake(bootstrap, cause, now);
     }
 }
 
 /// What a guest's devices reach outside of it.
-struct Surroundings<'a, P: Platform> {
+struct GuestDeviceHost<'a, P: Platform> {
     guest: &'static Guest<P::Ram>,
     /// The vCPU whose time it is.
     server: &'static VcpuShared,
-    core: &'a mut Core<P>,
+    core: &'a mut CpuContext<P>,
 }
 
-impl<P: Platform> Outside for Surroundings<'_, P> {
+impl<P: Platform> DeviceHost for GuestDeviceHost<'_, P> {
     fn console(&mut self, text: &[u8]) -> bool {
         let room = self.core.console_room(self.guest, text);
         room.map(|room| self.core.console(self.guest, text, room)).is_some()
@@ -83,7 +83,7 @@ impl<P: Platform> Outside for Surroundings<'_, P> {
         let members = network.into_iter().flat_map(|network| network.members.iter()).zip((0..).map(Port));
         for (id, _) in members.filter(|(_, port)| ports.contains(*port)) {
             if let Some(member) = system.guest(*id) {
-                look(member, self.guest.id, self.core);
+                notify(member, self.guest.id, self.core);
             }
         }
     }
@@ -96,7 +96,7 @@ impl<P: Platform> Outside for Surroundings<'_, P> {
         ballooning::report(self.guest, block);
     }
 
-    fn shootdown(&mut self) -> Progress {
+    fn shootdown(&mut self) -> ServeProgress {
         ballooning::shoot_down(self.guest, self.server, self.core)
     }
 
@@ -104,8 +104,8 @@ impl<P: Platform> Outside for Surroundings<'_, P> {
         let lent =
             GuestPhys::new(at).map(|at| ballooning::bring_back(self.guest, self.server, self.core, at));
         match lent {
-            Some(Lent::Comes | Lent::Waits) => Memory::Comes,
-            Some(Lent::Not) | None => Memory::None,
+            Some(Backing::Restoring | Backing::Unavailable) => Memory::Comes,
+            Some(Backing::Resident) | None => Memory::None,
         }
     }
 }

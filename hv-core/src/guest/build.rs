@@ -9,7 +9,7 @@ use crate::device::lapic::{self, Lapic, Role};
 use crate::guest::channel_end::ChannelEnd;
 use crate::guest::cpuid;
 use crate::guest::guest::{Guest, NOT_BEGUN};
-use crate::guest::lifecycle::Course;
+use crate::guest::lifecycle::Lifecycle;
 use crate::guest::platform::{Platform, State};
 use crate::guest::system::System;
 use crate::guest::transit::Transit;
@@ -77,11 +77,11 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
         line: Lock::new(Rank::Line, heapless::Vec::new()),
         console: Lock::new(Rank::Console, None),
         input: Lock::new(Rank::Leaf, heapless::Deque::new()),
-        birth: Lock::new(Rank::Leaf, None),
+        populating: Lock::new(Rank::Leaf, None),
         transit: Lock::new(Rank::Memory, Transit::default()),
         shootdown: Shootdown::new(|| AtomicU64::new(0)),
         level_vectors: [const { AtomicU64::new(0) }; 4],
-        course: Lock::new(Rank::Leaf, Course::new(restarts)),
+        lifecycle: Lock::new(Rank::Leaf, Lifecycle::new(restarts)),
         connected: AtomicBool::new(false),
         generation: AtomicU64::new(0),
         began: AtomicU64::new(NOT_BEGUN),

@@ -9,8 +9,8 @@ use crate::device::bus::{self, PortBus};
 use crate::device::channel::Placement;
 use crate::device::lapic::Destination;
 use crate::guest::channel_end::ChannelEnd;
-use crate::guest::lifecycle::Course;
-use crate::guest::populate::Birth;
+use crate::guest::lifecycle::Lifecycle;
+use crate::guest::populate::Populating;
 use crate::guest::transit::Transit;
 use crate::guest::virtio_bus::Bus;
 use crate::image::manifest::{GuestConfig, MAX_SHOWN_PAGES, Mode};
@@ -89,7 +89,7 @@ pub struct Guest<R: GuestRam> {
     /// Bytes that people typed and that no UART took yet, for a cooperative guest.
     pub input: Lock<heapless::Deque<u8, 256>>,
     /// What is left to do before its first vCPU enters guest mode, or before a guest that has ended leaves its memory.
-    pub birth: Lock<Option<Birth>>,
+    pub populating: Lock<Option<Populating>>,
     /// Memory of it that is on its way.
     pub transit: Lock<Transit<R::Block>>,
     /// Which of its vCPUs may still reach memory that was taken away.
@@ -97,8 +97,8 @@ pub struct Guest<R: GuestRam> {
     /// Vectors whose end its I/O APIC wants to know.
     pub level_vectors: [AtomicU64; 4],
     /// Where it is between its start and its end.
-    pub course: Lock<Course>,
-    /// Whether its channels are connected; changes under [`System::ties`](super::system::System::ties) only.
+    pub lifecycle: Lock<Lifecycle>,
+    /// Whether its channels are connected; changes under [`System::ties`](super::system::System::channel_links) only.
     pub connected: AtomicBool,
     /// How often it was started before.
     pub generation: AtomicU64,

@@ -32,7 +32,7 @@ pub enum Stopped {
 
 /// A guest's course.
 #[derive(Debug)]
-pub struct Course {
+pub struct Lifecycle {
     phase: Phase,
     /// vCPUs that are not stopped, and whoever is stopping them all.
     live: u32,
@@ -40,7 +40,7 @@ pub struct Course {
     restarts: u32,
 }
 
-impl Course {
+impl Lifecycle {
     /// A guest that does not run yet.
     pub const fn new(restarts: u32) -> Self {
         Self { phase: Phase::Over, live: 0, restarts }
@@ -113,39 +113,39 @@ mod tests {
 
     #[test]
     fn the_last_stop_of_a_guest_that_is_to_end_ends_it_once() {
-        let mut course = Course::new(0);
-        assert!(!course.start(), "it has not begun");
-        course.begin();
-        assert!(course.start() && course.start());
-        assert!(course.end(Ending::Off));
-        assert!(!course.end(Ending::Crash), "the first word counts");
-        assert!(!course.start(), "nobody starts in a guest that ends");
-        assert_eq!(course.stop(), Stopped::OthersRun);
-        assert_eq!(course.stop(), Stopped::OthersRun, "who stops them is not through");
-        assert_eq!(course.stop(), Stopped::Ended(Ending::Off));
-        assert_eq!(course.stop(), Stopped::OthersRun, "it is over");
+        let mut lifecycle = Lifecycle::new(0);
+        assert!(!lifecycle.start(), "it has not begun");
+        lifecycle.begin();
+        assert!(lifecycle.start() && lifecycle.start());
+        assert!(lifecycle.end(Ending::Off));
+        assert!(!lifecycle.end(Ending::Crash), "the first word counts");
+        assert!(!lifecycle.start(), "nobody starts in a guest that ends");
+        assert_eq!(lifecycle.stop(), Stopped::OthersRun);
+        assert_eq!(lifecycle.stop(), Stopped::OthersRun, "who stops them is not through");
+        assert_eq!(lifecycle.stop(), Stopped::Ended(Ending::Off));
+        assert_eq!(lifecycle.stop(), Stopped::OthersRun, "it is over");
     }
 
     #[test]
     fn one_vcpu_clears_away_what_a_guest_shared_and_none_starts_beside_it() {
-        let mut course = Course::new(0);
-        course.begin();
-        assert!(course.start() && course.end(Ending::Off) && !course.has_ended());
-        assert_eq!((course.stop(), course.stop()), (Stopped::OthersRun, Stopped::Ended(Ending::Off)));
-        course.leave();
-        assert!(course.start() && course.has_ended());
-        assert!(!course.start() && !course.end(Ending::Crash));
-        assert_eq!(course.stop(), Stopped::Left);
-        assert!(!course.start(), "it is over");
+        let mut lifecycle = Lifecycle::new(0);
+        lifecycle.begin();
+        assert!(lifecycle.start() && lifecycle.end(Ending::Off) && !lifecycle.has_ended());
+        assert_eq!((lifecycle.stop(), lifecycle.stop()), (Stopped::OthersRun, Stopped::Ended(Ending::Off)));
+        lifecycle.leave();
+        assert!(lifecycle.start() && lifecycle.has_ended());
+        assert!(!lifecycle.start() && !lifecycle.end(Ending::Crash));
+        assert_eq!(lifecycle.stop(), Stopped::Left);
+        assert!(!lifecycle.start(), "it is over");
     }
 
     #[test]
     fn a_guest_whose_last_vcpu_stops_by_itself_is_deserted() {
-        let mut course = Course::new(1);
-        course.begin();
-        assert!(course.start());
-        assert_eq!(course.stop(), Stopped::Deserted);
-        assert!(course.take_restart());
-        assert!(!course.take_restart());
+        let mut lifecycle = Lifecycle::new(1);
+        lifecycle.begin();
+        assert!(lifecycle.start());
+        assert_eq!(lifecycle.stop(), Stopped::Deserted);
+        assert!(lifecycle.take_restart());
+        assert!(!lifecycle.take_restart());
     }
 }

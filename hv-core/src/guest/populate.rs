@@ -17,7 +17,7 @@ const STEP_WORDS: usize = STEP_BYTES / 8;
 
 /// What is left to do.
 #[derive(Debug)]
-pub struct Birth {
+pub struct Populating {
     /// RAM that is yet to be cleared: from here up to there.
     ram_bytes: Range<u64>,
     pieces: vec::IntoIter<Piece<'static>>,
@@ -31,14 +31,14 @@ pub struct Birth {
 /// Whether there is more to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub enum Progress {
+pub enum PopulateProgress {
     /// There is.
     More,
     /// The memory is as planned.
     Done,
 }
 
-impl Birth {
+impl Populating {
     /// Everything is still to be done.
     pub fn new(plan: Plan<'static>, ram: &impl GuestRam, channels: &'static [ChannelEnd]) -> Self {
         Self { ram_bytes: 0..ram.len_bytes(), pieces: plan.pieces.into_iter(), ..Self::of_channels(channels) }
@@ -62,11 +62,11 @@ impl Birth {
     }
 
     /// Does the next part, in the memory of a guest that does not run.
-    pub fn step(&mut self, ram: &impl GuestRam) -> Progress {
+    pub fn step(&mut self, ram: &impl GuestRam) -> PopulateProgress {
         if !self.ram_bytes.is_empty() {
             ram.clear(GuestPhys::new_truncate(self.ram_bytes.start), STEP_BYTES as u64);
             self.ram_bytes.start += STEP_BYTES as u64;
-            return Progress::More;
+            return PopulateProgress::More;
         }
         if let Some((piece, done)) = self.writing.take().or_else(|| Some((self.pieces.next()?, 0))) {
             let rest = piece.bytes.get(done..).unwrap_or_default();
@@ -77,15 +77,15 @@ impl Birth {
             debug_assert!(written.is_ok(), "{written:?}");
             let done = done + part.len();
             self.writing = (done < piece.bytes.len()).then_some((piece, done));
-            return Progress::More;
+            return PopulateProgress::More;
         }
         if self.shared.is_empty() {
-            let Some(end) = self.channels.next() else { return Progress::Done };
+            let Some(end) = self.channels.next() else { return PopulateProgress::Done };
             self.shared = end.frames.words;
         }
         let (part, rest) = self.shared.split_at(STEP_WORDS.min(self.shared.len()));
         part.iter().for_each(|word| word.store(0, Relaxed));
         self.shared = rest;
-        Progress::More
+        PopulateProgress::More
     }
 }

@@ -7,7 +7,7 @@ use crate::base::time::Frequency;
 use crate::guest::guest::Guest;
 use crate::guest::virtio_bus::Network;
 use crate::image::load::Image;
-use crate::policy::cpu_shared::Board;
+use crate::policy::cpu_shared::CpuTable;
 use crate::policy::sched::Slot;
 use crate::policy::telemetry::Telemetry;
 use crate::policy::trace::GuestCounters;
@@ -33,13 +33,13 @@ pub struct System<R: GuestRam + 'static> {
     /// What joins guests' network cards, by number.
     pub networks: Vec<Network>,
     /// What processors show one another.
-    pub board: Board,
+    pub cpu_table: CpuTable,
     /// Records that are not written yet.
     pub telemetry: Lock<Telemetry>,
     /// Who writes to people next.
     pub turns: Lock<Turns>,
     /// Held while guests' channels are connected or cut.
-    pub ties: Lock<()>,
+    pub channel_links: Lock<()>,
     /// Memory that no guest has.
     pub pool: Lock<Vec<R::Block>>,
     /// The time-stamp counter's frequency.
@@ -68,10 +68,10 @@ impl<R: GuestRam> System<R> {
             vcpus: Vec::new(),
             images: Vec::new(),
             networks: Vec::new(),
-            board: Board::new(cpus),
+            cpu_table: CpuTable::new(cpus),
             telemetry: Lock::new(Rank::Leaf, Telemetry::default()),
             turns: Lock::new(Rank::Leaf, Turns::new(tsc)),
-            ties: Lock::new(Rank::Ties, ()),
+            channel_links: Lock::new(Rank::ChannelLinks, ()),
             pool: Lock::new(Rank::Leaf, Vec::new()),
             tsc,
             wall_ns,
@@ -98,7 +98,7 @@ impl<R: GuestRam> System<R> {
         self.guests.push(guest);
         self.turns.lock().add();
         self.alive.fetch_add(1, SeqCst);
-        if !self.board.is_alone() {
+        if !self.cpu_table.is_alone() {
             let heaviest = self.guests.iter().map(|guest| guest.config.weight).max().unwrap_or(1);
             self.finest = (MAX_WEIGHT / heaviest.max(1)).clamp(1, MOST_SHARES);
         }
@@ -123,8 +123,8 @@ impl<R: GuestRam> System<R> {
     /// Where a vCPU starts that may run on `allowed`: the guests begin at different processors, and the vCPUs of one go
     /// round, so that those that start together do not start on one.
     pub fn home(&self, vcpu: &VcpuShared) -> CpuId {
-        let allowed = vcpu.allowed.both(self.board.cpus());
-        let cpus = u16::try_from(self.board.cpus().0.count_ones()).unwrap_or(1);
+        let allowed = vcpu.allowed.both(self.cpu_table.cpus());
+        let cpus = u16::try_from(self.cpu_table.cpus().0.count_ones()).unwrap_or(1);
         let wish = (vcpu.id.guest.0 % cpus + u16::from(vcpu.index().0)) % cpus;
         allowed.next_from(CpuId(wish)).unwrap_or_default()
     }
@@ -136,7 +136,7 @@ impl<R: GuestRam> System<R> {
 
     /// Whether a processor is there that this set allows.
     pub fn can_run(&self, allowed: CpuSet) -> bool {
-        allowed.both(self.board.cpus()) != CpuSet(0)
+        allowed.both(self.cpu_table.cpus()) != CpuSet(0)
     }
 
     /// A cookie that no vCPU has had for a long time; never 0, so that a zeroed row matches none.

@@ -5,7 +5,7 @@ use crate::base::hardware::GuestRam;
 use crate::base::id::GuestId;
 use crate::base::lock::Lock;
 use crate::device::bus::PortBus;
-use crate::device::ioapic::Line;
+use crate::device::ioapic::Level;
 use crate::device::virtio::balloon::Balloon;
 use crate::device::virtio::block::{Block, Disk, DiskError};
 use crate::device::virtio::console::Console;
@@ -14,7 +14,7 @@ use crate::device::virtio::io::Budget;
 use crate::device::virtio::mmio::{Effect, Status, Transport, WINDOW_BYTES};
 use crate::device::virtio::net::Net;
 use crate::device::virtio::switch::{Port, Switch};
-use crate::device::virtio::{Device, Outside, Progress};
+use crate::device::virtio::{Device, DeviceHost, ServeProgress};
 use crate::image::load::acpi::VirtioMmio;
 use crate::image::manifest::{Devices, GuestConfig};
 use alloc::boxed::Box;
@@ -165,14 +165,14 @@ impl Bus {
 
     /// Does the next part of what the devices have to do. They share the step's budget, and the first turn goes round, so that none
     /// keeps another one from its work.
-    pub fn step<R: GuestRam>(&mut self, ram: &R, outside: &mut impl Outside) -> Progress {
+    pub fn step<R: GuestRam>(&mut self, ram: &R, host: &mut impl DeviceHost) -> ServeProgress {
         let mut budget = Budget::of_step();
-        let mut progress = Progress::Done;
+        let mut progress = ServeProgress::Done;
         let count = self.slots.len();
         let (later, sooner) = self.slots.split_at_mut(self.first.min(count));
         for slot in sooner.iter_mut().chain(later) {
-            if slot.device.serve(ram, outside, &mut budget) == Progress::More {
-                progress = Progress::More;
+            if slot.device.serve(ram, host, &mut budget) == ServeProgress::More {
+                progress = ServeProgress::More;
             }
         }
         self.first = if self.first + 1 < count { self.first + 1 } else { 0 };
@@ -188,7 +188,7 @@ impl Bus {
             let line = slot.device.line();
             if line != slot.line {
                 slot.line = line;
-                ports.lock().ioapic().set_line(input, if line { Line::High } else { Line::Low });
+                ports.lock().ioapic().set_level(input, if line { Level::High } else { Level::Low });
                 told = Told::Changes;
             }
         }

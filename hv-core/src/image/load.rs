@@ -23,7 +23,7 @@ pub struct Image {
 
 /// What a loader is asked.
 #[derive(Clone, Debug)]
-pub struct Request<'a> {
+pub struct LoadRequest<'a> {
     /// RAM from guest-physical 0.
     pub ram_bytes: u64,
     /// A PVH ELF64 or a Linux bzImage.
@@ -41,7 +41,7 @@ pub struct Request<'a> {
 /// # Errors
 ///
 /// [`LoadError`], of the image.
-pub fn plan<'a>(request: &Request<'a>) -> Result<Plan<'a>, LoadError> {
+pub fn plan<'a>(request: &LoadRequest<'a>) -> Result<Plan<'a>, LoadError> {
     let mut plan = if linux::is_one(request.kernel) { linux::plan(request) } else { pvh::plan(request) }?;
     plan.pieces.extend(request.acpi.clone());
     Ok(plan)

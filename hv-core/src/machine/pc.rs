@@ -4,7 +4,7 @@ use super::arch::apic::{Ipi, LocalApic};
 use super::arch::calibrate::References;
 use super::arch::translator::Translator;
 use super::arch::{interrupts, machine_check, time};
-use super::serial_log::Lines;
+use super::serial_log::SerialLog;
 use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
 use crate::base::time::{Frequency, Tsc};
@@ -20,7 +20,7 @@ pub struct Pc {
     apic: LocalApic,
     /// APIC timer ticks a TSC tick, as a binary fraction with 32 bits behind the point.
     apic_per_tsc: u64,
-    lines: &'static Lines,
+    log: &'static SerialLog,
     /// By processor.
     apic_ids: &'static [u32],
     /// What random numbers are mixed with.
@@ -38,7 +38,12 @@ const SHORTEST_PERIOD_NS: u64 = 10_000;
 
 impl Pc {
     /// Puts the parts together.
-    pub fn new(mut apic: LocalApic, clocks: Found, lines: &'static Lines, apic_ids: &'static [u32]) -> Self {
+    pub fn new(
+        mut apic: LocalApic,
+        clocks: Found,
+        log: &'static SerialLog,
+        apic_ids: &'static [u32],
+    ) -> Self {
         let repeats = Translator::find(clocks.tsc) == Some(Translator::Threaded);
         if repeats {
             apic.repeat_timer();
@@ -47,7 +52,7 @@ impl Pc {
         Self {
             apic,
             apic_per_tsc: (clocks.apic.khz() << 32) / clocks.tsc.khz(),
-            lines,
+            log,
             apic_ids,
             stirred: time::now().0,
             shortest: if repeats { shortest } else { 1 },
@@ -119,21 +124,21 @@ impl Hardware for Pc {
 
     #[inline]
     fn serve_console(&mut self) {
-        if self.lines.waits() {
-            self.lines.pump();
+        if self.log.waits() {
+            self.log.pump();
         }
     }
 
     fn console_room(&mut self) -> usize {
-        self.lines.room()
+        self.log.room()
     }
 
     fn console_write(&mut self, text: &[u8]) {
-        self.lines.write(text);
+        self.log.write(text);
     }
 
     fn console_read(&mut self) -> Option<u8> {
-        self.lines.read()
+        self.log.read()
     }
 
     fn random(&mut self) -> u64 {
@@ -152,7 +157,7 @@ impl Hardware for Pc {
     }
 
     fn telemetry_write(&mut self, bytes: &[u8]) {
-        self.lines.tell(bytes);
+        self.log.tell(bytes);
     }
 
     fn clock_off_ppm(&mut self, tsc: Frequency) -> Option<i64> {

@@ -21,17 +21,17 @@ const CHUNK_BYTES: usize = 64;
 /// A text is put into a buffer whole, under a lock held for as long as a copy takes, and goes to the line when that has room: at
 /// once, at the line's interrupt, or whenever a processor is interrupted. Nobody waits for a slow line, unless the buffer is full: who
 /// writes much asks for [`Self::room`] before.
-pub struct Lines {
+pub struct SerialLog {
     console: Mutex<Console>,
     com2: Mutex<Serial>,
     buffer: Mutex<Box<Deque<u8, CONSOLE_BYTES>>>,
     /// There may be something in the buffer.
     waits: AtomicBool,
     /// Questions for room since the line last took something.
-    idle_looks: AtomicU32,
+    idle_polls: AtomicU32,
 }
 
-impl Lines {
+impl SerialLog {
     /// Takes the two lines into service.
     pub fn new(mut console: Console, com2: Serial) -> Self {
         console.interrupt_on_receive_and(Transmit::Idle);
@@ -40,14 +40,14 @@ impl Lines {
             com2: Mutex::new(com2),
             buffer: Mutex::new(Box::new(Deque::new())),
             waits: AtomicBool::new(false),
-            idle_looks: AtomicU32::new(0),
+            idle_polls: AtomicU32::new(0),
         }
     }
 
     /// Bytes that can be written without waiting. What waits for a line that takes nothing is given up, lest who asks waits for ever.
     pub fn room(&self) -> usize {
         let mut buffer = self.buffer.lock();
-        if !buffer.is_empty() && self.idle_looks.fetch_add(1, Relaxed) >= WRITE_PATIENCE {
+        if !buffer.is_empty() && self.idle_polls.fetch_add(1, Relaxed) >= WRITE_PATIENCE {
             buffer.clear();
         }
         CONSOLE_BYTES - buffer.len()
@@ -137,7 +137,7 @@ impl Lines {
             if taken == 0 {
                 return !buffer.is_empty();
             }
-            self.idle_looks.store(0, Relaxed);
+            self.idle_polls.store(0, Relaxed);
         }
     }
 

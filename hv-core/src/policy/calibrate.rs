@@ -60,7 +60,7 @@ impl Counter {
 
 /// What a counter showed at some moment between two readings of the TSC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Look {
+pub struct Sample {
     /// Read before the counter.
     pub before: Tsc,
     /// The counter, counting up.
@@ -199,8 +199,8 @@ impl Series {
     }
 
     /// Takes a look into account.
-    pub fn add(&mut self, look: Look) {
-        let Some(seen) = self.unwrapped(look) else { return self.begin(look) };
+    pub fn add(&mut self, sample: Sample) {
+        let Some(seen) = self.unwrapped(sample) else { return self.begin(sample) };
         let is_still = self.last.is_some_and(|last| last.count == seen.count);
         self.standing = if is_still { self.standing.saturating_add(1) } else { 0 };
         self.last = Some(seen);
@@ -208,7 +208,7 @@ impl Series {
         self.bounds = self.anchors.iter().fold(self.bounds, |bounds, a| bounds.narrowed(counter, *a, seen));
         if self.bounds.is_empty() {
             self.breaks += 1;
-            return self.begin(look);
+            return self.begin(sample);
         }
         if self.anchors.last().is_none_or(|tightest| seen.width() < tightest.width()) {
             if self.anchors.is_full() {
@@ -220,8 +220,8 @@ impl Series {
     }
 
     /// Forgets everything but this look: the counter made a jump, or it may have wrapped nobody knows how often.
-    fn begin(&mut self, look: Look) {
-        let seen = Seen { before: look.before, count: u64::from(look.count), after: look.after };
+    fn begin(&mut self, sample: Sample) {
+        let seen = Seen { before: sample.before, count: u64::from(sample.count), after: sample.after };
         self.before += self.elapsed_here();
         self.last = Some(seen);
         self.bounds = Bounds::ANY;
@@ -231,32 +231,33 @@ impl Series {
     }
 
     /// Counts the wraps since the last look; `None` where the rate as far as it is known leaves that open.
-    fn unwrapped(&self, look: Look) -> Option<Seen> {
+    fn unwrapped(&self, sample: Sample) -> Option<Seen> {
         let last = self.last?;
         let wrap = self.counter.wrap();
-        let step = u64::from(look.count).wrapping_sub(last.count) & (wrap - 1);
+        let step = u64::from(sample.count).wrapping_sub(last.count) & (wrap - 1);
         let counts = |ticks: u64, tsc_hz: u64| {
             whole(u128::from(ticks) * u128::from(self.counter.hz) / u128::from(tsc_hz))
         };
         let unsure = 1 + self.counter.lag;
-        let most = counts(look.after.since(last.before).0, self.bounds.least_hz).saturating_add(unsure);
+        let most = counts(sample.after.since(last.before).0, self.bounds.least_hz).saturating_add(unsure);
         let mut passed = step;
         if most >= wrap {
-            let fewest = counts(look.before.since(last.after).0, self.bounds.most_hz).saturating_sub(unsure);
+            let fewest =
+                counts(sample.before.since(last.after).0, self.bounds.most_hz).saturating_sub(unsure);
             passed = step.checked_add(fewest.saturating_sub(step).div_ceil(wrap).checked_mul(wrap)?)?;
             if passed.checked_add(wrap)? <= most {
                 return None;
             }
         }
-        Some(Seen { before: look.before, count: last.count.checked_add(passed)?, after: look.after })
+        Some(Seen { before: sample.before, count: last.count.checked_add(passed)?, after: sample.after })
     }
 
     /// Notes a look long after the others, which narrows nothing: over hours no two clocks agree to the last digit.
-    fn revisit(&mut self, look: Look) {
+    fn revisit(&mut self, sample: Sample) {
         let bounds = self.bounds;
-        match self.unwrapped(look) {
+        match self.unwrapped(sample) {
             Some(seen) => self.last = Some(seen),
-            None => self.begin(look),
+            None => self.begin(sample),
         }
         self.bounds = bounds;
     }
@@ -441,10 +442,10 @@ impl Calibration {
     }
 
     /// Looks again, long after [`Self::found`]: at the 8254, and at the ACPI timer.
-    pub fn revisit(&mut self, pit: Look, pm: Option<Look>) {
+    pub fn revisit(&mut self, pit: Sample, pm: Option<Sample>) {
         self.pit.revisit(pit);
-        if let Some((series, look)) = self.pm.as_mut().zip(pm) {
-            series.revisit(look);
+        if let Some((series, sample)) = self.pm.as_mut().zip(pm) {
+            series.revisit(sample);
         }
     }
 

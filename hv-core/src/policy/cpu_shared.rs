@@ -1,4 +1,4 @@
-//! What each processor shows the others: its letter box, how many wait for it, what it counted, whether it is idle.
+//! What each processor shows the others: its mailbox, how many wait for it, what it counted, whether it is idle.
 
 use crate::base::id::{CpuId, CpuSet, GuestId, MAX_GUESTS};
 use crate::base::time::{Ticks, Tsc};
@@ -12,9 +12,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// One processor.
 #[derive(Debug)]
-pub struct CpuLine {
+pub struct CpuShared {
     /// Others write.
-    pub mail: Mailbox,
+    pub mailbox: Mailbox,
     /// What it counted.
     pub tally: CpuTally,
     /// A [`NameTag`].
@@ -70,44 +70,44 @@ impl NameTag {
 
 /// All processors.
 #[derive(Debug)]
-pub struct Board {
-    lines: Box<[CpuLine]>,
+pub struct CpuTable {
+    cpus: Box<[CpuShared]>,
     /// Bit n: processor n has nothing to do and nobody has sent it anything.
     idle: AtomicU64,
 }
 
-impl Board {
+impl CpuTable {
     /// The board of so many processors, 1 … 64.
     pub fn new(cpus: u8) -> Self {
-        let line = |_| CpuLine {
-            mail: Mailbox::new(|| AtomicU64::new(0)),
+        let cpu = |_| CpuShared {
+            mailbox: Mailbox::new(|| AtomicU64::new(0)),
             tally: CpuTally::default(),
             running: AtomicU32::new(0),
             queued: AtomicU32::new(0),
             quiet_until: AtomicU64::new(0),
             present: (0..MAX_GUESTS).map(|_| AtomicU32::new(0)).collect(),
         };
-        Self { lines: (0..cpus.clamp(1, 64)).map(line).collect(), idle: AtomicU64::new(0) }
+        Self { cpus: (0..cpus.clamp(1, 64)).map(cpu).collect(), idle: AtomicU64::new(0) }
     }
 
     /// A processor's line; the first one's for a processor that is not there.
-    pub fn line(&self, cpu: CpuId) -> &CpuLine {
-        self.lines.get(usize::from(cpu.0)).unwrap_or(&self.lines[0])
+    pub fn cpu(&self, cpu: CpuId) -> &CpuShared {
+        self.cpus.get(usize::from(cpu.0)).unwrap_or(&self.cpus[0])
     }
 
     /// All lines, by processor.
-    pub fn lines(&self) -> impl Iterator<Item = (CpuId, &CpuLine)> {
-        (0..).map(CpuId).zip(&self.lines)
+    pub fn iter(&self) -> impl Iterator<Item = (CpuId, &CpuShared)> {
+        (0..).map(CpuId).zip(&self.cpus)
     }
 
     /// The processors there are.
     pub fn cpus(&self) -> CpuSet {
-        CpuSet(u64::MAX >> (64 - self.lines.len()))
+        CpuSet(u64::MAX >> (64 - self.cpus.len()))
     }
 
     /// Whether there is only one processor.
     pub fn is_alone(&self) -> bool {
-        self.lines.len() == 1
+        self.cpus.len() == 1
     }
 
     /// The processors with nothing to do.
@@ -133,19 +133,19 @@ impl Board {
 
     /// The processor for which most wait, of those that have a vCPU to give.
     pub fn busiest(&self) -> Option<CpuId> {
-        let spare = self.lines().map(|(cpu, line)| (line.queued().spare, cpu));
-        spare.filter(|(spare, _)| *spare != 0).max().map(|(_, cpu)| cpu)
+        let spare = self.iter().map(|(id, cpu)| (cpu.queued().spare, id));
+        spare.filter(|(spare, _)| *spare != 0).max().map(|(_, id)| id)
     }
 }
 
-impl CpuLine {
+impl CpuShared {
     /// Publishes who runs here.
     #[inline]
     pub fn publish_running(&self, vcpu: NameTag) {
         self.running.store(vcpu.0, Relaxed);
     }
 
-    /// Publishes how many wait here. A full barrier before a look at [`Board::idle`].
+    /// Publishes how many wait here. A full barrier before a look at [`CpuTable::idle`].
     pub fn publish_queued(&self, queued: Queued) {
         self.queued.swap(queued.pack(), SeqCst);
     }
@@ -215,40 +215,40 @@ mod tests {
 
     #[test]
     fn an_idle_processor_is_claimed_once() {
-        let board = Board::new(3);
-        assert_eq!(board.cpus(), CpuSet(0b111));
-        board.rest(CpuId(2));
-        assert!(board.idle().has(CpuId(2)));
-        assert!(board.claim(CpuId(2)));
-        assert!(!board.claim(CpuId(2)));
-        assert_eq!(board.idle(), CpuSet(0));
+        let cpu_table = CpuTable::new(3);
+        assert_eq!(cpu_table.cpus(), CpuSet(0b111));
+        cpu_table.rest(CpuId(2));
+        assert!(cpu_table.idle().has(CpuId(2)));
+        assert!(cpu_table.claim(CpuId(2)));
+        assert!(!cpu_table.claim(CpuId(2)));
+        assert_eq!(cpu_table.idle(), CpuSet(0));
     }
 
     #[test]
     fn the_busiest_has_most_to_give() {
-        let board = Board::new(3);
-        assert_eq!(board.busiest(), None);
+        let cpu_table = CpuTable::new(3);
+        assert_eq!(cpu_table.busiest(), None);
         for (cpu, spare) in [(1, 2), (2, 1)] {
-            board.line(CpuId(cpu)).publish_queued(Queued { waiting: 3, spare });
+            cpu_table.cpu(CpuId(cpu)).publish_queued(Queued { waiting: 3, spare });
         }
-        assert_eq!(board.busiest(), Some(CpuId(1)));
+        assert_eq!(cpu_table.busiest(), Some(CpuId(1)));
     }
 
     #[test]
     fn who_runs_is_interrupted_for_others_once_in_a_period_and_for_its_own_guest_always() {
-        let board = Board::new(1);
-        let line = board.line(CpuId(0));
-        let disturb = |guest, now| line.disturb(Some(GuestId(guest)), Tsc(now), Ticks(50)).err();
+        let cpu_table = CpuTable::new(1);
+        let cpu = cpu_table.cpu(CpuId(0));
+        let disturb = |guest, now| cpu.disturb(Some(GuestId(guest)), Tsc(now), Ticks(50)).err();
         assert_eq!([disturb(1, 0), disturb(2, 0)], [None, None], "nobody runs");
-        line.publish_running(NameTag::of(Slot(9), GuestId(4)));
+        cpu.publish_running(NameTag::of(Slot(9), GuestId(4)));
         assert_eq!(disturb(1, 100), None);
         assert_eq!([disturb(1, 101), disturb(2, 149)], [Some(Tsc(150)); 2]);
         assert_eq!(disturb(4, 101), None);
         assert_eq!([disturb(2, 150), disturb(1, 150)], [None, Some(Tsc(200))]);
-        line.be_quiet(Tsc(250));
-        line.be_quiet(Tsc(240));
+        cpu.be_quiet(Tsc(250));
+        cpu.be_quiet(Tsc(240));
         assert_eq!([disturb(1, 200), disturb(4, 200)], [Some(Tsc(250)), None]);
-        assert_eq!(line.disturb(None, Tsc(200), Ticks(50)), Err(Tsc(250)));
+        assert_eq!(cpu.disturb(None, Tsc(200), Ticks(50)), Err(Tsc(250)));
     }
 
     #[test]
@@ -263,12 +263,12 @@ mod tests {
 
     #[test]
     fn where_nobody_waits_whoever_runs_is_present() {
-        let board = Board::new(1);
-        let line = board.line(CpuId(0));
-        line.count(GuestId(3), 5 * PART);
-        line.publish_running(NameTag::of(Slot(9), GuestId(4)));
-        assert_eq!([3, 4].map(|guest| line.present(GuestId(guest))), [0, PART]);
-        line.publish_queued(Queued { waiting: 1, spare: 0 });
-        assert_eq!([3, 4].map(|guest| line.present(GuestId(guest))), [5 * PART, 0]);
+        let cpu_table = CpuTable::new(1);
+        let cpu = cpu_table.cpu(CpuId(0));
+        cpu.count(GuestId(3), 5 * PART);
+        cpu.publish_running(NameTag::of(Slot(9), GuestId(4)));
+        assert_eq!([3, 4].map(|guest| cpu.present(GuestId(guest))), [0, PART]);
+        cpu.publish_queued(Queued { waiting: 1, spare: 0 });
+        assert_eq!([3, 4].map(|guest| cpu.present(GuestId(guest))), [5 * PART, 0]);
     }
 }

@@ -1,7 +1,7 @@
 //! What guests say, taken once and clamped; for guests that say nothing, what their behaviour says.
 
 use crate::base::time::{Frequency, Tsc};
-use crate::policy::sched::{Params, Request};
+use crate::policy::sched::{Params, SliceRequest};
 use crate::policy::vcpu_shared::{SWITCHES_TOLD, VcpuShared};
 use core::sync::atomic::Ordering::Relaxed;
 use pv_abi::demand::{self, DemandFlags, Reason, State, WaitFor, word};
@@ -14,8 +14,8 @@ const HORIZON_NS: u64 = 1_000_000_000;
 /// The request a vCPU makes when it wakes or yields. Without a registered row, or with a foreign cookie in it, the
 /// default: nobody gains by saying nothing.
 #[inline]
-pub fn request(vcpu: &VcpuShared, params: &Params, tsc: Frequency, now: Tsc) -> Request {
-    let default = Request::default_for(params);
+pub fn request(vcpu: &VcpuShared, params: &Params, tsc: Frequency, now: Tsc) -> SliceRequest {
+    let default = SliceRequest::default_for(params);
     let state = State::unpack(vcpu.demand[word::STATE].load(Relaxed));
     // Without a registration the cookie is one that no row can carry. A row that is written here needs none.
     if u32::from(state.cookie) != vcpu.cookie() && vcpu.cookie() != SWITCHES_TOLD {
@@ -73,13 +73,13 @@ fn clamp(
     latency_class: u8,
     deadline: u64,
     now: Tsc,
-) -> Request {
-    let default = Request::default_for(params);
+) -> SliceRequest {
+    let default = SliceRequest::default_for(params);
     let length = if budget_ns == 0 { default.length } else { tsc.ticks(u64::from(budget_ns)) };
     let length = crate::base::time::Ticks(length.0 >> latency_class.min(3));
     let length = length.clamp(params.min_request, params.max_request);
     let ahead = deadline > now.0 && deadline - now.0 <= horizon(tsc);
-    Request { length, deadline: ahead.then_some(Tsc(deadline)) }
+    SliceRequest { length, deadline: ahead.then_some(Tsc(deadline)) }
 }
 
 const fn horizon(tsc: Frequency) -> u64 {

@@ -1,7 +1,7 @@
 //! What processors leave for one another: which vCPUs to look at, or just to look around. Nothing here waits or locks.
 //!
 //! A sender sets a vCPU's bit and then a bit of `queued`; the receiver looks at `queued` between XCHG `away` = 1 and the entry
-//! into guest mode, or the halt. The ordering is `pv_abi::protocol::yield_wanted`'s: either the receiver finds the letter and
+//! into guest mode, or the halt. The ordering is `pv_abi::protocol::yield_wanted`'s: either the receiver finds the notification and
 //! stays, or the sender finds it away and interrupts it.
 
 use crate::base::id::MAX_VCPUS;
@@ -17,7 +17,7 @@ const WORDS: usize = MAX_VCPUS / 64;
 const LOOK: u64 = 1 << 32;
 const _: () = assert!(WORDS <= 32);
 
-/// The letter box of one processor.
+/// The mailbox of one processor.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Mailbox<W = AtomicU64> {
@@ -31,7 +31,7 @@ pub struct Mailbox<W = AtomicU64> {
 
 /// Letters taken out of a box.
 #[derive(Debug)]
-pub struct Letters<'a, W> {
+pub struct Notifications<'a, W> {
     mailbox: &'a Mailbox<W>,
     words: u64,
     base: u16,
@@ -78,7 +78,7 @@ impl<W: Word> Mailbox<W> {
         self.queued.load_relaxed() == 0
     }
 
-    /// Receiver: puts a letter back, to be found after [`Self::recall`].
+    /// Receiver: puts a notification back, to be found after [`Self::recall`].
     pub fn leave(&self, slot: Slot) {
         self.slots[usize::from(slot.0 >> 6) % WORDS].fetch_or(1 << (slot.0 & 63));
     }
@@ -89,12 +89,12 @@ impl<W: Word> Mailbox<W> {
     }
 
     /// Receiver: takes everything out, and has the vCPUs.
-    pub fn take(&self) -> Letters<'_, W> {
-        Letters { mailbox: self, words: self.queued.swap(0) & !LOOK, base: 0, bits: 0 }
+    pub fn take(&self) -> Notifications<'_, W> {
+        Notifications { mailbox: self, words: self.queued.swap(0) & !LOOK, base: 0, bits: 0 }
     }
 }
 
-impl<W: Word> Iterator for Letters<'_, W> {
+impl<W: Word> Iterator for Notifications<'_, W> {
     type Item = Slot;
 
     fn next(&mut self) -> Option<Slot> {

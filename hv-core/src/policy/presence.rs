@@ -5,14 +5,14 @@
 //! sender: LOCK OR attention; load life, dispatch_seq; asleep or on CPU: load holder; post there
 //! sleeper: life = blocked; dispatch_seq = off (XCHG); anything in attention: life = runnable, and go on
 //! entry: attention has STOP: park; take work by LOCK AND, do it; take FLUSH, flush; work again: begin anew; take the rest, but STOP
-//! mover: leave it in its berth; holder = new; post to the new one
-//! receiver of a letter for what it is to hold: take it out of its berth; look at attention
-//! stopper, in the berth's lock: start_up = none; lives: attention = STOP; outside of it: post to the holder
-//! starter, in the berth's lock: stopped: attention without STOP, life = runnable, take it; STOP: start_up = page, if none
-//! holder that obeys STOP, in the berth's lock: start_up: attention without STOP, life = runnable, begin there; else life = stopped
+//! mover: leave it in its parking space; holder = new; post to the new one
+//! receiver of a notification for what it is to hold: take it out of its parking space; look at attention
+//! stopper, in the parking space's lock: start_up = none; lives: attention = STOP; outside of it: post to the holder
+//! starter, in the parking space's lock: stopped: attention without STOP, life = runnable, take it; STOP: start_up = page, if none
+//! holder that obeys STOP, in the parking space's lock: start_up: attention without STOP, life = runnable, begin there; else life = stopped
 //! ```
 //!
-//! Models: `hv-core/tests/loom_whereabouts.rs`.
+//! Models: `hv-core/tests/loom_presence.rs`.
 
 use crate::base::id::CpuId;
 use core::sync::atomic::AtomicU64;
@@ -23,7 +23,7 @@ use pv_abi::protocol::word::Word;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Life {
-    /// Not started, or stopped: it lies in its berth, and no processor holds it.
+    /// Not started, or stopped: it lies in its parking space, and no processor holds it.
     Stopped = 0,
     /// Running, or waiting for a CPU.
     Runnable = 1,
@@ -31,7 +31,7 @@ pub enum Life {
     Blocked = 2,
 }
 
-/// Why a vCPU must be looked at before it enters guest mode: bits of [`Whereabouts::attention`].
+/// Why a vCPU must be looked at before it enters guest mode: bits of [`Presence::attention`].
 pub mod attention {
     /// An event was set in its event line.
     pub const EVENT: u64 = 1 << 0;
@@ -48,7 +48,7 @@ pub mod attention {
     /// Memory was taken away that it may have translations of.
     pub const FLUSH: u64 = 1 << 6;
     /// Its guest's memory is still being made; or its guest has ended, and what it shared is being cleared.
-    pub const BIRTH: u64 = 1 << 7;
+    pub const POPULATE: u64 = 1 << 7;
     /// A call of another vCPU ends its HLT, this one or the next.
     pub const KICK: u64 = 1 << 8;
     /// Its guest's virtio devices have something to do.
@@ -58,35 +58,35 @@ pub mod attention {
     /// What others wait for: nothing that the vCPU does by itself drops it.
     pub const LASTING: u64 = STOP | FLUSH;
     /// What takes time, and may raise other bits on the vCPU that does it.
-    pub const WORK: u64 = TIMER | BIRTH | VIRTIO;
+    pub const WORK: u64 = TIMER | POPULATE | VIRTIO;
     /// What is acted upon at once, when no work is left. An order to stop is never taken by the vCPU: one that came after the look
     /// at it would be lost.
     pub const NEWS: u64 = !(WORK | LASTING);
 }
 
-/// What a processor does with a letter that names a vCPU.
+/// What a processor does with a notification that names a vCPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub enum Letter {
+pub enum Notification {
     /// It holds the vCPU: it looks at it.
     Mine,
-    /// The vCPU is to be here: it takes it out of its berth, if it is there yet.
+    /// The vCPU is to be here: it takes it out of its parking space, if it is there yet.
     PickUp,
-    /// The vCPU has moved on. What the letter was about lay in `attention` before the sender looked up the holder, so whoever
+    /// The vCPU has moved on. What the notification was about lay in `attention` before the sender looked up the holder, so whoever
     /// took the vCPU in has seen it.
     Gone,
 }
 
 /// Words that every processor may look at.
 #[derive(Debug)]
-pub struct Whereabouts<W = AtomicU64> {
+pub struct Presence<W = AtomicU64> {
     /// Bits of [`attention`].
     pub attention: W,
     life: W,
     holder: W,
 }
 
-impl<W: Word> Whereabouts<W> {
+impl<W: Word> Presence<W> {
     /// A vCPU that is not started; `zero` makes a word that is zero.
     pub fn new(zero: impl Fn() -> W) -> Self {
         Self { attention: zero(), life: zero(), holder: zero() }
@@ -108,23 +108,23 @@ impl<W: Word> Whereabouts<W> {
         self.life.store(life as u64);
     }
 
-    /// The processor that holds it, or will find it in its berth.
+    /// The processor that holds it, or will find it in its parking space.
     #[inline]
     pub fn holder(&self) -> CpuId {
         CpuId((self.holder.load() & 63) as u16)
     }
 
-    /// Only whoever holds the vCPU calls this, after it left it in its berth.
+    /// Only whoever holds the vCPU calls this, after it left it in its parking space.
     pub fn set_holder(&self, cpu: CpuId) {
         self.holder.store(u64::from(cpu.0));
     }
 
-    /// Receiver: what to do with a letter for this vCPU. `is_here`: this processor has it in its table.
-    pub fn on_letter(&self, me: CpuId, is_here: bool) -> Letter {
+    /// Receiver: what to do with a notification for this vCPU. `is_here`: this processor has it in its table.
+    pub fn on_notification(&self, me: CpuId, is_here: bool) -> Notification {
         match self.holder() {
-            _ if is_here => Letter::Mine,
-            holder if holder == me => Letter::PickUp,
-            _ => Letter::Gone,
+            _ if is_here => Notification::Mine,
+            holder if holder == me => Notification::PickUp,
+            _ => Notification::Gone,
         }
     }
 

@@ -39,7 +39,7 @@ use vcpu::{State, Vcpu};
 #[cfg(any(test, feature = "testkit"))]
 pub use admit::{Carried, Full};
 pub use attach::Departure;
-pub use params::{Params, Request};
+pub use params::{Params, SliceRequest};
 
 /// No entity, no vCPU.
 const NONE: u16 = u16::MAX;
@@ -229,7 +229,7 @@ impl RunQueue {
     }
 
     /// Makes a vCPU runnable. One that already is keeps the request it was queued with.
-    pub fn wake(&mut self, slot: Slot, request: Request, now: Tsc) -> Wake {
+    pub fn wake(&mut self, slot: Slot, request: SliceRequest, now: Tsc) -> Wake {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return Wake::AlreadyRunnable };
         if vcpu.state != State::Asleep {
             return Wake::AlreadyRunnable;

@@ -161,8 +161,8 @@ pub struct CpuTally {
     pub interrupts: Counter,
     /// Interrupts sent to other processors.
     pub kicks: Counter,
-    /// Times it found letters from other processors.
-    pub letters: Counter,
+    /// Times it found notifications from other processors.
+    pub notifications: Counter,
     /// Ticks of handing vCPUs to other processors, and of taking them in.
     pub move_ticks: Counter,
 }
@@ -175,7 +175,7 @@ impl CpuTally {
             timer_arms: self.timer_arms.get(),
             interrupts: self.interrupts.get(),
             kicks: self.kicks.get(),
-            letters: self.letters.get(),
+            notifications: self.notifications.get(),
             move_ticks: self.move_ticks.get(),
         }
     }
@@ -231,8 +231,8 @@ pub struct CpuCounters {
     pub interrupts: u64,
     /// Interrupts sent to other processors.
     pub kicks: u64,
-    /// Times it found letters from other processors.
-    pub letters: u64,
+    /// Times it found notifications from other processors.
+    pub notifications: u64,
     /// Ticks of handing vCPUs to other processors, and of taking them in.
     pub move_ticks: u64,
 }

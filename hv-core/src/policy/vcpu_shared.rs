@@ -6,7 +6,7 @@ use crate::base::id::{CpuId, CpuSet, VcpuId, VcpuIndex};
 use crate::base::time::Frequency;
 use crate::policy::cpu_shared::NameTag;
 use crate::policy::mm::shootdown::{Shootdown, Told};
-use crate::policy::presence::{Life, Whereabouts, attention};
+use crate::policy::presence::{Life, Presence, attention};
 use crate::policy::sched::Slot;
 use crate::policy::trace::{ExitClass, VcpuTally};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -84,7 +84,7 @@ pub struct VcpuShared {
     /// Both write.
     pub event: &'static Row,
     /// Where it is, and what waits for a look.
-    pub whereabouts: Whereabouts,
+    pub presence: Presence,
     /// The processors that it may run on.
     pub allowed: CpuSet,
     /// 1 + the processor that asks to have it, after a directed yield; 0 = none.
@@ -129,7 +129,7 @@ impl VcpuShared {
                 row(tables.status, STATUS_STATISTICS + 128 * index + 64)?,
             ],
             event: row(tables.event, EVENT_LINES + 64 * index)?,
-            whereabouts: Whereabouts::new(|| AtomicU64::new(0)),
+            presence: Presence::new(|| AtomicU64::new(0)),
             allowed,
             wanted_by: AtomicU32::new(0),
             tally: VcpuTally::default(),
@@ -149,41 +149,41 @@ impl VcpuShared {
     /// Where it is in its life.
     #[inline]
     pub fn life(&self) -> Life {
-        self.whereabouts.life()
+        self.presence.life()
     }
 
     /// Only the processor that holds the vCPU calls this.
     #[inline]
     pub fn set_life(&self, life: Life) {
-        self.whereabouts.set_life(life);
+        self.presence.set_life(life);
     }
 
-    /// The processor that holds it, or will find it in its berth.
+    /// The processor that holds it, or will find it in its parking space.
     #[inline]
     pub fn holder(&self) -> CpuId {
-        self.whereabouts.holder()
+        self.presence.holder()
     }
 
     /// Bits of [`attention`] that wait for a look.
     #[inline]
     pub fn attention(&self) -> u64 {
-        self.whereabouts.attention.load(Relaxed)
+        self.presence.attention.load(Relaxed)
     }
 
     /// Has it look at something before it enters guest mode; a full barrier. The caller tells its processor.
     #[inline]
-    pub fn attend(&self, bits: u64) {
-        self.whereabouts.attention.fetch_or(bits, SeqCst);
+    pub fn request_attention(&self, bits: u64) {
+        self.presence.attention.fetch_or(bits, SeqCst);
     }
 
     /// Takes those of `bits` that wait.
     pub fn take_attention(&self, bits: u64) -> u64 {
-        self.whereabouts.take_attention(bits)
+        self.presence.take_attention(bits)
     }
 
     /// Whether somebody who left something must tell the vCPU's processor.
     pub fn must_be_told(&self) -> bool {
-        self.whereabouts.must_be_told(&self.status[status::word::DISPATCH_SEQ])
+        self.presence.must_be_told(&self.status[status::word::DISPATCH_SEQ])
     }
 
     /// Notes that a processor would run it in another's place.
@@ -193,7 +193,7 @@ impl VcpuShared {
 
     /// Has it flush before it enters guest mode.
     pub fn tell_to_flush(&self, shootdown: &Shootdown) -> Told {
-        shootdown.tell(&self.whereabouts.attention, &self.status[status::word::DISPATCH_SEQ])
+        shootdown.tell(&self.presence.attention, &self.status[status::word::DISPATCH_SEQ])
     }
 
     /// The processor that asked to have it.
@@ -211,7 +211,7 @@ impl VcpuShared {
     #[inline]
     pub fn expect_pauses(&self) {
         if self.pauses_run.load(Relaxed) {
-            self.attend(attention::WAITERS);
+            self.request_attention(attention::WAITERS);
         }
     }
 
@@ -228,7 +228,7 @@ impl VcpuShared {
 
     /// Drops interrupts, NMIs and everything else that waits for a look, but what others wait for.
     pub fn drop_interrupts(&self) {
-        self.whereabouts.attention.fetch_and(attention::LASTING, SeqCst);
+        self.presence.attention.fetch_and(attention::LASTING, SeqCst);
         for word in &self.posted {
             word.store(0, Relaxed);
         }
@@ -236,7 +236,7 @@ impl VcpuShared {
 
     /// Cancels timer, events and grants, and ignores the demand row from now on.
     pub fn unregister(&self) {
-        self.whereabouts.attention.fetch_and(attention::LASTING, SeqCst);
+        self.presence.attention.fetch_and(attention::LASTING, SeqCst);
         self.set_cookie(NO_COOKIE);
         for word in self.posted.iter().chain(self.event) {
             word.store(0, Relaxed);
@@ -260,7 +260,7 @@ impl VcpuShared {
         if let Some(word) = self.posted.get(usize::from(vector >> 6)) {
             word.fetch_or(1 << (vector & 63), SeqCst);
         }
-        self.attend(attention::INTERRUPT);
+        self.request_attention(attention::INTERRUPT);
     }
 
     /// Whether an interrupt was posted and not taken in yet.
@@ -287,7 +287,7 @@ impl VcpuShared {
     /// Sets an event; the caller wakes the vCPU.
     pub fn post_event(&self, number: u8) {
         self.event[event::word::PENDING].fetch_or(event::bit(number), SeqCst);
-        self.attend(attention::EVENT);
+        self.request_attention(attention::EVENT);
     }
 
     /// Events that happened and are not masked.
@@ -351,7 +351,7 @@ impl VcpuShared {
     }
 
     /// Looks at next_wake, and publishes the promise that follows. `fired` is the value that fired last.
-    pub fn look_at_wake(&self, fired: &mut u64, now_tsc: u64) -> arm::Wake {
+    pub fn refresh_wake(&self, fired: &mut u64, now_tsc: u64) -> arm::Wake {
         let next_wake = &self.demand[demand::word::NEXT_WAKE];
         arm::look(next_wake, &self.status[status::word::ARMED_UNTIL], fired, now_tsc)
     }

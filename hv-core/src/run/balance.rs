@@ -24,7 +24,7 @@ impl<P: Platform> Cpu<P> {
     /// is accounted for.
     #[inline]
     pub(super) fn share(&mut self, mut now: Tsc) -> Tsc {
-        if self.core.system.board.idle().0 != 0 {
+        if self.core.system.cpu_table.idle().0 != 0 {
             now = self.give(now);
         }
         if now >= self.epoch_end {
@@ -38,7 +38,7 @@ impl<P: Platform> Cpu<P> {
     fn give(&mut self, mut now: Tsc) -> Tsc {
         for _ in 0..self.core.spare() {
             let Some((shared, to)) = self.spare_vcpu() else { return now };
-            if self.core.system.board.claim(to) {
+            if self.core.system.cpu_table.claim(to) {
                 now = self.at_cost_of(shared, now, |cpu, now| cpu.send(shared, to, now));
             }
         }
@@ -47,7 +47,7 @@ impl<P: Platform> Cpu<P> {
 
     /// A vCPU that waits here, and an idle processor that may run it.
     fn spare_vcpu(&self) -> Option<(&'static VcpuShared, CpuId)> {
-        let idle = self.core.system.board.idle();
+        let idle = self.core.system.cpu_table.idle();
         self.core.queue.waiting_slots().find_map(|slot| {
             let shared = self.core.system.vcpu(slot)?;
             Some((shared, shared.allowed.both(idle).next_from(self.core.cpu)?))
@@ -56,7 +56,7 @@ impl<P: Platform> Cpu<P> {
 
     /// Asks the processor with most to give for something.
     pub(super) fn ask_for_work(&mut self, now: Tsc) {
-        if let Some(busy) = self.core.system.board.busiest().filter(|_| now >= self.ask_after) {
+        if let Some(busy) = self.core.system.cpu_table.busiest().filter(|_| now >= self.ask_after) {
             self.ask_after = now + self.core.tsc.ticks(ASK_PERIOD_NS);
             self.core.ask_for_work(busy, now);
         }
@@ -64,16 +64,16 @@ impl<P: Platform> Cpu<P> {
 
     /// Shows the others how many of a guest's vCPUs run or wait here.
     pub(super) fn count_present(&self, guest: GuestId) {
-        self.core.line.count(guest, self.core.queue.presence(EntityId(guest.0)));
+        self.core.shared.count(guest, self.core.queue.presence(EntityId(guest.0)));
     }
 
     /// A guest's weight on this processor: of its own, the part that its vCPUs here are of all that run or wait. Starting
     /// vCPUs buys no share.
     pub(super) fn weight_here(&self, guest: &Guest<P::Ram>) -> u32 {
-        let board = &self.core.system.board;
+        let cpu_table = &self.core.system.cpu_table;
         let whole = guest.config.weight * self.core.system.finest_weight();
-        let here = u64::from(self.core.line.counted(guest.id));
-        let others = board.lines().filter(|(cpu, _)| *cpu != self.core.cpu);
+        let here = u64::from(self.core.shared.counted(guest.id));
+        let others = cpu_table.iter().filter(|(cpu, _)| *cpu != self.core.cpu);
         let elsewhere: u64 = others.map(|(_, line)| u64::from(line.present(guest.id))).sum();
         if elsewhere == 0 || here == 0 {
             return whole;
@@ -91,7 +91,7 @@ impl<P: Platform> Cpu<P> {
             self.core.judge_clock();
         }
         let system = self.core.system;
-        if system.board.is_alone() {
+        if system.cpu_table.is_alone() {
             return now;
         }
         // Where nobody waits, who runs at this moment is all that others know: no guest is to foresee it.
@@ -109,7 +109,7 @@ impl<P: Platform> Cpu<P> {
     fn move_apart(&mut self, begun: Tsc) -> Tsc {
         let system = self.core.system;
         let balancer = &mut self.balancer;
-        for (cpu, line) in system.board.lines() {
+        for (cpu, line) in system.cpu_table.iter() {
             for guest in &system.guests {
                 balancer.present.set(usize::from(cpu.0), usize::from(guest.id.0), line.present(guest.id));
             }
@@ -132,7 +132,7 @@ impl<P: Platform> Cpu<P> {
             let wanting = |cpu: &CpuId| {
                 better.get(usize::from(cpu.0), number) >= present.get(usize::from(cpu.0), number) + PART / 2
             };
-            let Some(to) = system.board.lines().map(|(cpu, _)| cpu).find(wanting) else { continue };
+            let Some(to) = system.cpu_table.iter().map(|(cpu, _)| cpu).find(wanting) else { continue };
             let waiting = self.core.queue.waiting_of(EntityId(guest.id.0));
             let chosen = waiting.filter_map(|slot| system.vcpu(slot)).find(|shared| shared.allowed.has(to));
             if let Some(shared) = chosen {

@@ -11,12 +11,12 @@ use crate::device::bus::PortBus;
 use crate::device::channel::Peer;
 use crate::exit::ballooning;
 use crate::exit::channel;
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::exit::hypercall::console;
 use crate::guest::guest::{Guest, NOT_BEGUN};
 use crate::guest::lifecycle::Stopped;
 use crate::guest::platform::Platform;
-use crate::guest::populate::{Birth, Progress};
+use crate::guest::populate::{PopulateProgress, Populating};
 use crate::guest::seam::{Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use crate::image::load::{self, LoadError, acpi};
@@ -36,10 +36,10 @@ impl<P: Platform> Cpu<P> {
     pub fn boot_guests(&mut self) -> Result<(), (GuestId, LoadError)> {
         for guest in &self.core.system.guests {
             let begun = self.core.hardware.now();
-            let start = self.conceive(guest).map_err(|error| (guest.id, error))?;
+            let start = self.reset(guest).map_err(|error| (guest.id, error))?;
             // What is done with the last part is left to its first vCPU.
-            if let Some(birth) = guest.birth.lock().as_mut() {
-                while birth.step(&guest.ram) == Progress::More {}
+            if let Some(populating) = guest.populating.lock().as_mut() {
+                while populating.step(&guest.ram) == PopulateProgress::More {}
             }
             // The first time is the machine's.
             let now = self.core.hardware.now();
@@ -51,11 +51,11 @@ impl<P: Platform> Cpu<P> {
 
     /// Makes a guest, all of whose vCPUs are stopped, as it was at the beginning, but for its memory: that is its first vCPU's
     /// to do, in its own time.
-    fn conceive(&mut self, guest: &'static Guest<P::Ram>) -> Result<Start, LoadError> {
+    fn reset(&mut self, guest: &'static Guest<P::Ram>) -> Result<Start, LoadError> {
         let system = self.core.system;
         let image = system.image(guest.id).ok_or(LoadError::NotKernel)?;
         let devices = guest.virtio.lock().described();
-        let plan = load::plan(&load::Request {
+        let plan = load::plan(&load::LoadRequest {
             ram_bytes: guest.ram.len_bytes(),
             kernel: image.kernel,
             initrd: image.initrd,
@@ -63,12 +63,12 @@ impl<P: Platform> Cpu<P> {
             acpi: (!guest.is_cooperative())
                 .then(|| acpi::tables(&acpi::Machine { vcpus: guest.vcpu_count(), devices: &devices })),
         })?;
-        if !ballooning::restore(guest, system, guest.ram.len_bytes() / LARGE_PAGE_BYTES) {
+        if !ballooning::restore_blocks(guest, system, guest.ram.len_bytes() / LARGE_PAGE_BYTES) {
             return Err(LoadError::NoMemory);
         }
         let start = plan.start;
         guest.began.store(NOT_BEGUN, Relaxed);
-        *guest.birth.lock() = Some(Birth::new(plan, &guest.ram, &guest.channels));
+        *guest.populating.lock() = Some(Populating::new(plan, &guest.ram, &guest.channels));
         guest.ram.clear_window();
         guest.tables.reset(&header(guest, &self.core));
         let now = self.core.hardware.now();
@@ -83,25 +83,25 @@ impl<P: Platform> Cpu<P> {
         for shared in &guest.vcpus {
             shared.forget();
             shared.let_pauses_run(false);
-            if let Some(mut vcpu) = self.berths.take_stopped(shared) {
+            if let Some(mut vcpu) = self.parking.take_stopped(shared) {
                 vcpu.lapic.power_on();
-                self.berths.retire(vcpu);
+                self.parking.retire(vcpu);
             }
         }
-        guest.course.lock().begin();
+        guest.lifecycle.lock().begin();
         Ok(start)
     }
 
     fn start_first(&mut self, guest: &'static Guest<P::Ram>, start: Start, cost: Ticks, now: Tsc) {
         if let Some(first) = guest.vcpu(0) {
-            first.attend(attention::BIRTH);
+            first.request_attention(attention::POPULATE);
             self.start_stopped(first, start, cost, now);
         }
     }
 
     /// Has a guest end, unless it is to end already.
     pub(super) fn end(&mut self, guest: &'static Guest<P::Ram>, ending: Ending, now: Tsc) {
-        let ends = guest.course.lock().end(ending);
+        let ends = guest.lifecycle.lock().end(ending);
         if ends {
             self.stop_all(guest, now);
         }
@@ -112,7 +112,7 @@ impl<P: Platform> Cpu<P> {
         for vcpu in &guest.vcpus {
             self.stop(vcpu, now);
         }
-        let stopped = guest.course.lock().stop();
+        let stopped = guest.lifecycle.lock().stop();
         if let Stopped::Ended(ending) = stopped {
             self.conclude(guest, ending, now);
         }
@@ -122,7 +122,7 @@ impl<P: Platform> Cpu<P> {
     /// vCPU starts once more, to clear what the guest shared: in parts and in the guest's own time, as it would at a new beginning.
     pub(super) fn conclude(&mut self, guest: &'static Guest<P::Ram>, ending: Ending, now: Tsc) {
         let system = self.core.system;
-        let said_all = console::drain(guest, &mut self.core, Core::last_words_room);
+        let said_all = console::drain(guest, &mut self.core, CpuContext::last_words_room);
         self.core.end_line(guest);
         if !said_all {
             self.core.say(format_args!("guest: last words lost name={}", guest.config.name));
@@ -133,7 +133,7 @@ impl<P: Platform> Cpu<P> {
             Ending::Off => false,
             Ending::Reboot => true,
             Ending::Crash | Ending::Killed(_) => {
-                let again = guest.course.lock().take_restart();
+                let again = guest.lifecycle.lock().take_restart();
                 if !again {
                     system.note_bad_end();
                 }
@@ -163,17 +163,17 @@ impl<P: Platform> Cpu<P> {
             return self.depart(guest);
         }
         guest.virtio.lock().power_on();
-        guest.course.lock().leave();
-        *guest.birth.lock() = Some(Birth::of_channels(&guest.channels));
+        guest.lifecycle.lock().leave();
+        *guest.populating.lock() = Some(Populating::of_channels(&guest.channels));
         self.start_first(guest, Start::Protected { entry: 0, ebx: 0 }, Ticks(0), now);
     }
 
     /// A guest that has ended for good shares nothing any more: its memory is anybody's.
     pub(super) fn depart(&mut self, guest: &'static Guest<P::Ram>) {
         let system = self.core.system;
-        let _ = ballooning::restore(guest, system, 0);
+        let _ = ballooning::restore_blocks(guest, system, 0);
         if system.guest_is_over() {
-            for (cpu, _) in system.board.lines() {
+            for (cpu, _) in system.cpu_table.iter() {
                 self.core.ask(cpu);
             }
         }
@@ -183,7 +183,7 @@ impl<P: Platform> Cpu<P> {
     /// refused now.
     fn begin_again(&mut self, guest: &'static Guest<P::Ram>, now: Tsc) -> bool {
         guest.generation.fetch_add(1, Relaxed);
-        match self.conceive(guest) {
+        match self.reset(guest) {
             Ok(start) => {
                 self.start_first(guest, start, Ticks(0), now);
                 true
@@ -201,20 +201,20 @@ impl<P: Platform> Cpu<P> {
     pub(super) fn kill(&mut self, slot: Slot, reason: KillReason, now: Tsc) {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)).and_then(Option::as_deref) else { return };
         let guest = vcpu.guest;
-        let ends = guest.course.lock().end(Ending::Killed(reason));
+        let ends = guest.lifecycle.lock().end(Ending::Killed(reason));
         if ends {
             obituary(&mut self.core, vcpu, reason);
             self.stop_all(guest, now);
         }
     }
 
-    /// Ends a guest whose last vCPU, in its berth by now, was stopped by the guest itself.
+    /// Ends a guest whose last vCPU, in its parking space by now, was stopped by the guest itself.
     pub(super) fn bury(&mut self, shared: &'static VcpuShared, now: Tsc) {
         let Some(guest) = self.core.system.guest(shared.id.guest) else { return };
         let reason = KillReason::AllStopped;
-        if let Some(vcpu) = self.berths.take_stopped(shared) {
+        if let Some(vcpu) = self.parking.take_stopped(shared) {
             obituary(&mut self.core, &vcpu, reason);
-            self.berths.retire(vcpu);
+            self.parking.retire(vcpu);
         }
         self.conclude(guest, Ending::Killed(reason), now);
     }
@@ -230,7 +230,7 @@ fn apart(id: GuestId, request: Ticks) -> Ticks {
 }
 
 /// Says why a guest is killed, and where it stood.
-fn obituary<P: Platform>(core: &mut Core<P>, vcpu: &Vcpu<P>, reason: KillReason) {
+fn obituary<P: Platform>(core: &mut CpuContext<P>, vcpu: &Vcpu<P>, reason: KillReason) {
     core.end_line(vcpu.guest);
     let name = &vcpu.guest.config.name;
     core.say(format_args!("guest: killed name={name} vcpu={} reason={reason:?}", vcpu.shared.index().0));
@@ -246,7 +246,7 @@ fn obituary<P: Platform>(core: &mut Core<P>, vcpu: &Vcpu<P>, reason: KillReason)
 }
 
 /// The header of a guest's tables.
-fn header<P: Platform>(guest: &Guest<P::Ram>, core: &Core<P>) -> Header {
+fn header<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>) -> Header {
     Header {
         magic: pv_abi::header::MAGIC,
         major: pv_abi::VERSION.major,

@@ -5,7 +5,7 @@ use crate::base::hardware::Hardware;
 use crate::base::id::VcpuIndex;
 use crate::base::time::Tsc;
 use crate::exit::before_entry;
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::exit::hypercall;
 use crate::exit::input;
 use crate::exit::kvm;
@@ -129,7 +129,7 @@ impl<P: Platform> Cpu<P> {
     /// while. The time before is not that guest's: it may have been the runner's own work outside of guest mode.
     fn heed_timers(&mut self, shared: &VcpuShared, now: Tsc) -> Tsc {
         if self.core.first_timer_owner() != Some(shared.id.guest) {
-            self.core.line.be_quiet(now + self.core.quiet);
+            self.core.shared.be_quiet(now + self.core.quiet);
         }
         self.wake_due(now)
     }
@@ -140,10 +140,10 @@ impl<P: Platform> Cpu<P> {
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)).and_then(Option::as_deref_mut) else {
             return;
         };
-        shared.whereabouts.fall_asleep();
+        shared.presence.fall_asleep();
         off(vcpu, &mut self.core, now);
         if vcpu.rest == Rest::Blocked || demand::next_wake(shared) != vcpu.seen_wake {
-            before_entry::look_at_wake(vcpu, &mut self.core);
+            before_entry::refresh_wake(vcpu, &mut self.core);
         }
         if must_wake(vcpu) {
             shared.set_life(Life::Runnable);
@@ -155,12 +155,12 @@ impl<P: Platform> Cpu<P> {
     /// Notes a mark with everybody's counters.
     fn mark(&mut self, shared: &VcpuShared, id: u64, value: u64) {
         let system = self.core.system;
-        let cpus = system.board.lines().count();
+        let cpus = system.cpu_table.iter().count();
         if !system.telemetry.lock().has_room_for_mark(shared.id.guest, system.guests.len(), cpus) {
             return;
         }
         let guests: Vec<_> = system.guests.iter().map(|guest| system.counters(guest)).collect();
-        let cpus: Vec<_> = system.board.lines().map(|(_, line)| line.tally.counters()).collect();
+        let cpus: Vec<_> = system.cpu_table.iter().map(|(_, line)| line.tally.counters()).collect();
         let tsc = self.core.hardware.now().0;
         let (guest, vcpu) = (shared.id.guest, shared.id.index);
         system.telemetry.lock().keep(Record::Mark { guest, vcpu, id, value, tsc, cpus, guests });
@@ -169,7 +169,7 @@ impl<P: Platform> Cpu<P> {
 
 /// The vCPU gives the CPU to whoever waits.
 #[inline(always)]
-pub(super) fn yield_cpu<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now: Tsc) {
+pub(super) fn yield_cpu<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, now: Tsc) {
     off(vcpu, core, now);
     let request = demand::request(vcpu.shared, &core.params, core.tsc, now);
     core.queue.yield_current(request, now);
@@ -177,13 +177,13 @@ pub(super) fn yield_cpu<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now
 
 /// The same, where it is rare.
 #[cold]
-fn yield_coldly<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now: Tsc) {
+fn yield_coldly<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, now: Tsc) {
     yield_cpu(vcpu, core, now);
 }
 
 /// A vCPU loses the CPU although it would go on.
 #[cold]
-pub(super) fn preempt<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now: Tsc) {
+pub(super) fn preempt<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, now: Tsc) {
     vcpu.shared.tally.preempted_in_critical.add(u64::from(demand::is_critical(vcpu.shared)));
     off(vcpu, core, now);
 }
@@ -191,7 +191,7 @@ pub(super) fn preempt<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now: 
 /// Publishes that a vCPU is off CPU, with what it got so far when that was not published a moment ago. That comes first, and is
 /// the last touch of the guest's memory: a vCPU that is off CPU has let go of it (I-9).
 #[inline]
-fn off<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now: Tsc) {
+fn off<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, now: Tsc) {
     if now >= vcpu.publish_after && vcpu.shared.cookie() != NO_COOKIE {
         publish_statistics(vcpu, core, now);
     }
@@ -199,7 +199,7 @@ fn off<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now: Tsc) {
 }
 
 #[cold]
-fn publish_statistics<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, now: Tsc) {
+fn publish_statistics<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, now: Tsc) {
     if vcpu.guest.is_kvm() {
         return kvm::steal::leave(vcpu);
     }

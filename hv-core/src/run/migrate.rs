@@ -1,4 +1,4 @@
-//! From one processor to another: letters, and vCPUs that come and go.
+//! From one processor to another: notifications, and vCPUs that come and go.
 
 use super::{Cpu, NOBODY};
 use crate::base::hardware::Hardware;
@@ -7,28 +7,28 @@ use crate::base::time::{Ticks, Tsc};
 use crate::guest::platform::Platform;
 use crate::guest::seam::Processor;
 use crate::guest::vcpu::Vcpu;
-use crate::policy::presence::{Letter, Life, attention};
+use crate::policy::presence::{Life, Notification, attention};
 use crate::policy::sched::{EntityId, Slot};
 use crate::policy::vcpu_shared::VcpuShared;
 use alloc::boxed::Box;
 use pv_abi::protocol::dispatch::is_on_cpu;
 
 impl<P: Platform> Cpu<P> {
-    /// Looks at what others left here; returns when that was done. The guests pay that the letters are for, but no payment gives back
+    /// Looks at what others left here; returns when that was done. The guests pay that the notifications are for, but no payment gives back
     /// the time: where another guest runs, what takes long is done in parts, guest by guest.
     #[cold]
-    pub(super) fn read_mail(&mut self, mut now: Tsc) -> Tsc {
-        self.core.tally().letters.add(1);
+    pub(super) fn take_notifications(&mut self, mut now: Tsc) -> Tsc {
+        self.core.tally().notifications.add(1);
         let part = Ticks(self.core.quiet.0 / 10);
         let (mut enough, mut greedy, mut some_stay) = (now + part, None, false);
-        for slot in self.core.mail().take() {
+        for slot in self.core.mailbox().take() {
             let Some(shared) = self.core.system.vcpu(slot) else { continue };
             if greedy == Some(shared.id.guest) {
-                self.core.mail().leave(slot);
+                self.core.mailbox().leave(slot);
                 some_stay = true;
                 continue;
             }
-            now = self.at_cost_of(shared, now, |cpu, now| cpu.look_at(shared, now));
+            now = self.at_cost_of(shared, now, |cpu, now| cpu.answer(shared, now));
             if now > enough && self.core.running().is_some_and(|runner| runner.id.guest != shared.id.guest) {
                 (enough, greedy) = (now + part, Some(shared.id.guest));
             }
@@ -42,14 +42,14 @@ impl<P: Platform> Cpu<P> {
     }
 
     /// Somebody left something for a vCPU that this processor holds, or is to hold.
-    fn look_at(&mut self, shared: &'static VcpuShared, now: Tsc) {
+    fn answer(&mut self, shared: &'static VcpuShared, now: Tsc) {
         let is_here = self.vcpu(shared.slot).is_some();
-        match shared.whereabouts.on_letter(self.core.cpu, is_here) {
-            Letter::Mine => {}
-            Letter::Gone => return,
-            Letter::PickUp => {
+        match shared.presence.on_notification(self.core.cpu, is_here) {
+            Notification::Mine => {}
+            Notification::Gone => return,
+            Notification::PickUp => {
                 let begun = self.core.hardware.now();
-                if let Some(vcpu) = self.berths.pick_up(shared) {
+                if let Some(vcpu) = self.parking.pick_up(shared) {
                     self.adopt(vcpu, now);
                     self.count_move(begun);
                 }
@@ -122,7 +122,7 @@ impl<P: Platform> Cpu<P> {
 
     /// Whether a vCPU may run on another processor than this.
     fn is_movable(&self, shared: &VcpuShared) -> bool {
-        shared.allowed.both(self.core.system.board.cpus()).0 & !CpuSet::one(self.core.cpu).0 != 0
+        shared.allowed.both(self.core.system.cpu_table.cpus()).0 & !CpuSet::one(self.core.cpu).0 != 0
     }
 
     /// Sends a vCPU that waits here to another processor.
@@ -143,8 +143,8 @@ impl<P: Platform> Cpu<P> {
     /// Leaves a vCPU for a processor, and tells it.
     pub(super) fn hand_over(&mut self, vcpu: Box<Vcpu<P>>, to: CpuId) {
         let shared = vcpu.shared;
-        self.berths.leave(vcpu);
-        shared.whereabouts.set_holder(to);
+        self.parking.leave(vcpu);
+        shared.presence.set_holder(to);
         self.core.post(shared, shared.id.guest);
     }
 }

@@ -22,7 +22,7 @@ impl<P: Platform> Cpu<P> {
             }
             StartRequest::Real(vector) => (Start::Real { vector }, Some(vector)),
         };
-        match self.berths.order_start(target, start_up) {
+        match self.parking.order_start(target, start_up) {
             Found::Stopped(vcpu) => self.launch(vcpu, start, Ticks(0), now),
             Found::Stopping => true,
             Found::Started => false,
@@ -31,7 +31,7 @@ impl<P: Platform> Cpu<P> {
 
     /// Starts the first vCPU of a guest, all of whose vCPUs are stopped. It pays for what it cost.
     pub(super) fn start_stopped(&mut self, target: &'static VcpuShared, start: Start, cost: Ticks, now: Tsc) {
-        if let Found::Stopped(vcpu) = self.berths.order_start(target, None) {
+        if let Found::Stopped(vcpu) = self.parking.order_start(target, None) {
             let _ = self.launch(vcpu, start, cost, now); // refused only where somebody has the guest end already
         }
     }
@@ -42,15 +42,15 @@ impl<P: Platform> Cpu<P> {
     fn launch(&mut self, mut vcpu: Box<Vcpu<P>>, start: Start, cost: Ticks, now: Tsc) -> bool {
         let shared = vcpu.shared;
         // It lives already: who has the guest end after this finds it so, and stops it.
-        let starts = vcpu.guest.course.lock().start();
+        let starts = vcpu.guest.lifecycle.lock().start();
         if !starts {
-            self.berths.retire(vcpu);
+            self.parking.retire(vcpu);
             return false;
         }
         begin(&mut vcpu, start);
         vcpu.departure.owe(cost);
         let home = self.core.system.home(shared);
-        shared.whereabouts.set_holder(home);
+        shared.presence.set_holder(home);
         if home == self.core.cpu {
             self.adopt(vcpu, now);
         } else {
@@ -61,7 +61,7 @@ impl<P: Platform> Cpu<P> {
 
     /// Stops a vCPU wherever it is: at once if it is here, else its processor is told.
     pub(super) fn stop(&mut self, target: &'static VcpuShared, now: Tsc) {
-        if !self.berths.order_stop(target) {
+        if !self.parking.order_stop(target) {
             return;
         }
         if target.holder() == self.core.cpu {
@@ -80,10 +80,10 @@ impl<P: Platform> Cpu<P> {
         shared.forget();
         let guest = vcpu.guest;
         ballooning::let_go(guest, shared, self.core.system);
-        if let Some((vcpu, page)) = self.berths.lay_up(vcpu) {
+        if let Some((vcpu, page)) = self.parking.lay_up(vcpu) {
             self.restart(vcpu, page);
         }
-        let stopped = guest.course.lock().stop();
+        let stopped = guest.lifecycle.lock().stop();
         match stopped {
             Stopped::OthersRun => {}
             Stopped::Deserted => self.bury(shared, now),
@@ -94,12 +94,12 @@ impl<P: Platform> Cpu<P> {
 
     /// Begins a vCPU that has just stopped, at a page, unless its guest is to end.
     fn restart(&mut self, mut vcpu: Box<Vcpu<P>>, page: u8) {
-        let starts = vcpu.guest.course.lock().start();
+        let starts = vcpu.guest.lifecycle.lock().start();
         if !starts {
-            return self.berths.retire(vcpu);
+            return self.parking.retire(vcpu);
         }
         begin(&mut vcpu, Start::Real { vector: page });
-        // By a letter even where it is to be here: whoever stops and starts it without end has no stack grow.
+        // By a notification even where it is to be here: whoever stops and starts it without end has no stack grow.
         let home = self.core.system.home(vcpu.shared);
         self.hand_over(vcpu, home);
     }
@@ -110,7 +110,7 @@ impl<P: Platform> Cpu<P> {
 fn begin<P: Platform>(vcpu: &mut Vcpu<P>, start: Start) {
     if let Start::Real { .. } = start {
         vcpu.shared.drop_interrupts();
-        vcpu.shared.attend(attention::TIMER);
+        vcpu.shared.request_attention(attention::TIMER);
     }
     vcpu.begin(start);
 }

@@ -8,11 +8,11 @@ use super::{Scripted, ScriptedHardware, ScriptedVcpu, Spec, Step, TestRam, World
 use crate::base::addr::HostPhys;
 use crate::base::id::{CpuId, GuestId, VcpuId, VcpuIndex};
 use crate::base::time::{Frequency, Tsc};
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::guest::build::{self, Parts};
 use crate::guest::cpuid;
 use crate::guest::guest::Guest;
-use crate::guest::parking::Berths;
+use crate::guest::parking::Parking;
 use crate::guest::seam::{Direction, Exit, PortAccess, Reg, VirtualCpu};
 use crate::guest::system::System;
 use crate::guest::vcpu::Vcpu;
@@ -56,9 +56,9 @@ pub struct Machine {
     pub others: Vec<ScriptedCpu>,
     /// Clock, timers and lines.
     pub world: Rc<World>,
-    berths: &'static Berths<Scripted>,
-    /// The vCPU that a test took out of its berth to look at.
-    looked_at: Option<Box<Vcpu<Scripted>>>,
+    parking: &'static Parking<Scripted>,
+    /// The vCPU that a test took out of its parking space to look at.
+    inspected: Option<Box<Vcpu<Scripted>>>,
 }
 
 /// What is on every disk.
@@ -122,17 +122,17 @@ impl Machine {
         }
         set(&mut system);
         let system: &'static System<TestRam> = Box::leak(Box::new(system));
-        let berths: &'static Berths<_> = Box::leak(Box::new(Berths::new(vcpus)));
+        let parking: &'static Parking<_> = Box::leak(Box::new(Parking::new(vcpus)));
         let new_cpu = |cpu| {
             let hardware = ScriptedHardware::new(cpu, Rc::clone(&world));
-            Cpu::new(Scripted::new(cpu, Rc::clone(&world)), Core::new(cpu, system, hardware), berths)
+            Cpu::new(Scripted::new(cpu, Rc::clone(&world)), CpuContext::new(cpu, system, hardware), parking)
         };
         let mut cpu = new_cpu(CpuId(0));
         let others = (1..u16::from(cpus)).map(CpuId).map(new_cpu).collect();
         if let Err(refused) = cpu.boot_guests() {
             panic!("{refused:?}");
         }
-        Self { cpu, others, world, berths, looked_at: None }
+        Self { cpu, others, world, parking, inspected: None }
     }
 
     /// A guest.
@@ -151,19 +151,19 @@ impl Machine {
     pub fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu<Scripted> {
         let shared = self.shared(id);
         self.put_back();
-        self.looked_at = self.berths.take_stopped(shared).or_else(|| self.berths.pick_up(shared));
+        self.inspected = self.parking.take_stopped(shared).or_else(|| self.parking.pick_up(shared));
         let mut places = core::iter::once(&mut self.cpu).chain(&mut self.others);
-        let held = self.looked_at.as_deref_mut().or_else(|| places.find_map(|cpu| cpu.vcpu_mut(shared.slot)));
+        let held = self.inspected.as_deref_mut().or_else(|| places.find_map(|cpu| cpu.vcpu_mut(shared.slot)));
         let Some(vcpu) = held else { panic!("no {id:?}") };
         vcpu
     }
 
-    /// A vCPU that a test looked at lies in its berth again before anything happens.
+    /// A vCPU that a test looked at lies in its parking space again before anything happens.
     fn put_back(&mut self) {
-        if let Some(vcpu) = self.looked_at.take() {
+        if let Some(vcpu) = self.inspected.take() {
             match vcpu.shared.life() {
-                Life::Stopped => self.berths.retire(vcpu),
-                Life::Runnable | Life::Blocked => self.berths.leave(vcpu),
+                Life::Stopped => self.parking.retire(vcpu),
+                Life::Runnable | Life::Blocked => self.parking.leave(vcpu),
             }
         }
     }

@@ -45,7 +45,7 @@ pub struct World {
     now: Cell<u64>,
     cpus: Box<[Local]>,
     /// Ticks that each look at the clock takes: what the hypervisor's own work costs.
-    pub look_ticks: Cell<u64>,
+    pub clock_reads: Cell<u64>,
     /// Bytes that people's line still takes; `usize::MAX`: any number.
     pub console_room: Cell<usize>,
     /// How far off the clock is, in millionths, if the machine can tell.
@@ -67,7 +67,7 @@ impl World {
         Self {
             now: Cell::new(0),
             cpus: (0..cpus).map(|_| Local::default()).collect(),
-            look_ticks: Cell::new(0),
+            clock_reads: Cell::new(0),
             console_room: Cell::new(usize::MAX),
             clock_off_ppm: Cell::new(None),
             arms: RefCell::default(),
@@ -102,7 +102,7 @@ impl World {
         if self.looks.get() > MAX_LOOKS {
             panic!("more than {MAX_LOOKS} looks at the clock");
         }
-        self.advance(self.look_ticks.get());
+        self.advance(self.clock_reads.get());
         self.now()
     }
 

@@ -40,7 +40,7 @@ impl<'a> Files<'a> {
             initrd: initrd.map(|path| self.file(guest, "initrd", path, Form::Whole)).transpose()?,
             disk: disk.map(|path| self.file(guest, "disk", path, Form::Sectors)).transpose()?,
         };
-        let request = load::Request {
+        let request = load::LoadRequest {
             ram_bytes: u64::from(guest.memory_mib) << 20,
             kernel: self.writer.bytes(files.kernel),
             initrd: files.initrd.map(|initrd| self.writer.bytes(initrd)),

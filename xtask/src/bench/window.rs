@@ -127,7 +127,7 @@ fn cpu_less(last: &CpuCounters, first: &CpuCounters) -> CpuCounters {
         timer_arms: last.timer_arms.saturating_sub(first.timer_arms),
         interrupts: last.interrupts.saturating_sub(first.interrupts),
         kicks: last.kicks.saturating_sub(first.kicks),
-        letters: last.letters.saturating_sub(first.letters),
+        notifications: last.notifications.saturating_sub(first.notifications),
         move_ticks: last.move_ticks.saturating_sub(first.move_ticks),
     }
 }
@@ -156,7 +156,7 @@ fn sum(cpus: &[CpuCounters]) -> CpuCounters {
         timer_arms: of(|cpu| cpu.timer_arms),
         interrupts: of(|cpu| cpu.interrupts),
         kicks: of(|cpu| cpu.kicks),
-        letters: of(|cpu| cpu.letters),
+        notifications: of(|cpu| cpu.notifications),
         move_ticks: of(|cpu| cpu.move_ticks),
     }
 }

@@ -50,7 +50,7 @@ pub fn make<'a, V: Vendor>(
         let ((root, ram), tables) = made.ok_or_else(|| out_of_memory(memory, config))?;
         let mut own = config.clone();
         if !clock.is_one {
-            own.stay_put(id, u8::try_from(system.board.cpus().0.count_ones()).unwrap_or(u8::MAX));
+            own.stay_put(id, u8::try_from(system.cpu_table.cpus().0.count_ones()).unwrap_or(u8::MAX));
         }
         for index in (0..config.vcpus).map(VcpuIndex) {
             if !system.can_run(own.allowed(index)) {

@@ -1,6 +1,6 @@
 //! A redirection entry (82093AA §3.2.4): how one input becomes a message.
 
-use super::{Delivery, Destination, Message, Trigger};
+use super::{Destination, EntryDelivery, Message, Trigger};
 use bitflags::bitflags;
 
 bitflags! {
@@ -79,11 +79,11 @@ impl Entry {
     /// What is sent; nothing for SMI, which no guest here has, and for the reserved modes.
     pub(super) const fn message(self) -> Option<Message> {
         let delivery = match self.delivery_mode() {
-            0 => Delivery::Fixed(self.vector()),
-            1 => Delivery::LowestPriority(self.vector()),
-            4 => Delivery::Nmi,
-            5 => Delivery::Init,
-            7 => Delivery::ExtInt,
+            0 => EntryDelivery::Fixed(self.vector()),
+            1 => EntryDelivery::LowestPriority(self.vector()),
+            4 => EntryDelivery::Nmi,
+            5 => EntryDelivery::Init,
+            7 => EntryDelivery::ExtInt,
             _ => return None,
         };
         let to = if self.contains(Self::LOGICAL) {

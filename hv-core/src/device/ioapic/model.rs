@@ -8,21 +8,21 @@ use std::vec::Vec;
 /// One operation on the device.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Line(u8, Line),
+    Level(u8, Level),
     Half(u8, Half, u32),
     Raw(u16, u32),
     End(u8),
 }
 
-fn line() -> impl Strategy<Value = Line> {
-    prop_oneof![Just(Line::Low), Just(Line::High)]
+fn line() -> impl Strategy<Value = Level> {
+    prop_oneof![Just(Level::Low), Just(Level::High)]
 }
 
 /// Anything; more often what has an effect. Few vectors, so that ends meet them.
 fn any_step() -> impl Strategy<Value = Step> {
     let half = prop_oneof![Just(Half::Low), Just(Half::High)];
     prop_oneof![
-        4 => (any::<u8>().prop_map(|n| n % 32), line()).prop_map(|(input, line)| Step::Line(input, line)),
+        4 => (any::<u8>().prop_map(|n| n % 32), line()).prop_map(|(input, line)| Step::Level(input, line)),
         4 => (0..INPUTS, half, any::<u32>())
             .prop_map(|(input, half, value)| Step::Half(input, half, value & !0xFC)),
         1 => (any::<u16>(), any::<u32>()).prop_map(|(offset, value)| Step::Raw(offset, value)),
@@ -38,12 +38,12 @@ fn any_step() -> impl Strategy<Value = Step> {
 struct Kvm {
     low: u32,
     high: u32,
-    line: Line,
+    line: Level,
     remote_irr: bool,
 }
 
 impl Kvm {
-    const NEW: Self = Self { low: MASKED, high: 0, line: Line::Low, remote_irr: false };
+    const NEW: Self = Self { low: MASKED, high: 0, line: Level::Low, remote_irr: false };
 
     fn mode(self) -> u32 {
         self.low >> 8 & 7
@@ -61,11 +61,11 @@ impl Kvm {
         self.remote_irr = self.trigger() == Trigger::Level;
         let vector = self.low.to_le_bytes()[0];
         let delivery = match self.mode() {
-            0 => Delivery::Fixed(vector),
-            1 => Delivery::LowestPriority(vector),
-            4 => Delivery::Nmi,
-            5 => Delivery::Init,
-            7 => Delivery::ExtInt,
+            0 => EntryDelivery::Fixed(vector),
+            1 => EntryDelivery::LowestPriority(vector),
+            4 => EntryDelivery::Nmi,
+            5 => EntryDelivery::Init,
+            7 => EntryDelivery::ExtInt,
             _ => return None,
         };
         let destination = self.high.to_le_bytes()[3];
@@ -78,17 +78,17 @@ impl Kvm {
     }
 
     /// `ioapic_set_irq`.
-    fn set_line(&mut self, line: Line) -> Option<Message> {
+    fn set_level(&mut self, line: Level) -> Option<Message> {
         let before = std::mem::replace(&mut self.line, line);
         match (line, self.trigger()) {
-            (Line::Low, _) => None,
-            (Line::High, Trigger::Edge) if before == Line::High => None,
-            (Line::High, _) => self.service(),
+            (Level::Low, _) => None,
+            (Level::High, Trigger::Edge) if before == Level::High => None,
+            (Level::High, _) => self.service(),
         }
     }
 
     fn service_level(&mut self) -> Option<Message> {
-        if self.trigger() == Trigger::Level && self.line == Line::High { self.service() } else { None }
+        if self.trigger() == Trigger::Level && self.line == Level::High { self.service() } else { None }
     }
 
     /// `ioapic_write_indirect`.
@@ -128,9 +128,9 @@ impl Pair {
     fn make(&mut self, step: Step) -> Vec<Message> {
         let selected = self.apic.read(SELECT).to_le_bytes()[0];
         match step {
-            Step::Line(input, line) => {
-                self.apic.set_line(input, line);
-                Vec::from_iter(self.model.get_mut(usize::from(input)).and_then(|entry| entry.set_line(line)))
+            Step::Level(input, line) => {
+                self.apic.set_level(input, line);
+                Vec::from_iter(self.model.get_mut(usize::from(input)).and_then(|entry| entry.set_level(line)))
             }
             Step::Half(input, half, value) => {
                 write(&mut self.apic, LOW + 2 * u32::from(input) + u32::from(half == Half::High), value);
@@ -164,7 +164,7 @@ impl Pair {
 fn plain_step() -> impl Strategy<Value = Step> {
     let modes = prop::bits::u32::masked(MASKED | LEVEL | LOGICAL | 1 << 8);
     prop_oneof![
-        3 => (0..INPUTS, line()).prop_map(|(input, line)| Step::Line(input, line)),
+        3 => (0..INPUTS, line()).prop_map(|(input, line)| Step::Level(input, line)),
         2 => (0..INPUTS, modes)
             .prop_map(|(input, modes)| Step::Half(input, Half::Low, modes | u32::from(0x40 + input))),
         2 => (0..INPUTS).prop_map(|input| Step::End(0x40 + input)),
@@ -207,17 +207,17 @@ proptest! {
     fn a_level_is_in_service_once_and_no_unmasked_edge_is_lost(steps in prop::collection::vec(plain_step(), 1..200)) {
         let mut apic = IoApic::new();
         let mut modes = [MASKED; INPUTS as usize];
-        let mut lines = [Line::Low; INPUTS as usize];
+        let mut lines = [Level::Low; INPUTS as usize];
         let mut in_service = [false; INPUTS as usize];
         for step in steps {
             let mut rises = None;
             match step {
-                Step::Line(input, line) => {
+                Step::Level(input, line) => {
                     let n = usize::from(input);
                     let before = std::mem::replace(&mut lines[n], line);
                     let edge = modes[n] & (LEVEL | MASKED) == 0;
-                    rises = (edge && before == Line::Low && line == Line::High).then_some(n);
-                    apic.set_line(input, line);
+                    rises = (edge && before == Level::Low && line == Level::High).then_some(n);
+                    apic.set_level(input, line);
                 }
                 Step::Half(input, _, low) => {
                     let n = usize::from(input);
@@ -232,7 +232,7 @@ proptest! {
                 Step::Raw(..) => {}
             }
             for message in drain(&mut apic) {
-                let (Delivery::Fixed(vector) | Delivery::LowestPriority(vector)) = message.delivery else {
+                let (EntryDelivery::Fixed(vector) | EntryDelivery::LowestPriority(vector)) = message.delivery else {
                     panic!("{message:?}");
                 };
                 let n = usize::from(vector - 0x40);
@@ -240,14 +240,14 @@ proptest! {
                 match message.trigger {
                     Trigger::Edge => prop_assert_eq!(rises.take(), Some(n), "{:?}", step),
                     Trigger::Level => {
-                        prop_assert_eq!(lines[n], Line::High);
+                        prop_assert_eq!(lines[n], Level::High);
                         prop_assert!(!std::mem::replace(&mut in_service[n], true), "twice after {:?}", step);
                     }
                 }
             }
             prop_assert_eq!(rises, None, "lost: {:?}", step);
             for n in 0..usize::from(INPUTS) {
-                let wanted = lines[n] == Line::High && modes[n] & (LEVEL | MASKED) == LEVEL;
+                let wanted = lines[n] == Level::High && modes[n] & (LEVEL | MASKED) == LEVEL;
                 prop_assert!(in_service[n] || !wanted, "input {} not sent after {:?}", n, step);
             }
         }

@@ -44,7 +44,7 @@ pub(super) fn drain(apic: &mut IoApic) -> Vec<Message> {
 }
 
 const fn fixed(vector: u8, to: u8, trigger: Trigger) -> Message {
-    Message { to: Destination::Physical(to), delivery: Delivery::Fixed(vector), trigger }
+    Message { to: Destination::Physical(to), delivery: EntryDelivery::Fixed(vector), trigger }
 }
 
 /// An APIC with one entry, unmasked.
@@ -93,7 +93,7 @@ fn where_there_is_no_register_nothing_happens() {
         assert_eq!((apic.read(offset), apic.read(SELECT)), (0, 0x12), "{offset:#x}");
     }
     for input in INPUTS..=u8::MAX {
-        apic.set_line(input, Line::High);
+        apic.set_level(input, Level::High);
     }
     assert_eq!(drain(&mut apic), []);
     assert_eq!(low(&mut apic, 4), 0x0034);
@@ -103,16 +103,16 @@ fn where_there_is_no_register_nothing_happens() {
 fn an_edge_is_sent_once_a_rise() {
     let mut apic = with_entry(4, 0x0034, 2);
     let message = fixed(0x34, 2, Trigger::Edge);
-    apic.set_line(4, Line::High);
+    apic.set_level(4, Level::High);
     assert!(apic.is_pending());
     assert_eq!(drain(&mut apic), [message]);
-    apic.set_line(4, Line::High);
+    apic.set_level(4, Level::High);
     apic.end_of_interrupt(0x34);
     assert_eq!(drain(&mut apic), [], "still high");
-    apic.set_line(4, Line::Low);
+    apic.set_level(4, Level::Low);
     assert_eq!(drain(&mut apic), []);
-    apic.set_line(4, Line::High);
-    apic.set_line(4, Line::Low);
+    apic.set_level(4, Level::High);
+    apic.set_level(4, Level::Low);
     assert_eq!(drain(&mut apic), [message], "a short one too");
     assert_eq!(low(&mut apic, 4), 0x0034, "no remote IRR");
 }
@@ -120,11 +120,11 @@ fn an_edge_is_sent_once_a_rise() {
 #[test]
 fn an_edge_that_comes_while_masked_is_lost() {
     let mut apic = with_entry(4, MASKED | 0x0034, 0);
-    apic.set_line(4, Line::High);
+    apic.set_level(4, Level::High);
     set_low(&mut apic, 4, 0x0034);
     assert_eq!(drain(&mut apic), []);
-    apic.set_line(4, Line::Low);
-    apic.set_line(4, Line::High);
+    apic.set_level(4, Level::Low);
+    apic.set_level(4, Level::High);
     assert_eq!(drain(&mut apic), [fixed(0x34, 0, Trigger::Edge)]);
 }
 
@@ -132,17 +132,17 @@ fn an_edge_that_comes_while_masked_is_lost() {
 fn a_level_is_sent_once_and_again_after_its_end_while_it_is_high() {
     let mut apic = with_entry(9, LEVEL | 0x0039, 1);
     let message = fixed(0x39, 1, Trigger::Level);
-    apic.set_line(9, Line::High);
+    apic.set_level(9, Level::High);
     assert_eq!(drain(&mut apic), [message]);
     assert_eq!(low(&mut apic, 9), LEVEL | REMOTE_IRR | 0x0039);
-    apic.set_line(9, Line::Low);
-    apic.set_line(9, Line::High);
+    apic.set_level(9, Level::Low);
+    apic.set_level(9, Level::High);
     assert_eq!(drain(&mut apic), [], "in service");
     apic.end_of_interrupt(0x38);
     assert_eq!(drain(&mut apic), [], "another vector");
     apic.end_of_interrupt(0x39);
     assert_eq!(drain(&mut apic), [message], "still high");
-    apic.set_line(9, Line::Low);
+    apic.set_level(9, Level::Low);
     apic.end_of_interrupt(0x39);
     assert_eq!(drain(&mut apic), []);
     assert_eq!(low(&mut apic, 9), LEVEL | 0x0039);
@@ -152,8 +152,8 @@ fn a_level_is_sent_once_and_again_after_its_end_while_it_is_high() {
 fn one_end_is_for_all_entries_with_the_vector() {
     let mut apic = with_entry(9, LEVEL | 0x0039, 1);
     write_entry(&mut apic, 10, LEVEL | 0x0039, 2);
-    apic.set_line(9, Line::High);
-    apic.set_line(10, Line::High);
+    apic.set_level(9, Level::High);
+    apic.set_level(10, Level::High);
     let both = [fixed(0x39, 1, Trigger::Level), fixed(0x39, 2, Trigger::Level)];
     assert_eq!(drain(&mut apic), both);
     apic.write(EOI, 0xFFFF_FF39);
@@ -215,7 +215,7 @@ fn what_linux_does_with_a_level_in_service_sends_it_once() {
     ];
     for (name, step, sent, after) in cases {
         let mut apic = with_entry(9, ENTRY, 1);
-        apic.set_line(9, Line::High);
+        apic.set_level(9, Level::High);
         assert_eq!(drain(&mut apic), [again], "{name}");
         step(&mut apic);
         assert_eq!(drain(&mut apic), sent, "{name}");
@@ -229,28 +229,28 @@ fn every_delivery_mode_is_sent_as_the_manual_says() {
     let vector = |delivery, trigger| Some(Message { to, delivery, trigger });
     let edge = |delivery| vector(delivery, Trigger::Edge);
     let cases = [
-        (0x0041, edge(Delivery::Fixed(0x41))),
-        (LEVEL | 0x0041, vector(Delivery::Fixed(0x41), Trigger::Level)),
-        (0x0141, edge(Delivery::LowestPriority(0x41))),
-        (LEVEL | 0x0141, vector(Delivery::LowestPriority(0x41), Trigger::Level)),
+        (0x0041, edge(EntryDelivery::Fixed(0x41))),
+        (LEVEL | 0x0041, vector(EntryDelivery::Fixed(0x41), Trigger::Level)),
+        (0x0141, edge(EntryDelivery::LowestPriority(0x41))),
+        (LEVEL | 0x0141, vector(EntryDelivery::LowestPriority(0x41), Trigger::Level)),
         (0x0200, None),
         (0x0300, None),
-        (0x0441, edge(Delivery::Nmi)),
-        (LEVEL | 0x0441, edge(Delivery::Nmi)),
-        (LEVEL | 0x0500, edge(Delivery::Init)),
+        (0x0441, edge(EntryDelivery::Nmi)),
+        (LEVEL | 0x0441, edge(EntryDelivery::Nmi)),
+        (LEVEL | 0x0500, edge(EntryDelivery::Init)),
         (0x0600, None),
-        (0x0700, edge(Delivery::ExtInt)),
-        (LEVEL | 0x0700, edge(Delivery::ExtInt)),
+        (0x0700, edge(EntryDelivery::ExtInt)),
+        (LEVEL | 0x0700, edge(EntryDelivery::ExtInt)),
         (LEVEL | 0x0200, None),
     ];
     for (entry, message) in cases {
         let mut apic = with_entry(0, entry, 7);
-        apic.set_line(0, Line::High);
+        apic.set_level(0, Level::High);
         assert_eq!(drain(&mut apic), Vec::from_iter(message), "{entry:#x}");
         assert_eq!(drain(&mut apic), [], "{entry:#x}");
     }
     let mut apic = with_entry(0, LOGICAL | 0x0041, 0x81);
-    apic.set_line(0, Line::High);
+    apic.set_level(0, Level::High);
     let logical = Message { to: Destination::Logical(0x81), ..fixed(0x41, 0, Trigger::Edge) };
     assert_eq!(drain(&mut apic), [logical]);
 }
@@ -264,8 +264,8 @@ fn all_inputs_at_once_are_24_messages() {
     }
     for _ in 0..2 {
         for input in 0..INPUTS {
-            apic.set_line(input, Line::Low);
-            apic.set_line(input, Line::High);
+            apic.set_level(input, Level::Low);
+            apic.set_level(input, Level::High);
         }
     }
     assert_eq!(drain(&mut apic).len(), 24);
@@ -274,8 +274,8 @@ fn all_inputs_at_once_are_24_messages() {
 #[test]
 fn an_edge_that_nobody_took_is_forgotten_when_the_entry_becomes_a_level() {
     let mut apic = with_entry(4, 0x0034, 0);
-    apic.set_line(4, Line::High);
-    apic.set_line(4, Line::Low);
+    apic.set_level(4, Level::High);
+    apic.set_level(4, Level::Low);
     set_low(&mut apic, 4, LEVEL | 0x0034);
     assert_eq!(drain(&mut apic), []);
 }

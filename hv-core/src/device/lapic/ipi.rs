@@ -17,7 +17,7 @@ pub enum Destination {
 
 /// What they get.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Delivery {
+pub enum IpiDelivery {
     /// This vector, 16 … 255.
     Fixed(u8),
     /// This vector, to one of them.
@@ -36,7 +36,7 @@ pub struct Ipi {
     /// Who is meant.
     pub to: Destination,
     /// What they get.
-    pub delivery: Delivery,
+    pub delivery: IpiDelivery,
 }
 
 impl Ipi {
@@ -46,12 +46,12 @@ impl Ipi {
     }
 }
 
-impl Delivery {
+impl IpiDelivery {
     /// What an ICR value asks for, whoever it is meant for; `None` where it asks for nothing.
     pub const fn without_destination(icr: u64) -> Option<Self> {
-        match Request::decode(icr & !(3 << 18)) {
-            Request::Send(ipi) => Some(ipi.delivery),
-            Request::ToSelf(_) | Request::IllegalVector | Request::Nothing => None,
+        match IpiRequest::decode(icr & !(3 << 18)) {
+            IpiRequest::Send(ipi) => Some(ipi.delivery),
+            IpiRequest::ToSelf(_) | IpiRequest::IllegalVector | IpiRequest::Nothing => None,
         }
     }
 }
@@ -70,7 +70,7 @@ impl Destination {
 
 /// What a write to ICR means, before the sender's state is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Request {
+pub(super) enum IpiRequest {
     Send(Ipi),
     ToSelf(u8),
     IllegalVector,
@@ -90,7 +90,7 @@ const ICR_LEVEL: u64 = 1 << 15;
 const LOWEST_LEGAL_VECTOR: u8 = 16;
 const BROADCAST: u32 = u32::MAX;
 
-impl Request {
+impl IpiRequest {
     /// Decodes an ICR value whose reserved bits are zero.
     #[inline]
     pub(super) const fn decode(icr: u64) -> Self {
@@ -103,7 +103,7 @@ impl Request {
             } else {
                 Destination::Physical(target)
             };
-            return Self::Send(Ipi { to, delivery: Delivery::Fixed(vector) });
+            return Self::Send(Ipi { to, delivery: IpiDelivery::Fixed(vector) });
         }
         Self::decode_uncommon(icr, vector, target)
     }
@@ -112,12 +112,12 @@ impl Request {
     const fn decode_uncommon(icr: u64, vector: u8, target: u32) -> Self {
         let delivery = match icr >> 8 & 7 {
             0 | 1 if vector < LOWEST_LEGAL_VECTOR => return Self::IllegalVector,
-            0 => Delivery::Fixed(vector),
-            1 => Delivery::LowestPriority(vector),
-            4 => Delivery::Nmi,
+            0 => IpiDelivery::Fixed(vector),
+            1 => IpiDelivery::LowestPriority(vector),
+            4 => IpiDelivery::Nmi,
             5 if icr & ICR_LEVEL != 0 && icr & ICR_ASSERT == 0 => return Self::Nothing,
-            5 => Delivery::Init,
-            6 => Delivery::StartUp(vector),
+            5 => IpiDelivery::Init,
+            6 => IpiDelivery::StartUp(vector),
             _ => return Self::Nothing,
         };
         let to = match icr >> 18 & 3 {
@@ -125,10 +125,11 @@ impl Request {
             0 => Destination::Physical(target),
             1 => {
                 return match delivery {
-                    Delivery::Fixed(vector) => Self::ToSelf(vector),
-                    Delivery::LowestPriority(_) | Delivery::Nmi | Delivery::Init | Delivery::StartUp(_) => {
-                        Self::Nothing
-                    }
+                    IpiDelivery::Fixed(vector) => Self::ToSelf(vector),
+                    IpiDelivery::LowestPriority(_)
+                    | IpiDelivery::Nmi
+                    | IpiDelivery::Init
+                    | IpiDelivery::StartUp(_) => Self::Nothing,
                 };
             }
             2 => Destination::All,
@@ -186,24 +187,24 @@ mod tests {
 
     #[test]
     fn what_linux_writes_means_what_linux_means() {
-        let send = |to, delivery| Request::Send(Ipi { to, delivery });
+        let send = |to, delivery| IpiRequest::Send(Ipi { to, delivery });
         let cases = [
             // RESCHEDULE_VECTOR to one, physical and logical: `__x2apic_send_IPI_dest`.
-            (0x0000_0003_0000_00FD, send(Destination::Physical(3), Delivery::Fixed(0xFD))),
-            (0x0001_0002_0000_08FD, send(Destination::Logical(0x1_0002), Delivery::Fixed(0xFD))),
+            (0x0000_0003_0000_00FD, send(Destination::Physical(3), IpiDelivery::Fixed(0xFD))),
+            (0x0001_0002_0000_08FD, send(Destination::Logical(0x1_0002), IpiDelivery::Fixed(0xFD))),
             // NMI to all but self: `__x2apic_send_IPI_shorthand`.
-            (0xC_0400, send(Destination::Others, Delivery::Nmi)),
-            (0x8_00FB, send(Destination::All, Delivery::Fixed(0xFB))),
-            (0x4_00F6, Request::ToSelf(0xF6)),
+            (0xC_0400, send(Destination::Others, IpiDelivery::Nmi)),
+            (0x8_00FB, send(Destination::All, IpiDelivery::Fixed(0xFB))),
+            (0x4_00F6, IpiRequest::ToSelf(0xF6)),
             // `wakeup_secondary_cpu_via_init`: INIT assert, de-assert, start-up at 0x9A000.
-            (0x0000_0001_0000_C500, send(Destination::Physical(1), Delivery::Init)),
-            (0x0000_0001_0000_8500, Request::Nothing),
-            (0x0000_0001_0000_069A, send(Destination::Physical(1), Delivery::StartUp(0x9A))),
-            (0x0000_0001_0000_0105, Request::IllegalVector),
-            (0x4_0400, Request::Nothing),
+            (0x0000_0001_0000_C500, send(Destination::Physical(1), IpiDelivery::Init)),
+            (0x0000_0001_0000_8500, IpiRequest::Nothing),
+            (0x0000_0001_0000_069A, send(Destination::Physical(1), IpiDelivery::StartUp(0x9A))),
+            (0x0000_0001_0000_0105, IpiRequest::IllegalVector),
+            (0x4_0400, IpiRequest::Nothing),
         ];
         for (icr, meaning) in cases {
-            assert_eq!(Request::decode(icr), meaning, "icr={icr:#x}");
+            assert_eq!(IpiRequest::decode(icr), meaning, "icr={icr:#x}");
             assert_eq!(icr & ICR_RESERVED, 0, "icr={icr:#x}");
         }
     }
@@ -212,7 +213,7 @@ mod tests {
         #[test]
         fn the_bit_map_and_the_single_question_agree(icr: u64, sender in 0_u32..64, count in 1_u32..65) {
             let narrowed = icr & if icr & 1 == 0 { 0x0007_000F_FFFF_FFFF } else { u64::MAX };
-            if let Request::Send(ipi) = Request::decode(narrowed) {
+            if let IpiRequest::Send(ipi) = IpiRequest::decode(narrowed) {
                 let map = ipi.to.receivers(sender, count);
                 for receiver in 0..64 {
                     let told = receiver < count && matches(ipi.to, sender, receiver);

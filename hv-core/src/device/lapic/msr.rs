@@ -1,6 +1,6 @@
 //! The registers as MSRs: what may be read, what may be written, and what follows. SDM vol 3A §11.12.1.
 
-use super::ipi::{ICR_BUSY, ICR_RESERVED, Request};
+use super::ipi::{ICR_BUSY, ICR_RESERVED, IpiRequest};
 use super::register::{self, BASE_BSP, BASE_ENABLE, BASE_X2APIC, IA32_APIC_BASE, IA32_TSC_DEADLINE, Lvt};
 use super::timer::DIVIDE_BITS;
 use super::{ApicEffect, ESR_SEND_ILLEGAL, Lapic, SVR_ENABLE, logical_id};
@@ -135,14 +135,14 @@ impl Lapic {
             return Err(Gp);
         }
         self.icr = value & !ICR_BUSY;
-        Ok(match Request::decode(value) {
-            Request::Send(ipi) => ApicEffect::Ipi(ipi),
-            Request::ToSelf(vector) => self.send_to_self(vector),
-            Request::IllegalVector => {
+        Ok(match IpiRequest::decode(value) {
+            IpiRequest::Send(ipi) => ApicEffect::Ipi(ipi),
+            IpiRequest::ToSelf(vector) => self.send_to_self(vector),
+            IpiRequest::IllegalVector => {
                 self.report(ESR_SEND_ILLEGAL);
                 ApicEffect::None
             }
-            Request::Nothing => ApicEffect::None,
+            IpiRequest::Nothing => ApicEffect::None,
         })
     }
 

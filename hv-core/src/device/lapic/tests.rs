@@ -338,7 +338,7 @@ fn an_illegal_vector_is_an_error_told_once() {
 #[test]
 fn an_ipi_is_handed_out_and_one_to_self_is_posted() {
     let mut apic = apic();
-    let ipi = Ipi { to: Destination::Physical(3), delivery: Delivery::Fixed(0xFD) };
+    let ipi = Ipi { to: Destination::Physical(3), delivery: IpiDelivery::Fixed(0xFD) };
     assert_eq!(write(&mut apic, r::ICR, 0x3_0000_00FD, 0), ApicEffect::Ipi(ipi));
     assert_eq!(apic.read_msr(r::ICR, Tsc(0)), Ok(0x3_0000_00FD));
     assert_eq!(apic.highest_pending(), None);

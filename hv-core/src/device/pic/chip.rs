@@ -79,7 +79,7 @@ impl Chip {
     }
 
     /// An edge is kept until it is taken; a level is as it is.
-    pub(super) const fn set_line(&mut self, input: u8, level: bool) {
+    pub(super) const fn set_input(&mut self, input: u8, level: bool) {
         let rises = level && self.lines & bit(input) == 0;
         if rises || level && self.level_triggered & bit(input) != 0 {
             self.requested |= bit(input);

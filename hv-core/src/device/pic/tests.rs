@@ -45,14 +45,14 @@ fn linux_finds_the_pair() {
 #[test]
 fn an_edge_is_delivered_once_and_blocks_until_its_end() {
     let mut pics = started([0xEE, 0xFF]);
-    pics.set_line(4, true);
+    pics.set_input(4, true);
     assert!(pics.pending());
     assert_eq!(pics.acknowledge(), 0x34);
     assert!(!pics.pending());
-    pics.set_line(4, false);
-    pics.set_line(4, true);
+    pics.set_input(4, false);
+    pics.set_input(4, true);
     assert!(!pics.pending(), "in service");
-    pics.set_line(0, true);
+    pics.set_input(0, true);
     assert!(pics.pending(), "input 0 is above input 4");
     assert_eq!(pics.acknowledge(), 0x30);
     write(&mut pics, 0x20, 0x60); // specific end of 0
@@ -66,8 +66,8 @@ fn an_edge_is_delivered_once_and_blocks_until_its_end() {
 #[test]
 fn a_masked_edge_is_kept() {
     let mut pics = started([0xFF, 0xFF]);
-    pics.set_line(4, true);
-    pics.set_line(4, false);
+    pics.set_input(4, true);
+    pics.set_input(4, false);
     assert!(!pics.pending());
     write(&mut pics, 0x21, 0xEF);
     assert!(pics.pending());
@@ -76,12 +76,12 @@ fn a_masked_edge_is_kept() {
 #[test]
 fn the_second_chip_comes_through_the_cascade() {
     let mut pics = started([0xFB, 0xFE]);
-    pics.set_line(8, true);
+    pics.set_input(8, true);
     assert_eq!(pics.acknowledge(), 0x38);
     write(&mut pics, 0x20, 0x0B);
     write(&mut pics, 0xA0, 0x0B);
     assert_eq!((read(&mut pics, 0x20), read(&mut pics, 0xA0)), (4, 1));
-    pics.set_line(8, false);
+    pics.set_input(8, false);
     write(&mut pics, 0xA0, 0x60);
     write(&mut pics, 0x20, 0x62);
     assert_eq!((read(&mut pics, 0x20), read(&mut pics, 0xA0)), (0, 0));
@@ -93,11 +93,11 @@ fn a_level_asks_again_until_it_falls() {
     let mut pics = started([0xDF, 0xFF]);
     write(&mut pics, 0x4D0, 0xFF);
     assert_eq!(read(&mut pics, 0x4D0), 0xF8, "timer, keyboard and cascade stay edge-triggered");
-    pics.set_line(5, true);
+    pics.set_input(5, true);
     assert_eq!(pics.acknowledge(), 0x35);
     write(&mut pics, 0x20, 0x20);
     assert!(pics.pending());
-    pics.set_line(5, false);
+    pics.set_input(5, false);
     assert!(!pics.pending());
 }
 
@@ -115,10 +115,10 @@ fn automatic_end_and_poll_work() {
     for (port, value) in [(0x20, 0x13), (0x21, 0x40), (0x21, 0x03)] {
         write(&mut pics, port, value);
     }
-    pics.set_line(3, true);
+    pics.set_input(3, true);
     assert_eq!(pics.acknowledge(), 0x43);
-    pics.set_line(3, false);
-    pics.set_line(3, true);
+    pics.set_input(3, false);
+    pics.set_input(3, true);
     write(&mut pics, 0x20, 0x0C);
     assert_eq!(read(&mut pics, 0x20), 0x83);
     write(&mut pics, 0x20, 0x0C);
@@ -129,12 +129,12 @@ fn automatic_end_and_poll_work() {
 #[test]
 fn rotation_makes_the_ended_input_the_lowest() {
     let mut pics = started([0, 0xFF]);
-    pics.set_line(1, true);
+    pics.set_input(1, true);
     assert_eq!(pics.acknowledge(), 0x31);
     write(&mut pics, 0x20, 0xA0);
-    pics.set_line(1, false);
-    pics.set_line(1, true);
-    pics.set_line(6, true);
+    pics.set_input(1, false);
+    pics.set_input(1, true);
+    pics.set_input(6, true);
     assert_eq!(pics.acknowledge(), 0x36);
 }
 
@@ -150,7 +150,7 @@ proptest! {
             match kind {
                 0 => write(&mut pics, port, value),
                 1 => { let _ = read(&mut pics, port); }
-                2 => pics.set_line(n, value & 1 != 0),
+                2 => pics.set_input(n, value & 1 != 0),
                 _ if pics.pending() => {
                     let mut probe = pics.clone();
                     let wanted = probe.first.acknowledge();

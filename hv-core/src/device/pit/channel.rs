@@ -19,7 +19,7 @@ pub(super) enum Mode {
 
 /// How far the count is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Progress {
+pub(super) enum CountProgress {
     /// No count yet, or no trigger yet.
     Idle,
     /// Counting since this clock.
@@ -41,7 +41,7 @@ pub(super) struct Channel {
     /// 1 … 65536, or 10000 when counting in BCD.
     count: u64,
     loaded: bool,
-    progress: Progress,
+    progress: CountProgress,
     gate: bool,
     low_written: Option<u8>,
     high_is_next: bool,
@@ -56,7 +56,7 @@ impl Channel {
             control: 0x36,
             count: 0x1_0000,
             loaded: false,
-            progress: Progress::Idle,
+            progress: CountProgress::Idle,
             gate,
             low_written: None,
             high_is_next: false,
@@ -137,7 +137,7 @@ impl Channel {
                 self.low_written = Some(value);
                 if self.mode() == Mode::TerminalCount {
                     // The first byte of a new count stops the old one.
-                    self.progress = Progress::Idle;
+                    self.progress = CountProgress::Idle;
                 }
                 return;
             }
@@ -152,7 +152,7 @@ impl Channel {
         match self.mode() {
             Mode::OneShot | Mode::HardwareStrobe => {} // the gate starts it
             Mode::TerminalCount | Mode::RateGenerator | Mode::SquareWave | Mode::SoftwareStrobe => {
-                self.progress = if self.gate { Progress::Since(clock) } else { Progress::Held(0) };
+                self.progress = if self.gate { CountProgress::Since(clock) } else { CountProgress::Held(0) };
             }
         }
     }
@@ -166,15 +166,15 @@ impl Channel {
             return;
         }
         self.progress = match (self.mode(), gate, self.progress) {
-            (Mode::OneShot | Mode::HardwareStrobe, true, _) => Progress::Since(clock),
+            (Mode::OneShot | Mode::HardwareStrobe, true, _) => CountProgress::Since(clock),
             (Mode::OneShot | Mode::HardwareStrobe, false, progress) => progress,
-            (Mode::RateGenerator | Mode::SquareWave, true, _) => Progress::Since(clock),
-            (Mode::RateGenerator | Mode::SquareWave, false, _) => Progress::Held(0),
-            (Mode::TerminalCount | Mode::SoftwareStrobe, true, Progress::Held(elapsed)) => {
-                Progress::Since(clock.saturating_sub(elapsed))
+            (Mode::RateGenerator | Mode::SquareWave, true, _) => CountProgress::Since(clock),
+            (Mode::RateGenerator | Mode::SquareWave, false, _) => CountProgress::Held(0),
+            (Mode::TerminalCount | Mode::SoftwareStrobe, true, CountProgress::Held(elapsed)) => {
+                CountProgress::Since(clock.saturating_sub(elapsed))
             }
-            (Mode::TerminalCount | Mode::SoftwareStrobe, false, Progress::Since(since)) => {
-                Progress::Held(clock.saturating_sub(since))
+            (Mode::TerminalCount | Mode::SoftwareStrobe, false, CountProgress::Since(since)) => {
+                CountProgress::Held(clock.saturating_sub(since))
             }
             (Mode::TerminalCount | Mode::SoftwareStrobe, _, progress) => progress,
         };
@@ -182,9 +182,9 @@ impl Channel {
 
     const fn elapsed(&self, clock: u64) -> Option<u64> {
         match self.progress {
-            Progress::Idle => None,
-            Progress::Since(since) => Some(clock.saturating_sub(since)),
-            Progress::Held(elapsed) => Some(elapsed),
+            CountProgress::Idle => None,
+            CountProgress::Since(since) => Some(clock.saturating_sub(since)),
+            CountProgress::Held(elapsed) => Some(elapsed),
         }
     }
 
@@ -222,13 +222,13 @@ impl Channel {
     }
 
     /// What decides when the output rises.
-    pub(super) fn course(&self) -> (Mode, u64, Progress) {
+    pub(super) fn course(&self) -> (Mode, u64, CountProgress) {
         (self.mode(), self.count, self.progress)
     }
 
     /// The first clock after `clock` at which the output rises.
     pub(super) fn next_rise(&self, clock: u64) -> Option<u64> {
-        let Progress::Since(since) = self.progress else {
+        let CountProgress::Since(since) = self.progress else {
             return None;
         };
         let after = match self.mode() {

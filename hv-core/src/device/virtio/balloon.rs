@@ -9,7 +9,7 @@ mod tests;
 
 use super::io::{Answer, Io, Turn};
 use super::queue::{Chain, Malformed, Segment};
-use super::{CONFIG_BYTES, Outside, Progress, config_of};
+use super::{CONFIG_BYTES, DeviceHost, ServeProgress, config_of};
 use crate::base::addr::LARGE_PAGE_BYTES;
 use crate::base::hardware::GuestRam;
 use core::ops::Range;
@@ -96,13 +96,13 @@ impl Balloon {
     pub(super) fn serve<R: GuestRam>(
         &mut self,
         io: &mut Io<'_, R>,
-        outside: &mut impl Outside,
+        host: &mut impl DeviceHost,
     ) -> Result<(), Malformed> {
         for queue in [INFLATE, DEFLATE] {
             while io.answer(queue, |_, _| Ok(Answer::Done(0)))? == Turn::Answered {}
         }
         for (report, queue) in self.reports.iter_mut().zip(REPORTING) {
-            while io.answer(queue, |io, chain| Ok(read(io, chain, report, outside)))? == Turn::Answered {}
+            while io.answer(queue, |io, chain| Ok(read(io, chain, report, host)))? == Turn::Answered {}
         }
         Ok(())
     }
@@ -113,9 +113,9 @@ fn read<R: GuestRam>(
     io: &mut Io<'_, R>,
     chain: &Chain,
     report: &mut Report,
-    outside: &mut impl Outside,
+    host: &mut impl DeviceHost,
 ) -> Answer {
-    if outside.shootdown() == Progress::More {
+    if host.shootdown() == ServeProgress::More {
         return Answer::Later;
     }
     // The driver gives the pages as buffers to write (§5.5.6.7).
@@ -127,12 +127,12 @@ fn read<R: GuestRam>(
                 return Answer::Later;
             }
             if io.ram().has_block(block) {
-                outside.free_block(block);
+                host.free_block(block);
             }
         }
         *report = Report { segment: report.segment + 1, block: 0 };
     }
-    if outside.shootdown() == Progress::More {
+    if host.shootdown() == ServeProgress::More {
         return Answer::Later;
     }
     *report = Report::default();

@@ -54,7 +54,7 @@ enum Transfer {
 
 /// A request whose data are under way.
 #[derive(Clone, Copy, Debug)]
-struct Request {
+struct BlockRequest {
     transfer: Transfer,
     start_bytes: u64,
     len_bytes: u32,
@@ -66,7 +66,7 @@ struct Request {
 pub struct Block {
     disk: Disk,
     name: [u8; ID_BYTES as usize],
-    request: Option<Request>,
+    request: Option<BlockRequest>,
 }
 
 impl Block {
@@ -129,7 +129,7 @@ impl Block {
         &self,
         io: &Io<'_, R>,
         chain: &Chain,
-    ) -> Result<ControlFlow<Answer, Request>, Malformed> {
+    ) -> Result<ControlFlow<Answer, BlockRequest>, Malformed> {
         let mut header = [0; HEADER_BYTES as usize];
         chain.read(io.ram(), 0, &mut header)?;
         let [t0, t1, t2, t3, _, _, _, _, s0, s1, s2, s3, s4, s5, s6, s7] = header;
@@ -153,7 +153,7 @@ impl Block {
         };
         match self.disk.range(sector, len_bytes) {
             Some(start_bytes) => {
-                Ok(ControlFlow::Continue(Request { transfer, start_bytes, len_bytes, done_bytes: 0 }))
+                Ok(ControlFlow::Continue(BlockRequest { transfer, start_bytes, len_bytes, done_bytes: 0 }))
             }
             None => end(Outcome::IoError, 0),
         }
@@ -164,7 +164,7 @@ impl Block {
         &mut self,
         io: &mut Io<'_, R>,
         chain: &Chain,
-        mut request: Request,
+        mut request: BlockRequest,
     ) -> Result<Answer, Malformed> {
         while request.done_bytes < request.len_bytes {
             let at = request.start_bytes + u64::from(request.done_bytes);

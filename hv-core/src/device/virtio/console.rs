@@ -5,7 +5,7 @@ mod tests;
 
 use super::io::{Answer, Io, Turn};
 use super::queue::{Chain, Malformed};
-use super::{CONFIG_BYTES, Outside, config_of};
+use super::{CONFIG_BYTES, DeviceHost, config_of};
 use crate::base::hardware::GuestRam;
 use alloc::collections::VecDeque;
 
@@ -77,10 +77,10 @@ impl Console {
     pub(super) fn serve<R: GuestRam>(
         &mut self,
         io: &mut Io<'_, R>,
-        outside: &mut impl Outside,
+        host: &mut impl DeviceHost,
     ) -> Result<(), Malformed> {
         self.hear(io)?;
-        self.say(io, outside)
+        self.say(io, host)
     }
 
     fn hear<R: GuestRam>(&mut self, io: &mut Io<'_, R>) -> Result<(), Malformed> {
@@ -104,11 +104,9 @@ impl Console {
         Ok(Answer::Done(written))
     }
 
-    fn say<R: GuestRam>(&mut self, io: &mut Io<'_, R>, outside: &mut impl Outside) -> Result<(), Malformed> {
+    fn say<R: GuestRam>(&mut self, io: &mut Io<'_, R>, host: &mut impl DeviceHost) -> Result<(), Malformed> {
         let mut left = PART_BYTES;
-        while io.answer(TRANSMIT, |io, chain| self.pass_on(io, chain, outside, &mut left))? == Turn::Answered
-        {
-        }
+        while io.answer(TRANSMIT, |io, chain| self.pass_on(io, chain, host, &mut left))? == Turn::Answered {}
         Ok(())
     }
 
@@ -117,7 +115,7 @@ impl Console {
         &mut self,
         io: &mut Io<'_, R>,
         chain: &Chain,
-        outside: &mut impl Outside,
+        host: &mut impl DeviceHost,
         left: &mut usize,
     ) -> Result<Answer, Malformed> {
         while self.said < chain.readable_bytes() {
@@ -125,7 +123,7 @@ impl Console {
             let mut part = [0; PART_BYTES];
             let part = part.get_mut(..io.grant(rest.min(*left))).unwrap_or_default();
             chain.read(io.ram(), self.said, part)?;
-            if part.is_empty() || !outside.console(part) {
+            if part.is_empty() || !host.console(part) {
                 return Ok(Answer::Later);
             }
             *left -= part.len();

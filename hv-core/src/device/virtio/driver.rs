@@ -10,7 +10,7 @@ use super::io::Budget;
 use super::mmio::{Effect, Status, Transport};
 use super::queue::RingFeatures;
 use super::switch::Ports;
-use super::{Device, Memory, Outside, Progress};
+use super::{Device, DeviceHost, Memory, ServeProgress};
 use alloc::vec::Vec;
 
 /// The device writes to the buffer.
@@ -43,7 +43,7 @@ pub struct Seen {
     came: Option<u64>,
 }
 
-impl Outside for Seen {
+impl DeviceHost for Seen {
     fn console(&mut self, text: &[u8]) -> bool {
         if !self.deaf {
             self.said.extend_from_slice(text);
@@ -61,13 +61,13 @@ impl Outside for Seen {
         self.freed.push(block);
         self.shootdown_left = self.shootdown_steps;
     }
-    fn shootdown(&mut self) -> Progress {
+    fn shootdown(&mut self) -> ServeProgress {
         match self.shootdown_left.checked_sub(1) {
             Some(left) => {
                 self.shootdown_left = left;
-                Progress::More
+                ServeProgress::More
             }
-            None => Progress::Done,
+            None => ServeProgress::Done,
         }
     }
     fn bring_back(&mut self, at: u64) -> Memory {
@@ -172,7 +172,7 @@ impl Driver {
     }
 
     /// Serves once.
-    pub fn step(&mut self) -> Progress {
+    pub fn step(&mut self) -> ServeProgress {
         let progress = self.transport.serve(&self.ram, &mut self.seen, &mut Budget::of_step());
         if let Some(at) = core::mem::take(&mut self.seen.came) {
             self.ram.come(at);
@@ -183,7 +183,7 @@ impl Driver {
     /// Serves until there is nothing to do. Returns how many steps that took.
     pub fn serve(&mut self) -> usize {
         let mut steps = 1;
-        while self.step() == Progress::More {
+        while self.step() == ServeProgress::More {
             steps += 1;
             assert!(steps < 1 << 20, "the device has always more to do");
         }

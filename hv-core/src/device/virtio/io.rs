@@ -1,6 +1,6 @@
 //! One step of a device's work: its queues, and how much it may still do.
 
-use super::Progress;
+use super::ServeProgress;
 use super::queue::{Chain, Malformed, Notify, Queue};
 use crate::base::hardware::GuestRam;
 
@@ -59,7 +59,7 @@ pub struct Io<'a, R> {
     noted: &'a mut u32,
     notify: Notify,
     budget: &'a mut Budget,
-    progress: Progress,
+    progress: ServeProgress,
 }
 
 impl<'a, R: GuestRam> Io<'a, R> {
@@ -70,7 +70,7 @@ impl<'a, R: GuestRam> Io<'a, R> {
         noted: &'a mut u32,
         budget: &'a mut Budget,
     ) -> Self {
-        Self { ram, queues, noted, notify: Notify::Unwanted, budget, progress: Progress::Done }
+        Self { ram, queues, noted, notify: Notify::Unwanted, budget, progress: ServeProgress::Done }
     }
 
     /// The guest's memory.
@@ -79,7 +79,7 @@ impl<'a, R: GuestRam> Io<'a, R> {
     }
 
     /// Whether something was left for the next step.
-    pub const fn progress(&self) -> Progress {
+    pub const fn progress(&self) -> ServeProgress {
         self.progress
     }
 
@@ -112,7 +112,7 @@ impl<'a, R: GuestRam> Io<'a, R> {
             }
             Ok(Answer::Later) => {
                 queue.keep(chain);
-                self.progress = Progress::More;
+                self.progress = ServeProgress::More;
                 Ok(Turn::Over)
             }
             Err(malformed) => {
@@ -142,7 +142,7 @@ impl<'a, R: GuestRam> Io<'a, R> {
             return Ok(None);
         };
         if self.budget.chains == 0 || self.budget.bytes == 0 {
-            self.progress = Progress::More;
+            self.progress = ServeProgress::More;
             return Ok(None);
         }
         let mut chain = queue.take(self.ram)?;
@@ -161,7 +161,7 @@ impl<'a, R: GuestRam> Io<'a, R> {
         let granted = wanted.min(self.budget.bytes);
         self.budget.bytes -= granted;
         if granted < wanted {
-            self.progress = Progress::More;
+            self.progress = ServeProgress::More;
         }
         granted
     }

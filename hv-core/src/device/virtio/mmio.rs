@@ -6,7 +6,7 @@ mod tests;
 
 use super::io::{Budget, Io};
 use super::queue::{Malformed, Notify, Queue, RingFeatures, Setup};
-use super::{CONFIG_BYTES, Device, Memory, Outside, Progress};
+use super::{CONFIG_BYTES, Device, DeviceHost, Memory, ServeProgress};
 use crate::base::hardware::GuestRam;
 use alloc::boxed::Box;
 use bitflags::bitflags;
@@ -152,29 +152,29 @@ impl Transport {
     pub fn serve<R: GuestRam>(
         &mut self,
         ram: &R,
-        outside: &mut impl Outside,
+        host: &mut impl DeviceHost,
         budget: &mut Budget,
-    ) -> Progress {
+    ) -> ServeProgress {
         if !self.is_live() {
-            return Progress::Done;
+            return ServeProgress::Done;
         }
         let mut io = Io::new(ram, &mut self.queues, &mut self.noted, budget);
-        let served = io.catch_up().and_then(|()| self.device.serve(&mut io, outside));
+        let served = io.catch_up().and_then(|()| self.device.serve(&mut io, host));
         let (progress, notify) = (io.progress(), io.notify());
         if notify == Notify::Wanted {
             self.interrupt.insert(Interrupt::USED_BUFFER);
         }
         match served {
             Ok(()) => progress,
-            Err(Malformed::OutsideMemory(at)) if outside.bring_back(at) == Memory::Comes => {
+            Err(Malformed::OutsideMemory(at)) if host.bring_back(at) == Memory::Comes => {
                 budget.exhaust();
-                Progress::More
+                ServeProgress::More
             }
             Err(malformed) => {
                 self.fault = Some(malformed);
                 self.status.insert(Status::NEEDS_RESET);
                 self.config_changed();
-                Progress::Done
+                ServeProgress::Done
             }
         }
     }

@@ -4,7 +4,7 @@
 //! which waits, in its own turns, and nobody else; among those that wait, `policy/turns.rs` says who is next. Whatever is written was
 //! promised room before, all processors' promises together, so more is never written than the line keeps.
 
-use super::Core;
+use super::CpuContext;
 use crate::base::hardware::Hardware;
 use crate::base::id::GuestId;
 use crate::base::lock::Lock;
@@ -18,7 +18,7 @@ const MAX_LINE_BYTES: usize = 1024;
 /// What a life is charged for before it begins: about what people are told of its end.
 const ENDING_BYTES: usize = 1024;
 
-/// Room for one text on people's line, until this is dropped. [`Core::console`] takes it, so whoever lets a guest write has asked for
+/// Room for one text on people's line, until this is dropped. [`CpuContext::console`] takes it, so whoever lets a guest write has asked for
 /// room first, whichever instruction, register or queue the guest writes by.
 #[derive(Debug)]
 #[must_use]
@@ -35,7 +35,7 @@ impl Drop for Room {
     }
 }
 
-impl<P: Platform> Core<P> {
+impl<P: Platform> CpuContext<P> {
     /// Room for a text of a guest's. Where there is none, or it is another guest's turn, what the guest does to write is done again in
     /// its next turn.
     pub fn console_room(&mut self, guest: &Guest<P::Ram>, text: &[u8]) -> Option<Room> {

@@ -1,12 +1,12 @@
 //! What a checked call does. Answers a code and a value, and says what happens next; it cannot fail, though it may find
 //! that the moment has passed, or has not come ([`Next::Again`]).
 
-use super::decode::Request;
+use super::decode::Hypercall;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::exit::ballooning;
 use crate::exit::before_entry;
 use crate::exit::channel;
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::exit::hypercall::console;
 use crate::guest::guest::{WINDOW_BASE, WINDOW_PAGES};
 use crate::guest::next::{Next, StartRequest, VcpuSet};
@@ -27,91 +27,91 @@ const fn ok(value: u64) -> Answer {
 
 /// Acts.
 #[inline]
-pub fn commit<P: Platform>(call: Request, vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Answer {
+pub fn commit<P: Platform>(call: Hypercall, vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Answer {
     match call {
-        Request::Info(item) => info(item, vcpu, core),
-        Request::Register { event_vector } => {
+        Hypercall::Info(item) => info(item, vcpu, core),
+        Hypercall::Register { event_vector } => {
             let cookie = core.system.new_cookie();
             vcpu.shared.set_cookie(u32::from(cookie));
             vcpu.event_vector = event_vector;
             ok(u64::from(cookie))
         }
-        Request::Map { frames, writable, at } => {
+        Hypercall::Map { frames, writable, at } => {
             let placed = vcpu.guest.place(frames, writable, at);
             (if placed { Code::OK } else { Code::BAD_ADDRESS }, 0, Next::Resume)
         }
-        Request::Unregister => {
+        Hypercall::Unregister => {
             vcpu.shared.unregister();
             vcpu.event_vector = 0;
-            before_entry::look_at_wake(vcpu, core);
+            before_entry::refresh_wake(vcpu, core);
             ok(0)
         }
-        Request::Block { mask } => {
+        Hypercall::Block { mask } => {
             vcpu.rest = Rest::Blocked;
             vcpu.block_mask = mask;
             (Code::OK, 0, Next::Block)
         }
-        Request::Yield => (Code::OK, 0, if core.queue.wanted() { Next::Yield } else { Next::Resume }),
-        Request::YieldTo { target, seq } => yield_to(vcpu, core, target, seq),
-        Request::Kick(target) => {
-            target.attend(attention::EVENT);
+        Hypercall::Yield => (Code::OK, 0, if core.queue.wanted() { Next::Yield } else { Next::Resume }),
+        Hypercall::YieldTo { target, seq } => yield_to(vcpu, core, target, seq),
+        Hypercall::Kick(target) => {
+            target.request_attention(attention::EVENT);
             core.wake(target, vcpu.guest.id, core.hardware.now());
             ok(0)
         }
-        Request::Arm => {
-            before_entry::look_at_wake(vcpu, core);
+        Hypercall::Arm => {
+            before_entry::refresh_wake(vcpu, core);
             ok(vcpu.shared.status[word::ARMED_UNTIL].load(Relaxed))
         }
-        Request::Ring { channel } => (channel::ring(vcpu.guest, core, channel), 0, Next::Resume),
-        Request::Bind { channel: number, vcpu: index, event } => {
+        Hypercall::Ring { channel } => (channel::ring(vcpu.guest, core, channel), 0, Next::Resume),
+        Hypercall::Bind { channel: number, vcpu: index, event } => {
             if let Some(end) = vcpu.guest.channels.get(usize::from(number)) {
                 end.bound.store(channel::binding(index.0, event), SeqCst);
             }
             ok(0)
         }
-        Request::Query { channel } => ok(channel::query(vcpu.guest, core, channel)),
-        Request::Interrupt { target, vector } => {
+        Hypercall::Query { channel } => ok(channel::query(vcpu.guest, core, channel)),
+        Hypercall::Interrupt { target, vector } => {
             target.post_interrupt(vector);
             core.wake(target, vcpu.guest.id, core.hardware.now());
             ok(0)
         }
-        Request::Nmi(target) => {
-            target.attend(attention::NMI);
+        Hypercall::Nmi(target) => {
+            target.request_attention(attention::NMI);
             core.wake(target, vcpu.guest.id, core.hardware.now());
             ok(0)
         }
-        Request::Stats { item, vcpu: target } => ok(statistic(item, target, core)),
-        Request::ConsoleWrite { at, len } => console::write(vcpu.guest, core, at, len),
-        Request::ConsoleRead { at, len } => console::read(vcpu.guest, at, len),
-        Request::ConsoleFlush => console::flush(vcpu.guest, core),
-        Request::Give { first, count } => {
+        Hypercall::Stats { item, vcpu: target } => ok(statistic(item, target, core)),
+        Hypercall::ConsoleWrite { at, len } => console::write(vcpu.guest, core, at, len),
+        Hypercall::ConsoleRead { at, len } => console::read(vcpu.guest, at, len),
+        Hypercall::ConsoleFlush => console::flush(vcpu.guest, core),
+        Hypercall::Give { first, count } => {
             let (code, waiting) = ballooning::give(vcpu.guest, vcpu.shared, core, (first, count));
             (code, waiting, Next::Resume)
         }
-        Request::Take { block } => {
+        Hypercall::Take { block } => {
             let (code, left) = ballooning::take(vcpu.guest, block, core.system);
             (code, left, Next::Resume)
         }
-        Request::Given => ok(ballooning::given(vcpu.guest)),
-        Request::Start { target, entry, stack, argument } => {
+        Hypercall::Given => ok(ballooning::given(vcpu.guest)),
+        Hypercall::Start { target, entry, stack, argument } => {
             let control = vcpu.state.control();
             let start = StartRequest::Copy { control, entry, stack, argument };
             vcpu.start_request = Some(start);
             // BAD_STATE is for whoever tries it to find (`refuse_start`).
             (Code::OK, 0, Next::Start(VcpuSet::one(target.index())))
         }
-        Request::Stop(target) => (Code::OK, 0, Next::Stop(VcpuSet::one(target.index()))),
-        Request::State(target) => ok(match target.life() {
+        Hypercall::Stop(target) => (Code::OK, 0, Next::Stop(VcpuSet::one(target.index()))),
+        Hypercall::State(target) => ok(match target.life() {
             Life::Stopped => VcpuState::STOPPED.0,
             Life::Runnable => VcpuState::RUNNABLE.0,
             Life::Blocked => VcpuState::BLOCKED.0,
         }),
-        Request::Shutdown(ending) => (Code::OK, 0, Next::End(ending)),
-        Request::Mark { id, value } => (Code::OK, 0, Next::Mark { id, value }),
+        Hypercall::Shutdown(ending) => (Code::OK, 0, Next::End(ending)),
+        Hypercall::Mark { id, value } => (Code::OK, 0, Next::Mark { id, value }),
     }
 }
 
-fn info<P: Platform>(item: Info, vcpu: &Vcpu<P>, core: &Core<P>) -> Answer {
+fn info<P: Platform>(item: Info, vcpu: &Vcpu<P>, core: &CpuContext<P>) -> Answer {
     ok(match item {
         Info::VERSION => u64::from(pv_abi::VERSION.packed()),
         Info::FEATURES => u64::from(vcpu.guest.features().bits()),
@@ -132,7 +132,7 @@ fn info<P: Platform>(item: Info, vcpu: &Vcpu<P>, core: &Core<P>) -> Answer {
 /// waits for another processor is asked for, and may be here the next time.
 fn yield_to<P: Platform>(
     vcpu: &Vcpu<P>,
-    core: &mut Core<P>,
+    core: &mut CpuContext<P>,
     target: &'static VcpuShared,
     seq: u64,
 ) -> Answer {
@@ -149,7 +149,7 @@ fn yield_to<P: Platform>(
 }
 
 /// Where the target is with another processor, times are as old as its statistics in the status table: 1 ms at most.
-fn statistic<P: Platform>(item: Stat, vcpu: &VcpuShared, core: &mut Core<P>) -> u64 {
+fn statistic<P: Platform>(item: Stat, vcpu: &VcpuShared, core: &mut CpuContext<P>) -> u64 {
     let (run_ns, steal_ns) = if vcpu.holder() == core.cpu {
         core.queue.charge(core.hardware.now());
         let usage = core.queue.usage(vcpu.slot);

@@ -2,7 +2,7 @@
 
 use crate::base::addr::GuestPhys;
 use crate::base::hardware::GuestRam;
-use crate::exit::cpu::{Core, Room};
+use crate::exit::cpu::{CpuContext, Room};
 use crate::guest::guest::{Guest, Words};
 use crate::guest::next::Next;
 use crate::guest::platform::Platform;
@@ -17,7 +17,7 @@ const _: () = assert!(MAX as u64 == CONSOLE_MAX_BYTES);
 /// CONSOLE(WRITE): copies out of guest memory, then to people.
 pub fn write<P: Platform>(
     guest: &Guest<P::Ram>,
-    core: &mut Core<P>,
+    core: &mut CpuContext<P>,
     at: GuestPhys,
     len: usize,
 ) -> (Code, u64, Next) {
@@ -32,16 +32,16 @@ pub fn write<P: Platform>(
 }
 
 /// CONSOLE(FLUSH): takes what the guest left in its ring.
-pub fn flush<P: Platform>(guest: &Guest<P::Ram>, core: &mut Core<P>) -> (Code, u64, Next) {
-    let done = drain(guest, core, Core::console_room);
+pub fn flush<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>) -> (Code, u64, Next) {
+    let done = drain(guest, core, CpuContext::console_room);
     (Code::OK, 0, if done { Next::Resume } else { Next::Again })
 }
 
 /// Takes what the guest left in its ring while there is `room`; false when some is left. A ring that the guest spoilt is emptied.
 pub fn drain<P: Platform>(
     guest: &Guest<P::Ram>,
-    core: &mut Core<P>,
-    room: impl Fn(&mut Core<P>, &Guest<P::Ram>, &[u8]) -> Option<Room>,
+    core: &mut CpuContext<P>,
+    room: impl Fn(&mut CpuContext<P>, &Guest<P::Ram>, &[u8]) -> Option<Room>,
 ) -> bool {
     let Some(ring) = guest.tables.console.words.get(..CONSOLE_RING_BYTES / 8) else { return true };
     let mut ring_end = guest.console.lock();

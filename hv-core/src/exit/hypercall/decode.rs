@@ -17,7 +17,7 @@ use pv_abi::table::Table;
 /// A call whose arguments are all in range.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the variants are the calls of pv_abi::call, the fields their arguments")]
-pub enum Request {
+pub enum Hypercall {
     Info(Info),
     Register { event_vector: u8 },
     Map { frames: SharedFrames, writable: bool, at: GuestPhys },
@@ -85,38 +85,38 @@ const LOWEST_VECTOR: u64 = 32;
 ///
 /// The first thing that is wrong.
 #[inline]
-pub fn decode<P: Platform>(state: &State<P>, guest: &'static Guest<P::Ram>) -> Result<Request, Refusal> {
+pub fn decode<P: Platform>(state: &State<P>, guest: &'static Guest<P::Ram>) -> Result<Hypercall, Refusal> {
     let number = state.reg(Reg::Rax);
     let (rdi, rsi, rdx) = (state.reg(Reg::Rdi), state.reg(Reg::Rsi), state.reg(Reg::Rdx));
     let vcpu = |index| guest.vcpu(index).ok_or(Refusal::NoSuchVcpu(index));
     Ok(match Call(number) {
-        Call::INFO => Request::Info(Info(rdi)),
+        Call::INFO => Hypercall::Info(Info(rdi)),
         Call::REGISTER => {
             let vector = u8::try_from(rsi).ok().filter(|_| rsi == 0 || rsi >= LOWEST_VECTOR);
             if rdi > u64::from(pv_abi::VERSION.minor) {
                 return Err(Refusal::BadArgument(rdi));
             }
-            Request::Register { event_vector: vector.ok_or(Refusal::BadArgument(rsi))? }
+            Hypercall::Register { event_vector: vector.ok_or(Refusal::BadArgument(rsi))? }
         }
         Call::MAP => {
             let (frames, writable) = table(guest, Table(rdi))?;
             let at = GuestPhys::new(rsi).filter(|at| at.is_aligned(4096)).ok_or(Refusal::BadAddress(rsi))?;
-            Request::Map { frames, writable, at }
+            Hypercall::Map { frames, writable, at }
         }
-        Call::UNREGISTER => Request::Unregister,
-        Call::BLOCK => Request::Block { mask: rdi },
-        Call::YIELD => Request::Yield,
-        Call::YIELD_TO => Request::YieldTo { target: vcpu(rdi)?, seq: rsi },
-        Call::KICK => Request::Kick(vcpu(rdi)?),
-        Call::ARM => Request::Arm,
+        Call::UNREGISTER => Hypercall::Unregister,
+        Call::BLOCK => Hypercall::Block { mask: rdi },
+        Call::YIELD => Hypercall::Yield,
+        Call::YIELD_TO => Hypercall::YieldTo { target: vcpu(rdi)?, seq: rsi },
+        Call::KICK => Hypercall::Kick(vcpu(rdi)?),
+        Call::ARM => Hypercall::Arm,
         Call::EVENT => event(guest, rdi, rsi, rdx)?,
-        Call::IPI if rsi == IPI_NMI => Request::Nmi(vcpu(rdi)?),
+        Call::IPI if rsi == IPI_NMI => Hypercall::Nmi(vcpu(rdi)?),
         Call::IPI => {
             let vector = u8::try_from(rsi).ok().filter(|_| rsi >= LOWEST_VECTOR);
-            Request::Interrupt { target: vcpu(rdi)?, vector: vector.ok_or(Refusal::BadArgument(rsi))? }
+            Hypercall::Interrupt { target: vcpu(rdi)?, vector: vector.ok_or(Refusal::BadArgument(rsi))? }
         }
         Call::STATS if Stat::ALL.iter().any(|(item, _)| item.0 == rdi) => {
-            Request::Stats { item: Stat(rdi), vcpu: vcpu(rsi)? }
+            Hypercall::Stats { item: Stat(rdi), vcpu: vcpu(rsi)? }
         }
         Call::STATS => return Err(Refusal::BadArgument(rdi)),
         Call::CONSOLE => console(rdi, rsi, rdx)?,
@@ -126,17 +126,17 @@ pub fn decode<P: Platform>(state: &State<P>, guest: &'static Guest<P::Ram>) -> R
                     return Err(Refusal::BadAddress(address));
                 }
             }
-            Request::Start { target: vcpu(rdi)?, entry: rsi, stack: rdx, argument: state.reg(Reg::R10) }
+            Hypercall::Start { target: vcpu(rdi)?, entry: rsi, stack: rdx, argument: state.reg(Reg::R10) }
         }
-        Call::VCPU_STOP => Request::Stop(vcpu(rdi)?),
-        Call::VCPU_STATE => Request::State(vcpu(rdi)?),
-        Call::SHUTDOWN => Request::Shutdown(match Shutdown(rdi) {
+        Call::VCPU_STOP => Hypercall::Stop(vcpu(rdi)?),
+        Call::VCPU_STATE => Hypercall::State(vcpu(rdi)?),
+        Call::SHUTDOWN => Hypercall::Shutdown(match Shutdown(rdi) {
             Shutdown::OFF => Ending::Off,
             Shutdown::REBOOT => Ending::Reboot,
             Shutdown::CRASH => Ending::Crash,
             _ => return Err(Refusal::BadArgument(rdi)),
         }),
-        Call::MARK => Request::Mark { id: rdi, value: rsi },
+        Call::MARK => Hypercall::Mark { id: rdi, value: rsi },
         Call::MEMORY => memory(rdi, rsi, rdx)?,
         Call::SHARE => return Err(Refusal::NotSupported(number)),
         _ => return Err(Refusal::NoSuchCall(number)),
@@ -158,48 +158,48 @@ fn table<R: GuestRam>(guest: &'static Guest<R>, table: Table) -> Result<(SharedF
     }
 }
 
-fn event<R: GuestRam>(guest: &'static Guest<R>, op: u64, rsi: u64, rdx: u64) -> Result<Request, Refusal> {
+fn event<R: GuestRam>(guest: &'static Guest<R>, op: u64, rsi: u64, rdx: u64) -> Result<Hypercall, Refusal> {
     let channel = u8::try_from(rsi).ok().filter(|channel| usize::from(*channel) < guest.channels.len());
     let channel = channel.ok_or(Refusal::NotThere(rsi));
     match EventOp(op) {
-        EventOp::RING => Ok(Request::Ring { channel: channel? }),
-        EventOp::QUERY => Ok(Request::Query { channel: channel? }),
+        EventOp::RING => Ok(Hypercall::Ring { channel: channel? }),
+        EventOp::QUERY => Ok(Hypercall::Query { channel: channel? }),
         EventOp::BIND => {
             let [index, event, rest @ ..] = rdx.to_le_bytes();
             guest.vcpu(u64::from(index)).ok_or(Refusal::NoSuchVcpu(u64::from(index)))?;
             if event >= 64 || rest != [0; 6] {
                 return Err(Refusal::BadArgument(rdx));
             }
-            Ok(Request::Bind { channel: channel?, vcpu: VcpuIndex(index), event })
+            Ok(Hypercall::Bind { channel: channel?, vcpu: VcpuIndex(index), event })
         }
         _ => Err(Refusal::BadArgument(op)),
     }
 }
 
-fn console(op: u64, rsi: u64, rdx: u64) -> Result<Request, Refusal> {
+fn console(op: u64, rsi: u64, rdx: u64) -> Result<Hypercall, Refusal> {
     let range = || {
         let at = GuestPhys::new(rsi).ok_or(Refusal::BadAddress(rsi))?;
         let len = usize::try_from(rdx).ok().filter(|_| rdx <= CONSOLE_MAX_BYTES);
         Ok((at, len.ok_or(Refusal::BadArgument(rdx))?))
     };
     match ConsoleOp(op) {
-        ConsoleOp::WRITE => range().map(|(at, len)| Request::ConsoleWrite { at, len }),
-        ConsoleOp::READ => range().map(|(at, len)| Request::ConsoleRead { at, len }),
-        ConsoleOp::FLUSH => Ok(Request::ConsoleFlush),
+        ConsoleOp::WRITE => range().map(|(at, len)| Hypercall::ConsoleWrite { at, len }),
+        ConsoleOp::READ => range().map(|(at, len)| Hypercall::ConsoleRead { at, len }),
+        ConsoleOp::FLUSH => Ok(Hypercall::ConsoleFlush),
         _ => Err(Refusal::BadArgument(op)),
     }
 }
 
-fn memory(op: u64, rsi: u64, rdx: u64) -> Result<Request, Refusal> {
+fn memory(op: u64, rsi: u64, rdx: u64) -> Result<Hypercall, Refusal> {
     let aligned = rsi.is_multiple_of(MEMORY_BLOCK_BYTES);
     let block = aligned.then_some(rsi / MEMORY_BLOCK_BYTES).ok_or(Refusal::BadAddress(rsi));
     match MemoryOp(op) {
         MemoryOp::GIVE if (1..=MEMORY_MAX_BLOCKS).contains(&rdx) => {
-            Ok(Request::Give { first: block?, count: rdx })
+            Ok(Hypercall::Give { first: block?, count: rdx })
         }
         MemoryOp::GIVE => Err(Refusal::BadArgument(rdx)),
-        MemoryOp::TAKE => Ok(Request::Take { block: block? }),
-        MemoryOp::QUERY => Ok(Request::Given),
+        MemoryOp::TAKE => Ok(Hypercall::Take { block: block? }),
+        MemoryOp::QUERY => Ok(Hypercall::Given),
         _ => Err(Refusal::BadArgument(op)),
     }
 }

@@ -3,8 +3,8 @@
 use super::clock;
 use crate::base::addr::GuestPhys;
 use crate::base::hardware::Hardware;
-use crate::device::lapic::Delivery;
-use crate::exit::cpu::Core;
+use crate::device::lapic::IpiDelivery;
+use crate::exit::cpu::CpuContext;
 use crate::guest::next::Next;
 use crate::guest::platform::Platform;
 use crate::guest::seam::{Instruction, Reg, VirtualCpu};
@@ -30,7 +30,7 @@ const WALL_CLOCK: u64 = 0;
 
 /// Handles the call instruction.
 #[inline(never)]
-pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
+pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     vcpu.state.finish(Instruction::Call);
     let [rbx, rcx, rdx, rsi] = [Reg::Rbx, Reg::Rcx, Reg::Rdx, Reg::Rsi].map(|reg| vcpu.state.reg(reg));
     let mut next = Next::Resume;
@@ -39,7 +39,7 @@ pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
         // Flags in RBX, none defined; an APIC id in RCX, which is the vCPU's index.
         KICK_CPU => {
             if let Some(target) = vcpu.guest.vcpu(rcx) {
-                target.attend(attention::KICK);
+                target.request_attention(attention::KICK);
                 core.wake(target, vcpu.guest.id, core.hardware.now());
             }
             0
@@ -61,8 +61,14 @@ pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) -> Next {
 }
 
 /// An interrupt to the APIC ids in a bit map that begins at `first`; answers how many got it.
-fn send_ipi<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>, map: [u64; 2], first: u64, icr: u64) -> i64 {
-    let Some(delivery) = Delivery::without_destination(icr) else { return INVALID };
+fn send_ipi<P: Platform>(
+    vcpu: &Vcpu<P>,
+    core: &mut CpuContext<P>,
+    map: [u64; 2],
+    first: u64,
+    icr: u64,
+) -> i64 {
+    let Some(delivery) = IpiDelivery::without_destination(icr) else { return INVALID };
     let [low, high] = map;
     let ids =
         (u128::from(low) | u128::from(high) << 64).checked_shl(u32::try_from(first).unwrap_or(u32::MAX));
@@ -73,9 +79,9 @@ fn send_ipi<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>, map: [u64; 2], firs
         let Some(target) = vcpu.guest.vcpu(u64::from(receivers.trailing_zeros())) else { break };
         receivers &= receivers - 1;
         match delivery {
-            Delivery::Fixed(vector) => target.post_interrupt(vector),
-            Delivery::Nmi => target.attend(attention::NMI),
-            Delivery::LowestPriority(_) | Delivery::Init | Delivery::StartUp(_) => return INVALID,
+            IpiDelivery::Fixed(vector) => target.post_interrupt(vector),
+            IpiDelivery::Nmi => target.request_attention(attention::NMI),
+            IpiDelivery::LowestPriority(_) | IpiDelivery::Init | IpiDelivery::StartUp(_) => return INVALID,
         }
         core.wake(target, vcpu.guest.id, core.hardware.now());
         got += 1;
@@ -84,7 +90,7 @@ fn send_ipi<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>, map: [u64; 2], firs
 }
 
 /// The CPU goes to the vCPU with this APIC id, if it waits for one; nothing happens for oneself.
-fn yield_to<P: Platform>(vcpu: &Vcpu<P>, core: &mut Core<P>, id: u64) -> Next {
+fn yield_to<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>, id: u64) -> Next {
     let Some(target) = vcpu.guest.vcpu(id) else { return Next::Resume };
     let waits = target.life() == Life::Runnable && !is_on_cpu(target.dispatch_seq());
     if !waits || target.index() == vcpu.shared.index() {

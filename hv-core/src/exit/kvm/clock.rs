@@ -4,7 +4,7 @@
 use crate::base::addr::GuestPhys;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::time::{Frequency, Tsc};
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
 use core::sync::atomic::Ordering::Relaxed;
@@ -38,12 +38,12 @@ impl Scale {
 }
 
 /// Nanoseconds between the guest's beginning and a moment.
-fn since_begin<P: Platform>(guest: &Guest<P::Ram>, core: &Core<P>, now: Tsc) -> u64 {
+fn since_begin<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>, now: Tsc) -> u64 {
     core.ns(now.since(Tsc(guest.began.load(Relaxed))).0)
 }
 
 /// Writes the clock of a vCPU (struct pvclock_vcpu_time_info, 32 bytes); nothing outside the guest's memory.
-pub fn write<P: Platform>(guest: &Guest<P::Ram>, core: &Core<P>, at: GuestPhys) {
+pub fn write<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>, at: GuestPhys) {
     let now = core.hardware.now();
     let scale = Scale::of(core.tsc);
     let mut bytes = heapless::Vec::<u8, 32>::new();
@@ -64,7 +64,7 @@ pub fn write<P: Platform>(guest: &Guest<P::Ram>, core: &Core<P>, at: GuestPhys) 
 }
 
 /// Unix time when the guest began, in seconds and nanoseconds (struct pvclock_wall_clock, 12 bytes).
-pub fn write_wall_clock<P: Platform>(guest: &Guest<P::Ram>, core: &Core<P>, at: GuestPhys) {
+pub fn write_wall_clock<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>, at: GuestPhys) {
     let began_ns = core.system.wall_ns.wrapping_add(core.ns(guest.began.load(Relaxed)));
     let low = |value: u64| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
     let mut bytes = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -74,7 +74,7 @@ pub fn write_wall_clock<P: Platform>(guest: &Guest<P::Ram>, core: &Core<P>, at: 
 }
 
 /// The wall clock and the counter at one moment (struct kvm_clock_pairing, 64 bytes); false outside the guest's memory.
-pub fn write_pairing<P: Platform>(guest: &Guest<P::Ram>, core: &Core<P>, at: GuestPhys) -> bool {
+pub fn write_pairing<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>, at: GuestPhys) -> bool {
     let now = core.hardware.now();
     let unix_ns = core.system.wall_ns.wrapping_add(core.ns(now.0));
     let mut bytes = [0; 64];

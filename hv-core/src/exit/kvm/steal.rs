@@ -8,7 +8,7 @@ use super::place;
 use crate::base::addr::GuestPhys;
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::device::Gp;
-use crate::exit::cpu::Core;
+use crate::exit::cpu::CpuContext;
 use crate::guest::platform::Platform;
 use crate::guest::seam::VirtualCpu;
 use crate::guest::vcpu::Vcpu;
@@ -24,7 +24,7 @@ const IS_OFF: u8 = 1 << 0;
 const FLUSH: u8 = 1 << 1;
 
 /// WRMSR.
-pub fn set_up<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>, value: u64) -> Result<(), Gp> {
+pub fn set_up<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, value: u64) -> Result<(), Gp> {
     if value & RESERVED != 0 {
         return Err(Gp);
     }
@@ -49,7 +49,7 @@ pub fn leave<P: Platform>(vcpu: &Vcpu<P>) {
 }
 
 /// It came back, and is published as on CPU: does what was left for it, and says what it waited.
-pub fn come<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut Core<P>) {
+pub fn come<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     let Some(record) = record(vcpu) else { return };
     let ram = &vcpu.guest.ram;
     let Some(left) = record.checked_add(PREEMPTED).and_then(|at| ram.exchange(at, 0).ok()) else { return };

@@ -3,7 +3,7 @@
 //! The kernel is entered in long mode, with the first 4 GiB mapped at themselves and flat segments, RSI at `boot_params` (the "zero
 //! page", Documentation/arch/x86/zero-page.rst). Everything small lies below 640 KiB.
 
-use super::{LoadError, Piece, Plan, Request};
+use super::{LoadError, LoadRequest, Piece, Plan};
 use crate::base::addr::{GuestPhys, LARGE_PAGE_BYTES, PAGE_BYTES};
 use crate::base::control::{Control, Start};
 use alloc::vec::Vec;
@@ -76,7 +76,7 @@ struct Header<'a> {
     highest_initrd: u64,
 }
 
-fn header<'a>(request: &Request<'a>) -> Result<Header<'a>, LoadError> {
+fn header<'a>(request: &LoadRequest<'a>) -> Result<Header<'a>, LoadError> {
     let kernel = request.kernel;
     let cut = LoadError::Truncated(kernel.len());
     let word = |at| read::<2>(kernel, at).map(u16::from_le_bytes).ok_or(cut);
@@ -109,7 +109,7 @@ fn header<'a>(request: &Request<'a>) -> Result<Header<'a>, LoadError> {
 /// # Errors
 ///
 /// [`LoadError`], of the image or for want of room.
-pub fn plan<'a>(request: &Request<'a>) -> Result<Plan<'a>, LoadError> {
+pub fn plan<'a>(request: &LoadRequest<'a>) -> Result<Plan<'a>, LoadError> {
     let header = header(request)?;
     let begin = header.preferred;
     let end = begin.saturating_add(header.init_bytes);
@@ -141,7 +141,7 @@ pub fn plan<'a>(request: &Request<'a>) -> Result<Plan<'a>, LoadError> {
 }
 
 fn place_initrd<'a>(
-    request: &Request<'_>,
+    request: &LoadRequest<'_>,
     header: &Header<'_>,
     initrd: &'a [u8],
     kernel_end: u64,
@@ -152,7 +152,7 @@ fn place_initrd<'a>(
     Ok(Piece { at: GuestPhys::new_truncate(start), bytes: initrd.into() })
 }
 
-fn boot_params(request: &Request<'_>, header: &Header<'_>, initrd: Option<&Piece<'_>>) -> Vec<u8> {
+fn boot_params(request: &LoadRequest<'_>, header: &Header<'_>, initrd: Option<&Piece<'_>>) -> Vec<u8> {
     let mut page = alloc::vec![0; usize::try_from(PAGE_BYTES).unwrap_or(0)];
     let mut write = |at: usize, bytes: &[u8]| {
         if let Some(place) = page.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len())) {
@@ -183,7 +183,7 @@ fn boot_params(request: &Request<'_>, header: &Header<'_>, initrd: Option<&Piece
 }
 
 /// The usual hole of a PC lies between the two parts of RAM; the tables of ACPI are in it.
-fn memory_map(request: &Request<'_>) -> impl Iterator<Item = (u64, u64, u32)> {
+fn memory_map(request: &LoadRequest<'_>) -> impl Iterator<Item = (u64, u64, u32)> {
     let acpi = request.acpi.as_ref().map(|acpi| {
         let end = acpi.at.raw() + acpi.bytes.len() as u64;
         (acpi.at.raw(), end.next_multiple_of(PAGE_BYTES), E820_ACPI)
@@ -253,9 +253,9 @@ mod tests {
         file
     }
 
-    fn request<'a>(kernel: &'a [u8], initrd: Option<&'a [u8]>) -> Request<'a> {
+    fn request<'a>(kernel: &'a [u8], initrd: Option<&'a [u8]>) -> LoadRequest<'a> {
         let acpi = Piece { at: GuestPhys::new_truncate(0xe_0000), bytes: alloc::vec![1; 100].into() };
-        Request { ram_bytes: RAM, kernel, initrd, command_line: "quiet", acpi: Some(acpi) }
+        LoadRequest { ram_bytes: RAM, kernel, initrd, command_line: "quiet", acpi: Some(acpi) }
     }
 
     #[test]
@@ -290,7 +290,7 @@ mod tests {
         let refused = |change: &dyn Fn(&mut Vec<u8>), ram_bytes| {
             let mut file = image();
             change(&mut file);
-            plan(&Request { ram_bytes, ..request(&file, None) }).map(|_| ()).unwrap_err()
+            plan(&LoadRequest { ram_bytes, ..request(&file, None) }).map(|_| ()).unwrap_err()
         };
         let put = |at: usize, bytes: &'static [u8]| {
             move |file: &mut Vec<u8>| file[at..at + bytes.len()].copy_from_slice(bytes)
@@ -322,7 +322,7 @@ mod tests {
             }
             file.truncate(len.max(0x204));
             let ram_bytes = ram_mib << 20;
-            if let Ok(plan) = plan(&Request { ram_bytes, ..request(&file, Some(&[7; 5000])) }) {
+            if let Ok(plan) = plan(&LoadRequest { ram_bytes, ..request(&file, Some(&[7; 5000])) }) {
                 for piece in plan.pieces {
                     prop_assert!(piece.at.raw() + piece.bytes.len() as u64 <= ram_bytes, "{:?}", piece.at);
                 }

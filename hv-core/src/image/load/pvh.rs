@@ -1,7 +1,7 @@
 //! Loading a PVH kernel: an ELF64 with a note that says where to enter it in 32-bit protected mode, and a start-info
 //! structure in guest memory (Xen's public/arch-x86/hvm/start_info.h, version 1).
 
-use super::{LoadError, Piece, Plan, Request};
+use super::{LoadError, LoadRequest, Piece, Plan};
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
 use crate::base::control::Start;
 use alloc::vec::Vec;
@@ -27,8 +27,8 @@ const NOTE_ENTRY: u64 = 18;
 /// # Errors
 ///
 /// [`LoadError`], of the image.
-pub fn plan<'a>(request: &Request<'a>) -> Result<Plan<'a>, LoadError> {
-    let &Request { ram_bytes, kernel, initrd, command_line, .. } = request;
+pub fn plan<'a>(request: &LoadRequest<'a>) -> Result<Plan<'a>, LoadError> {
+    let &LoadRequest { ram_bytes, kernel, initrd, command_line, .. } = request;
     let truncated = LoadError::Truncated(kernel.len());
     if !kernel.starts_with(&ELFMAGIC) {
         return Err(LoadError::NotKernel);

@@ -6,7 +6,7 @@
 use super::apic::LocalApic;
 use super::time::now_in_order;
 use crate::base::time::{Frequency, Tsc};
-use crate::policy::calibrate::{Calibration, Found, Look, NoClock, Told};
+use crate::policy::calibrate::{Calibration, Found, NoClock, Sample, Told};
 use core::arch::x86_64::__cpuid;
 use x86_64::instructions::port::Port;
 
@@ -22,7 +22,7 @@ pub struct PmTimer {
 /// Rounds of looks at most: seconds on any machine.
 const PATIENCE: u32 = 1_000_000;
 /// Looks of which the tightest is taken, long after the measurement.
-const LOOKS: usize = 32;
+const SAMPLES: usize = 32;
 
 /// The counters of known rate, and what they showed.
 pub struct References {
@@ -43,11 +43,11 @@ impl References {
         apic.set_timer(u32::MAX);
         let mut calibration = Calibration::new(pm.map(|pm| pm.bits));
         for _ in 0..PATIENCE {
-            calibration.pit.add(look_at_pit());
+            calibration.pit.add(sample_pit());
             if let Some((series, timer)) = calibration.pm.as_mut().zip(pm) {
-                series.add(look_at_pm(timer));
+                series.add(sample_pm(timer));
             }
-            calibration.apic.add(look(|| u32::MAX - apic.timer_left(), |count| count));
+            calibration.apic.add(sample(|| u32::MAX - apic.timer_left(), |count| count));
             if calibration.is_done() {
                 break;
             }
@@ -61,24 +61,26 @@ impl References {
     /// Looks again, and says how far off `tsc` was since the measurement, in millionths; negative if it is too low. `None` where the
     /// references do not tell.
     pub fn off_ppm(&mut self, tsc: Frequency) -> Option<i64> {
-        let pm = self.pm.map(|timer| tightest(|| look_at_pm(timer)));
-        self.calibration.revisit(tightest(look_at_pit), pm);
+        let pm = self.pm.map(|timer| tightest(|| sample_pm(timer)));
+        self.calibration.revisit(tightest(sample_pit), pm);
         self.calibration.off_ppm(tsc)
     }
 }
 
-fn tightest(mut look: impl FnMut() -> Look) -> Look {
-    let first = look();
-    let width = |look: &Look| look.after.since(look.before).0;
-    (1..LOOKS).map(|_| look()).fold(first, |best, next| if width(&next) < width(&best) { next } else { best })
+fn tightest(mut sample: impl FnMut() -> Sample) -> Sample {
+    let first = sample();
+    let width = |sample: &Sample| sample.after.since(sample.before).0;
+    (1..SAMPLES)
+        .map(|_| sample())
+        .fold(first, |best, next| if width(&next) < width(&best) { next } else { best })
 }
 
 /// Reads a counter between two readings of the TSC; `finish` is what need not be between them.
-fn look<T>(read: impl FnOnce() -> T, finish: impl FnOnce(T) -> u32) -> Look {
+fn sample<T>(read: impl FnOnce() -> T, finish: impl FnOnce(T) -> u32) -> Sample {
     let before: Tsc = now_in_order();
     let read = read();
     let after = now_in_order();
-    Look { before, count: finish(read), after }
+    Sample { before, count: finish(read), after }
 }
 
 const PIT_GATE: u16 = 0x61;
@@ -99,7 +101,7 @@ fn start_channel_2() {
     }
 }
 
-fn look_at_pit() -> Look {
+fn sample_pit() -> Sample {
     let latch = || {
         // SAFETY: latches the count of channel 2, which changes nothing.
         unsafe { Port::<u8>::new(PIT_COMMAND).write(0b1000_0000) }
@@ -110,13 +112,13 @@ fn look_at_pit() -> Look {
         let bytes = unsafe { [channel_2.read(), channel_2.read()] };
         u32::from(0_u16.wrapping_sub(u16::from_le_bytes(bytes)))
     };
-    look(latch, latched)
+    sample(latch, latched)
 }
 
-fn look_at_pm(timer: PmTimer) -> Look {
+fn sample_pm(timer: PmTimer) -> Sample {
     let mask = u32::MAX >> (u32::BITS - timer.bits.clamp(1, u32::BITS));
     // SAFETY: the firmware's table says that the timer is at this port; reading it changes nothing.
-    look(|| unsafe { Port::<u32>::new(timer.port).read() }, |count| count & mask)
+    sample(|| unsafe { Port::<u32>::new(timer.port).read() }, |count| count & mask)
 }
 
 /// What CPUID says of the TSC's rate: the ratio to a crystal's (SDM vol 2A, leaf 15h); what the hypervisor below this one says

@@ -281,7 +281,7 @@ extern "sysv64" fn arrived(frame: &mut Frame) {
     frame.rip = past_halt(frame.rip, halt as *const () as u64);
 }
 
-/// Ends in the panic handler's epitaph.
+/// Ends in the panic handler's panic report.
 #[expect(
     clippy::panic,
     reason = "an exception in the hypervisor is a bug of ours, and after a machine check nothing is to be relied on"

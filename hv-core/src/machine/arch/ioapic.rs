@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 /// The lines that devices interrupt by.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Lines {
+pub struct Inputs {
     /// Every I/O APIC.
     pub io_apics: Vec<IoApic>,
     /// COM1's, counted over all I/O APICs.
@@ -40,11 +40,11 @@ const MAX_LINES: u32 = 120;
 ///
 /// The pages of the I/O APICs are mapped at their physical addresses, firmware's tables name them (or a PC has one there), and nothing
 /// else drives them.
-pub unsafe fn take_over(lines: &Lines, to: u32) {
-    for io_apic in &lines.io_apics {
+pub unsafe fn take_over(inputs: &Inputs, to: u32) {
+    for io_apic in &inputs.io_apics {
         // SAFETY: by contract; the registers written are of lines that there are.
         let count = unsafe { (read(io_apic.address, VERSION) >> 16 & 0xff) + 1 }.min(MAX_LINES);
-        let com1 = lines.com1.wrapping_sub(io_apic.first_line);
+        let com1 = inputs.com1.wrapping_sub(io_apic.first_line);
         for line in 0..count {
             let entry = REDIRECTION + 2 * line;
             // SAFETY: as before. Masked first: the other half says where to.

@@ -1,6 +1,6 @@
 //! The machine's screen, where a loader left one: a frame of text cells (VGA text), or of pixels.
 //!
-//! Lines go from top to bottom and begin at the top again, each after a line that is blank: what is in video memory is never
+//! SerialLog go from top to bottom and begin at the top again, each after a line that is blank: what is in video memory is never
 //! read or moved, which takes a PC longer than the text does.
 #![expect(unsafe_code, reason = "video memory through a raw pointer")]
 

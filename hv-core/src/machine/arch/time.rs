@@ -23,18 +23,18 @@ pub fn now_in_order() -> Tsc {
 }
 
 /// Readings of the CMOS clock of which the tightest counts: time may be stolen in any.
-const WALL_LOOKS: usize = 4;
+const WALL_SAMPLES: usize = 4;
 /// Times that the registers of the CMOS clock are read until they are twice the same.
 const SNAPSHOTS: u32 = 16;
 
 /// Unix time in nanoseconds when the time-stamp counter was 0, in two's complement: by the CMOS clock, whose resolution is a second.
 pub fn wall_ns_at_zero(tsc: Frequency) -> u64 {
-    let looks = [(); WALL_LOOKS].map(|()| {
+    let samples = [(); WALL_SAMPLES].map(|()| {
         let before = now();
         let seconds = wall_clock_seconds();
         (now().since(before), seconds, before)
     });
-    let tightest = looks.into_iter().min_by_key(|(width, ..)| *width);
+    let tightest = samples.into_iter().min_by_key(|(width, ..)| *width);
     let (_, seconds, at) = tightest.unwrap_or_default();
     (seconds * 1_000_000_000).wrapping_sub(tsc.ns(at.since(Tsc(0))))
 }

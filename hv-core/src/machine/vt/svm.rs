@@ -64,7 +64,7 @@ impl Svm {
         if translator.is_some() {
             debug::idle();
         }
-        let enter = if bochs::is_it() { switch::look_and_enter } else { switch::enter };
+        let enter = if bochs::is_it() { switch::check_and_enter } else { switch::enter };
         Self { on, host_vmcb, shared_asids: asids - 1, asid_owners, restore, breakpoints: (0, 0), enter }
     }
 }

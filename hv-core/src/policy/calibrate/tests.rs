@@ -51,23 +51,23 @@ impl World {
         Tsc(whole(u128::from(self.now_ps) * u128::from(self.tsc_hz) / 1_000_000_000_000))
     }
 
-    fn look(&mut self, hz: u64, bits: u32, access_ns: u64) -> Look {
+    fn sample(&mut self, hz: u64, bits: u32, access_ns: u64) -> Sample {
         let before = self.tsc();
         self.step(access_ns);
         let grain_ps = if hz == APIC_HZ { 1 } else { self.grain_ps };
         let at = self.now_ps / grain_ps * grain_ps;
         let count = u128::from(at) * u128::from(hz) / 1_000_000_000_000 % (1 << bits);
         self.step(access_ns);
-        Look { before, count: u32::try_from(count).unwrap(), after: self.tsc() }
+        Sample { before, count: u32::try_from(count).unwrap(), after: self.tsc() }
     }
 
-    fn pit(&mut self) -> Look {
+    fn pit(&mut self) -> Sample {
         let nominal = Counter::PIT.hz.cast_signed();
-        self.look((nominal + nominal * self.pit_off_ppm / 1_000_000).cast_unsigned(), 16, 300)
+        self.sample((nominal + nominal * self.pit_off_ppm / 1_000_000).cast_unsigned(), 16, 300)
     }
 
-    fn pm(&mut self) -> Look {
-        self.look(Counter::pm_timer(24).hz, 24, 300)
+    fn pm(&mut self) -> Sample {
+        self.sample(Counter::pm_timer(24).hz, 24, 300)
     }
 
     /// Looks until that is done; how long it took, in ms.
@@ -79,7 +79,7 @@ impl World {
             if let Some(pm) = &mut calibration.pm {
                 pm.add(self.pm());
             }
-            calibration.apic.add(self.look(APIC_HZ, 32, 50));
+            calibration.apic.add(self.sample(APIC_HZ, 32, 50));
         }
         (calibration, (self.now_ps - begun) / 1_000_000_000)
     }
@@ -129,11 +129,11 @@ fn a_counter_that_jumps_is_not_trusted() {
         if calibration.is_done() {
             break;
         }
-        let mut look = world.pit();
-        look.count = (look.count + n / 1_000 * 3_000) & 0xffff;
-        calibration.pit.add(look);
+        let mut sample = world.pit();
+        sample.count = (sample.count + n / 1_000 * 3_000) & 0xffff;
+        calibration.pit.add(sample);
         calibration.pm.as_mut().unwrap().add(world.pm());
-        calibration.apic.add(world.look(APIC_HZ, 32, 50));
+        calibration.apic.add(world.sample(APIC_HZ, 32, 50));
     }
     let found = calibration.found(None).unwrap();
     assert!(world.is_within(&found, 40), "the other one is: {found:?}");
@@ -144,11 +144,11 @@ fn a_counter_that_jumps_is_not_trusted() {
 fn a_counter_that_stands_still_counts_for_nothing() {
     let mut world = World::new(2_000_000_000, 5, QUIET, 0);
     let mut calibration = Calibration::new(Some(24));
-    let still = |world: &mut World| Look { count: 0xffff, ..world.pit() };
+    let still = |world: &mut World| Sample { count: 0xffff, ..world.pit() };
     while !calibration.is_done() {
         calibration.pit.add(still(&mut world));
         calibration.pm.as_mut().unwrap().add(world.pm());
-        calibration.apic.add(world.look(APIC_HZ, 32, 50));
+        calibration.apic.add(world.sample(APIC_HZ, 32, 50));
     }
     let found = calibration.found(None).unwrap();
     assert!(world.is_within(&found, 40) && found.trust == Trust::Good, "{found:?}");
@@ -156,7 +156,7 @@ fn a_counter_that_stands_still_counts_for_nothing() {
     let mut calibration = Calibration::new(None);
     while !calibration.is_done() {
         calibration.pit.add(still(&mut world));
-        calibration.apic.add(world.look(APIC_HZ, 32, 50));
+        calibration.apic.add(world.sample(APIC_HZ, 32, 50));
     }
     assert_eq!(calibration.found(None), Err(NoClock::NoReference));
 }
@@ -223,14 +223,14 @@ proptest! {
     }
 
     #[test]
-    fn no_looks_break_anything(looks in prop::collection::vec((any::<u64>(), any::<u32>(), any::<u64>()), 0..60), bits in prop::sample::select([24, 32].as_slice())) {
+    fn no_looks_break_anything(samples in prop::collection::vec((any::<u64>(), any::<u32>(), any::<u64>()), 0..60), bits in prop::sample::select([24, 32].as_slice())) {
         let mut calibration = Calibration::new(Some(bits));
-        for (before, count, after) in looks {
-            let look = Look { before: Tsc(before), count, after: Tsc(after) };
-            calibration.pit.add(look);
-            calibration.pm.as_mut().unwrap().add(look);
-            calibration.apic.add(look);
-            calibration.revisit(look, Some(look));
+        for (before, count, after) in samples {
+            let sample = Sample { before: Tsc(before), count, after: Tsc(after) };
+            calibration.pit.add(sample);
+            calibration.pm.as_mut().unwrap().add(sample);
+            calibration.apic.add(sample);
+            calibration.revisit(sample, Some(sample));
             let _ = (calibration.is_done(), calibration.found(None), calibration.off_ppm(Frequency::from_khz(1).unwrap()));
         }
     }

@@ -44,7 +44,7 @@ impl RunQueue {
             }
         }
         if self.clock.now >= self.attend_at {
-            self.attend();
+            self.keep_clock_short();
         }
     }
 
@@ -74,7 +74,7 @@ impl RunQueue {
     /// Moves every virtual time with the base of the clock when that is due, and lets those go who have paid. Once in minutes
     /// to hours.
     #[cold]
-    fn attend(&mut self) {
+    fn keep_clock_short(&mut self) {
         if let Some(back) = self.clock.move_base() {
             self.aside_since = self.aside_since.saturating_sub(back);
             for index in 0..self.entities.len() {

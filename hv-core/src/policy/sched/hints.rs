@@ -1,6 +1,6 @@
 //! What a guest may ask for while it runs: to yield, to run another one in its place, to end a critical section first.
 
-use super::params::Request;
+use super::params::SliceRequest;
 use super::vcpu::State;
 use super::{NONE, RunQueue, Slot, Turn};
 use crate::base::time::Tsc;
@@ -11,7 +11,7 @@ impl RunQueue {
     /// Its guest keeps its start and issues a new request from there: it loses nothing of its share. In the next pick the
     /// vCPU is skipped once; where its guest has no other vCPU waiting, so is the guest.
     #[inline]
-    pub fn yield_current(&mut self, request: Request, now: Tsc) {
+    pub fn yield_current(&mut self, request: SliceRequest, now: Tsc) {
         let length = Self::clamp(&self.params, request.length);
         let Some(vcpu) = self.vcpus.get_mut(usize::from(self.runner)) else { return };
         vcpu.ask(request, length);
@@ -27,7 +27,7 @@ impl RunQueue {
     }
 
     /// The runner says what it will ask for when its present request is used up.
-    pub fn ask(&mut self, request: Request) {
+    pub fn ask(&mut self, request: SliceRequest) {
         let length = Self::clamp(&self.params, request.length);
         if let Some(vcpu) = self.vcpus.get_mut(usize::from(self.runner)) {
             vcpu.ask(request, length);

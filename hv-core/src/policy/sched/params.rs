@@ -43,14 +43,14 @@ impl Params {
 
 /// What a vCPU asks for: a turn of some length, by some moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Request {
+pub struct SliceRequest {
     /// How long it wants to run; clamped to [`Params::min_request`] … [`Params::max_request`] when it is issued.
     pub length: Ticks,
     /// When it must be done. Orders the vCPUs of one guest among each other and nothing else.
     pub deadline: Option<Tsc>,
 }
 
-impl Request {
+impl SliceRequest {
     /// The request of a vCPU that published nothing.
     pub const fn default_for(params: &Params) -> Self {
         Self { length: params.default_request, deadline: None }

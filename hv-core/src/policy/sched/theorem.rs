@@ -2,7 +2,7 @@
 //! a constant of its own. The real [`RunQueue`] is driven by an event loop in which guests lie, and each law is switched off once to
 //! see the property fail.
 
-use super::{Carried, EntityId, Law, Params, Request, RunQueue, Slot, Wake};
+use super::{Carried, EntityId, Law, Params, RunQueue, SliceRequest, Slot, Wake};
 use crate::base::time::{Frequency, Ticks, Tsc};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -227,15 +227,15 @@ impl World {
         panic!("{slot:?} belongs to nobody")
     }
 
-    fn request(&mut self, guest: usize) -> Request {
+    fn request(&mut self, guest: usize) -> SliceRequest {
         let deadline = (self.dice.below(4) == 0).then(|| self.now + Ticks(self.dice.below(5 * MS)));
         let [first, second] = self.guests[guest].plan.lengths;
         let restarts = self.guests[guest].plan.persona == Persona::Restarter;
         let length = if restarts || self.dice.below(2) == 0 { first } else { second } * US;
-        self.ask(guest, Request { length: Ticks(length), deadline })
+        self.ask(guest, SliceRequest { length: Ticks(length), deadline })
     }
 
-    fn ask(&mut self, guest: usize, request: Request) -> Request {
+    fn ask(&mut self, guest: usize, request: SliceRequest) -> SliceRequest {
         let held = &mut self.guests[guest];
         held.longest = held.longest.max(request.length.0);
         request
@@ -339,7 +339,7 @@ impl World {
             Persona::Pouncer => {
                 if self.pounces(slot) {
                     let length = Ticks(self.guests[guest].plan.lengths[1] * US);
-                    let request = self.ask(guest, Request { length, deadline: None });
+                    let request = self.ask(guest, SliceRequest { length, deadline: None });
                     self.yields(guest, request);
                 } else {
                     self.sleep(guest, index, [100, 20_000, 50_000]);
@@ -373,7 +373,7 @@ impl World {
     }
 
     /// A yield hands time back: what it costs the yielder itself is its own affair, and its window ends.
-    fn yields(&mut self, guest: usize, request: Request) {
+    fn yields(&mut self, guest: usize, request: SliceRequest) {
         self.guests[guest].window = None;
         self.queue.yield_current(request, self.now);
     }

@@ -1,6 +1,6 @@
 //! One vCPU as its run queue sees it, and its order among the vCPUs of its guest.
 
-use super::params::Request;
+use super::params::SliceRequest;
 use super::tree::word;
 use crate::base::time::{Ticks, Tsc};
 use crate::policy::balance::PART;
@@ -85,7 +85,7 @@ impl Vcpu {
 
     /// Takes over what it asks for; the length is clamped already.
     #[inline]
-    pub fn ask(&mut self, request: Request, length: Ticks) {
+    pub fn ask(&mut self, request: SliceRequest, length: Ticks) {
         self.length = length;
         self.deadline = request.deadline.unwrap_or(Tsc::NEVER);
     }

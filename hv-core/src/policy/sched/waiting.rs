@@ -1,7 +1,7 @@
 //! vCPUs that wait: into their guest's tree and out of it.
 
 use super::entity::Place;
-use super::params::Request;
+use super::params::SliceRequest;
 use super::vcpu::State;
 use super::{Law, RunQueue};
 use crate::base::time::{Ticks, Tsc};
@@ -17,7 +17,7 @@ impl RunQueue {
     }
 
     /// Puts a woken vCPU into the queue.
-    pub(super) fn enqueue_woken(&mut self, slot: u16, index: u16, request: Request, now: Tsc) {
+    pub(super) fn enqueue_woken(&mut self, slot: u16, index: u16, request: SliceRequest, now: Tsc) {
         let length = Self::clamp(&self.params, request.length);
         let forgets = self.is_broken(Law::KeepDebtAtWake);
         let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::device::virtio::driver::{Driver, WRITE};
-use crate::device::virtio::{Device, Progress};
+use crate::device::virtio::{Device, ServeProgress};
 use alloc::vec::Vec;
 
 const BLOCK: u64 = LARGE_PAGE_BYTES;
@@ -89,7 +89,7 @@ fn a_large_report_takes_several_steps_and_leaves_out_nothing() {
     let mut driver = balloon();
     driver.offer(2, &[(4 * BLOCK, 80 << 20, WRITE), block(100)]);
     driver.offer(2, &[block(104)]);
-    assert_eq!(driver.step(), Progress::More);
+    assert_eq!(driver.step(), ServeProgress::More);
     assert_eq!((driver.seen.freed.len(), driver.used(2).len()), (12, 0));
     assert_eq!(driver.serve(), 2);
     let expected: Vec<u64> = (4..44).filter(|n| n % 4 != 3).chain([100, 104]).collect();
@@ -101,7 +101,7 @@ fn a_large_report_takes_several_steps_and_leaves_out_nothing() {
 fn a_report_is_forgotten_with_its_queue() {
     let mut driver = balloon();
     driver.offer(2, &[(0, 200 << 20, WRITE)]);
-    assert_eq!(driver.step(), Progress::More);
+    assert_eq!(driver.step(), ServeProgress::More);
     let given = driver.seen.freed.len();
     driver.put(0x70, 0);
     driver.set_up(u64::MAX);
@@ -116,7 +116,7 @@ fn a_report_is_not_answered_while_processors_have_translations() {
     driver.offer(2, &[block(8)]);
     driver.offer(2, &[block(9)]);
     for _ in 0..2 {
-        assert_eq!(driver.step(), Progress::More);
+        assert_eq!(driver.step(), ServeProgress::More);
         assert_eq!(driver.used(2), []);
         assert_eq!(driver.seen.freed, [8]);
     }
@@ -131,7 +131,7 @@ fn no_more_blocks_are_given_while_processors_have_translations_of_the_last() {
     driver.seen.shootdown_steps = 1;
     driver.offer(2, &[(4 * BLOCK, 40 << 20, WRITE)]);
     for given in [12, 12, 15] {
-        assert_eq!(driver.step(), Progress::More);
+        assert_eq!(driver.step(), ServeProgress::More);
         assert_eq!(driver.seen.freed.len(), given);
     }
     driver.serve();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::device::virtio::driver::{Driver, WRITE};
-use crate::device::virtio::{Device, Progress};
+use crate::device::virtio::{Device, ServeProgress};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -152,7 +152,7 @@ fn a_large_request_goes_on_where_it_was() {
     let image = image(1024);
     let mut driver = driver(Disk::copy_on_write(image, 128).unwrap());
     offer(&mut driver, IN, 1, &[(DATA, 400_000, WRITE), (DATA + 400_000, 112_000, WRITE)]);
-    assert_eq!(driver.step(), Progress::More);
+    assert_eq!(driver.step(), ServeProgress::More);
     assert_eq!(driver.ram.get(STATUS, 1), [0xEE]);
     assert_eq!(driver.serve(), 7);
     assert_eq!(driver.used(0), [(0, 512_001)]);
@@ -171,7 +171,7 @@ fn many_requests_take_several_steps() {
     for _ in 0..40 {
         driver.offer(0, &[(HEADER, 16, 0), (STATUS, 1, WRITE)]);
     }
-    assert_eq!(driver.step(), Progress::More);
+    assert_eq!(driver.step(), ServeProgress::More);
     assert_eq!(driver.used(0).len(), 16);
     assert_eq!(driver.serve(), 2);
     assert_eq!(driver.used(0).len(), 24);
@@ -181,7 +181,7 @@ fn many_requests_take_several_steps() {
 fn a_request_is_forgotten_at_a_reset() {
     let mut driver = driver(Disk::read_only(image(1024)).unwrap());
     offer(&mut driver, IN, 0, &[(DATA, 512_000, WRITE)]);
-    assert_eq!(driver.step(), Progress::More);
+    assert_eq!(driver.step(), ServeProgress::More);
     driver.put(0x70, 0);
     driver.set_up(u64::MAX);
     let _ = driver.ram.take_written();

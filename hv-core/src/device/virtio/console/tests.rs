@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::device::virtio::driver::{Driver, WRITE};
-use crate::device::virtio::{Device, Progress};
+use crate::device::virtio::{Device, ServeProgress};
 use alloc::vec::Vec;
 
 const DATA: u64 = 0x8_0000;
@@ -33,7 +33,7 @@ fn a_long_speech_takes_several_steps_and_loses_nothing() {
     let text: Vec<u8> = (0..150_001_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
     driver.ram.put(DATA, &text);
     driver.offer(1, &[(DATA, 100_000, 0), (DATA + 100_000, 50_001, 0)]);
-    assert_eq!(driver.step(), Progress::More);
+    assert_eq!(driver.step(), ServeProgress::More);
     assert_eq!((driver.seen.said.len(), driver.used(1).len()), (PART_BYTES, 0));
     assert_eq!(driver.serve(), 585);
     assert_eq!(driver.used(1).len(), 1);
@@ -47,7 +47,7 @@ fn a_speech_waits_where_nobody_can_hear_it_now() {
     driver.offer(1, &[(DATA, 300, 0)]);
     driver.seen.deaf = true;
     for _ in 0..3 {
-        assert_eq!(driver.step(), Progress::More);
+        assert_eq!(driver.step(), ServeProgress::More);
     }
     assert_eq!((driver.seen.said.len(), driver.used(1).len()), (0, 0));
     driver.seen.deaf = false;
@@ -62,7 +62,7 @@ fn short_words_are_one_step_as_long_as_they_are_few() {
     for _ in 0..3 {
         driver.offer(1, &[(DATA, 100, 0)]);
     }
-    assert_eq!(driver.step(), Progress::More);
+    assert_eq!(driver.step(), ServeProgress::More);
     assert_eq!((driver.seen.said.len(), driver.used(1).len()), (PART_BYTES, 2));
     assert_eq!(driver.serve(), 1);
     assert_eq!((driver.seen.said.len(), driver.used(1).len()), (300, 1));
@@ -106,7 +106,7 @@ fn more_than_the_buffer_holds_waits_outside() {
 fn a_queue_that_is_taken_away_in_the_middle_is_forgotten() {
     let mut driver = console();
     driver.offer(1, &[(DATA, 200_000, 0)]);
-    assert_eq!(driver.step(), Progress::More);
+    assert_eq!(driver.step(), ServeProgress::More);
     driver.put(0x30, 1);
     driver.put(0x44, 0);
     driver.start_queue(1);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::device::virtio::driver::{Driver, WRITE};
 use crate::device::virtio::switch::INBOX_FRAMES;
-use crate::device::virtio::{Device, Progress};
+use crate::device::virtio::{Device, ServeProgress};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -109,7 +109,7 @@ fn a_burst_takes_several_steps_and_a_full_inbox_loses_the_rest() {
     for _ in 0..80 {
         a.offer(1, &[(DATA, 72, 0)]);
     }
-    assert_eq!(a.step(), Progress::More);
+    assert_eq!(a.step(), ServeProgress::More);
     assert_eq!(a.used(1).len(), 16);
     a.serve();
     assert_eq!(a.used(1).len(), 64);

@@ -16,7 +16,7 @@ pub type Enter = unsafe extern "sysv64" fn(*mut Registers, u64, u64);
 /// # Safety
 ///
 /// As for [`enter`]; and the VMCB is mapped at its physical address.
-pub unsafe extern "sysv64" fn look_and_enter(saved: *mut Registers, vmcb: u64, host: u64) {
+pub unsafe extern "sysv64" fn check_and_enter(saved: *mut Registers, vmcb: u64, host: u64) {
     if apic::one_waits() {
         let vmcb = core::ptr::with_exposed_provenance_mut::<Vmcb>(usize::try_from(vmcb).unwrap_or(0));
         // SAFETY: by contract it is there, and this vCPU's; the processor does not use it now.

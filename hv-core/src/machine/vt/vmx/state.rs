@@ -190,10 +190,10 @@ impl VmxVcpu {
     }
 
     /// Looks at its VMCS, wherever that is.
-    pub(super) fn vmcs<T>(&self, look: impl FnOnce(Current) -> T) -> T {
+    pub(super) fn vmcs<T>(&self, act: impl FnOnce(Current) -> T) -> T {
         // SAFETY: the frame is this vCPU's VMCS. Whoever has the vCPU is the processor on which it is active, if it is (`here`),
         // since a vCPU departs before another processor gets it (I-7).
-        unsafe { vmcs::with(self.vmcs, self.here, look) }
+        unsafe { vmcs::with(self.vmcs, self.here, act) }
     }
 
     fn get<T: Value>(&self, field: Field<T>) -> T {

@@ -118,15 +118,15 @@ pub unsafe fn clear(vmcs: HostPhys) {
 /// # Safety
 ///
 /// As for [`Current::load`].
-pub unsafe fn with<T>(vmcs: HostPhys, stays: bool, look: impl FnOnce(Current) -> T) -> T {
+pub unsafe fn with<T>(vmcs: HostPhys, stays: bool, act: impl FnOnce(Current) -> T) -> T {
     let before = current();
     if before == vmcs.raw() {
         // SAFETY: it is current.
-        return look(unsafe { Current::assume() });
+        return act(unsafe { Current::assume() });
     }
     // SAFETY: by contract; and `before` was current here a moment ago.
     unsafe {
-        let found = look(Current::load(vmcs));
+        let found = act(Current::load(vmcs));
         if !stays {
             clear(vmcs);
         }

@@ -245,7 +245,7 @@ fn check(machine: &mut Machine) {
     assert!(on_cpu.len() <= cpus, "{on_cpu:?} claim {cpus} CPUs");
     for id in all() {
         let shared = machine.shared(id);
-        if shared.life() == Life::Blocked && system.board.line(shared.holder()).mail.is_empty() {
+        if shared.life() == Life::Blocked && system.cpu_table.cpu(shared.holder()).mailbox.is_empty() {
             // Who was off CPU when memory was given back sleeps on, and flushes when it wakes.
             let to_look = shared.attention() & !attention::FLUSH;
             assert_eq!(to_look, 0, "{id:?} sleeps although it is to look");
@@ -263,7 +263,7 @@ fn run_ticks(machine: &Machine, id: VcpuId) -> u64 {
     machine.cpu.core.queue.usage(machine.shared(id).slot).run.0
 }
 
-fn machine(cpus: u8, look_ticks: u64, visible: bool) -> Machine {
+fn machine(cpus: u8, clock_reads: u64, visible: bool) -> Machine {
     let mut first = Spec::cooperative("calls").vcpus(3).restarts(3);
     if !visible {
         first = first.blind();
@@ -271,7 +271,7 @@ fn machine(cpus: u8, look_ticks: u64, visible: bool) -> Machine {
     let second = Spec::kvm("pc").vcpus(2).restarts(3).mark_port();
     let channel = ChannelConfig { ends: [0, 1], pages: 1 };
     let machine = Machine::boot_on(cpus, [first, second, Spec::full("honest")], &[channel]);
-    machine.world.look_ticks.set(look_ticks);
+    machine.world.clock_reads.set(clock_reads);
     machine
 }
 
@@ -321,9 +321,9 @@ proptest! {
     #[test]
     fn the_hypervisors_own_time_is_charged_too(
         scripts in prop::collection::vec(prop::collection::vec(act(), 0..40), 5),
-        look_ticks in 1_u64..500,
+        clock_reads in 1_u64..500,
     ) {
-        let mut machine = machine(1, look_ticks, true);
+        let mut machine = machine(1, clock_reads, true);
         let (from, until) = run(&mut machine, &scripts);
         let elapsed = until.since(from).0;
         let charged: u64 = all().map(|id| run_ticks(&machine, id)).sum();
@@ -335,9 +335,9 @@ proptest! {
     fn on_several_processors_no_vcpu_is_lost_or_held_twice_and_the_honest_one_goes_on(
         scripts in prop::collection::vec(prop::collection::vec(act(), 0..40), 5),
         cpus in 2_u8..5,
-        look_ticks in 0_u64..200,
+        clock_reads in 0_u64..200,
     ) {
-        let mut machine = machine(cpus, look_ticks, true);
+        let mut machine = machine(cpus, clock_reads, true);
         let (from, until) = run(&mut machine, &scripts);
         let elapsed = until.since(from).0;
         let got = machine.shared(HONEST).tally.guest_ticks.get();

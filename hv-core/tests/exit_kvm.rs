@@ -234,7 +234,7 @@ fn turn_after_wake(waits_for_lock: bool) -> u64 {
     machine.compute(B, 5 * MS);
     machine.script(B, [Step::Run(40 * MS)]);
     let shared = machine.shared(A1);
-    shared.attend(attention::KICK);
+    shared.request_attention(attention::KICK);
     let now = machine.world.now();
     machine.cpu.core.wake(shared, shared.id.guest, now);
     machine.compute(A1, 1);

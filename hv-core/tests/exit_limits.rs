@@ -80,9 +80,9 @@ fn the_time_of_a_timers_wake_is_paid_by_the_guest_that_armed_it() {
     let (mut machine, _) = sleepers(1_500);
     let victim = machine.shared(B);
     let (mode, paid) = (victim.tally.guest_ticks.get(), charged(&mut machine, victim));
-    machine.world.look_ticks.set(100); // each look at the clock costs as much
+    machine.world.clock_reads.set(100); // each look at the clock costs as much
     machine.compute(B, 40 * US);
-    machine.world.look_ticks.set(0);
+    machine.world.clock_reads.set(0);
     let (mode, paid) = (victim.tally.guest_ticks.get() - mode, charged(&mut machine, victim) - paid);
     assert!(paid < mode + US, "{mode} ns in guest mode, charged {paid} ns");
 }
@@ -160,12 +160,12 @@ fn charged_for(machine: &mut Machine, steps: impl IntoIterator<Item = Step>) -> 
     }
     let (v, from) = (machine.shared(B), machine.world.now());
     let core = &mut machine.others[0].core;
-    assert!(!core.mail().is_empty(), "a letter waits");
+    assert!(!core.mailbox().is_empty(), "a letter waits");
     core.queue.charge(from);
     let before = core.queue.usage(v.slot).run.0;
-    machine.world.look_ticks.set(US);
+    machine.world.clock_reads.set(US);
     machine.others[0].step();
-    machine.world.look_ticks.set(0);
+    machine.world.clock_reads.set(0);
     let now = machine.world.now();
     let core = &mut machine.others[0].core;
     core.queue.charge(now);
@@ -187,12 +187,12 @@ fn who_runs_does_not_pay_for_letters_that_stop_move_or_end_another_guests_vcpu()
         };
         if what == "IPI" {
             let slot = machine.shared(A1).slot;
-            let _ = machine.others[0].core.mail().post(slot); // nobody tells one that waits for its CPU
+            let _ = machine.others[0].core.mailbox().post(slot); // nobody tells one that waits for its CPU
         }
         let (passed, charged) = charged_for(&mut machine, steps);
         paid.push((what, passed, charged));
     }
-    // What is left is the way to the entry, with one look at the clock, as for the letter that only wakes.
+    // What is left is the way to the entry, with one look at the clock, as for the notification that only wakes.
     let usual = paid[0].2;
     assert!(paid.iter().all(|(_, passed, charged)| *charged <= usual && *passed > usual), "{paid:?}");
 }
@@ -207,11 +207,11 @@ fn a_guests_end_is_its_own_time_and_not_that_of_whoever_comes_next() {
         machine.compute(A, MS);
         let (mode, paid) = (victim.tally.guest_ticks.get(), charged(&mut machine, victim));
         machine.script(A, [ending]);
-        machine.world.look_ticks.set(10 * US);
+        machine.world.clock_reads.set(10 * US);
         while !machine.state(A).script.is_empty() {
             machine.cpu.step();
         }
-        machine.world.look_ticks.set(0);
+        machine.world.clock_reads.set(0);
         let (mode, paid) = (victim.tally.guest_ticks.get() - mode, charged(&mut machine, victim) - paid);
         assert!(paid <= mode + 10 * US, "{mode} ns in guest mode, charged {paid} ns");
     }
@@ -231,9 +231,9 @@ fn rung(ringer: Spec, mut ring: impl FnMut(&mut Machine)) -> (u64, u64) {
     let (before, from) = (machine.world.kicks(CpuId(1)), machine.world.now().0);
     for _ in 0..500 {
         // It is in guest mode, as it is all the time on a machine whose processors do not take turns.
-        let _ = machine.others[0].core.mail().go_away();
+        let _ = machine.others[0].core.mailbox().go_away();
         ring(&mut machine);
-        machine.others[0].core.mail().come_back();
+        machine.others[0].core.mailbox().come_back();
         machine.compute(A, 1_000);
     }
     let span = machine.world.now().0 - from;
@@ -264,9 +264,9 @@ fn who_puts_an_interruption_off_claims_the_quiet_time_when_it_comes() {
     machine.compute(A, MS);
     assert_eq!(machine.call(A, Call::VCPU_START, &[1, 0x1000, 0x2000, 0]).0, Code::OK);
     pass(&mut machine, MS);
-    let line = machine.others[0].core.line;
+    let line = machine.others[0].core.shared;
     line.publish_running(machine.shared(B).name_tag);
-    let _ = machine.others[0].core.mail().go_away();
+    let _ = machine.others[0].core.mailbox().go_away();
     let now = machine.world.now();
     // X has had its turn to interrupt; what it posts next is put off, and interrupts when the quiet time is over.
     assert_eq!(line.disturb(Some(A.guest), now, Ticks(QUIET)), Ok(()));

@@ -112,7 +112,7 @@ fn a_vcpu_that_fails_while_its_guest_ends_already_adds_no_lines() {
     let mut machine = Machine::boot([Spec::full("one"), Spec::cooperative("two")]);
     let guest = machine.guest(0);
     // Another processor has had the guest end, and has not come to stop this vCPU yet.
-    let ends = Step::act(|_| assert!(guest.course.lock().end(Ending::Off)));
+    let ends = Step::act(|_| assert!(guest.lifecycle.lock().end(Ending::Off)));
     machine.run(A, [ends, Step::Exit(Exit::Shutdown), Step::Exit(Exit::Shutdown), Step::Run(1)]);
     assert_eq!(machine.world.console(), "");
 }
@@ -182,7 +182,7 @@ fn each_life_begins_once_where_its_memory_is_done() {
         let began = machine.guest(0).began.load(SeqCst);
         assert!(began >= due && began > earlier, "life {life}: {began}, {due}, {earlier}");
         // What brings the vCPU there again, as device work in the same pass does.
-        machine.shared(A).attend(attention::BIRTH);
+        machine.shared(A).request_attention(attention::POPULATE);
         machine.compute(A, MS);
         assert_eq!(machine.guest(0).began.load(SeqCst), began, "life {life}");
         earlier = began;
@@ -252,9 +252,9 @@ fn a_guest_is_made_again_in_parts_and_in_its_own_time() {
     guest.ram.write(place(last), b"last").unwrap();
     guest.ram.write(place(0x10_0000), b"changed").unwrap();
     machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
-    assert!(guest.birth.lock().is_some());
+    assert!(guest.populating.lock().is_some());
     let mut turns = 0;
-    while guest.birth.lock().is_some() {
+    while guest.populating.lock().is_some() {
         // Between any two parts somebody else may have the CPU.
         assert_eq!(machine.call(B, Call::INFO, &[Info::VCPUS.0]), (Code::OK, 1));
         assert!(machine.step());

@@ -7,7 +7,7 @@ use hv_core::base::addr::GuestPhys;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Ticks;
-use hv_core::device::virtio::Progress;
+use hv_core::device::virtio::ServeProgress;
 use hv_core::exit::ballooning;
 use hv_core::guest::seam::{Access, Direction, Exit, PortAccess, Reg, VirtualCpu};
 use hv_core::image::manifest::Devices;
@@ -71,7 +71,7 @@ fn lend(machine: &mut Machine, id: VcpuId, blocks: Range<u64>) {
     for block in blocks {
         ballooning::report(guest, block);
         let done = ballooning::shoot_down(guest, shared, &mut machine.cpu.core);
-        assert_eq!(done, Progress::Done);
+        assert_eq!(done, ServeProgress::Done);
     }
     machine.compute(id, US);
 }
@@ -144,8 +144,9 @@ fn only_who_is_on_cpu_is_told_and_nobody_gets_the_block_before_it_flushed() {
         [A, A1, A2].map(|id| machine.shared(id).life()),
         [Life::Runnable, Life::Runnable, Life::Blocked]
     );
-    let letters = |machine: &Machine| [0, 1].map(|n: usize| machine.others[n].core.tally().letters.get());
-    let before = letters(&machine);
+    let notifications =
+        |machine: &Machine| [0, 1].map(|n: usize| machine.others[n].core.tally().notifications.get());
+    let before = notifications(&machine);
     let flushed = [A1, A2].map(|id| flushes(&mut machine, id));
     machine.script(A, call_steps(Call::MEMORY, &[GIVE, 2 * BLOCK, 2]));
     // The processors take turns: the second vCPU is on its CPU, and sees nothing of this yet.
@@ -156,7 +157,7 @@ fn only_who_is_on_cpu_is_told_and_nobody_gets_the_block_before_it_flushed() {
     assert_eq!(machine.guest(0).shootdown.remaining(), 1);
     pass(&mut machine, 100 * US);
     assert_eq!(pooled(&machine), 2);
-    let after = letters(&machine);
+    let after = notifications(&machine);
     assert_eq!([after[0] - before[0], after[1] - before[1]], [1, 0], "one letter, to who runs");
     assert_eq!(flushes(&mut machine, A1), flushed[0] + 1);
     assert_eq!(flushes(&mut machine, A2), flushed[1], "it sleeps on");
@@ -205,7 +206,7 @@ fn unregistering_drops_no_order_to_flush_or_to_stop() {
     let mut machine = Machine::boot([spec(2)]);
     machine.register(A, 0);
     let shared = machine.shared(A);
-    shared.attend(attention::STOP | attention::FLUSH | attention::EVENT);
+    shared.request_attention(attention::STOP | attention::FLUSH | attention::EVENT);
     shared.unregister();
     assert_eq!(shared.attention(), attention::STOP | attention::FLUSH);
 }
@@ -273,7 +274,7 @@ fn what_a_balloon_reports_comes_back_cleared_in_parts_when_it_is_touched() {
     ballooning::report(guest, 3);
     assert_eq!(pooled(&machine), 0, "somebody may still reach it");
     let shared = machine.shared(A);
-    assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
+    assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), ServeProgress::Done);
     assert_eq!((reserved(&machine, 0), guest.ram.has_block(3)), (1, false));
     assert_eq!(take(&mut machine, B, 2), Err(Code::AGAIN), "it is kept for who lent it");
     let mut touches = 0;
@@ -369,17 +370,17 @@ fn a_lender_that_restarts_waits_for_what_others_have_of_its_memory_and_begins_wi
     lend(&mut machine, A, 3..23);
     let taken = (2..40).take_while(|block| take(&mut machine, B, *block).is_ok()).count();
     assert_eq!(taken, 4);
-    machine.world.look_ticks.set(US / 10); // the wait lasts
+    machine.world.clock_reads.set(US / 10); // the wait lasts
     machine.run(A, [Step::act(|vcpu| vcpu.set_reg(Reg::Rax, 6)), Step::Exit(Exit::Port(RESET))]);
     machine.compute(B, 100 * MS);
     let there = |machine: &Machine| (0..32).filter(|n| machine.guest(0).ram.has_block(*n)).count();
     assert_eq!(
-        (there(&machine), guest.birth.lock().is_some(), machine.shared(A).life()),
+        (there(&machine), guest.populating.lock().is_some(), machine.shared(A).life()),
         (28, true, Life::Runnable)
     );
     assert_eq!(give(&mut machine, B, 2, 4), (Code::OK, 0));
     machine.compute(B, 100 * MS);
-    assert_eq!((there(&machine), guest.birth.lock().is_none()), (32, true));
+    assert_eq!((there(&machine), guest.populating.lock().is_none()), (32, true));
     lend(&mut machine, A, 3..5);
     assert_eq!((reserved(&machine, 0), pooled(&machine)), (2, 0), "it owes nothing of its earlier life");
 }

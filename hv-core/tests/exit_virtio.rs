@@ -11,7 +11,7 @@ use hv_core::base::control::Control;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Ticks;
-use hv_core::device::virtio::Progress;
+use hv_core::device::virtio::ServeProgress;
 use hv_core::exit::ballooning;
 use hv_core::guest::seam::{Access, Exit, Reg, VirtualCpu};
 use hv_core::image::manifest::Devices;
@@ -154,7 +154,7 @@ fn nobody_has_a_block_that_its_reporter_still_has_a_translation_of() {
     for n in 5..22 {
         ballooning::report(guest, n);
     }
-    assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
+    assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), ServeProgress::Done);
     start(&mut machine, REPORTING, REPORTS);
     offer(&machine, &[(25 * BLOCK, low(BLOCK))]);
     let before = flushes(&mut machine, A);
@@ -202,10 +202,10 @@ fn a_vcpu_that_has_device_work_flushes_for_the_others_meanwhile() {
     while !pv_abi::protocol::dispatch::is_on_cpu(second.dispatch_seq()) {
         machine.step();
     }
-    second.attend(attention::VIRTIO);
+    second.request_attention(attention::VIRTIO);
     let before = flushes(&mut machine, A1);
     store(&mut machine, DEVICE + QUEUE_NOTIFY, REPORTS);
-    second.attend(attention::VIRTIO);
+    second.request_attention(attention::VIRTIO);
     pass(&mut machine, 20 * MS);
     assert!(!guest.ram.has_block(25));
     assert_eq!(flushes(&mut machine, A1) - before, 1);
@@ -221,7 +221,7 @@ fn offers_lent_memory(lent: std::ops::Range<u64>, left: usize) -> Machine {
     for n in lent.clone() {
         ballooning::report(guest, n);
     }
-    assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), Progress::Done);
+    assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), ServeProgress::Done);
     guest.transit.lock().reserve.truncate(left);
     let buffers: Vec<_> = lent.map(|n| (n * BLOCK, 1)).collect();
     offer(&machine, &buffers);

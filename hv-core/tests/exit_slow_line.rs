@@ -90,11 +90,11 @@ fn what_a_guest_has_not_said_at_its_end_may_use_more_of_the_room_but_not_all() {
 }
 
 /// What 256 line ends of the guest become at most, after a full line.
-const LONGEST: usize = 256 + 256 + 258 * "[sixteen letters] \n".len();
+const LONGEST: usize = 256 + 256 + 258 * "[sixteen notifications] \n".len();
 
 #[test]
 fn texts_that_many_processors_write_at_once_are_whole_and_leave_what_is_not_theirs() {
-    let mut machine = Machine::boot([Spec::cooperative("sixteen letters!")]);
+    let mut machine = Machine::boot([Spec::cooperative("sixteen notifications!")]);
     machine.compute(A, MS);
     let guest = machine.guest(0);
     assert!(guest.line.lock().extend_from_slice(&[b'.'; 256]).is_ok());
@@ -106,7 +106,7 @@ fn texts_that_many_processors_write_at_once_are_whole_and_leave_what_is_not_thei
         core.console(guest, &[b'\n'; 256], room);
     }
     let (written, left) = (machine.world.console().len(), machine.world.console_room.get());
-    assert_eq!(written, 256 + 3 * 256 * "[sixteen letters!] \n".len());
+    assert_eq!(written, 256 + 3 * 256 * "[sixteen notifications!] \n".len());
     assert_eq!(left, (8 << 10) + 3 * LONGEST + LONGEST / 2 - written);
 }
 
@@ -159,7 +159,7 @@ fn what_many_guests_say_at_their_end_is_no_more_than_the_line_keeps_and_people_k
         machine.script(at(n, 0), [Step::Exit(Exit::Shutdown)]);
     }
     machine.compute(at(60, 0), 500 * MS);
-    let ended = |n| machine.guest(n).course.lock().has_ended();
+    let ended = |n| machine.guest(n).lifecycle.lock().has_ended();
     assert!((0..60).all(ended));
     assert!(machine.world.console().len() <= 32 << 10);
     let lines = ["[", "guest: killed", "guest: registers", "guest: last exits", "guest: ended"];
@@ -177,13 +177,13 @@ fn what_many_guests_say_at_their_end_is_no_more_than_the_line_keeps_and_people_k
 #[test]
 fn a_guest_begins_again_when_people_can_be_told_of_its_next_end() {
     let mut machine = behind();
-    machine.world.look_ticks.set(100); // who waits for nothing but the line looks at the clock
+    machine.world.clock_reads.set(100); // who waits for nothing but the line looks at the clock
     machine.script(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
     machine.compute(B, 50 * MS);
-    assert!(machine.guest(0).birth.lock().is_some(), "{}", machine.world.console());
+    assert!(machine.guest(0).populating.lock().is_some(), "{}", machine.world.console());
     catch_up(&machine);
     machine.compute(B, 50 * MS);
-    assert!(machine.guest(0).birth.lock().is_none());
+    assert!(machine.guest(0).populating.lock().is_none());
 }
 
 /// In which of 2,000 rounds a guest's write is done, beside one that writes to its UART by accesses of this width at this port.
@@ -250,7 +250,7 @@ fn beside_a_flood(one: Spec, flood: bool, mut done: impl FnMut(&mut Machine) -> 
     machine.script(at(2, 0), [Step::Run(100_000 * MS)]);
     assert!(machine.guest(1).ram.write(GuestPhys::new_truncate(0x3000), &[b'\n'; 256]).is_ok());
     machine.world.console_room.set(20 << 10);
-    machine.world.look_ticks.set(10 * US); // about what a part of 64 KiB takes
+    machine.world.clock_reads.set(10 * US); // about what a part of 64 KiB takes
     let begun = machine.world.now();
     let mut drained_to = begun.0;
     while machine.world.now().since(begun).0 < 5_000 * MS {
@@ -280,7 +280,7 @@ fn a_guest_that_floods_peoples_line_does_not_keep_another_from_beginning_again()
                 asked = true;
             }
             let one = machine.guest(0);
-            one.generation.load(SeqCst) == 1 && one.birth.lock().is_none()
+            one.generation.load(SeqCst) == 1 && one.populating.lock().is_none()
         })
     };
     let (alone, beside) = (restart(false), restart(true));

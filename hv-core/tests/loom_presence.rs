@@ -1,11 +1,11 @@
-//! A vCPU between processors: no wake is lost, no order to stop, and no two processors hold it. See `policy::whereabouts`.
+//! A vCPU between processors: no wake is lost, no order to stop, and no two processors hold it. See `policy::presence`.
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, reason = "a poisoned lock or a lost thread fails the test")]
 
 use hv_core::base::id::CpuId;
-use hv_core::guest::lifecycle::{Course, Stopped};
+use hv_core::guest::lifecycle::{Lifecycle, Stopped};
 use hv_core::policy::mailbox::Mailbox;
-use hv_core::policy::presence::{Letter, Life, Whereabouts, attention};
+use hv_core::policy::presence::{Life, Notification, Presence, attention};
 use hv_core::policy::sched::Slot;
 use hv_core::policy::trace::Ending;
 use loom::sync::{Arc, Mutex};
@@ -29,12 +29,12 @@ enum Without {
     /// A vCPU that arrives is not looked at.
     LookAtArrival,
     /// Who starts a vCPU does not ask the guest's course once the vCPU lives.
-    Course,
+    Lifecycle,
     /// A start-up looks whether the vCPU has stopped, and forgets itself if it has not.
     WaitingStartUp,
     /// An order to stop leaves a start-up that came before.
     Overtaking,
-    /// The mover leaves the vCPU in its berth, but keeps a copy.
+    /// The mover leaves the vCPU in its parking space, but keeps a copy.
     Handover,
     /// Who enters guest mode takes all of attention, an order to stop included.
     KeptStop,
@@ -45,7 +45,7 @@ struct Token;
 
 /// As `guest::parking` has it.
 #[derive(Default)]
-struct Berth {
+struct ParkingSpace {
     vcpu: Option<Token>,
     start_up: Option<u8>,
 }
@@ -53,13 +53,13 @@ struct Berth {
 /// One vCPU and the processors around it.
 #[derive(Clone)]
 struct Scene {
-    whereabouts: Arc<Whereabouts<Shared>>,
+    presence: Arc<Presence<Shared>>,
     seq: Shared,
-    berth: Arc<Mutex<Berth>>,
+    space: Arc<Mutex<ParkingSpace>>,
     /// What each processor holds.
     tables: [Arc<Mutex<Option<Token>>>; 2],
-    mail: Arc<[Mailbox<Shared>; 2]>,
-    course: Arc<Mutex<Course>>,
+    mailbox: Arc<[Mailbox<Shared>; 2]>,
+    lifecycle: Arc<Mutex<Lifecycle>>,
     stopped: Arc<Mutex<u32>>,
     /// At which pages it began.
     begun: Arc<Mutex<Vec<u8>>>,
@@ -69,22 +69,22 @@ struct Scene {
 impl Scene {
     /// A vCPU that the first processor holds, in this place of its life.
     fn new(life: Life, seq: u64, without: Without) -> Self {
-        let whereabouts = Whereabouts::new(|| Shared::new(0));
-        whereabouts.set_life(life);
-        let mut course = Course::new(0);
-        course.begin();
+        let presence = Presence::new(|| Shared::new(0));
+        presence.set_life(life);
+        let mut lifecycle = Lifecycle::new(0);
+        lifecycle.begin();
         let held = life != Life::Stopped;
         if held {
-            assert!(course.start());
+            assert!(lifecycle.start());
         }
         let place = |held: bool| Arc::new(Mutex::new(held.then_some(Token)));
         Self {
-            whereabouts: Arc::new(whereabouts),
+            presence: Arc::new(presence),
             seq: Shared::new(seq),
-            berth: Arc::new(Mutex::new(Berth { vcpu: (!held).then_some(Token), start_up: None })),
+            space: Arc::new(Mutex::new(ParkingSpace { vcpu: (!held).then_some(Token), start_up: None })),
             tables: [place(held), place(false)],
-            mail: Arc::new([(); 2].map(|()| Mailbox::new(|| Shared::new(0)))),
-            course: Arc::new(Mutex::new(course)),
+            mailbox: Arc::new([(); 2].map(|()| Mailbox::new(|| Shared::new(0)))),
+            lifecycle: Arc::new(Mutex::new(lifecycle)),
             stopped: Arc::new(Mutex::new(0)),
             begun: Arc::new(Mutex::new(Vec::new())),
             without,
@@ -92,60 +92,60 @@ impl Scene {
     }
 
     fn post(&self, to: CpuId) -> Interrupt {
-        self.mail[usize::from(to.0)].post(SLOT)
+        self.mailbox[usize::from(to.0)].post(SLOT)
     }
 
     /// Sender: an order to stop, which is told unless the vCPU is stopped, as `Cpu::stop` does.
     fn order_stop(&self) {
         let lives = {
-            let mut berth = self.berth.lock().unwrap();
+            let mut space = self.space.lock().unwrap();
             if self.without != Without::Overtaking {
-                berth.start_up = None;
+                space.start_up = None;
             }
-            let lives = self.whereabouts.life() != Life::Stopped;
+            let lives = self.presence.life() != Life::Stopped;
             if lives {
-                self.whereabouts.attention.fetch_or(attention::STOP);
+                self.presence.attention.fetch_or(attention::STOP);
             }
             lives
         };
         if lives {
-            let _ = self.post(self.whereabouts.holder());
+            let _ = self.post(self.presence.holder());
         }
     }
 
     /// Sender: a start-up, as `Cpu::start` does.
     fn start_up(&self, page: u8, home: CpuId) {
-        let mut berth = self.berth.lock().unwrap();
-        if self.whereabouts.life() == Life::Stopped {
-            let Some(token) = berth.vcpu.take() else { return };
+        let mut space = self.space.lock().unwrap();
+        if self.presence.life() == Life::Stopped {
+            let Some(token) = space.vcpu.take() else { return };
             self.revive();
-            drop(berth);
+            drop(space);
             self.begin(token, page, home);
-        } else if self.whereabouts.attention.load() & attention::STOP != 0
+        } else if self.presence.attention.load() & attention::STOP != 0
             && self.without != Without::WaitingStartUp
         {
-            let _ = *berth.start_up.get_or_insert(page);
+            let _ = *space.start_up.get_or_insert(page);
         }
     }
 
     fn revive(&self) {
-        self.whereabouts.attention.fetch_and(!attention::STOP);
-        self.whereabouts.set_life(Life::Runnable);
+        self.presence.attention.fetch_and(!attention::STOP);
+        self.presence.set_life(Life::Runnable);
     }
 
     /// As `Cpu::launch` and `Cpu::restart` do.
     fn begin(&self, token: Token, page: u8, home: CpuId) {
-        if self.without != Without::Course {
-            let starts = self.course.lock().unwrap().start();
+        if self.without != Without::Lifecycle {
+            let starts = self.lifecycle.lock().unwrap().start();
             if !starts {
-                *self.berth.lock().unwrap() = Berth { vcpu: Some(token), start_up: None };
-                self.whereabouts.set_life(Life::Stopped);
+                *self.space.lock().unwrap() = ParkingSpace { vcpu: Some(token), start_up: None };
+                self.presence.set_life(Life::Stopped);
                 return;
             }
         }
         self.begun.lock().unwrap().push(page);
-        self.whereabouts.set_holder(home);
-        self.berth.lock().unwrap().vcpu = Some(token);
+        self.presence.set_holder(home);
+        self.space.lock().unwrap().vcpu = Some(token);
         let _ = self.post(home);
     }
 
@@ -155,45 +155,45 @@ impl Scene {
         if self.without == Without::Handover {
             *self.tables[from].lock().unwrap() = Some(Token);
         }
-        self.berth.lock().unwrap().vcpu = Some(token);
-        self.whereabouts.set_holder(to);
+        self.space.lock().unwrap().vcpu = Some(token);
+        self.presence.set_holder(to);
         let _ = self.post(to);
     }
 
     /// Holder: looks at the vCPU, as `Cpu::look_at` and `Cpu::park` do.
     fn obey(&self, table: &mut Option<Token>) {
-        if self.whereabouts.attention.load() & attention::STOP != 0 {
+        if self.presence.attention.load() & attention::STOP != 0 {
             let token = table.take().unwrap();
-            let mut berth = self.berth.lock().unwrap();
-            if let Some(page) = berth.start_up.take() {
+            let mut space = self.space.lock().unwrap();
+            if let Some(page) = space.start_up.take() {
                 self.revive();
-                drop(berth);
+                drop(space);
                 self.begin(token, page, CpuId(0));
             } else {
-                berth.vcpu = Some(token);
-                self.whereabouts.set_life(Life::Stopped);
-                drop(berth);
+                space.vcpu = Some(token);
+                self.presence.set_life(Life::Stopped);
+                drop(space);
             }
-            let _: Stopped = self.course.lock().unwrap().stop();
+            let _: Stopped = self.lifecycle.lock().unwrap().stop();
             *self.stopped.lock().unwrap() += 1;
         }
     }
 
-    /// Receiver: reads its letters, as `Cpu::read_mail` does.
+    /// Receiver: reads its notifications, as `Cpu::take_notifications` does.
     fn read(&self, cpu: usize) {
-        let letters = self.mail[cpu].take();
-        for _ in letters {
+        let notifications = self.mailbox[cpu].take();
+        for _ in notifications {
             let mut table = self.tables[cpu].lock().unwrap();
             let me = CpuId(u16::try_from(cpu).unwrap());
-            match self.whereabouts.on_letter(me, table.is_some()) {
-                Letter::Mine => self.obey(&mut table),
-                Letter::Gone => {}
-                Letter::PickUp => {
-                    let mut berth = self.berth.lock().unwrap();
-                    if self.whereabouts.life() != Life::Stopped
-                        && let Some(token) = berth.vcpu.take()
+            match self.presence.on_notification(me, table.is_some()) {
+                Notification::Mine => self.obey(&mut table),
+                Notification::Gone => {}
+                Notification::PickUp => {
+                    let mut space = self.space.lock().unwrap();
+                    if self.presence.life() != Life::Stopped
+                        && let Some(token) = space.vcpu.take()
                     {
-                        drop(berth);
+                        drop(space);
                         assert!(table.replace(token).is_none(), "held twice");
                         if self.without != Without::LookAtArrival {
                             self.obey(&mut table);
@@ -204,14 +204,14 @@ impl Scene {
         }
     }
 
-    /// Reads letters until there are none, as processors that are told do.
+    /// Reads notifications until there are none, as processors that are told do.
     fn settle(&self) {
-        while !(self.mail[0].is_empty() && self.mail[1].is_empty()) {
+        while !(self.mailbox[0].is_empty() && self.mailbox[1].is_empty()) {
             self.read(0);
             self.read(1);
         }
         let held = self.tables.iter().filter(|place| place.lock().unwrap().is_some()).count();
-        let found = held + usize::from(self.berth.lock().unwrap().vcpu.is_some());
+        let found = held + usize::from(self.space.lock().unwrap().vcpu.is_some());
         assert_eq!(found, 1, "the vCPU is in one place");
     }
 }
@@ -224,23 +224,23 @@ fn a_sender_beside_a_sleeper(without: Without) {
         let sender = {
             let scene = scene.clone();
             loom::thread::spawn(move || {
-                // `VcpuShared::attend`, then `Core::wake`.
+                // `VcpuShared::attend`, then `CpuContext::wake`.
                 match barrier(Without::SendersBarrier) {
-                    Barrier::Full => scene.whereabouts.attention.fetch_or(attention::EVENT),
+                    Barrier::Full => scene.presence.attention.fetch_or(attention::EVENT),
                     Barrier::Missing => {
-                        scene.whereabouts.attention.with(Barrier::Missing).fetch_or(attention::EVENT)
+                        scene.presence.attention.with(Barrier::Missing).fetch_or(attention::EVENT)
                     }
                 };
-                scene.whereabouts.must_be_told(&scene.seq).then(|| scene.post(scene.whereabouts.holder()))
+                scene.presence.must_be_told(&scene.seq).then(|| scene.post(scene.presence.holder()))
             })
         };
-        scene.whereabouts.fall_asleep();
+        scene.presence.fall_asleep();
         switch_out(&scene.seq.with(barrier(Without::SleepersBarrier)));
-        let stays = without != Without::SecondLook && scene.whereabouts.attention.load_relaxed() != 0;
+        let stays = without != Without::SecondLook && scene.presence.attention.load_relaxed() != 0;
         if stays {
-            scene.whereabouts.set_life(Life::Runnable);
+            scene.presence.set_life(Life::Runnable);
         }
-        let halted = !stays && scene.mail[0].go_away() == Enter::Alone;
+        let halted = !stays && scene.mailbox[0].go_away() == Enter::Alone;
         let told = sender.join().unwrap();
         let reached = match told {
             Some(Interrupt::Needed) => true,
@@ -315,16 +315,16 @@ fn a_mover_that_keeps_the_vcpu_lets_two_run_it() {
 fn an_order_to_stop_beside_an_entry(without: Without) {
     explore(move || {
         let scene = Scene::new(Life::Runnable, 1, without);
-        scene.whereabouts.attention.fetch_or(attention::EVENT);
+        scene.presence.attention.fetch_or(attention::EVENT);
         let stopper = {
             let scene = scene.clone();
             loom::thread::spawn(move || scene.order_stop())
         };
-        if scene.whereabouts.attention.load() & attention::STOP == 0 {
+        if scene.presence.attention.load() & attention::STOP == 0 {
             let _ = if without == Without::KeptStop {
-                scene.whereabouts.attention.swap(0)
+                scene.presence.attention.swap(0)
             } else {
-                scene.whereabouts.take_attention(attention::NEWS)
+                scene.presence.take_attention(attention::NEWS)
             };
         }
         stopper.join().unwrap();
@@ -349,15 +349,15 @@ fn an_end_beside_a_start(without: Without) {
     explore(move || {
         let scene = Scene::new(Life::Stopped, 0, without);
         // Another vCPU of the guest runs, and stops with it.
-        assert!(scene.course.lock().unwrap().start());
+        assert!(scene.lifecycle.lock().unwrap().start());
         let ender = {
             let scene = scene.clone();
             loom::thread::spawn(move || {
-                assert!(scene.course.lock().unwrap().end(Ending::Off));
+                assert!(scene.lifecycle.lock().unwrap().end(Ending::Off));
                 scene.order_stop();
                 // The other vCPU, and who stops them all.
-                let first = scene.course.lock().unwrap().stop();
-                let second = scene.course.lock().unwrap().stop();
+                let first = scene.lifecycle.lock().unwrap().stop();
+                let second = scene.lifecycle.lock().unwrap().stop();
                 if second == Stopped::OthersRun { first } else { second }
             })
         };
@@ -365,7 +365,7 @@ fn an_end_beside_a_start(without: Without) {
         scene.read(1);
         let last = ender.join().unwrap();
         scene.settle();
-        assert_eq!(scene.whereabouts.life(), Life::Stopped, "it outlives its guest");
+        assert_eq!(scene.presence.life(), Life::Stopped, "it outlives its guest");
         let started = *scene.stopped.lock().unwrap() == 1;
         assert!(started || last == Stopped::Ended(Ending::Off), "nobody sees to the end");
     });
@@ -379,7 +379,7 @@ fn a_vcpu_that_starts_while_its_guest_ends_stops_with_it() {
 #[test]
 #[should_panic(expected = "it outlives its guest")]
 fn without_a_question_to_the_course_a_vcpu_outlives_its_guest() {
-    an_end_beside_a_start(Without::Course);
+    an_end_beside_a_start(Without::Lifecycle);
 }
 
 /// INIT and two start-ups come while the vCPU's processor is about to obey; `orders` says which, with a page for a start-up.
@@ -387,7 +387,7 @@ fn orders_beside_a_holder(without: Without, orders: &'static [Option<u8>], begun
     explore(move || {
         let scene = Scene::new(Life::Runnable, 0, without);
         // Another vCPU of the guest runs: who sends.
-        assert!(scene.course.lock().unwrap().start());
+        assert!(scene.lifecycle.lock().unwrap().start());
         let holder = {
             let scene = scene.clone();
             loom::thread::spawn(move || scene.read(0))
@@ -400,7 +400,7 @@ fn orders_beside_a_holder(without: Without, orders: &'static [Option<u8>], begun
         }
         holder.join().unwrap();
         scene.settle();
-        let (life, pages) = (scene.whereabouts.life(), scene.begun.lock().unwrap().clone());
+        let (life, pages) = (scene.presence.life(), scene.begun.lock().unwrap().clone());
         let starts = orders.last() != Some(&None);
         assert_eq!(life, if starts { Life::Runnable } else { Life::Stopped }, "an order is lost: {pages:?}");
         assert!(begun.contains(&&pages[..]), "{pages:?}");

@@ -7,7 +7,7 @@ use hv_core::base::addr::GuestPhys;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Ticks;
-use hv_core::device::virtio::Progress;
+use hv_core::device::virtio::ServeProgress;
 use hv_core::exit::ballooning;
 use hv_core::guest::seam::{Access, Exit};
 use hv_core::image::manifest::{ChannelConfig, Devices};
@@ -57,7 +57,7 @@ fn a_block_that_joins_a_batch_after_the_flush_was_ordered_is_not_free_before_ano
     for id in [A, A1, A2] {
         assert!(is_on_cpu(machine.shared(id).dispatch_seq()), "{id:?} is on its CPU");
     }
-    // vCPU 0 serves its balloon: `Surroundings::free_block` for the first block of a report.
+    // vCPU 0 serves its balloon: `GuestDeviceHost::free_block` for the first block of a report.
     ballooning::report(guest, 3);
     // vCPU 1 touches that block meanwhile. The pool is empty, so the fault orders the flush of what is in quarantine.
     machine.script(
@@ -80,7 +80,7 @@ fn a_block_that_joins_a_batch_after_the_flush_was_ordered_is_not_free_before_ano
     // vCPU 0 goes on with its report: the second block; then it ends its step, and flushes before it enters guest mode.
     ballooning::report(guest, 4);
     let shared = machine.shared(A);
-    assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), Progress::More);
+    assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), ServeProgress::More);
     while machine.shared(A).attention() & attention::FLUSH != 0 {
         assert!(machine.cpu.step());
     }
@@ -98,7 +98,7 @@ fn lend(machine: &mut Machine, id: VcpuId, blocks: core::ops::Range<u64>) {
     for block in blocks {
         ballooning::report(guest, block);
         let done = ballooning::shoot_down(guest, shared, &mut machine.cpu.core);
-        assert_eq!(done, Progress::Done);
+        assert_eq!(done, ServeProgress::Done);
     }
     machine.compute(id, US);
 }
@@ -152,7 +152,7 @@ fn after_an_end_beside_frames() -> (Life, u64, usize) {
     machine.compute(A, MS);
     machine.compute(B, MS);
     machine.script(A, [Step::Exit(Exit::Shutdown)]);
-    while machine.guest(0).birth.lock().is_none() {
+    while machine.guest(0).populating.lock().is_none() {
         assert!(machine.step());
     }
     // It has ended, and clears what it shared. A peer on another processor sends it frames: what `virtio::look` does for each.
@@ -162,11 +162,11 @@ fn after_an_end_beside_frames() -> (Life, u64, usize) {
         scope.spawn(|| {
             begins.wait();
             while sends.load(SeqCst) {
-                shared.attend(attention::VIRTIO);
+                shared.request_attention(attention::VIRTIO);
             }
         });
         begins.wait();
-        while machine.guest(0).birth.lock().is_some() {
+        while machine.guest(0).populating.lock().is_some() {
             // The peer's processor is at it just now.
             shared.take_attention(attention::VIRTIO);
             while shared.attention() & attention::VIRTIO == 0 {}

@@ -74,13 +74,13 @@ fn a_kick_wakes_a_sleeper_of_another_processor_by_one_letter() {
     machine.run(A1, call_steps(Call::BLOCK, &[u64::MAX]));
     pass(&mut machine, 10 * US);
     assert_eq!(machine.shared(A1).life(), Life::Blocked);
-    let letters = |machine: &Machine| machine.others[0].core.tally().letters.get();
-    let before = letters(&machine);
+    let notifications = |machine: &Machine| machine.others[0].core.tally().notifications.get();
+    let before = notifications(&machine);
     assert_eq!(machine.call(A, Call::KICK, &[1]).0, Code::OK);
     pass(&mut machine, 10 * US);
     assert_eq!(machine.shared(A1).life(), Life::Runnable);
     assert_eq!(machine.status(A1, word::DISPATCH_SEQ) & 1, 1);
-    assert_eq!(letters(&machine) - before, 1);
+    assert_eq!(notifications(&machine) - before, 1);
     assert_eq!(holder(&machine, A1), 1, "it stays where it slept");
 }
 
@@ -184,7 +184,7 @@ fn a_guest_that_yields_to_one_elsewhere_without_end_interrupts_who_runs_there_no
         let seq = machine.status(A1, word::DISPATCH_SEQ);
         asked += u64::from(seq & 1 == 0);
         // As one in guest mode would: the scripted ones leave it for each other's turns.
-        let _ = machine.cpu.core.system.board.line(CpuId(1)).mail.go_away();
+        let _ = machine.cpu.core.system.cpu_table.cpu(CpuId(1)).mailbox.go_away();
         let _ = machine.call(A, Call::YIELD_TO, &[1, seq]);
     }
     let kicks = machine.world.kicks(CpuId(1)) - before;
@@ -301,7 +301,7 @@ fn who_computes_is_interrupted_for_another_guest_at_most_once_in_50_us_and_no_le
     assert_eq!(machine.shared(A1).life(), Life::Blocked);
     assert_eq!(machine.status(B, word::DISPATCH_SEQ) & 1, 1, "the other guest has the processor");
     // It is in guest mode from now on, while the first processor works.
-    assert_eq!(machine.others[0].core.mail().go_away(), Enter::Alone);
+    assert_eq!(machine.others[0].core.mailbox().go_away(), Enter::Alone);
     let before = kicks(&machine);
     let calls = |machine: &mut Machine, count| {
         for _ in 0..count {
@@ -318,7 +318,7 @@ fn who_computes_is_interrupted_for_another_guest_at_most_once_in_50_us_and_no_le
         assert!(machine.cpu.step());
     }
     assert_eq!(kicks(&machine) - before, 2, "what was put off was not forgotten");
-    machine.others[0].core.mail().come_back();
+    machine.others[0].core.mailbox().come_back();
     pass(&mut machine, MS);
     assert_eq!(machine.shared(A1).life(), Life::Runnable);
 }
@@ -336,7 +336,7 @@ fn what_one_letter_box_holds_is_done_in_parts_where_another_guest_runs() {
     while machine.status(B, word::DISPATCH_SEQ) & 1 == 0 {
         machine.step();
     }
-    machine.world.look_ticks.set(US); // about what a letter takes
+    machine.world.clock_reads.set(US); // about what a notification takes
     let interrupted = |machine: &mut Machine| {
         let (before, guest) = (machine.world.now(), machine.shared(B).tally.guest_ticks.get());
         machine.others[0].step();
@@ -345,7 +345,7 @@ fn what_one_letter_box_holds_is_done_in_parts_where_another_guest_runs() {
         machine.world.now().since(before).0 - ran
     };
     // The other guest is in guest mode while the first processor works.
-    let _ = machine.others[0].core.mail().go_away();
+    let _ = machine.others[0].core.mailbox().go_away();
     for index in 1..=MANY {
         machine.script(A, call_steps(Call::VCPU_STOP, &[u64::from(index)]));
     }
@@ -353,9 +353,9 @@ fn what_one_letter_box_holds_is_done_in_parts_where_another_guest_runs() {
         assert!(machine.cpu.step());
     }
     let (shared, now) = (machine.shared(three), machine.world.now());
-    shared.attend(attention::EVENT);
+    shared.request_attention(attention::EVENT);
     machine.cpu.core.wake(shared, GuestId(2), now);
-    machine.others[0].core.mail().come_back();
+    machine.others[0].core.mailbox().come_back();
     let took = interrupted(&mut machine);
     assert!(took <= 16 * US, "{took}");
     assert_eq!(shared.life(), Life::Runnable, "no guest's letter waits for another's");
@@ -383,7 +383,7 @@ fn who_runs_is_not_charged_for_what_another_guests_new_life_takes() {
     let now = machine.world.now();
     machine.others[0].core.queue.charge(now);
     let before = run(&machine);
-    machine.world.look_ticks.set(MS);
+    machine.world.clock_reads.set(MS);
     machine.others[0].step();
     assert_eq!(machine.guest(1).generation.load(SeqCst), 1, "it begins again");
     assert!(run(&machine) - before <= MS, "{}", run(&machine) - before);
@@ -469,9 +469,9 @@ fn a_processor_that_is_plugged_in_again_beside_a_busy_guest_starts() {
     // The busy guest is in guest mode, and was interrupted for this guest a moment ago: it is not again for 50 us.
     let now = machine.world.now();
     let other = &machine.others[0].core;
-    assert_eq!(other.mail().go_away(), Enter::Alone);
-    other.line.publish_running(machine.shared(B).name_tag);
-    let _ = other.line.disturb(Some(machine.shared(A1).id.guest), now, Ticks(50 * US));
+    assert_eq!(other.mailbox().go_away(), Enter::Alone);
+    other.shared.publish_running(machine.shared(B).name_tag);
+    let _ = other.shared.disturb(Some(machine.shared(A1).id.guest), now, Ticks(50 * US));
     // What Linux does where `init_udelay` is 0: INIT, start-up, 10 us, start-up.
     let script = send_steps(INIT)
         .into_iter()
@@ -482,7 +482,7 @@ fn a_processor_that_is_plugged_in_again_beside_a_busy_guest_starts() {
     while !machine.state(A).script.is_empty() {
         assert!(machine.cpu.step());
     }
-    machine.others[0].core.mail().come_back();
+    machine.others[0].core.mailbox().come_back();
     pass(&mut machine, 20 * MS);
     assert_eq!(machine.shared(A1).life(), Life::Runnable);
 }
@@ -547,17 +547,17 @@ fn a_timer_that_is_programmed_while_the_bootstrap_processor_is_on_its_way_is_kep
     while holder(&machine, A) == 0 {
         // The second processor asks for it whenever it waits.
         shared.ask_for(CpuId(1));
-        let _ = machine.cpu.core.mail().post(shared.slot);
+        let _ = machine.cpu.core.mailbox().post(shared.slot);
         assert!(machine.cpu.step());
     }
-    // Before the second processor looks at its letters, the guest's other vCPU there programs the timer.
-    let letters: Vec<_> = machine.others[0].core.mail().take().collect();
-    assert_eq!(letters, [shared.slot]);
+    // Before the second processor looks at its notifications, the guest's other vCPU there programs the timer.
+    let notifications: Vec<_> = machine.others[0].core.mailbox().take().collect();
+    assert_eq!(notifications, [shared.slot]);
     machine.script(A1, tick_steps());
     while !machine.state(A1).script.is_empty() {
         assert!(machine.others[0].step());
     }
-    let _ = machine.others[0].core.mail().post(shared.slot);
+    let _ = machine.others[0].core.mailbox().post(shared.slot);
     pass(&mut machine, 55 * MS);
     assert_eq!(ticks(&mut machine), 5);
 }
