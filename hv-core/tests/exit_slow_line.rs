@@ -90,11 +90,11 @@ fn what_a_guest_has_not_said_at_its_end_may_use_more_of_the_room_but_not_all() {
 }
 
 /// What 256 line ends of the guest become at most, after a full line.
-const LONGEST: usize = 256 + 256 + 258 * "[sixteen notifications] \n".len();
+const LONGEST: usize = 256 + 256 + 258 * "[sixteen letters] \n".len();
 
 #[test]
 fn texts_that_many_processors_write_at_once_are_whole_and_leave_what_is_not_theirs() {
-    let mut machine = Machine::boot([Spec::cooperative("sixteen notifications!")]);
+    let mut machine = Machine::boot([Spec::cooperative("sixteen letters!")]);
     machine.compute(A, MS);
     let guest = machine.guest(0);
     assert!(guest.line.lock().extend_from_slice(&[b'.'; 256]).is_ok());
@@ -106,7 +106,7 @@ fn texts_that_many_processors_write_at_once_are_whole_and_leave_what_is_not_thei
         core.console(guest, &[b'\n'; 256], room);
     }
     let (written, left) = (machine.world.console().len(), machine.world.console_room.get());
-    assert_eq!(written, 256 + 3 * 256 * "[sixteen notifications!] \n".len());
+    assert_eq!(written, 256 + 3 * 256 * "[sixteen letters!] \n".len());
     assert_eq!(left, (8 << 10) + 3 * LONGEST + LONGEST / 2 - written);
 }
 
@@ -170,6 +170,7 @@ fn what_many_guests_say_at_their_end_is_no_more_than_the_line_keeps_and_people_k
     let lost = 60 * lines.len() - said.count();
     assert!(lost > 0);
     catch_up(&machine);
+    assert!(machine.guest(60).ram.write(GuestPhys::new_truncate(0x3000), b"hello\n").is_ok());
     let _ = machine.call(at(60, 0), Call::CONSOLE, &WRITE);
     assert!(machine.world.console().contains(&format!("comity: console: texts lost={lost}\n")), "{lost}");
 }

@@ -189,16 +189,17 @@ fn port<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, access: PortA
         2 => Width::Word,
         _ => Width::Dword,
     };
+    let rax = vcpu.state.reg(Reg::Rax);
     let mut room = None;
     if access.direction == Direction::Out && width.reaches(access.port, COM1) {
-        room = core.console_room(vcpu.guest, b"\n");
+        let byte = rax.to_le_bytes().get(usize::from(COM1 - access.port)).copied();
+        room = core.console_room(vcpu.guest, byte.as_slice());
         if room.is_none() {
             return Next::Again;
         }
     }
     let marks = vcpu.guest.config.mark_port && width == Width::Dword;
     let now = core.hardware.now();
-    let rax = vcpu.state.reg(Reg::Rax);
     vcpu.state.finish(Instruction::Port);
     match access.direction {
         Direction::In => {

@@ -11,7 +11,7 @@ use crate::base::time::{Frequency, Ticks, Tsc};
 use alloc::vec::Vec;
 
 /// Longest text that a guest gives at once, and longest unfinished line, in bytes.
-const TEXT_BYTES: usize = 256;
+pub const TEXT_BYTES: usize = 256;
 /// What stands around each line and the guest's name.
 const FRAME_BYTES: usize = "[] \n".len();
 /// Most that a text becomes: line ends alone, after a full line, each with the longest name.

@@ -10,7 +10,7 @@ use crate::base::id::GuestId;
 use crate::base::lock::Lock;
 use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
-use crate::policy::turns::{LAST_WORDS_FLOOR, Turns, becomes};
+use crate::policy::turns::{LAST_WORDS_FLOOR, TEXT_BYTES, Turns, becomes};
 use alloc::string::String;
 
 /// Longest line of a guest's, with its name.
@@ -31,7 +31,9 @@ pub struct Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.turns.lock().settle(self.guest, self.bytes, self.unused);
+        if self.bytes != 0 {
+            self.turns.lock().settle(self.guest, self.bytes, self.unused);
+        }
     }
 }
 
@@ -39,7 +41,20 @@ impl<P: Platform> CpuContext<P> {
     /// Room for a text of a guest's. Where there is none, or it is another guest's turn, what the guest does to write is done again in
     /// its next turn.
     pub fn console_room(&mut self, guest: &Guest<P::Ram>, text: &[u8]) -> Option<Room> {
+        if self.ends_no_line(guest, text) {
+            return Some(self.promised(None, 0));
+        }
         self.room_for(guest, becomes(text, &guest.config.name))
+    }
+
+    /// Whether a text only joins the guest's unfinished line, with as much space left for what its other vCPUs write meanwhile.
+    fn ends_no_line(&self, guest: &Guest<P::Ram>, text: &[u8]) -> bool {
+        let length = text.len() + guest.line.lock().len();
+        length <= TEXT_BYTES / 2 && !text.contains(&b'\n') && !self.is_terminal_of(guest)
+    }
+
+    fn is_terminal_of(&self, guest: &Guest<P::Ram>) -> bool {
+        self.system.has_terminal && guest.id == self.system.input_guest
     }
 
     fn room_for(&mut self, guest: &Guest<P::Ram>, bytes: usize) -> Option<Room> {
@@ -78,7 +93,7 @@ impl<P: Platform> CpuContext<P> {
 
     /// Writes to a guest's console: lines appear whole, with the guest's name in front, unless it is somebody's terminal.
     pub fn console(&mut self, guest: &Guest<P::Ram>, text: &[u8], mut room: Room) {
-        if self.system.has_terminal && guest.id == self.system.input_guest {
+        if self.is_terminal_of(guest) {
             return self.write(text, &mut room);
         }
         let mut line = guest.line.lock();
