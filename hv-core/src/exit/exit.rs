@@ -189,17 +189,19 @@ fn port<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, access: PortA
         2 => Width::Word,
         _ => Width::Dword,
     };
-    let rax = vcpu.state.reg(Reg::Rax);
     let mut room = None;
     if access.direction == Direction::Out && width.reaches(access.port, COM1) {
-        let byte = rax.to_le_bytes().get(usize::from(COM1 - access.port)).copied();
-        room = core.console_room(vcpu.guest, byte.as_slice());
-        if room.is_none() {
+        let written = vcpu.state.reg(Reg::Rax).to_le_bytes();
+        let byte = written.get(usize::from(COM1.wrapping_sub(access.port))).copied().unwrap_or(b'\n');
+        let is_only_kept = core.is_only_kept(vcpu.guest, byte);
+        room = if is_only_kept { None } else { core.console_room(vcpu.guest, &[byte]) };
+        if room.is_none() && !is_only_kept {
             return Next::Again;
         }
     }
     let marks = vcpu.guest.config.mark_port && width == Width::Dword;
     let now = core.hardware.now();
+    let rax = vcpu.state.reg(Reg::Rax);
     vcpu.state.finish(Instruction::Port);
     match access.direction {
         Direction::In => {
@@ -226,8 +228,10 @@ fn port<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, access: PortA
             let next = match effect {
                 PortEffect::None => Next::Resume,
                 PortEffect::Console(byte) => {
-                    if let Some(room) = room {
-                        core.console(vcpu.guest, &[byte], room);
+                    match room {
+                        Some(room) => core.console(vcpu.guest, &[byte], room),
+                        // Where others have filled the line meanwhile, the byte is lost.
+                        None => _ = vcpu.guest.line.lock().push(byte),
                     }
                     Next::Resume
                 }

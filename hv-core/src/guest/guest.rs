@@ -15,7 +15,7 @@ use crate::guest::transit::Transit;
 use crate::guest::virtio_bus::Bus;
 use crate::image::manifest::{GuestConfig, MAX_SHOWN_PAGES, Mode};
 use crate::policy::mm::shootdown::Shootdown;
-use crate::policy::turns;
+use crate::policy::turns::TEXT_BYTES;
 use crate::policy::vcpu_shared::{SharedFrames, Tables, VcpuShared};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -84,7 +84,7 @@ pub struct Guest<R: GuestRam> {
     /// Its virtio devices.
     pub virtio: Lock<Bus>,
     /// The part of a console line that has not ended.
-    pub line: Lock<heapless::Vec<u8, { turns::TEXT_BYTES }>>,
+    pub line: Lock<heapless::Vec<u8, TEXT_BYTES>>,
     /// The hypervisor's end of the console ring, once it was used.
     pub console: Lock<Option<Consumer<Words>>>,
     /// Bytes that people typed and that no UART took yet, for a cooperative guest.

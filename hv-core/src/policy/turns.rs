@@ -14,22 +14,21 @@ use alloc::vec::Vec;
 pub const TEXT_BYTES: usize = 256;
 /// What stands around each line and the guest's name.
 const FRAME_BYTES: usize = "[] \n".len();
-/// Most that a text becomes: line ends alone, after a full line, each with the longest name.
-const LONGEST_BYTES: usize = 2 * TEXT_BYTES + (TEXT_BYTES + 2) * (MAX_NAME_BYTES + FRAME_BYTES);
+/// Most that a text becomes: line ends alone, each with the longest name.
+const LONGEST_BYTES: usize = becomes(TEXT_BYTES, TEXT_BYTES, MAX_NAME_BYTES);
 /// Room that a guest's text leaves to last words and to the hypervisor.
 const TEXT_FLOOR: usize = 8 << 10;
 /// Room that a guest's last words leave to the hypervisor.
 pub const LAST_WORDS_FLOOR: usize = 4 << 10;
-// Promises are counted over all processors under one lock, so their number is in no sum.
+// Promises are counted over all processors under one lock, so their number is in no sum; last words leave less.
 const _: () = assert!(TEXT_FLOOR + LONGEST_BYTES <= CONSOLE_BYTES, "the longest text finds room some time");
-const _: () = assert!(LAST_WORDS_FLOOR + LONGEST_BYTES <= CONSOLE_BYTES, "so do the longest last words");
 /// How long a guest that waits keeps others from writing after it asked last: what the longest text takes at 115,200 baud.
 const PATIENCE_NS: u64 = 500_000_000;
 
-/// Most that a guest's text becomes on people's line, whatever its unfinished line holds by then.
-pub fn becomes(text: &[u8], name: &str) -> usize {
-    let lines = 1 + text.len() / TEXT_BYTES + text.iter().filter(|byte| **byte == b'\n').count();
-    TEXT_BYTES + text.len() + lines * (name.len() + FRAME_BYTES)
+/// Most that a text of `len` bytes with so many line ends becomes on people's line, whatever its guest's unfinished line holds by then.
+pub const fn becomes(len: usize, ends: usize, name_len: usize) -> usize {
+    let lines = 1 + len / TEXT_BYTES + ends;
+    TEXT_BYTES + len + lines * (name_len + FRAME_BYTES)
 }
 
 /// Where a guest stands.
@@ -87,10 +86,8 @@ impl Turns {
     /// The earliest start of the other guests that wait. Those that did not come back in time wait no more.
     fn first_but(&mut self, id: GuestId, now: Tsc) -> u64 {
         let mut first = u64::MAX;
-        for (turn, n) in self.guests.iter_mut().zip(0..) {
-            if turn.waits_until == Tsc(0) || GuestId(n) == id {
-                continue;
-            }
+        let others = self.guests.iter_mut().zip(0..).filter(|(_, n)| GuestId(*n) != id);
+        for (turn, _) in others.filter(|(turn, _)| turn.waits_until != Tsc(0)) {
             if turn.waits_until > now {
                 first = first.min(turn.start);
             } else {
@@ -214,11 +211,6 @@ mod tests {
         turns.settle(Some(A), 1000, 400);
         assert!(turns.promise(None, 1500, 0, 1500));
         assert_eq!(turns.guests[0].start, 600);
-    }
-
-    #[test]
-    fn nothing_becomes_more_than_the_longest() {
-        assert_eq!(becomes(&[b'\n'; TEXT_BYTES], "sixteen letters!"), LONGEST_BYTES);
     }
 
     /// How a guest whose turn it was goes on: it asks until it is refused, so that from its first refusal on it always waits. Bytes.

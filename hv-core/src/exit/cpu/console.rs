@@ -5,8 +5,8 @@
 //! promised room before, all processors' promises together, so more is never written than the line keeps.
 
 use super::CpuContext;
-use crate::base::hardware::Hardware;
-use crate::base::id::GuestId;
+use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::id::{GuestId, MAX_VCPUS_PER_GUEST};
 use crate::base::lock::Lock;
 use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
@@ -31,40 +31,41 @@ pub struct Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if self.bytes != 0 {
-            self.turns.lock().settle(self.guest, self.bytes, self.unused);
-        }
+        self.turns.lock().settle(self.guest, self.bytes, self.unused);
     }
+}
+
+/// Most that this text of a guest's becomes.
+fn exactly<R: GuestRam>(guest: &Guest<R>, text: &[u8]) -> usize {
+    let ends = text.iter().filter(|byte| **byte == b'\n').count();
+    becomes(text.len(), ends, guest.config.name.len())
 }
 
 impl<P: Platform> CpuContext<P> {
     /// Room for a text of a guest's. Where there is none, or it is another guest's turn, what the guest does to write is done again in
     /// its next turn.
     pub fn console_room(&mut self, guest: &Guest<P::Ram>, text: &[u8]) -> Option<Room> {
-        if self.ends_no_line(guest, text) {
-            return Some(self.promised(None, 0));
-        }
-        self.room_for(guest, becomes(text, &guest.config.name))
+        // Where there is room for any such text, nobody looks at this one.
+        let most = becomes(text.len(), text.len(), guest.config.name.len());
+        self.room_for(guest, most).or_else(|| self.room_for(guest, exactly(guest, text)))
     }
 
-    /// Whether a text only joins the guest's unfinished line, with as much space left for what its other vCPUs write meanwhile.
-    fn ends_no_line(&self, guest: &Guest<P::Ram>, text: &[u8]) -> bool {
-        let length = text.len() + guest.line.lock().len();
-        length <= TEXT_BYTES / 2 && !text.contains(&b'\n') && !self.is_terminal_of(guest)
+    /// Whether a byte only makes the guest's unfinished line longer, even if all its vCPUs do that at once: it waits for nothing.
+    pub fn is_only_kept(&self, guest: &Guest<P::Ram>, byte: u8) -> bool {
+        !matches!(byte, b'\n' | b'\r')
+            && !self.is_terminal(guest)
+            && guest.line.lock().len() + MAX_VCPUS_PER_GUEST <= TEXT_BYTES
     }
 
-    fn is_terminal_of(&self, guest: &Guest<P::Ram>) -> bool {
+    fn is_terminal(&self, guest: &Guest<P::Ram>) -> bool {
         self.system.has_terminal && guest.id == self.system.input_guest
     }
 
     fn room_for(&mut self, guest: &Guest<P::Ram>, bytes: usize) -> Option<Room> {
         self.hardware.serve_console(); // some room for whoever asks, before others wait for the lock
-        let now = self.hardware.now();
         let mut turns = self.system.turns.lock();
-        if !turns.ask(guest.id, bytes, self.hardware.console_room(), now) {
-            return None;
-        }
-        let news = turns.news();
+        let granted = turns.ask(guest.id, bytes, self.hardware.console_room(), self.hardware.now());
+        let news = granted.then(|| turns.news())?;
         drop(turns);
         if let Some(lost) = news {
             self.say(format_args!("console: texts lost={lost}"));
@@ -79,7 +80,7 @@ impl<P: Platform> CpuContext<P> {
 
     /// Room for a text that cannot wait.
     pub fn last_words_room(&mut self, guest: &Guest<P::Ram>, text: &[u8]) -> Option<Room> {
-        self.promise(Some(guest.id), becomes(text, &guest.config.name), LAST_WORDS_FLOOR)
+        self.promise(Some(guest.id), exactly(guest, text), LAST_WORDS_FLOOR)
     }
 
     fn promise(&mut self, guest: Option<GuestId>, bytes: usize, floor: usize) -> Option<Room> {
@@ -93,7 +94,7 @@ impl<P: Platform> CpuContext<P> {
 
     /// Writes to a guest's console: lines appear whole, with the guest's name in front, unless it is somebody's terminal.
     pub fn console(&mut self, guest: &Guest<P::Ram>, text: &[u8], mut room: Room) {
-        if self.is_terminal_of(guest) {
+        if self.is_terminal(guest) {
             return self.write(text, &mut room);
         }
         let mut line = guest.line.lock();
@@ -110,13 +111,11 @@ impl<P: Platform> CpuContext<P> {
 
     /// Shows what a guest wrote and did not end: it will not write more.
     pub fn end_line(&mut self, guest: &Guest<P::Ram>) {
-        let mut line = guest.line.lock();
-        if !line.is_empty() {
-            if let Some(mut room) = self.last_words_room(guest, b"\n") {
-                self.write_line(guest, &line, &mut room);
-            }
-            line.clear();
+        let is_begun = !guest.line.lock().is_empty();
+        if is_begun && let Some(room) = self.last_words_room(guest, b"\n") {
+            self.console(guest, b"\n", room);
         }
+        guest.line.lock().clear();
     }
 
     fn write_line(&mut self, guest: &Guest<P::Ram>, line: &[u8], room: &mut Room) {
