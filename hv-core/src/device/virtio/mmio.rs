@@ -75,7 +75,6 @@ pub struct Transport {
     noted: u32,
     interrupt: Interrupt,
     generation: u32,
-    fault: Option<Malformed>,
 }
 
 impl Transport {
@@ -93,7 +92,6 @@ impl Transport {
             noted: 0,
             interrupt: Interrupt::empty(),
             generation: 0,
-            fault: None,
             device,
         }
     }
@@ -119,11 +117,6 @@ impl Transport {
     /// The device status.
     pub const fn status(&self) -> Status {
         self.status
-    }
-
-    /// Why the device needs a reset, if it does.
-    pub const fn fault(&self) -> Option<Malformed> {
-        self.fault
     }
 
     /// Reads `len_bytes` at `offset` in the window. Registers are four bytes wide and aligned, fields of the configuration
@@ -170,8 +163,7 @@ impl Transport {
                 budget.exhaust();
                 ServeProgress::More
             }
-            Err(malformed) => {
-                self.fault = Some(malformed);
+            Err(_) => {
                 self.status.insert(Status::NEEDS_RESET);
                 self.config_changed();
                 ServeProgress::Done
@@ -198,7 +190,6 @@ impl Transport {
         self.driver_features = 0;
         self.noted = 0;
         self.interrupt = Interrupt::empty();
-        self.fault = None;
     }
 
     /// Sets everything back, the device's own contents too: a machine that starts over.

@@ -143,7 +143,6 @@ fn a_request_without_header_or_status_breaks_the_queue() {
         driver.offer(0, &chain);
         driver.serve();
         assert!(driver.is_broken());
-        assert_eq!(driver.transport.fault(), Some(Malformed::TooShort(0)));
     }
 }
 

@@ -173,7 +173,7 @@ fn a_malformed_queue_stops_the_device_until_a_reset() {
     assert!(driver.used(1).is_empty() && !driver.transport.line());
 
     driver.put(0x70, 0);
-    assert_eq!((driver.get(0x70), driver.transport.fault()), (0, None));
+    assert_eq!((driver.get(0x70), driver.is_broken()), (0, false));
     driver.set_up(u64::MAX);
     driver.ram.put(DATA, b"back");
     driver.offer(1, &[(DATA, 4, 0)]);
