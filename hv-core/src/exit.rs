@@ -6,16 +6,19 @@
 pub mod apic;
 pub mod ballooning;
 pub mod before_entry;
+pub mod begin;
 pub mod channel;
 pub mod control;
 pub mod cpu;
 #[expect(clippy::module_inception, reason = "the room is named after its first file")]
 pub mod exit;
 pub mod hypercall;
+pub mod inject;
 pub mod input;
 pub mod interrupts;
 pub mod kvm;
 pub mod mmio;
 pub mod msr;
+pub mod timers;
 pub mod virtio;
 pub mod walk;

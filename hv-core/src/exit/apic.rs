@@ -2,10 +2,10 @@
 
 use crate::base::hardware::Hardware;
 use crate::device::lapic::{ApicEffect, Ipi, IpiDelivery};
-use crate::exit::before_entry;
 use crate::exit::cpu::CpuContext;
 use crate::exit::interrupts;
-use crate::guest::next::{Next, StartRequest, VcpuSet};
+use crate::exit::timers;
+use crate::guest::next::{Next, StartAt, VcpuSet};
 use crate::guest::platform::Platform;
 use crate::guest::seam::VirtualCpu;
 use crate::guest::vcpu::Vcpu;
@@ -27,7 +27,7 @@ pub fn follow<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, effect:
                 vcpu.shared.request_attention(attention::INTERRUPT);
             }
         }
-        ApicEffect::TimerChanged => before_entry::queue_timer(vcpu, core),
+        ApicEffect::TimerChanged => timers::queue_timer(vcpu, core),
         ApicEffect::SelfIpi(_) => {
             vcpu.shared.request_attention(attention::INTERRUPT);
         }
@@ -68,8 +68,7 @@ pub fn send<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, ipi: Ipi)
     match ipi.delivery {
         IpiDelivery::Init if lives != VcpuSet::default() => Next::Stop(lives),
         IpiDelivery::StartUp(page) if lives != VcpuSet::default() => {
-            vcpu.start_request = Some(StartRequest::Real(page));
-            Next::Start(lives)
+            Next::Start { targets: lives, at: StartAt::Real(page) }
         }
         IpiDelivery::Fixed(_)
         | IpiDelivery::LowestPriority(_)

@@ -2,6 +2,7 @@
 //! one by a port and an interrupt.
 
 use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::id::VcpuIndex;
 use crate::device::channel::{ChannelIndex, Peer};
 use crate::exit::cpu::CpuContext;
 use crate::guest::channel_end::ChannelEnd;
@@ -12,8 +13,15 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use pv_abi::call::Code;
 
 /// What a bound end holds: bit 16 set, event in bits 15:8, vCPU in bits 7:0.
-pub const fn binding(vcpu: u8, event: u8) -> u32 {
+const fn binding(vcpu: u8, event: u8) -> u32 {
     1 << 16 | (event as u32) << 8 | vcpu as u32
+}
+
+/// Says which event of which vCPU the other end's RING is.
+pub fn bind<R: GuestRam>(guest: &Guest<R>, channel: u8, vcpu: VcpuIndex, event: u8) {
+    if let Some(end) = guest.channels.get(usize::from(channel)) {
+        end.bound.store(binding(vcpu.0, event), SeqCst);
+    }
 }
 
 /// The other end of a guest's channel, and the guest that has it.

@@ -4,13 +4,18 @@
 pub mod commit;
 pub mod console;
 pub mod decode;
+pub mod outcome;
 
+use crate::base::hardware::GuestRam;
 use crate::exit::cpu::CpuContext;
 use crate::exit::kvm;
-use crate::guest::next::{Next, StartRequest};
+use crate::guest::guest::{WINDOW_BASE, WINDOW_PAGES};
+use crate::guest::next::{Next, StartAt};
 use crate::guest::platform::Platform;
 use crate::guest::seam::{Exception, Instruction, Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
+use core::sync::atomic::Ordering::Relaxed;
+use outcome::Outcome;
 use pv_abi::call::{Call, Code, Info};
 
 /// Handles the call instruction. A full guest has no such instruction, and neither has user mode.
@@ -33,20 +38,46 @@ pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next
             answer(vcpu, Code::OK, u64::from(pv_abi::VERSION.packed()));
             Next::Resume
         }
+        Call::INFO => {
+            let value = info(Info(vcpu.state.reg(Reg::Rdi)), vcpu, core);
+            answer(vcpu, if value.is_some() { Code::OK } else { Code::BAD_ARGUMENT }, value.unwrap_or(0));
+            Next::Resume
+        }
         _ => decode_and_commit(vcpu, core),
     }
 }
 
 #[inline(never)]
 fn decode_and_commit<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
-    let (code, value, next) = match decode::decode::<P>(&vcpu.state, vcpu.guest) {
+    let outcome = match decode::decode::<P>(&vcpu.state, vcpu.guest) {
         Ok(call) => commit::commit(call, vcpu, core),
-        Err(refusal) => (Code::from(refusal), 0, Next::Resume),
+        Err(refusal) => Outcome::code(Code::from(refusal)),
     };
-    if next != Next::Again {
-        answer(vcpu, code, value);
-    }
+    let (code, value, next) = match outcome {
+        Outcome::Done(code, value) => (code, value, Next::Resume),
+        Outcome::Then(next) => (Code::OK, 0, next),
+        Outcome::Retry => return Next::Again,
+    };
+    answer(vcpu, code, value);
     next
+}
+
+/// INFO of anything but the version: the item's value; `None` for one that there is not.
+#[cold]
+fn info<P: Platform>(item: Info, vcpu: &Vcpu<P>, core: &CpuContext<P>) -> Option<u64> {
+    Some(match item {
+        Info::FEATURES => u64::from(vcpu.guest.features().bits()),
+        Info::WINDOW_BASE => WINDOW_BASE,
+        Info::WINDOW_PAGES => WINDOW_PAGES,
+        Info::TSC_KHZ => core.tsc.khz(),
+        Info::VCPUS => u64::from(vcpu.guest.vcpu_count()),
+        Info::VCPU => u64::from(vcpu.shared.index().0),
+        Info::WALL_NS => core.system.wall_ns,
+        Info::CHANNELS => vcpu.guest.channels.len() as u64,
+        Info::MEMORY_BLOCKS => vcpu.guest.ram.block_count(),
+        Info::GENERATION => vcpu.guest.generation.load(Relaxed),
+        _ => return None,
+    })
 }
 
 #[inline]
@@ -59,9 +90,9 @@ fn answer<P: Platform>(vcpu: &mut Vcpu<P>, code: Code, value: u64) {
 /// VCPU_START found its target started after all: whoever starts a vCPU learns it after the call is decoded. A start-up IPI has
 /// no answer.
 #[cold]
-pub fn refuse_start<P: Platform>(starter: &mut Vcpu<P>, request: StartRequest) {
-    match request {
-        StartRequest::Copy { .. } => starter.state.set_reg(Reg::Rax, Code::BAD_STATE.0),
-        StartRequest::Real(_) => {}
+pub fn refuse_start<P: Platform>(starter: &mut Vcpu<P>, at: StartAt) {
+    match at {
+        StartAt::Copy { .. } => starter.state.set_reg(Reg::Rax, Code::BAD_STATE.0),
+        StartAt::Real(_) => {}
     }
 }

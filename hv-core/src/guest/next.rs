@@ -1,6 +1,5 @@
 //! What happens after an exit: a value that cannot be dropped.
 
-use crate::base::control::Control;
 use crate::base::error::KillReason;
 use crate::base::id::VcpuIndex;
 use crate::policy::trace::Ending;
@@ -24,8 +23,13 @@ pub enum Next {
     },
     /// It sleeps until something is pending.
     Block,
-    /// Other vCPUs of its guest start, as its `start_request` says: that is too large to be carried on every way out.
-    Start(VcpuSet),
+    /// Other vCPUs of its guest start.
+    Start {
+        /// Which.
+        targets: VcpuSet,
+        /// Where.
+        at: StartAt,
+    },
     /// vCPUs of its guest stop, maybe itself.
     Stop(VcpuSet),
     /// It was told to stop.
@@ -69,13 +73,11 @@ impl Iterator for VcpuSet {
     }
 }
 
-/// How another vCPU starts.
+/// Where another vCPU starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StartRequest {
-    /// As a copy of the starter.
+pub enum StartAt {
+    /// In the starter's own control state.
     Copy {
-        /// The starter's control state.
-        control: Control,
         /// RIP.
         entry: u64,
         /// RSP.

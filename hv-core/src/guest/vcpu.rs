@@ -7,7 +7,6 @@ use crate::device::lapic::Lapic;
 use crate::guest::cpuid::Table;
 use crate::guest::guest::Guest;
 use crate::guest::kvm_state::Kvm;
-use crate::guest::next::StartRequest;
 use crate::guest::platform::{Platform, State};
 use crate::guest::registers::Allowed;
 use crate::guest::seam::VirtualCpu;
@@ -49,8 +48,6 @@ pub struct Vcpu<P: Platform> {
     pub fired_wake: u64,
     /// What it uses of KVM's interface.
     pub kvm: Kvm,
-    /// How the vCPUs start that it asked to be started.
-    pub start_request: Option<StartRequest>,
     /// Whether it rests.
     pub rest: Rest,
     /// An NMI waits for the IRET of the one before, and ends no HLT.
@@ -87,7 +84,6 @@ impl<P: Platform> Vcpu<P> {
             seen_wake: 0,
             fired_wake: 0,
             kvm: Kvm::default(),
-            start_request: None,
             rest: Rest::Awake,
             nmi_blocked: false,
             block_mask: 0,
@@ -105,7 +101,6 @@ impl<P: Platform> Vcpu<P> {
         self.seen_wake = 0;
         self.fired_wake = 0;
         self.kvm = Kvm::default();
-        self.start_request = None;
         self.rest = Rest::Awake;
         self.nmi_blocked = false;
         self.block_mask = 0;

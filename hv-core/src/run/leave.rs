@@ -1,16 +1,18 @@
 //! A vCPU leaves the CPU: what its last exit asked for.
 
 use super::Cpu;
+use crate::base::control::Start;
 use crate::base::hardware::Hardware;
 use crate::base::id::VcpuIndex;
 use crate::base::time::Tsc;
-use crate::exit::before_entry;
 use crate::exit::cpu::CpuContext;
 use crate::exit::hypercall;
 use crate::exit::input;
 use crate::exit::kvm;
-use crate::guest::next::Next;
+use crate::exit::timers;
+use crate::guest::next::{Next, StartAt};
 use crate::guest::platform::Platform;
+use crate::guest::seam::VirtualCpu;
 use crate::guest::vcpu::{Rest, Vcpu};
 use crate::policy::demand;
 use crate::policy::presence::Life;
@@ -18,6 +20,16 @@ use crate::policy::sched::Slot;
 use crate::policy::trace::Record;
 use crate::policy::vcpu_shared::{NO_COOKIE, VcpuShared};
 use alloc::vec::Vec;
+
+/// How a vCPU starts that `starter` starts.
+fn start<P: Platform>(starter: &Vcpu<P>, at: StartAt) -> Start {
+    match at {
+        StartAt::Copy { entry, stack, argument } => {
+            Start::Copy { control: starter.state.control(), entry, stack, arguments: [argument, 0] }
+        }
+        StartAt::Real(vector) => Start::Real { vector },
+    }
+}
 
 impl<P: Platform> Cpu<P> {
     /// Does what `next` asks for, but for a yield, which has a way of its own; returns up to when the time is accounted for. The vCPU
@@ -35,7 +47,7 @@ impl<P: Platform> Cpu<P> {
             Next::Block => self.block(slot, shared, now),
             Next::Reschedule => return self.reschedule(shared, now),
             Next::YieldTo { target } => self.donate(slot, self.peer(shared, target), now),
-            Next::Start(_)
+            Next::Start { .. }
             | Next::Stop(_)
             | Next::Park
             | Next::Mark { .. }
@@ -51,17 +63,16 @@ impl<P: Platform> Cpu<P> {
     #[cold]
     fn act(&mut self, slot: Slot, shared: &'static VcpuShared, next: Next, now: Tsc) {
         match next {
-            Next::Start(set) => {
-                let starter = self.vcpu(slot);
-                let Some(request) = starter.and_then(|starter| starter.start_request.take()) else { return };
+            Next::Start { targets, at } => {
+                let Some(start) = self.vcpu(slot).map(|starter| start(starter, at)) else { return };
                 let mut refused = false;
-                for index in set {
+                for index in targets {
                     if let Some(target) = self.peer(shared, index) {
-                        refused |= !self.start(target, request, now);
+                        refused |= !self.start(target, start, now);
                     }
                 }
                 if refused && let Some(starter) = self.vcpu(slot) {
-                    hypercall::refuse_start(starter, request);
+                    hypercall::refuse_start(starter, at);
                 }
             }
             Next::Stop(set) => {
@@ -143,7 +154,7 @@ impl<P: Platform> Cpu<P> {
         shared.presence.fall_asleep();
         off(vcpu, &mut self.core, now);
         if vcpu.rest == Rest::Blocked || demand::next_wake(shared) != vcpu.seen_wake {
-            before_entry::refresh_wake(vcpu, &mut self.core);
+            timers::refresh_wake(vcpu, &mut self.core);
         }
         if must_wake(vcpu) {
             shared.set_life(Life::Runnable);

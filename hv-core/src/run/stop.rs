@@ -5,7 +5,6 @@ use crate::base::control::Start;
 use crate::base::time::{Ticks, Tsc};
 use crate::exit::ballooning;
 use crate::guest::lifecycle::Stopped;
-use crate::guest::next::StartRequest;
 use crate::guest::parking::Found;
 use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
@@ -15,13 +14,8 @@ use alloc::boxed::Box;
 
 impl<P: Platform> Cpu<P> {
     /// Starts a vCPU on another one's behalf. False when it is not stopped, or its guest ends: then nothing happens.
-    pub(super) fn start(&mut self, target: &'static VcpuShared, request: StartRequest, now: Tsc) -> bool {
-        let (start, start_up) = match request {
-            StartRequest::Copy { control, entry, stack, argument } => {
-                (Start::Copy { control, entry, stack, arguments: [argument, 0] }, None)
-            }
-            StartRequest::Real(vector) => (Start::Real { vector }, Some(vector)),
-        };
+    pub(super) fn start(&mut self, target: &'static VcpuShared, start: Start, now: Tsc) -> bool {
+        let start_up = if let Start::Real { vector } = start { Some(vector) } else { None };
         match self.parking.order_start(target, start_up) {
             Found::Stopped(vcpu) => self.launch(vcpu, start, Ticks(0), now),
             Found::Stopping => true,

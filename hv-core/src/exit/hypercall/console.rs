@@ -3,8 +3,8 @@
 use crate::base::addr::GuestPhys;
 use crate::base::hardware::GuestRam;
 use crate::exit::cpu::{CpuContext, Room};
+use crate::exit::hypercall::outcome::Outcome;
 use crate::guest::guest::{Guest, Words};
-use crate::guest::next::Next;
 use crate::guest::platform::Platform;
 use pv_abi::call::{CONSOLE_MAX_BYTES, Code};
 use pv_abi::table::CONSOLE_RING_BYTES;
@@ -20,21 +20,21 @@ pub fn write<P: Platform>(
     core: &mut CpuContext<P>,
     at: GuestPhys,
     len: usize,
-) -> (Code, u64, Next) {
+) -> Outcome {
     let mut buffer = [0; MAX];
-    let Some(bytes) = buffer.get_mut(..len) else { return (Code::BAD_ARGUMENT, 0, Next::Resume) };
+    let Some(bytes) = buffer.get_mut(..len) else { return Outcome::code(Code::BAD_ARGUMENT) };
     if guest.ram.read(at, bytes).is_err() {
-        return (Code::BAD_ADDRESS, 0, Next::Resume);
+        return Outcome::code(Code::BAD_ADDRESS);
     }
-    let Some(room) = core.console_room(guest, bytes) else { return (Code::OK, 0, Next::Again) };
+    let Some(room) = core.console_room(guest, bytes) else { return Outcome::Retry };
     core.console(guest, bytes, room);
-    (Code::OK, len as u64, Next::Resume)
+    Outcome::ok(len as u64)
 }
 
 /// CONSOLE(FLUSH): takes what the guest left in its ring.
-pub fn flush<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>) -> (Code, u64, Next) {
+pub fn flush<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>) -> Outcome {
     let done = drain(guest, core, CpuContext::console_room);
-    (Code::OK, 0, if done { Next::Resume } else { Next::Again })
+    if done { Outcome::ok(0) } else { Outcome::Retry }
 }
 
 /// Takes what the guest left in its ring while there is `room`; false when some is left. A ring that the guest spoilt is emptied.
@@ -73,7 +73,7 @@ pub fn drain<P: Platform>(
 }
 
 /// CONSOLE(READ): what people typed, as much as there is.
-pub fn read<R: GuestRam>(guest: &Guest<R>, at: GuestPhys, len: usize) -> (Code, u64, Next) {
+pub fn read<R: GuestRam>(guest: &Guest<R>, at: GuestPhys, len: usize) -> Outcome {
     let mut input = guest.input.lock();
     let mut buffer = [0; MAX];
     let count = len.min(input.len()).min(MAX);
@@ -81,10 +81,10 @@ pub fn read<R: GuestRam>(guest: &Guest<R>, at: GuestPhys, len: usize) -> (Code, 
         *to = *from;
     }
     if guest.ram.write(at, buffer.get(..count).unwrap_or_default()).is_err() {
-        return (Code::BAD_ADDRESS, 0, Next::Resume);
+        return Outcome::code(Code::BAD_ADDRESS);
     }
     for _ in 0..count {
         input.pop_front();
     }
-    (Code::OK, count as u64, Next::Resume)
+    Outcome::ok(count as u64)
 }

@@ -9,7 +9,7 @@ use crate::guest::seam::{Reg, VirtualCpu};
 use crate::policy::trace::Ending;
 use crate::policy::vcpu_shared::{SharedFrames, VcpuShared};
 use pv_abi::call::{
-    CONSOLE_MAX_BYTES, Call, Code, ConsoleOp, EventOp, IPI_NMI, Info, MEMORY_BLOCK_BYTES, MEMORY_MAX_BLOCKS,
+    CONSOLE_MAX_BYTES, Call, Code, ConsoleOp, EventOp, IPI_NMI, MEMORY_BLOCK_BYTES, MEMORY_MAX_BLOCKS,
     MemoryOp, Shutdown, Stat,
 };
 use pv_abi::table::Table;
@@ -18,12 +18,10 @@ use pv_abi::table::Table;
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the variants are the calls of pv_abi::call, the fields their arguments")]
 pub enum Hypercall {
-    Info(Info),
     Register { event_vector: u8 },
     Map { frames: SharedFrames, writable: bool, at: GuestPhys },
     Unregister,
     Block { mask: u64 },
-    Yield,
     YieldTo { target: &'static VcpuShared, seq: u64 },
     Kick(&'static VcpuShared),
     Arm,
@@ -90,7 +88,6 @@ pub fn decode<P: Platform>(state: &State<P>, guest: &'static Guest<P::Ram>) -> R
     let (rdi, rsi, rdx) = (state.reg(Reg::Rdi), state.reg(Reg::Rsi), state.reg(Reg::Rdx));
     let vcpu = |index| guest.vcpu(index).ok_or(Refusal::NoSuchVcpu(index));
     Ok(match Call(number) {
-        Call::INFO => Hypercall::Info(Info(rdi)),
         Call::REGISTER => {
             let vector = u8::try_from(rsi).ok().filter(|_| rsi == 0 || rsi >= LOWEST_VECTOR);
             if rdi > u64::from(pv_abi::VERSION.minor) {
@@ -105,7 +102,6 @@ pub fn decode<P: Platform>(state: &State<P>, guest: &'static Guest<P::Ram>) -> R
         }
         Call::UNREGISTER => Hypercall::Unregister,
         Call::BLOCK => Hypercall::Block { mask: rdi },
-        Call::YIELD => Hypercall::Yield,
         Call::YIELD_TO => Hypercall::YieldTo { target: vcpu(rdi)?, seq: rsi },
         Call::KICK => Hypercall::Kick(vcpu(rdi)?),
         Call::ARM => Hypercall::Arm,

@@ -1,0 +1,43 @@
+//! How a guest begins: its first vCPU makes its memory, part by part, in its own turns.
+
+use crate::base::hardware::Hardware;
+use crate::device::channel::Peer;
+use crate::exit::ballooning;
+use crate::exit::channel;
+use crate::exit::cpu::CpuContext;
+use crate::guest::platform::Platform;
+use crate::guest::populate::{PopulateProgress, Populating};
+use crate::guest::vcpu::Vcpu;
+use crate::policy::presence::attention;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Makes the next part of a guest's memory; with the last, the guest begins, and its peers find it. A life begins when people can be
+/// told of its end.
+pub fn step<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>) -> PopulateProgress {
+    let guest = vcpu.guest;
+    let missing =
+        guest.populating.lock().as_ref().and_then(|populating| populating.missing_block(&guest.ram));
+    if let Some(n) = missing {
+        let _ = ballooning::take(guest, n, core.system); // a part of it, or it waits
+        return PopulateProgress::More;
+    }
+    let untouched = guest.populating.lock().as_ref().is_some_and(Populating::is_untouched);
+    if untouched && !core.may_begin(guest) {
+        return PopulateProgress::More;
+    }
+    {
+        let mut populating = guest.populating.lock();
+        match populating.as_mut().map(|populating| populating.step(&guest.ram)) {
+            Some(PopulateProgress::More) => return PopulateProgress::More,
+            Some(PopulateProgress::Done) => *populating = None,
+            None => return PopulateProgress::Done, // device work in the same pass brings it here again
+        }
+    }
+    if guest.lifecycle.lock().has_ended() {
+        vcpu.shared.request_attention(attention::STOP);
+    } else {
+        guest.began.store(core.hardware.now().0, Relaxed);
+        channel::connect(guest, core.system, Peer::Present);
+    }
+    PopulateProgress::Done
+}

@@ -1,0 +1,89 @@
+//! Which interrupt a vCPU enters guest mode with.
+
+use crate::exit::kvm;
+use crate::guest::platform::Platform;
+use crate::guest::seam::{VirtualCpu, Window};
+use crate::guest::vcpu::{Rest, Vcpu};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// A full guest's interrupts come from its APIC, which takes what others posted; the bootstrap processor's also from the
+/// 8259A. Returns whether an interrupt is there that would end HLT.
+pub fn full<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
+    kvm::eoi::take(vcpu);
+    for (base, word) in [0, 64, 128, 192_u8].into_iter().zip(&vcpu.shared.posted) {
+        let mut bits = word.load(Relaxed);
+        if bits != 0 {
+            bits = word.swap(0, SeqCst);
+        }
+        while bits != 0 {
+            let vector = base | u8::try_from(bits.trailing_zeros()).unwrap_or(0);
+            if vcpu.guest.is_level(vector) {
+                vcpu.lapic.post_level(vector)
+            } else {
+                vcpu.lapic.post(vector)
+            }
+            bits &= bits - 1;
+        }
+    }
+    vcpu.lapic.set_task_class(vcpu.state.cr8());
+    let external = vcpu.shared.index().0 == 0
+        && vcpu.lapic.takes_external()
+        && vcpu.guest.devices.lock().interrupt_pending();
+    let vector = vcpu.lapic.highest_pending();
+    if vector.is_none() && !external {
+        if let Some(class) = vcpu.lapic.held_back_class() {
+            vcpu.state.watch_window(Window::Priority(class));
+        }
+        return false;
+    }
+    if !vcpu.state.ready_for_interrupt() {
+        vcpu.state.watch_window(Window::Interrupts);
+        return vcpu.state.interrupts_on();
+    }
+    let vector = if external {
+        vcpu.guest.devices.lock().acknowledge_interrupt()
+    } else {
+        let vector = vector.unwrap_or(0);
+        vcpu.lapic.acknowledge(vector);
+        kvm::eoi::offer(vcpu, vector);
+        vector
+    };
+    deliver(vcpu, vector);
+    // A second one that outranks the first waits for IF.
+    if vcpu.lapic.highest_pending().is_some() {
+        vcpu.state.watch_window(Window::Interrupts);
+    }
+    true
+}
+
+/// A cooperative guest's interrupts: what IPI posted, and one vector that says "look at your events".
+pub fn cooperative<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
+    let posted = vcpu.shared.highest_posted();
+    // After BLOCK the guest looks at its events by itself; an interrupt would only come on top.
+    let blocked = vcpu.rest == Rest::Blocked;
+    let upcall = vcpu.event_vector != 0 && !blocked && vcpu.shared.pending_events() != 0;
+    if posted.is_none() && !upcall {
+        return blocked;
+    }
+    if !vcpu.state.ready_for_interrupt() {
+        vcpu.state.watch_window(Window::Interrupts);
+        return vcpu.state.interrupts_on();
+    }
+    if let Some(vector) = posted {
+        vcpu.shared.take_posted(vector);
+        deliver(vcpu, vector);
+        if upcall || vcpu.shared.highest_posted().is_some() {
+            vcpu.state.watch_window(Window::Interrupts);
+        }
+    } else {
+        let vector = vcpu.event_vector;
+        deliver(vcpu, vector);
+    }
+    true
+}
+
+#[inline]
+fn deliver<P: Platform>(vcpu: &mut Vcpu<P>, vector: u8) {
+    vcpu.state.inject_interrupt(vector);
+    vcpu.shared.tally.injections.add(1);
+}
