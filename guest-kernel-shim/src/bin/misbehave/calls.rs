@@ -49,9 +49,8 @@ pub fn unknown_and_out_of_range(check: &mut Check) {
     if is_absent(check) {
         return;
     }
-    for number in
-        [PREFIX | 20, PREFIX | 21, PREFIX | 0xffff, 0, 5, FAR, FAR - 19, PREFIX << 16, 1 << 32 | PREFIX]
-    {
+    let past = Call::ALL.last().map_or(PREFIX, |(last, _)| last.0 + 1);
+    for number in [past, past + 1, PREFIX | 0xffff, 0, 5, FAR, FAR - 19, PREFIX << 16, 1 << 32 | PREFIX] {
         refused(check, number, [FAR; 4], &[NO_SUCH_CALL]);
     }
     let vcpus = call::info(Info::VCPUS).unwrap_or(64);
