@@ -127,7 +127,7 @@ fn exit() -> impl Strategy<Value = Exit> {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let calls = prop_oneof![8 => (0_u64..21).prop_map(|n| PREFIX | n), 1 => any::<u64>()];
+    let calls = prop_oneof![8 => (0..=Call::ALL.len() as u64).prop_map(|n| PREFIX | n), 1 => any::<u64>()];
     prop_oneof![
         6 => prop_oneof![0_u64..100, 0_u64..300 * US, 0_u64..6 * MS].prop_map(Act::Run),
         10 => (calls, [number(), number(), number(), number()]).prop_map(|(call, args)| Act::Call(call, args)),
