@@ -100,7 +100,7 @@ open_codes! {
         BAD_STATE = 7,
         /// What the caller saw is no longer so; look again.
         STALE = 8,
-        /// Too much at once; try again later.
+        /// What the call needs is not there yet: call again later.
         AGAIN = 9,
         /// Known, and not offered to this guest or by this version.
         NOT_SUPPORTED = 10,

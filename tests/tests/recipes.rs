@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 /// What the copy of the tree is made of, besides the workspace's packages.
-const ROOT_FILES: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/config.toml"];
+const ROOT_FILES: [&str; 4] = ["Cargo.toml", "Cargo.lock", "CHANGELOG.md", ".cargo/config.toml"];
 const FOLDERS: [&str; 7] =
     ["docs", "hv-core", "pv-abi", "ring-buffers", "guest-kernel-shim", "tests", "xtask"];
 const PATCH: &str = "docs/src/recipes/add-a-call.patch";
@@ -24,8 +24,10 @@ fn read(file: &str) -> String {
 /// The files that a text names in code spans, by paths from the root.
 fn named_files(text: &str) -> BTreeSet<String> {
     let spans = text.split('`').skip(1).step_by(2);
-    let is_file =
-        |span: &&str| span.contains('/') && !span.contains(' ') && Path::new(span).extension().is_some();
+    let is_file = |span: &&str| {
+        let extension = Path::new(span).extension().and_then(|extension| extension.to_str());
+        !span.contains(' ') && matches!(extension, Some("rs" | "md" | "golden" | "toml"))
+    };
     spans.filter(is_file).map(str::to_owned).collect()
 }
 
