@@ -34,7 +34,7 @@ impl fmt::Display for IsoError {
             }
             Self::Grub(said) => write!(f, "{GRUB}: {said}"),
             Self::CommandLine(words) => {
-                write!(f, "command line {words:?}: only letters, digits and -_=.,:/ are passed on by GRUB")
+                write!(f, "command line {words:?}: GRUB passes on only letters, digits and -_=.,:/")
             }
         }
     }

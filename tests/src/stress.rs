@@ -177,10 +177,10 @@ impl Trial {
             if let Some((line, key, value)) = guest.says
                 && outcome.number(&guest.name, line, key) != Some(value)
             {
-                return Err(format!("{} does not say {line} {key}={value}", guest.name));
+                return Err(format!("{} did not print {line} {key}={value}", guest.name));
             }
             if outcome.lines_of(&guest.name).iter().any(|line| line.starts_with("#bad")) {
-                return Err(format!("{} says that something is bad", guest.name));
+                return Err(format!("{} printed a line that begins with #bad", guest.name));
             }
         }
         Ok(())

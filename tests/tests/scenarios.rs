@@ -162,7 +162,7 @@ fn a_bad_guest_is_refused_by_name_line_and_key() {
         ("visibility = \"all\"", "x.toml:4: key 'visibility': 'all', expected 'none' or 'bit'"),
         (
             "disk_writable_mib = 5",
-            "x.toml:4: key 'disk_writable_mib': there is no disk that could be changed",
+            "x.toml:4: key 'disk_writable_mib': the guest has no 'disk' that it could change",
         ),
         ("count = 0", "x.toml:4: key 'count': 0, expected at least 1"),
         ("count = 257", "x.toml:4: key 'count': more than 256 guests together"),
@@ -170,12 +170,12 @@ fn a_bad_guest_is_refused_by_name_line_and_key() {
         ("command_line = \"\\u0000\"", "x.toml:4: guest 'a': key 'command_line': a zero byte in it"),
         (
             "memory_mib = 450",
-            "x.toml:4: guest 'a': key 'memory_mib': up to here 514 MiB are needed (64 of them",
+            "x.toml:4: guest 'a': key 'memory_mib': with all before it 514 MiB are needed (64 of them",
         ),
         // 448 would just fit, but the bundle needs room too.
         (
             "memory_mib = 448",
-            "x.toml:4: guest 'a': key 'memory_mib': up to here 513 MiB are needed (64 of them",
+            "x.toml:4: guest 'a': key 'memory_mib': with all before it 513 MiB are needed (64 of them",
         ),
     ];
     for (key, expected) in cases {
@@ -197,7 +197,7 @@ fn guests_that_do_not_fit_together_are_refused() {
     let greedy =
         format!("{GUEST}memory_mib = 256\n[[guest]]\nname = \"b\"\nkernel = \"k.elf\"\nmemory_mib = 256\n");
     let line = bench.refusal(&greedy);
-    let expected = "x.toml:8: guest 'b': key 'memory_mib': up to here 576 MiB are needed (64 of them by the hypervisor), \
+    let expected = "x.toml:8: guest 'b': key 'memory_mib': with all before it 576 MiB are needed (64 of them by the hypervisor), \
                     the machine has 512";
     assert_eq!(line, expected);
     let stray = bench.refusal(&format!("{GUEST}[[channel]]\npages = 1\nends = [\"a\", \"b\"]\n"));
@@ -211,12 +211,12 @@ fn guests_that_do_not_fit_together_are_refused() {
     let ends = bench.refusal(&format!("{}{}", pair("cooperative"), many(33, 1)));
     assert_eq!(
         ends,
-        "x.toml:103: key 'ends': guest 'a': up to here 66 ends of channels, expected at most 64"
+        "x.toml:103: key 'ends': guest 'a': with all before it 66 ends of channels, expected at most 64"
     );
     let pages = bench.refusal(&format!("{}{}", pair("full"), many(5, 64)));
     assert_eq!(
         pages,
-        "x.toml:19: key 'ends': guest 'a': up to here 640 pages of channels, expected at most 512"
+        "x.toml:19: key 'ends': guest 'a': with all before it 640 pages of channels, expected at most 512"
     );
     let deaf = bench.refusal(&format!("{GUEST}[input]\nguest = \"c\"\n"));
     assert_eq!(deaf, "x.toml:5: key 'guest': no guest is named 'c'");
@@ -340,22 +340,25 @@ pages = 64
     let cases = [
         (
             guest("a", "k.elf", "count = 17\nvcpus = 64"),
-            "x.toml:8: guest 'a-16': key 'vcpus': up to here 1088 vCPUs, expected at most 1024",
+            "x.toml:8: guest 'a-16': key 'vcpus': with all before it 1088 vCPUs, expected at most 1024",
         ),
         (
             guest("a", "k.elf", "count = 65\nnetwork = \"n\""),
-            "x.toml:8: guest 'a-64': key 'network': up to here 65 network cards, expected at most 64",
+            "x.toml:8: guest 'a-64': key 'network': with all before it 65 network cards, expected at most 64",
         ),
-        (networks, "x.toml:71: guest 'g16': key 'network': up to here 17 networks, expected at most 16"),
+        (
+            networks,
+            "x.toml:71: guest 'g16': key 'network': with all before it 17 networks, expected at most 16",
+        ),
         (
             guest("a", "k.elf", "count = 3\ndisk = \"disk.bin\"\ndisk_writable_mib = 6"),
-            "x.toml:9: guest 'a-2': key 'disk_writable_mib': up to here 18 MiB of disks that may be changed, expected at \
+            "x.toml:9: guest 'a-2': key 'disk_writable_mib': with all before it 18 MiB of disks that guests may change, expected at \
              most 16",
         ),
         // 56 channels of 64 pages are the 14 MiB that guests and hypervisor leave.
         (
             format!("{crowd}{channels}"),
-            "x.toml:238: channel 56: key 'pages': up to here 3153 MiB are needed (64 of them by the hypervisor), the \
+            "x.toml:238: channel 56: key 'pages': with all before it 3153 MiB are needed (64 of them by the hypervisor), the \
              machine has 3152",
         ),
     ];
@@ -370,7 +373,7 @@ pages = 64
 fn what_the_heap_takes_beyond_its_least_counts_as_the_hypervisors() {
     let text = guest("a", "k.elf", "count = 9\nvcpus = 64");
     let line = Bench::new().refusal(&format!("[machine]\ncpus = 64\nmemory_mib = 210\n{text}"));
-    let expected = "x.toml:4: guest 'a-8': key 'memory_mib': up to here 217 MiB are needed (72 of them by the hypervisor), \
+    let expected = "x.toml:4: guest 'a-8': key 'memory_mib': with all before it 217 MiB are needed (72 of them by the hypervisor), \
                     the machine has 210";
     assert_eq!(line, expected);
 }

@@ -39,7 +39,7 @@ pub struct Arguments {
     /// Only scenarios whose name begins with one of these.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Prints what moved by more than 1 % since an earlier report.json.
+    /// Prints the figures that moved by more than 1 % since an earlier report.json.
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
     /// Runs the micro figures only, and fails when one grew by 10 % over tests/bench/baseline.json.
@@ -48,7 +48,7 @@ pub struct Arguments {
     /// Makes the micro figures of this run the ones that --check compares with.
     #[arg(long, requires = "check")]
     bless: bool,
-    /// Takes the images as they are.
+    /// Uses the images of the last build.
     #[arg(long)]
     no_build: bool,
 }

@@ -77,7 +77,7 @@ fn first_line(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output =
         Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().next().map(str::to_owned).ok_or_else(|| format!("{program}: says nothing"))
+    text.lines().next().map(str::to_owned).ok_or_else(|| format!("{program}: printed nothing"))
 }
 
 /// Where a program is, or what brings it.

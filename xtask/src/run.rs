@@ -53,13 +53,13 @@ pub struct Arguments {
     /// Boots the kernel with nothing beneath it.
     #[arg(long, conflicts_with = "scenario")]
     bare: bool,
-    /// The guest that gets what is typed.
+    /// The guest that gets the keyboard's input.
     #[arg(long, value_name = "GUEST", conflicts_with = "kernel")]
     input: Option<String>,
     /// Waits for gdb before the first instruction, on this port.
     #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234")]
     gdb: Option<u16>,
-    /// Stops the machine after so many seconds, at most a day; 0 never does.
+    /// Stops the machine after S seconds, at most a day; 0 never does.
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_TIMEOUT_S)))]
     timeout: Option<u32>,
     /// Counts time in instructions, the same on every run.
@@ -74,7 +74,7 @@ pub struct Arguments {
     /// QEMU's CPU model.
     #[arg(long, value_name = "MODEL")]
     cpu: Option<String>,
-    /// Takes the images as they are.
+    /// Uses the images of the last build.
     #[arg(long)]
     no_build: bool,
 }

@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Not these stages.
     #[arg(long, value_enum, value_name = "STAGE", value_delimiter = ',')]
     skip: Vec<Name>,
-    /// Boots so many random machines instead, each from a seed that is printed.
+    /// Boots N random machines instead, each from a seed that is printed.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100", conflicts_with_all = ["only", "skip"])]
     stress: Option<u64>,
     /// The first of the seeds.
@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Builds, and runs every boot test that can run on this machine instead.
     #[arg(long, value_parser = Kind::named, value_name = "MACHINE", conflicts_with_all = ["only", "skip", "stress"])]
     machine: Option<Kind>,
-    /// Shows all that the stages print, not only that of failed ones.
+    /// Shows what every stage prints, not only the failed ones.
     #[arg(long, short)]
     verbose: bool,
 }

@@ -12,6 +12,5 @@ pub const EXCLUDED: [(Kind, &str, &str); 4] = [
 
 const BROKEN: &str = "QEMU 7.2 ends when an exception's delivery writes where an SVM guest has a breakpoint";
 const DEAF: &str = "Bochs 2.7 never leaves an SVM guest for an external interrupt while it has IF clear";
-const LOST: &str = "Bochs 2.7 loses an external interrupt that comes while a VMX guest has IF clear: guests are left every ms";
-const SILENT: &str =
-    "Bochs 2.7 does not write DR6 for a #DB that SVM intercepts, and tells of a breakpoint in no other way";
+const LOST: &str = "Bochs 2.7 loses an external interrupt that comes while a VMX guest has IF clear, so the hypervisor leaves guests every ms";
+const SILENT: &str = "Bochs 2.7 does not write DR6 for a #DB that SVM intercepts, so nothing tells the hypervisor of a breakpoint";

@@ -103,7 +103,7 @@ fn expand(table: &GuestTable, at: usize, source: &Source, guests: &mut Vec<Guest
         Some(count) => (0..count).map(|number| format!("{}-{number}", table.name)).collect(),
     };
     if table.disk.is_none() && table.disk_writable_mib != 0 {
-        return Err(refuse("disk_writable_mib", "there is no disk that could be changed".into()));
+        return Err(refuse("disk_writable_mib", "the guest has no 'disk' that it could change".into()));
     }
     if guests.len() + names.len() > MAX_GUESTS {
         return Err(refuse("count", format!("more than {MAX_GUESTS} guests together")));
@@ -178,7 +178,7 @@ impl Scenario {
             for end in channel.ends {
                 let Some(guest) = self.guests.get(usize::from(end)) else { continue };
                 if let Some(what) = guest.mode.too_many_channels(channels_of(up_to_here, end)) {
-                    let message = format!("key 'ends': guest '{}': up to here {what}", guest.name);
+                    let message = format!("key 'ends': guest '{}': with all before it {what}", guest.name);
                     return Err(self.source.refuse(*at, "ends", message));
                 }
             }
@@ -203,14 +203,14 @@ impl Scenario {
                     "disk_writable_mib",
                     writable_mib,
                     MAX_WRITABLE_PAGES >> 8,
-                    "MiB of disks that may be changed",
+                    "MiB of disks that guests may change",
                 ),
             ];
             if let Some((key, wanted, most, what)) =
                 bounds.into_iter().find(|(_, wanted, most, _)| wanted > most)
             {
                 let message = format!(
-                    "guest '{}': key '{key}': up to here {wanted} {what}, expected at most {most}",
+                    "guest '{}': key '{key}': with all before it {wanted} {what}, expected at most {most}",
                     guest.name
                 );
                 return Err(self.source.refuse(guest.table_at, key, message));
@@ -291,7 +291,7 @@ impl Scenario {
         let mut needed_mib = own_mib + bundle_bytes.div_ceil(1 << 20);
         let refuse = |at: usize, who: &str, key: &str, needed_mib: u64| {
             let message = format!(
-                "{who}: key '{key}': up to here {needed_mib} MiB are needed ({own_mib} of them by the hypervisor), the \
+                "{who}: key '{key}': with all before it {needed_mib} MiB are needed ({own_mib} of them by the hypervisor), the \
                  machine has {total_mib}"
             );
             Err(self.source.refuse(at, key, message))

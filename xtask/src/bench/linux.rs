@@ -160,7 +160,9 @@ fn first_number(machine: &Machine, number: fn(&str) -> Option<u64>) -> Outcome<u
     let mut running = machine.start().attempt(machine.image().display())?;
     let line = running.wait_for(|line| number(line.text.trim()).is_some());
     let said = line.and_then(|line| number(line.text.trim()));
-    said.ok_or_else(|| Failure::new(format!("{}: it did not say when", machine.image().display())))
+    said.ok_or_else(|| {
+        Failure::new(format!("{}: the kernel did not print its time", machine.image().display()))
+    })
 }
 
 /// What was measured in either mode over the same on the bare machine.

@@ -56,8 +56,7 @@ fn suppressions(source: &Source, findings: &mut Vec<Finding>) {
             findings.push(Finding::new(&source.file, suppression.line, message));
         }
         if suppression.of_unsafe && suppression.kind != "expect" {
-            let message =
-                "unsafe code is allowed here: `expect` it, so that the invitation ends with the need";
+            let message = "`allow` of unsafe code: use `expect`, so that the compiler says when the file no longer needs it";
             findings.push(Finding::new(&source.file, suppression.line, message));
         }
     }
@@ -116,7 +115,7 @@ mod tests {
         let (_folder, tree) = sample::tree(&files);
         let expected = [
             "hv-core/src/lib.rs:2: `allow` without a reason",
-            "hv-core/src/machine.rs:1: unsafe code is allowed here: `expect` it, so that the invitation ends with the need",
+            "hv-core/src/machine.rs:1: `allow` of unsafe code: use `expect`, so that the compiler says when the file no longer needs it",
         ];
         assert_eq!(sample::lines(check(&tree)), expected);
     }

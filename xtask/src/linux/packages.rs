@@ -130,7 +130,7 @@ fn ask(command: &mut Command) -> Outcome<String> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let complaint = said.lines().rev().find(|line| line.starts_with("E: ")).or(said.lines().next_back());
-    Err(Failure::new(format!("{tool}: {}", complaint.unwrap_or("failed and says nothing"))))
+    Err(Failure::new(format!("{tool}: {}", complaint.unwrap_or("failed and printed nothing"))))
 }
 
 #[cfg(test)]
