@@ -3,6 +3,7 @@
 
 mod adopt;
 pub(crate) mod blocks;
+pub(crate) mod boot;
 pub(crate) mod call;
 pub(crate) mod cpu;
 pub(crate) mod descriptor;

@@ -1,71 +1,8 @@
-//! What the loader says: the command line, the map of memory, one module.
+//! What the loader says, and the words of the command line.
 
-/// Most regions of memory that are kept.
-pub const MAX_REGIONS: usize = 16;
-/// Longest command line that is kept, in bytes.
-const MAX_COMMAND_LINE: usize = 2048;
-
-/// A region of physical memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Region {
-    /// First byte.
-    pub start: u64,
-    /// Length.
-    pub bytes: u64,
-    /// As in the E820 map: 1 = usable RAM.
-    pub kind: u32,
-}
-
-impl Region {
-    const RAM: u32 = 1;
-
-    /// Whether it is RAM that the kernel may use.
-    pub fn is_ram(&self) -> bool {
-        self.kind == Self::RAM
-    }
-}
-
-/// What the loader handed over.
-#[derive(Debug)]
-pub struct Boot {
-    command_line: [u8; MAX_COMMAND_LINE],
-    command_line_bytes: usize,
-    regions: [Region; MAX_REGIONS],
-    region_count: usize,
-    pub(crate) module: Option<&'static [u8]>,
-}
+pub use crate::arch::boot::{Boot, MAX_REGIONS, Region};
 
 impl Boot {
-    pub(crate) const fn empty() -> Self {
-        Self {
-            command_line: [0; MAX_COMMAND_LINE],
-            command_line_bytes: 0,
-            regions: [Region { start: 0, bytes: 0, kind: 0 }; MAX_REGIONS],
-            region_count: 0,
-            module: None,
-        }
-    }
-
-    pub(crate) fn add_command_line_byte(&mut self, byte: u8) {
-        if let Some(slot) = self.command_line.get_mut(self.command_line_bytes) {
-            *slot = byte;
-            self.command_line_bytes += 1;
-        }
-    }
-
-    pub(crate) fn add_region(&mut self, region: Region) {
-        if let Some(slot) = self.regions.get_mut(self.region_count) {
-            *slot = region;
-            self.region_count += 1;
-        }
-    }
-
-    /// The whole command line; empty when it is not UTF-8.
-    pub fn command_line(&self) -> &str {
-        let bytes = self.command_line.get(..self.command_line_bytes).unwrap_or(&[]);
-        core::str::from_utf8(bytes).unwrap_or("")
-    }
-
     /// The value of the first word `key=value` on the command line.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.command_line()
@@ -82,50 +19,19 @@ impl Boot {
     pub fn has(&self, key: &str) -> bool {
         self.command_line().split_ascii_whitespace().any(|word| word == key)
     }
-
-    /// The map of memory.
-    pub fn regions(&self) -> &[Region] {
-        self.regions.get(..self.region_count).unwrap_or(&[])
-    }
-
-    /// Usable RAM, in bytes.
-    pub fn ram_bytes(&self) -> u64 {
-        self.regions().iter().filter(|region| region.is_ram()).map(|region| region.bytes).sum()
-    }
-
-    /// The module that the loader put in memory (`-initrd` in QEMU).
-    pub fn module(&self) -> Option<&'static [u8]> {
-        self.module
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn boot(line: &str) -> Boot {
-        let mut boot = Boot::empty();
-        line.bytes().for_each(|byte| boot.add_command_line_byte(byte));
-        boot
-    }
-
     #[test]
     fn a_key_must_match_as_a_whole() {
-        let boot = boot("abench=no bench=micro  quiet n=12 n=13 bad=x1");
+        let boot = Boot::with_command_line("abench=no bench=micro  quiet n=12 n=13 bad=x1");
         assert_eq!(boot.value("bench"), Some("micro"));
         assert_eq!(boot.number("n"), Some(12));
         assert_eq!(boot.number("bad"), None);
         assert_eq!(boot.value("quiet"), None);
         assert!(boot.has("quiet") && !boot.has("bench") && !boot.has("qui"));
-    }
-
-    #[test]
-    fn what_is_too_long_is_cut_and_nothing_else_changes() {
-        let mut boot = Boot::empty();
-        (0..MAX_COMMAND_LINE + 5).for_each(|_| boot.add_command_line_byte(b'a'));
-        (0..MAX_REGIONS + 1).for_each(|_| boot.add_region(Region { start: 0, bytes: 10, kind: 1 }));
-        assert_eq!(boot.command_line().len(), MAX_COMMAND_LINE);
-        assert_eq!(boot.ram_bytes(), 10 * MAX_REGIONS as u64);
-        assert_eq!(boot.module(), None);
     }
 }

@@ -4,6 +4,7 @@
 //! Cites: Xen `docs/misc/pvh.pandoc`; Intel SDM vol 3, 10.8.5 (processor start), 4.5 (paging).
 #![expect(unsafe_code, reason = "the entry points are assembly that calls Rust by symbol")]
 
+use super::boot::Boot;
 use super::{cpu, descriptor, percpu, start_info};
 
 /// Bytes of stack that each processor has.
@@ -12,11 +13,11 @@ pub(crate) const STACK_BYTES: usize = 16 << 10;
 // What `entry!` defines; `main` of the kernel that links this crate.
 #[cfg(target_os = "none")]
 unsafe extern "Rust" {
-    safe fn guest_kernel_main(boot: &'static crate::boot::Boot);
+    safe fn guest_kernel_main(boot: &'static Boot);
 }
 
 #[cfg(not(target_os = "none"))]
-fn guest_kernel_main(_: &'static crate::boot::Boot) {}
+fn guest_kernel_main(_: &'static Boot) {}
 
 /// First Rust function of the first processor. `start_info` is the physical address that the loader gave.
 #[cfg_attr(target_os = "none", unsafe(no_mangle))]

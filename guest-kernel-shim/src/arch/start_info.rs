@@ -1,12 +1,10 @@
 //! Reading what a PVH loader hands over. Cites: Xen `public/arch-x86/hvm/start_info.h`.
 #![expect(unsafe_code, reason = "follows physical addresses that the loader gave")]
 
-use crate::boot::{Boot, MAX_REGIONS, Region};
+use super::boot::{Boot, MAX_COMMAND_LINE, MAX_REGIONS, Region};
 use spin::Once;
 
 const MAGIC: u32 = 0x336e_c578;
-/// Longest command line that is kept, in bytes.
-const MAX_COMMAND_LINE: usize = 2048;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
