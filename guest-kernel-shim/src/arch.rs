@@ -13,6 +13,7 @@ pub(crate) mod guarded;
 pub(crate) mod lapic;
 pub(crate) mod line;
 pub(crate) mod percpu;
+pub mod platform;
 pub(crate) mod port;
 pub(crate) mod probe;
 pub(crate) mod shared;

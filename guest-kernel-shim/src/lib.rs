@@ -30,14 +30,13 @@ pub mod ipi;
 pub mod lock;
 pub mod mark;
 pub mod memory;
-pub mod platform;
 pub mod probe;
 pub mod shutdown;
 pub mod smp;
 pub mod thread;
 pub mod timer;
 
-pub use arch::adopt;
+pub use arch::{adopt, platform};
 pub use boot::Boot;
 pub use pv_abi;
 

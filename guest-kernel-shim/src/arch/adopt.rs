@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "takes the GS base of a processor that somebody else set up")]
 
 use super::percpu;
-use crate::platform::{self, Mode};
+use super::platform::{self, Mode};
 use crate::{clock, cooperative, smp, timer};
 
 /// Makes this library work on a processor that the kernel set up itself; `index` is the kernel's number of it, 0 first,

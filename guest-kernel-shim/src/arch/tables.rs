@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "places tables in the window and turns their rows into references")]
 
 use super::line::Line;
-use super::{call, percpu};
+use super::{call, percpu, platform};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use pv_abi::call::Code;
@@ -67,7 +67,7 @@ pub(crate) fn place(window: u64, pages: u64) -> Result<Rate, (Table, Code)> {
 /// Places the console's table, once; answers the ring to the hypervisor. `None` when the hypervisor has none to give.
 pub(crate) fn console() -> Option<Region> {
     let window = WINDOW.load(Ordering::Relaxed);
-    let offered = crate::platform::features().contains(Features::CONSOLE_RING);
+    let offered = platform::features().contains(Features::CONSOLE_RING);
     if window == 0 || !offered {
         return None;
     }

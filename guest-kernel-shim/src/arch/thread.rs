@@ -1,6 +1,7 @@
 //! Kernel threads of the first processor that give way to one another; nobody takes the CPU from them.
 #![expect(unsafe_code, reason = "switches stacks")]
 
+use super::percpu;
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -35,7 +36,7 @@ pub struct NoThread;
 pub fn spawn(task: fn(u64), argument: u64) -> Result<(), NoThread> {
     let current = CURRENT.load(Ordering::Relaxed);
     let free = |slot: &usize| *slot != 0 && *slot != current && POINTERS[*slot].load(Ordering::Relaxed) == 0;
-    let slot = (0..THREADS).find(free).filter(|_| crate::smp::this() == 0).ok_or(NoThread)?;
+    let slot = (0..THREADS).find(free).filter(|_| percpu::this().index() == 0).ok_or(NoThread)?;
     *TASKS[slot].lock() = Some((task, argument));
     let top = STACKS[slot].0.get().expose_provenance() + STACK_BYTES;
     // What `switch` pops: six registers and the address it returns to, above which the stack is as after a CALL.
@@ -56,7 +57,7 @@ pub fn spawn(task: fn(u64), argument: u64) -> Result<(), NoThread> {
 /// Lets the next thread run; comes back when the others have given way.
 #[inline]
 pub fn give_way() {
-    if crate::smp::this() != 0 {
+    if percpu::this().index() != 0 {
         return;
     }
     let current = CURRENT.load(Ordering::Relaxed);

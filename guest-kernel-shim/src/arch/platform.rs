@@ -1,6 +1,7 @@
 //! In which of the three ways this kernel runs, found once at boot.
 
-use crate::arch::cpu::cpuid;
+use super::call;
+use super::cpu::cpuid;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use pv_abi::cpuid::{BASE, CallInstruction, Features, SIGNATURE, TIME_LEAF, VERSION_LEAF};
 
@@ -70,7 +71,7 @@ pub(crate) fn detect() {
     if let Some(features) = comity() {
         FEATURES.store(features, Ordering::Relaxed);
         MODE.store(2, Ordering::Relaxed);
-        crate::arch::call::choose(CallInstruction(cpuid(TIME_LEAF, 0).ecx));
+        call::choose(CallInstruction(cpuid(TIME_LEAF, 0).ecx));
     } else if one & HYPERVISOR == 0 && one & X2APIC != 0 {
         MODE.store(1, Ordering::Relaxed);
     }
