@@ -1,7 +1,6 @@
 //! Everything that only the processor can do, and the only place with `unsafe` in it. What it offers to the rest of the
 //! crate is safe unless its arguments can break memory.
 
-mod adopt;
 pub(crate) mod blocks;
 pub(crate) mod boot;
 pub(crate) mod call;
@@ -23,5 +22,4 @@ pub(crate) mod thread;
 pub(crate) mod trampoline;
 pub(crate) mod trap;
 
-pub use adopt::adopt;
 pub(crate) use force::force_unlock;

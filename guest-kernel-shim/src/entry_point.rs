@@ -1,4 +1,10 @@
-//! How a kernel names its main function, and what a panic does.
+//! How a kernel begins: by its main function, which it names, or by adopting processors that it set up itself.
+
+use crate::arch::percpu::Processor;
+use crate::arch::platform::{self, Mode};
+use crate::boot::Boot;
+use crate::shutdown::{self, Kind};
+use crate::{clock, console, cooperative, interrupt, smp, timer};
 
 /// Makes a function the kernel's main: `entry!(main)` with `fn main(boot: &'static Boot)`. When it returns, the
 /// machine is powered off.
@@ -12,15 +18,50 @@ macro_rules! entry {
         #[unsafe(no_mangle)]
         fn guest_kernel_main(boot: &'static $crate::Boot) {
             let main: fn(&'static $crate::Boot) = $main;
-            main(boot);
+            $crate::entry_point::run(boot, main)
         }
     };
+}
+
+/// What the first processor does after [`entry!`]'s symbol was called: sets this crate up, runs the kernel, ends.
+pub fn run(boot: &'static Boot, main: fn(&'static Boot)) -> ! {
+    platform::detect();
+    interrupt::start();
+    cooperative::start();
+    console::start();
+    clock::start();
+    clock::set_zero(boot.number("zero_ms").unwrap_or(0).saturating_mul(1_000_000));
+    smp::find(boot.number("cpus"));
+    timer::start();
+    interrupt::enable();
+    main(boot);
+    shutdown::end(Kind::OFF)
+}
+
+/// Makes this library work on a processor that the kernel set up itself, the first one before the others. Afterwards
+/// [`call`](crate::call), [`demand`](crate::demand), [`event`](crate::event), [`critical`](crate::critical),
+/// [`lock`](crate::lock) and [`mark`](crate::mark) work in every mode, and in a cooperative guest
+/// [`timer`](crate::timer) and [`idle`](crate::idle) too. The kernel's gate for
+/// [`interrupt::EVENT`](crate::interrupt::EVENT) calls [`event::take`](crate::event::take).
+pub fn adopt(processor: Processor) -> Mode {
+    if processor.into_index() == 0 {
+        platform::detect();
+        cooperative::start();
+        smp::find(None);
+        if platform::is_cooperative() {
+            clock::start();
+            timer::start();
+        }
+    } else {
+        cooperative::start_local();
+    }
+    platform::mode()
 }
 
 #[cfg(all(target_os = "none", feature = "boot"))]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    crate::console::break_locks();
+    console::break_locks();
     crate::println!("{info}");
-    crate::shutdown::end(crate::shutdown::Kind::CRASH)
+    shutdown::end(Kind::CRASH)
 }

@@ -36,21 +36,8 @@ pub mod smp;
 pub mod thread;
 pub mod timer;
 
-pub use arch::{adopt, platform};
+pub use arch::percpu::Processor;
+pub use arch::platform;
 pub use boot::Boot;
+pub use entry_point::adopt;
 pub use pv_abi;
-
-/// What the first processor does between entry and the kernel's main function.
-fn start(boot: &'static Boot, main: impl FnOnce(&'static Boot)) -> ! {
-    platform::detect();
-    interrupt::start();
-    cooperative::start();
-    console::start();
-    clock::start();
-    clock::set_zero(boot.number("zero_ms").unwrap_or(0).saturating_mul(1_000_000));
-    smp::find(boot.number("cpus"));
-    timer::start();
-    interrupt::enable();
-    main(boot);
-    shutdown::end(shutdown::Kind::OFF)
-}

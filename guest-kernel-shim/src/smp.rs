@@ -1,6 +1,6 @@
 //! More processors: found, started, and given a function to run.
 
-use crate::arch::{call as raw, lapic, percpu, trampoline};
+use crate::arch::{entry, lapic, percpu, trampoline};
 use crate::call::{self, Code, Info};
 use crate::{clock, cooperative, idle, interrupt, ipi, platform, timer};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -44,7 +44,9 @@ pub fn count() -> usize {
     COUNT.load(Ordering::Relaxed)
 }
 
+/// Finds how many processors there are, and makes those that are started run their task.
 pub(crate) fn find(command_line: Option<u64>) {
+    entry::run_others(run);
     let told = call::info(Info::VCPUS).ok().or(command_line).unwrap_or(1);
     COUNT.store(usize::try_from(told).unwrap_or(1).clamp(1, MAX_VCPUS), Ordering::Relaxed);
 }
@@ -57,8 +59,7 @@ pub fn start(index: usize, task: Task, argument: u64) -> Result<(), NotStarted> 
     *TASK.lock() = Some((task, argument));
     STARTED.store(0, Ordering::SeqCst);
     if platform::is_cooperative() {
-        let top = trampoline::stack_top(index).ok_or(NotStarted::NoSuchProcessor)?;
-        let code = raw::vcpu_start(index, top).0;
+        let code = trampoline::start_vcpu(index).ok_or(NotStarted::NoSuchProcessor)?;
         if code != Code::OK {
             return Err(NotStarted::Refused(code));
         }
@@ -94,7 +95,7 @@ fn by_sipi(index: usize) -> Result<(), NotStarted> {
 }
 
 /// What a started processor does.
-pub(crate) fn run(index: usize) {
+fn run(index: usize) {
     interrupt::start_local();
     cooperative::start_local();
     timer::start_local();

@@ -115,15 +115,6 @@ pub fn console_read(bytes: &mut [u8]) -> (Code, u64) {
     unsafe { call(Call::CONSOLE, [read, address, bytes.len() as u64, 0]) }
 }
 
-/// Starts another processor in [`super::entry::shim_start_other`], on a stack that only it uses.
-pub(crate) fn vcpu_start(index: usize, stack_top: u64) -> (Code, u64) {
-    let entry = (super::entry::shim_start_other as *const ()).expose_provenance() as u64;
-    // A function expects the stack as a CALL leaves it: 8 below a multiple of 16.
-    let stack = stack_top - 8;
-    // SAFETY: the entry is a function of one argument that never returns, and the stack is its own.
-    unsafe { call(Call::VCPU_START, [index as u64, entry, stack, index as u64]) }
-}
-
 /// Places a table at `gpa` and answers whether it is there now.
 ///
 /// # Safety

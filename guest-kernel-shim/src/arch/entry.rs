@@ -6,11 +6,12 @@
 
 use super::boot::Boot;
 use super::{cpu, descriptor, percpu, start_info};
+use spin::Once;
 
 /// Bytes of stack that each processor has.
 pub(crate) const STACK_BYTES: usize = 16 << 10;
 
-// What `entry!` defines; `main` of the kernel that links this crate.
+// What `entry!` defines in the kernel that links this crate: it sets the crate up and runs the kernel's main function.
 #[cfg(target_os = "none")]
 unsafe extern "Rust" {
     safe fn guest_kernel_main(boot: &'static Boot);
@@ -18,6 +19,14 @@ unsafe extern "Rust" {
 
 #[cfg(not(target_os = "none"))]
 fn guest_kernel_main(_: &'static Boot) {}
+
+/// What every processor but the first runs.
+static OTHERS: Once<fn(usize)> = Once::new();
+
+/// Makes `run` what every processor but the first runs; the first such wish counts. It is given the processor's number.
+pub(crate) fn run_others(run: fn(usize)) {
+    OTHERS.call_once(|| run);
+}
 
 /// First Rust function of the first processor. `start_info` is the physical address that the loader gave.
 #[cfg_attr(target_os = "none", unsafe(no_mangle))]
@@ -27,7 +36,8 @@ extern "C" fn shim_start(start_info: u32) -> ! {
     // SAFETY: the loader passed this address in EBX as PVH lays down, everything below 4 GiB is mapped onto itself, and
     // nothing has written to memory outside the image yet.
     let boot = unsafe { start_info::read(start_info) };
-    crate::start(boot, guest_kernel_main)
+    guest_kernel_main(boot);
+    stop()
 }
 
 /// First Rust function of every other processor.
@@ -36,7 +46,13 @@ pub(crate) extern "C" fn shim_start_other(index: u64) -> ! {
     let index = usize::try_from(index).unwrap_or(0);
     percpu::install(index);
     descriptor::install(index);
-    crate::smp::run(index);
+    if let Some(run) = OTHERS.get() {
+        run(index);
+    }
+    stop()
+}
+
+fn stop() -> ! {
     loop {
         cpu::halt_with_interrupts_off();
     }

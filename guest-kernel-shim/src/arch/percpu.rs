@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "the GS base holds the address of this processor's block")]
 
 use super::line::Line;
+use core::marker::PhantomData;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use pv_abi::MAX_VCPUS;
 
@@ -98,6 +99,35 @@ pub(crate) fn install(index: usize) {
     block.own.store(address, Ordering::Relaxed);
     // SAFETY: every long-mode processor has the register, and nothing but `this` uses GS.
     unsafe { super::cpu::wrmsr(GS_BASE, address as u64) };
+}
+
+/// A processor that the kernel set up itself and gives to this library.
+#[derive(Debug)]
+#[must_use = "nothing works before the processor is adopted"]
+pub struct Processor {
+    index: usize,
+    _this_processor_only: PhantomData<*mut ()>,
+}
+
+impl Processor {
+    /// Gives the processor that runs this to the library; `index` is the kernel's number of it, 0 first, the same as the
+    /// hypervisor's.
+    ///
+    /// # Safety
+    ///
+    /// - This processor is at CPL 0 in long mode, and the first 4 GiB are mapped onto themselves, writable: the shared
+    ///   tables are placed at 0xC000_0000, where neither RAM nor anything of the kernel's is.
+    /// - The GS base belongs to this library from now on: nobody else uses GS here, and SWAPGS brings it back in time.
+    /// - Each processor calls this once, with a number of its own below 64.
+    pub unsafe fn claim(index: usize) -> Self {
+        install(index);
+        Self { index, _this_processor_only: PhantomData }
+    }
+
+    /// Its number.
+    pub(crate) fn into_index(self) -> usize {
+        self.index
+    }
 }
 
 /// A processor by its number.

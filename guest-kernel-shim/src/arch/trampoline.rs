@@ -1,9 +1,11 @@
 //! Where a started processor begins: real-mode code at 0x8000, and the stack it gets.
 #![expect(unsafe_code, reason = "copies code below 1 MiB and hands out stacks")]
 
-use super::entry::STACK_BYTES;
+use super::call;
+use super::entry::{STACK_BYTES, shim_start_other};
 use core::cell::UnsafeCell;
 use pv_abi::MAX_VCPUS;
+use pv_abi::call::{Call, Code};
 
 /// The SIPI vector: page number of the trampoline.
 pub(crate) const SIPI_VECTOR: u32 = 8;
@@ -16,8 +18,17 @@ unsafe impl Sync for Stack {}
 static STACKS: [Stack; MAX_VCPUS] = [const { Stack(UnsafeCell::new([0; STACK_BYTES])) }; MAX_VCPUS];
 
 /// End of the stack of processor `index`, a multiple of 16.
-pub(crate) fn stack_top(index: usize) -> Option<u64> {
+fn stack_top(index: usize) -> Option<u64> {
     STACKS.get(index).map(|stack| (stack.0.get().expose_provenance() + STACK_BYTES) as u64)
+}
+
+/// Makes the hypervisor start processor `index` in [`shim_start_other`]. `None` when there is no stack for it.
+pub(crate) fn start_vcpu(index: usize) -> Option<Code> {
+    let entry = (shim_start_other as *const ()).expose_provenance() as u64;
+    // A function expects the stack as a CALL leaves it: 8 below a multiple of 16.
+    let stack = stack_top(index)? - 8;
+    // SAFETY: the entry is a function of one argument that never returns, and the stack is its own.
+    Some(unsafe { call::call(Call::VCPU_START, [index as u64, entry, stack, index as u64]) }.0)
 }
 
 /// Puts the trampoline in place for processor `index`, which must be the only one on its way.
