@@ -21,5 +21,6 @@ pub(crate) mod tables;
 pub(crate) mod thread;
 pub(crate) mod trampoline;
 pub(crate) mod trap;
+pub(crate) mod vectors;
 
 pub(crate) use force::force_unlock;

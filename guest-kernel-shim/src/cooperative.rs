@@ -2,7 +2,7 @@
 
 use crate::arch::tables;
 use crate::call::{self, Info};
-use crate::{demand, interrupt, platform};
+use crate::{demand, event, interrupt, platform};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 static KHZ: AtomicU64 = AtomicU64::new(0);
@@ -14,6 +14,7 @@ pub(crate) fn start() {
     if !platform::is_cooperative() {
         return;
     }
+    event::start();
     let result = call::register(interrupt::EVENT).map_err(|code| ("REGISTER", code)).and_then(|cookie| {
         let base = call::info(Info::WINDOW_BASE).map_err(|code| ("INFO", code))?;
         let pages = call::info(Info::WINDOW_PAGES).map_err(|code| ("INFO", code))?;

@@ -4,7 +4,7 @@ use crate::arch::percpu::Processor;
 use crate::arch::platform::{self, Mode};
 use crate::boot::Boot;
 use crate::shutdown::{self, Kind};
-use crate::{clock, console, cooperative, interrupt, smp, timer};
+use crate::{clock, console, cooperative, exception, interrupt, smp, timer};
 
 /// Makes a function the kernel's main: `entry!(main)` with `fn main(boot: &'static Boot)`. When it returns, the
 /// machine is powered off.
@@ -25,6 +25,7 @@ macro_rules! entry {
 
 /// What the first processor does after [`entry!`]'s symbol was called: sets this crate up, runs the kernel, ends.
 pub fn run(boot: &'static Boot, main: fn(&'static Boot)) -> ! {
+    exception::start();
     platform::detect();
     interrupt::start();
     cooperative::start();
@@ -44,6 +45,7 @@ pub fn run(boot: &'static Boot, main: fn(&'static Boot)) -> ! {
 /// [`timer`](crate::timer) and [`idle`](crate::idle) too. The kernel's gate for
 /// [`interrupt::EVENT`](crate::interrupt::EVENT) calls [`event::take`](crate::event::take).
 pub fn adopt(processor: Processor) -> Mode {
+    exception::start();
     if processor.into_index() == 0 {
         platform::detect();
         cooperative::start();

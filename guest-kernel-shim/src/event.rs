@@ -27,6 +27,11 @@ pub fn handle(event: u8, handler: Handler) {
     });
 }
 
+/// Makes interrupts at [`crate::interrupt::EVENT`] take events: in a cooperative guest.
+pub(crate) fn start() {
+    crate::interrupt::handle(crate::interrupt::EVENT, take);
+}
+
 /// Takes what is pending on this processor and runs the handlers. Called with interrupts off.
 #[inline]
 pub fn take() {

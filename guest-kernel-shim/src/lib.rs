@@ -24,6 +24,7 @@ pub mod demand;
 #[doc(hidden)]
 pub mod entry_point;
 pub mod event;
+mod exception;
 pub mod idle;
 pub mod interrupt;
 pub mod ipi;

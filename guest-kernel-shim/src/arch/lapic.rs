@@ -9,8 +9,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 pub(crate) struct Register(u32);
 
 impl Register {
-    pub const EOI: Self = Self(0x0b0);
-    pub const SPURIOUS: Self = Self(0x0f0);
+    const EOI: Self = Self(0x0b0);
+    const SPURIOUS: Self = Self(0x0f0);
     pub const ICR: Self = Self(0x300);
     const ICR_HIGH: Self = Self(0x310);
     pub const LVT_TIMER: Self = Self(0x320);
@@ -20,6 +20,10 @@ impl Register {
     pub const TIMER_DIVIDE: Self = Self(0x3e0);
 }
 
+/// What the local APIC delivers when an interrupt went away; not to be acknowledged.
+pub(super) const SPURIOUS_VECTOR: u8 = 0xff;
+/// In [`Register::SPURIOUS`]: the local APIC is on.
+const SOFTWARE_ENABLE: u32 = 1 << 8;
 const PAGE: usize = 0xfee0_0000;
 const APIC_BASE: u32 = 0x1b;
 const ENABLE: u64 = 1 << 11;
@@ -39,6 +43,7 @@ pub(crate) fn enable(x2apic: bool) {
             wrmsr(APIC_BASE, now | mode);
         }
     }
+    write(Register::SPURIOUS, u32::from(SPURIOUS_VECTOR) | SOFTWARE_ENABLE);
 }
 
 /// Writes a register.
@@ -51,6 +56,12 @@ pub(crate) fn write(register: Register, value: u32) {
         // SAFETY: the page of the local APIC is mapped uncached, and no Rust object is there.
         unsafe { at(register).write_volatile(value) };
     }
+}
+
+/// Ends the interrupt in service.
+#[inline]
+pub(super) fn end_interrupt() {
+    write(Register::EOI, 0);
 }
 
 /// Reads a register.

@@ -1,37 +1,38 @@
-//! Exceptions and interrupts: the IDT, its 256 stubs, and what an exception prints.
+//! Exceptions and interrupts: the IDT and its 256 stubs.
 //!
 //! Interrupts save what a Rust function may change and call the handler of their vector. Exceptions save everything:
 //! they are either expected (see [`probing`]) or the end of this kernel.
 #![expect(unsafe_code, reason = "interrupt gates and the register frame that stubs build")]
 
+use super::vectors;
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Once;
 
 /// What an exception's stub pushes, lowest address first.
 #[repr(C)]
 pub(crate) struct Frame {
-    r15: u64,
-    r14: u64,
-    r13: u64,
-    r12: u64,
-    rbp: u64,
-    rbx: u64,
-    r11: u64,
-    r10: u64,
-    r9: u64,
-    r8: u64,
-    rdi: u64,
-    rsi: u64,
-    rdx: u64,
-    rcx: u64,
-    rax: u64,
-    vector: u64,
-    error: u64,
-    rip: u64,
-    cs: u64,
-    rflags: u64,
-    rsp: u64,
-    ss: u64,
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub rdx: u64,
+    pub rcx: u64,
+    pub rax: u64,
+    pub vector: u64,
+    pub error: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
 }
 
 /// A 64-bit gate. Intel SDM vol 3, figure 6-8.
@@ -97,6 +98,14 @@ static CAUGHT: AtomicU64 = AtomicU64::new(NOTHING_CAUGHT);
 /// In [`CAUGHT`]: no exception.
 const NOTHING_CAUGHT: u64 = u64::MAX;
 
+/// What an exception ends in that nobody expected.
+static END: Once<fn(&Frame) -> !> = Once::new();
+
+/// Makes `end` what an exception ends in that nobody expected; the first such wish counts. Before it, a triple fault.
+pub(crate) fn end_by(end: fn(&Frame) -> !) {
+    END.call_once(|| end);
+}
+
 /// Runs one instruction that may fault and returns the exception's vector, if there was one. `instruction` first stores
 /// the address behind the instruction in the place it is given.
 pub(crate) fn probing(instruction: impl FnOnce(*mut u64)) -> Option<u64> {
@@ -114,11 +123,13 @@ extern "C" fn shim_exception(frame: &mut Frame) {
         frame.rip = resume;
         return;
     }
-    if frame.vector == 2 && crate::interrupt::nmi() {
+    if frame.vector == 2 && vectors::nmi() {
         return;
     }
-    report(frame);
-    crate::shutdown::end(crate::shutdown::Kind::CRASH)
+    match END.get() {
+        Some(end) => end(frame),
+        None => triple_fault(),
+    }
 }
 
 /// Ends this machine as a PC that lost its way does: a fault with no IDT to report it by.
@@ -131,43 +142,9 @@ pub fn triple_fault() -> ! {
     }
 }
 
-fn report(frame: &Frame) {
-    crate::console::break_locks();
-    let cr2 = x86_64::registers::control::Cr2::read_raw();
-    crate::println!(
-        "exception: cpu={} vector={} error={:#x} cr2={cr2:#x} cs={:#x} ss={:#x} rflags={:#x}",
-        super::percpu::this().index(),
-        frame.vector,
-        frame.error,
-        frame.cs,
-        frame.ss,
-        frame.rflags
-    );
-    let rows = [
-        [("rip", frame.rip), ("rsp", frame.rsp), ("rbp", frame.rbp), ("rax", frame.rax)],
-        [("rbx", frame.rbx), ("rcx", frame.rcx), ("rdx", frame.rdx), ("rsi", frame.rsi)],
-        [("rdi", frame.rdi), ("r8 ", frame.r8), ("r9 ", frame.r9), ("r10", frame.r10)],
-        [("r11", frame.r11), ("r12", frame.r12), ("r13", frame.r13), ("r14", frame.r14)],
-    ];
-    for [a, b, c, d] in rows {
-        crate::println!(
-            "  {}={:016x} {}={:016x} {}={:016x} {}={:016x}",
-            a.0,
-            a.1,
-            b.0,
-            b.1,
-            c.0,
-            c.1,
-            d.0,
-            d.1
-        );
-    }
-    crate::println!("  r15={:016x}", frame.r15);
-}
-
 #[cfg_attr(target_os = "none", unsafe(no_mangle))]
-extern "C" fn shim_interrupt(vector: u64) {
-    crate::interrupt::dispatch(u8::try_from(vector).unwrap_or(0));
+extern "C" fn shim_interrupt(vector: u8) {
+    vectors::dispatch(vector);
 }
 
 #[cfg(target_os = "none")]
