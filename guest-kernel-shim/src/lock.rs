@@ -4,40 +4,43 @@
 //! everybody would wait for one switch per critical section. The holder's number is the lock word, so a waiter knows
 //! whether spinning is of use: while the holder is on CPU it spins, else it gives its own CPU to the holder.
 
+use crate::arch::cpu;
+use crate::arch::guarded::{Guard, Guarded};
 use crate::arch::percpu;
 use crate::critical::{self, Critical};
-use crate::{call, demand, ipi, platform};
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::{call, demand, platform};
+use core::ops::{Deref, DerefMut};
 use pv_abi::call::Code;
 use pv_abi::demand::{Reason, WaitFor};
 use pv_abi::protocol::lock_wait::{self, Wait};
 use pv_abi::status;
 
-pub use crate::arch::guarded::{Held, Lock};
-
-const FREE: u32 = 0;
 /// Rounds of PAUSE after the hypervisor could not help.
 const BACK_OFF: u32 = 16;
 
-/// The lock without what it protects.
-#[derive(Debug)]
-pub struct RawLock {
-    /// [`FREE`], or the holder's number and one.
-    holder: AtomicU32,
+/// A value behind a spinlock. Not to be taken both inside and outside of interrupt handlers.
+pub struct Lock<T>(Guarded<T>);
+
+/// The value, until this is dropped. The holder is in a critical section.
+#[must_use = "the lock is free again when this is dropped"]
+pub struct Held<'a, T> {
+    value: Guard<'a, T>,
+    /// Dropped after the lock is free: only then may the hypervisor take the CPU.
+    _critical: Critical,
 }
 
-impl RawLock {
+impl<T> Lock<T> {
     /// A free lock.
-    pub(crate) const fn new() -> Self {
-        Self { holder: AtomicU32::new(FREE) }
+    pub const fn new(value: T) -> Self {
+        Self(Guarded::new(value))
     }
 
     /// Takes the lock, after waiting for it if need be.
     #[inline]
-    pub(crate) fn acquire(&self) -> Critical {
+    pub fn lock(&self) -> Held<'_, T> {
         loop {
-            if let Some(critical) = self.try_acquire() {
-                return critical;
+            if let Some(held) = self.try_lock() {
+                return held;
             }
             self.wait();
         }
@@ -45,52 +48,57 @@ impl RawLock {
 
     /// Takes the lock if it is free.
     #[inline]
-    pub(crate) fn try_acquire(&self) -> Option<Critical> {
+    pub fn try_lock(&self) -> Option<Held<'_, T>> {
         // Before the lock is taken, so that there is no moment in which a holder is not in a critical section.
         let critical = critical::enter();
-        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_VCPUS")]
-        let me = critical.processor() as u32 + 1;
-        self.holder.compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed).ok()?;
-        Some(critical)
-    }
-
-    /// Frees the lock.
-    #[inline]
-    pub(crate) fn release(&self) {
-        self.holder.store(FREE, Ordering::Release);
+        let value = self.0.try_take(critical.processor())?;
+        Some(Held { value, _critical: critical })
     }
 
     /// Waits until the lock was free for a moment.
     #[cold]
     fn wait(&self) {
-        loop {
-            match self.holder.load(Ordering::Relaxed) {
-                FREE => break,
-                holder if platform::is_cooperative() => wait_for(holder),
-                _ => ipi::relax(),
+        while let Some(holder) = self.0.holder() {
+            if platform::is_cooperative() {
+                wait_for(holder);
+            } else {
+                cpu::pause();
             }
         }
         demand::set_wait_for(None);
     }
 }
 
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Held<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
 /// Spins once while the holder is on CPU; gives it this CPU otherwise.
-fn wait_for(holder_plus_one: u32) {
-    let holder = holder_plus_one.saturating_sub(1) as usize;
-    let Some(cpu) = percpu::of(holder) else { return };
-    let seq = match lock_wait::look(&cpu.status().0[status::word::DISPATCH_SEQ]) {
-        Wait::Spin => return ipi::relax(),
+fn wait_for(holder: usize) {
+    let Some(other) = percpu::of(holder) else { return };
+    let seq = match lock_wait::look(&other.status().0[status::word::DISPATCH_SEQ]) {
+        Wait::Spin => return cpu::pause(),
         Wait::YieldTo(seq) => seq,
     };
     #[expect(clippy::cast_possible_truncation, reason = "the ABI compares the low half")]
     demand::set_wait_for(Some(WaitFor {
-        vcpu_plus_one: u8::try_from(holder_plus_one).unwrap_or(0),
+        vcpu_plus_one: u8::try_from(holder + 1).unwrap_or(0),
         reason: Reason::LOCK,
         seq: seq as u32,
     }));
     if call::yield_to(holder, seq) != Code::OK {
         for _ in 0..BACK_OFF {
-            ipi::relax();
+            cpu::pause();
         }
     }
 }

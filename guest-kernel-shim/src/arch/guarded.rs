@@ -1,66 +1,73 @@
-//! A value that a [`RawLock`] protects.
-#![expect(unsafe_code, reason = "the lock, not the compiler, proves exclusive access")]
+//! A value behind a lock word, and the proof that the word is held.
+#![expect(unsafe_code, reason = "the lock word, not the compiler, proves exclusive access")]
 
-use crate::critical::Critical;
-use crate::lock::RawLock;
 use core::cell::UnsafeCell;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering};
 
-/// A value behind a spinlock. Not to be taken both inside and outside of interrupt handlers.
-pub struct Lock<T> {
-    raw: RawLock,
+/// Nobody holds the value.
+const FREE: u32 = 0;
+
+/// A value that one holder at a time reaches. Who waits, and how, is for the code above.
+pub(crate) struct Guarded<T> {
+    /// [`FREE`], or the holder's number and one.
+    holder: AtomicU32,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: `raw` lets one processor at a time at the value; a value that may move between processors may be so shared.
-unsafe impl<T: Send> Sync for Lock<T> {}
+// SAFETY: `holder` lets one processor at a time at the value; a value that may move between processors may be so shared.
+unsafe impl<T: Send> Sync for Guarded<T> {}
 
-/// The value, until this is dropped. The holder is in a critical section.
-#[must_use = "the lock is free again when this is dropped"]
-pub struct Held<'a, T> {
-    lock: &'a Lock<T>,
-    /// Dropped after the lock is free: only then may the hypervisor take the CPU.
-    _critical: Critical,
+/// The value, until this is dropped.
+#[must_use = "the value is free again when this is dropped"]
+pub(crate) struct Guard<'a, T> {
+    guarded: &'a Guarded<T>,
+    _this_processor_only: PhantomData<*mut ()>,
 }
 
-impl<T> Lock<T> {
-    /// A free lock.
-    pub const fn new(value: T) -> Self {
-        Self { raw: RawLock::new(), value: UnsafeCell::new(value) }
+impl<T> Guarded<T> {
+    /// A free value.
+    pub(crate) const fn new(value: T) -> Self {
+        Self { holder: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
     }
 
-    /// Takes the lock, after waiting for it if need be.
+    /// Takes the value for processor `index`, if it is free.
     #[inline]
-    pub fn lock(&self) -> Held<'_, T> {
-        Held { lock: self, _critical: self.raw.acquire() }
+    pub(crate) fn try_take(&self, index: usize) -> Option<Guard<'_, T>> {
+        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_VCPUS")]
+        let holder = index as u32 + 1;
+        self.holder.compare_exchange(FREE, holder, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        Some(Guard { guarded: self, _this_processor_only: PhantomData })
     }
 
-    /// Takes the lock if it is free.
+    /// Number of the processor that holds the value.
     #[inline]
-    pub fn try_lock(&self) -> Option<Held<'_, T>> {
-        self.raw.try_acquire().map(|critical| Held { lock: self, _critical: critical })
+    pub(crate) fn holder(&self) -> Option<usize> {
+        let holder = self.holder.load(Ordering::Relaxed);
+        (holder as usize).checked_sub(1)
     }
 }
 
-impl<T> Deref for Held<'_, T> {
+impl<T> Deref for Guard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: a `Held` exists only while its holder has the raw lock.
-        unsafe { &*self.lock.value.get() }
+        // SAFETY: a `Guard` exists only while its holder's number is in the lock word.
+        unsafe { &*self.guarded.value.get() }
     }
 }
 
-impl<T> DerefMut for Held<'_, T> {
+impl<T> DerefMut for Guard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as above, and this `Held` is borrowed for writing.
-        unsafe { &mut *self.lock.value.get() }
+        // SAFETY: as above, and this `Guard` is borrowed for writing.
+        unsafe { &mut *self.guarded.value.get() }
     }
 }
 
-impl<T> Drop for Held<'_, T> {
+impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.raw.release();
+        self.guarded.holder.store(FREE, Ordering::Release);
     }
 }
