@@ -3,6 +3,9 @@
 //! `docs/src/abi.md` says what each does; here is only what the compiler can hold a caller to.
 
 use crate::arch::call::{Harmless, harmless};
+use crate::arch::percpu;
+use pv_abi::protocol::yield_wanted;
+use pv_abi::status;
 
 pub use crate::arch::call::{console_read, console_write};
 pub use pv_abi::call::{Call, Code, ConsoleOp, EventOp, Info, MemoryOp, Shutdown, Stat, VcpuState};
@@ -47,6 +50,14 @@ pub fn block(mask: u64) -> Code {
 #[inline(always)]
 pub fn yield_now() -> Code {
     harmless(Harmless::YIELD, []).0
+}
+
+/// Gives the CPU away if somebody waits for it; costs one load otherwise.
+#[inline]
+pub fn yield_if_wanted() {
+    if yield_wanted::is_wanted(&percpu::this().status().0[status::word::FLAGS]) {
+        yield_now();
+    }
 }
 
 /// Gives the CPU to a vCPU of this guest that was seen off CPU at `seq`.

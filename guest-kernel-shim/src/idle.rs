@@ -1,9 +1,9 @@
 //! Waiting without using the CPU.
 
-use crate::arch::{cpu, percpu};
+pub use crate::call::yield_if_wanted;
+
+use crate::arch::cpu;
 use crate::{call, console, demand, event, interrupt, platform, timer};
-use pv_abi::protocol::yield_wanted;
-use pv_abi::status;
 
 /// Waits until `ready` holds; it is asked with interrupts off, after every interrupt and event. Interrupts are on
 /// afterwards.
@@ -32,13 +32,5 @@ fn wait_once() {
         interrupt::enable();
     } else {
         cpu::enable_and_halt();
-    }
-}
-
-/// Gives the CPU away if somebody waits for it; costs one load otherwise.
-#[inline]
-pub fn yield_if_wanted() {
-    if yield_wanted::is_wanted(&percpu::this().status().0[status::word::FLAGS]) {
-        call::yield_now();
     }
 }

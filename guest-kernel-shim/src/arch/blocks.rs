@@ -1,15 +1,132 @@
-//! Blocks of RAM as words, and giving them back.
+//! Blocks of RAM that the kernel does without: claimed once, given back to the hypervisor, and taken again.
+//!
+//! Blocks are claimed from RAM above the kernel's image and below its module. A block that is given back is a hole: the
+//! type of what is not there has no words.
 #![expect(unsafe_code, reason = "memory by its address, and a call that takes memory away")]
 
-use super::call::call;
-use crate::call::Refused;
-use crate::memory::Blocks;
-use core::sync::atomic::AtomicU64;
-use pv_abi::call::{Call, Code, MEMORY_BLOCK_BYTES, MemoryOp};
+use super::boot::Boot;
+use super::call::{Harmless, call, harmless};
+use core::sync::atomic::{AtomicU64, Ordering};
+use pv_abi::call::{Call, Code, Info, MEMORY_BLOCK_BYTES, MemoryOp};
+
+/// Blocks that can be told apart: 128 MiB.
+const MAX_BLOCKS: u64 = 64;
+
+/// A bit a block that was claimed, there or not.
+static CLAIMED: AtomicU64 = AtomicU64::new(0);
+
+/// Blocks of RAM that this kernel uses for nothing else.
+#[derive(Debug)]
+pub struct Blocks {
+    first: u64,
+    count: u64,
+}
+
+/// Blocks that are not there.
+#[derive(Debug)]
+pub struct Absent {
+    first: u64,
+    count: u64,
+}
+
+fn claim(first: u64, count: u64) -> bool {
+    let Some(end) = first.checked_add(count).filter(|end| count > 0 && *end <= MAX_BLOCKS) else {
+        return false;
+    };
+    let mask = (u64::MAX >> (MAX_BLOCKS - end)) & !((1 << first) - 1);
+    CLAIMED
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |held| (held & mask == 0).then_some(held | mask))
+        .is_ok()
+}
+
+impl Blocks {
+    /// Claims so many blocks; `None` unless they lie in RAM that neither the image nor a module uses, and nobody has them.
+    pub fn claim(boot: &Boot, first: u64, count: u64) -> Option<Self> {
+        let start = first.checked_mul(MEMORY_BLOCK_BYTES)?;
+        let end = first.checked_add(count)?.checked_mul(MEMORY_BLOCK_BYTES)?;
+        let below_module = boot.module().is_none_or(|module| end <= module.as_ptr().addr() as u64);
+        let in_ram = boot.regions().iter().any(|region| {
+            region.is_ram() && region.start <= start && end <= region.start.saturating_add(region.bytes)
+        });
+        let free = start >= image_end() && below_module && in_ram;
+        (free && claim(first, count)).then_some(Self { first, count })
+    }
+
+    /// How many.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// What is in them.
+    pub fn words(&self) -> &[AtomicU64] {
+        let (start, len) = (self.first * MEMORY_BLOCK_BYTES, self.count * MEMORY_BLOCK_BYTES);
+        let (Ok(at), Ok(words)) = (usize::try_from(start), usize::try_from(len / 8)) else { return &[] };
+        // SAFETY: blocks are claimed once, from RAM above the image and below the module, so no other object is there; RAM
+        // below 4 GiB is mapped onto itself, and it is there until `give`, which the borrow keeps from being called.
+        unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(at), words) }
+    }
+
+    /// Gives them back. Other vCPUs of this kernel may have yet to let go of them; nobody else gets them before.
+    pub fn give(self) -> Result<Absent, (Self, Code)> {
+        let start = self.first * MEMORY_BLOCK_BYTES;
+        // SAFETY: nothing but words that the borrow of these blocks gave out is in them, and only `Absent` is left of them.
+        match unsafe { call(Call::MEMORY, [MemoryOp::GIVE.0, start, self.count]) }.0 {
+            Code::OK => Ok(Absent { first: self.first, count: self.count }),
+            refused => Err((self, refused)),
+        }
+    }
+}
+
+impl Absent {
+    /// Claims what may be there and is not, from the end of RAM on.
+    pub fn beyond(boot: &Boot) -> Option<Self> {
+        let ends = boot.regions().iter().filter(|region| region.is_ram());
+        let first =
+            ends.map(|region| region.start.saturating_add(region.bytes)).max()?.div_ceil(MEMORY_BLOCK_BYTES);
+        let count = checked(harmless(Harmless::INFO, [Info::MEMORY_BLOCKS.0])).ok()?.checked_sub(first)?;
+        claim(first, count).then_some(Self { first, count })
+    }
+
+    /// How many.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Takes the first of them, cleared. [`Code::AGAIN`] when the machine has none to give.
+    pub fn take(&mut self) -> Result<Blocks, Code> {
+        if self.count == 0 {
+            return Err(Code::NOT_THERE);
+        }
+        let at = self.first * MEMORY_BLOCK_BYTES;
+        while checked(harmless(Harmless::MEMORY, [MemoryOp::TAKE.0, at]))? > 0 {}
+        let taken = Blocks { first: self.first, count: 1 };
+        self.first += 1;
+        self.count -= 1;
+        Ok(taken)
+    }
+
+    /// Takes all of them; calls `wait` where the machine has none to give at once.
+    pub(crate) fn take_each(mut self, wait: impl Fn()) -> Result<Blocks, Code> {
+        let (first, count) = (self.first, self.count);
+        while self.count > 0 {
+            match self.take() {
+                Ok(_) => {}
+                Err(Code::AGAIN) => wait(),
+                Err(refused) => return Err(refused),
+            }
+        }
+        Ok(Blocks { first, count })
+    }
+}
+
+/// A call that succeeded answers a value.
+fn checked((code, value): (Code, u64)) -> Result<u64, Code> {
+    if code == Code::OK { Ok(value) } else { Err(code) }
+}
 
 /// Where the kernel's image ends, with its zeroed data and its stacks.
 #[cfg(target_os = "none")]
-pub(crate) fn image_end() -> u64 {
+fn image_end() -> u64 {
     unsafe extern "C" {
         static shim_image_end: u8;
     }
@@ -18,23 +135,19 @@ pub(crate) fn image_end() -> u64 {
 
 /// No kernel runs here.
 #[cfg(not(target_os = "none"))]
-pub(crate) fn image_end() -> u64 {
+fn image_end() -> u64 {
     u64::MAX
 }
 
-/// The words of some blocks.
-pub(crate) fn words(blocks: &Blocks) -> &[AtomicU64] {
-    let (start, len) = blocks.range();
-    let (Ok(at), Ok(words)) = (usize::try_from(start), usize::try_from(len / 8)) else { return &[] };
-    // SAFETY: `Blocks` are claimed once, from RAM above the image and below the module, so no other object is there; RAM below
-    // 4 GiB is mapped onto itself, and it is there until `give`, which the borrow keeps from being called.
-    unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(at), words) }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Gives the blocks back; answers how many vCPUs have yet to let go of them. On success they are gone.
-pub(crate) fn give(blocks: &Blocks) -> Result<u64, Refused> {
-    let (start, len) = blocks.range();
-    // SAFETY: the caller forgets the blocks on success, and nothing else is in them.
-    let (code, value) = unsafe { call(Call::MEMORY, [MemoryOp::GIVE.0, start, len / MEMORY_BLOCK_BYTES]) };
-    if code == Code::OK { Ok(value) } else { Err(code) }
+    #[test]
+    fn a_block_is_claimed_once_and_inside() {
+        assert!(claim(3, 4));
+        assert!(!claim(6, 2) && !claim(0, 4) && !claim(3, 1));
+        assert!(claim(7, 57) && claim(0, 3));
+        assert!(!claim(63, 2) && !claim(64, 1) && !claim(u64::MAX, 2) && !claim(5, 0));
+    }
 }
