@@ -7,7 +7,8 @@
 use crate::arch::cpu;
 use crate::arch::lapic::{self, Register};
 use crate::arch::port::SafePort;
-use crate::{cooperative, platform};
+use crate::arch::tables::Rate;
+use crate::platform;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fit::{Fit, Look, Span};
 
@@ -85,9 +86,9 @@ fn fraction(numerator: u64, denominator: u64) -> u64 {
     u64::try_from(fraction).unwrap_or(u64::MAX)
 }
 
-/// Finds the rates.
-pub(crate) fn start() {
-    if let Some((khz, mul)) = cooperative::rate() {
+/// Takes the rate that the hypervisor gives, or measures.
+pub(crate) fn start(given: Option<Rate>) {
+    if let Some(Rate { khz, mul }) = given.filter(|rate| rate.khz != 0 && rate.mul != 0) {
         set(khz, mul);
     } else {
         let (tsc_khz, apic_khz) = measure().unwrap_or((FALLBACK_KHZ, FALLBACK_KHZ));

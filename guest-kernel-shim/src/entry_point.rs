@@ -2,9 +2,10 @@
 
 use crate::arch::percpu::Processor;
 use crate::arch::platform::{self, Mode};
+use crate::arch::tables::Rate;
 use crate::boot::Boot;
 use crate::shutdown::{self, Kind};
-use crate::{clock, console, cooperative, exception, interrupt, smp, timer};
+use crate::{clock, console, cooperative, exception, interrupt, println, smp, timer};
 
 /// Makes a function the kernel's main: `entry!(main)` with `fn main(boot: &'static Boot)`. When it returns, the
 /// machine is powered off.
@@ -28,9 +29,9 @@ pub fn run(boot: &'static Boot, main: fn(&'static Boot)) -> ! {
     exception::start();
     platform::detect();
     interrupt::start();
-    cooperative::start();
+    let rate = register_first();
     console::start();
-    clock::start();
+    clock::start(rate);
     clock::set_zero(boot.number("zero_ms").unwrap_or(0).saturating_mul(1_000_000));
     smp::find(boot.number("cpus"));
     timer::start();
@@ -48,22 +49,30 @@ pub fn adopt(processor: Processor) -> Mode {
     exception::start();
     if processor.into_index() == 0 {
         platform::detect();
-        cooperative::start();
+        let rate = register_first();
         smp::find(None);
         if platform::is_cooperative() {
-            clock::start();
+            clock::start(rate);
             timer::start();
         }
     } else {
-        cooperative::start_local();
+        cooperative::start_local().unwrap_or_else(|refusal| println!("shim: {refusal}"));
     }
     platform::mode()
+}
+
+/// Registers the first vCPU of a cooperative guest; answers the rate of the TSC, where the hypervisor gives it.
+fn register_first() -> Option<Rate> {
+    cooperative::start().unwrap_or_else(|refusal| {
+        println!("shim: {refusal}");
+        None
+    })
 }
 
 #[cfg(all(target_os = "none", feature = "boot"))]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     console::break_locks();
-    crate::println!("{info}");
+    println!("{info}");
     shutdown::end(Kind::CRASH)
 }

@@ -2,12 +2,12 @@
 //!
 //! Taken by the event vector, or by polling after [`crate::call::block`]; either way a handler runs with interrupts off.
 
-use crate::arch::percpu;
-use crate::call;
+use crate::arch::{cpu, percpu};
+use crate::{call, demand, interrupt};
 use core::sync::atomic::Ordering;
 use pv_abi::event::{bit, word};
 use pv_abi::protocol::wake::{self, Kick};
-use pv_abi::{demand, status};
+use pv_abi::status;
 use spin::Mutex;
 
 /// Runs with interrupts off on the processor whose event it is.
@@ -20,16 +20,16 @@ static HANDLERS: [Mutex<Option<Handler>>; 64] = [const { Mutex::new(None) }; 64]
 
 /// Makes `handler` take event `event` (0 … 63) on every processor.
 pub fn handle(event: u8, handler: Handler) {
-    crate::interrupt::without(|| {
+    interrupt::without(|| {
         if let Some(slot) = HANDLERS.get(usize::from(event)) {
             *slot.lock() = Some(handler);
         }
     });
 }
 
-/// Makes interrupts at [`crate::interrupt::EVENT`] take events: in a cooperative guest.
+/// Makes interrupts at [`interrupt::EVENT`] take events: in a cooperative guest.
 pub(crate) fn start() {
-    crate::interrupt::handle(crate::interrupt::EVENT, take);
+    interrupt::handle(interrupt::EVENT, take);
 }
 
 /// Takes what is pending on this processor and runs the handlers. Called with interrupts off.
@@ -66,11 +66,11 @@ pub fn is_pending() -> bool {
 /// Sets an event on another processor of this guest, and wakes it unless it will look by itself. Answers whether there
 /// is such a processor.
 pub fn send(cpu: usize, event: u8) -> bool {
-    let Some(target) = percpu::of(cpu).filter(|_| cpu < crate::smp::count()) else { return false };
+    let Some(target) = percpu::of(cpu).filter(|_| cpu < percpu::count()) else { return false };
     let (row, status) = (target.demand(), target.status());
     let kick = wake::send(
         &target.event().0[word::PENDING],
-        &row.0[demand::word::STATE],
+        &row.0[pv_abi::demand::word::STATE],
         &status.0[status::word::DISPATCH_SEQ],
         bit(event),
     );
@@ -86,19 +86,19 @@ pub fn send(cpu: usize, event: u8) -> bool {
 /// Runs `poll` until it answers something, looking at events in between: nobody has to kick this processor meanwhile.
 /// Called with interrupts on. For waits that are shorter than a switch.
 pub fn poll_until<T>(mut poll: impl FnMut() -> Option<T>) -> T {
-    let row = &percpu::this().demand().0[demand::word::STATE];
-    crate::demand::note_polling(true);
+    let row = &percpu::this().demand().0[pv_abi::demand::word::STATE];
+    demand::note_polling(true);
     wake::start_polling(row);
     let answer = loop {
         if let Some(answer) = poll() {
             break answer;
         }
-        crate::interrupt::without(take);
-        crate::idle::yield_if_wanted();
-        crate::ipi::relax();
+        interrupt::without(take);
+        call::yield_if_wanted();
+        cpu::pause();
     };
-    crate::interrupt::without(|| {
-        crate::demand::note_polling(false);
+    interrupt::without(|| {
+        demand::note_polling(false);
         run(wake::stop_polling(row, &percpu::this().event().0[word::PENDING], NOTHING_MASKED));
     });
     answer

@@ -1,6 +1,6 @@
 //! Processors of one kernel calling one another: by events in a cooperative guest, by the local APIC otherwise.
 
-use crate::arch::{cpu, lapic};
+use crate::arch::{cpu, lapic, percpu};
 use crate::interrupt::{self, Handler};
 use crate::{event, platform};
 
@@ -29,7 +29,7 @@ pub fn handle(line: Line, handler: Handler) {
 pub fn send(to: usize, line: Line) {
     if platform::is_cooperative() {
         event::send(to, line.0);
-    } else if let (true, Ok(apic)) = (to < crate::smp::count(), u32::try_from(to)) {
+    } else if let (true, Ok(apic)) = (to < percpu::count(), u32::try_from(to)) {
         lapic::command(apic, u32::from(interrupt::IPI_FIRST + line.0));
     }
 }

@@ -1,10 +1,9 @@
 //! More processors: found, started, and given a function to run.
 
-use crate::arch::{entry, lapic, percpu, trampoline};
+use crate::arch::{cpu, entry, lapic, percpu, trampoline};
 use crate::call::{self, Code, Info};
-use crate::{clock, cooperative, idle, interrupt, ipi, platform, timer};
+use crate::{clock, cooperative, idle, interrupt, platform, println, timer};
 use core::sync::atomic::{AtomicUsize, Ordering};
-use pv_abi::MAX_VCPUS;
 use spin::Mutex;
 
 /// What a processor runs; when it returns, the processor idles for ever.
@@ -17,7 +16,6 @@ const INIT: u32 = 0x4500;
 /// ICR: start-up IPI.
 const SIPI: u32 = 0x4600;
 
-static COUNT: AtomicUsize = AtomicUsize::new(1);
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 static TASK: Mutex<Option<(Task, u64)>> = Mutex::new(None);
 
@@ -41,14 +39,14 @@ pub fn this() -> usize {
 /// How many processors this kernel may use: the hypervisor says it to a cooperative guest, `cpus=N` on the command
 /// line elsewhere; 1 otherwise. Local APICs are numbered from 0 without a gap.
 pub fn count() -> usize {
-    COUNT.load(Ordering::Relaxed)
+    percpu::count()
 }
 
 /// Finds how many processors there are, and makes those that are started run their task.
 pub(crate) fn find(command_line: Option<u64>) {
     entry::run_others(run);
     let told = call::info(Info::VCPUS).ok().or(command_line).unwrap_or(1);
-    COUNT.store(usize::try_from(told).unwrap_or(1).clamp(1, MAX_VCPUS), Ordering::Relaxed);
+    percpu::set_count(usize::try_from(told).unwrap_or(1));
 }
 
 /// Starts processor `index`, which runs `task(argument)` with interrupts on. One at a time, from one processor.
@@ -74,7 +72,7 @@ pub fn start(index: usize, task: Task, argument: u64) -> Result<(), NotStarted> 
         }
         // One pCPU for both is common: without this, the new one runs only when the slice is over.
         call::yield_now();
-        ipi::relax();
+        cpu::pause();
     }
     Ok(())
 }
@@ -84,12 +82,12 @@ fn by_sipi(index: usize) -> Result<(), NotStarted> {
     let apic = u32::try_from(index).map_err(|_| NotStarted::NoSuchProcessor)?;
     lapic::command(apic, INIT);
     while lapic::is_sending() {
-        ipi::relax();
+        cpu::pause();
     }
     timer::sleep_ns(10_000_000);
     lapic::command(apic, SIPI | trampoline::SIPI_VECTOR);
     while lapic::is_sending() {
-        ipi::relax();
+        cpu::pause();
     }
     Ok(())
 }
@@ -97,7 +95,7 @@ fn by_sipi(index: usize) -> Result<(), NotStarted> {
 /// What a started processor does.
 fn run(index: usize) {
     interrupt::start_local();
-    cooperative::start_local();
+    cooperative::start_local().unwrap_or_else(|refusal| println!("shim: {refusal}"));
     timer::start_local();
     let task = TASK.lock().take();
     STARTED.store(index, Ordering::SeqCst);

@@ -130,6 +130,20 @@ impl Processor {
     }
 }
 
+/// How many processors this kernel may use.
+static COUNT: AtomicUsize = AtomicUsize::new(1);
+
+/// Says how many processors this kernel may use; at least 1, at most as many as there are blocks.
+pub(crate) fn set_count(count: usize) {
+    COUNT.store(count.clamp(1, MAX_VCPUS), Ordering::Relaxed);
+}
+
+/// How many processors this kernel may use.
+#[inline]
+pub(crate) fn count() -> usize {
+    COUNT.load(Ordering::Relaxed)
+}
+
 /// A processor by its number.
 pub(crate) fn of(index: usize) -> Option<&'static PerCpu> {
     PER_CPU.get(index)

@@ -20,6 +20,7 @@ const CONSOLE_AT: u64 = EVENT_AT + table::EVENT_PAGES as u64;
 pub(crate) const FREE_AT: u64 = CONSOLE_AT + table::CONSOLE_PAGES as u64;
 
 /// Rate of the guest's TSC, from a header: kHz, and nanoseconds a tick with 32 bits behind the point.
+#[derive(Clone, Copy)]
 pub(crate) struct Rate {
     pub khz: u64,
     pub mul: u64,
