@@ -3,14 +3,14 @@
 pub use crate::call::yield_if_wanted;
 
 use crate::arch::cpu;
-use crate::{call, console, demand, event, interrupt, platform, timer};
+use crate::{call, console, deadline, demand, event, interrupt, platform};
 
 /// Waits until `ready` holds; it is asked with interrupts off, after every interrupt and event. Interrupts are on
 /// afterwards.
 pub fn wait_until(mut ready: impl FnMut() -> bool) {
     loop {
         interrupt::disable();
-        timer::before_idling();
+        deadline::before_idling();
         if ready() {
             interrupt::enable();
             return;

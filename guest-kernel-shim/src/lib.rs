@@ -20,6 +20,7 @@ pub mod clock;
 pub mod console;
 mod cooperative;
 pub mod critical;
+mod deadline;
 pub mod demand;
 #[doc(hidden)]
 pub mod entry_point;
