@@ -2,6 +2,7 @@
 
 mod arrows;
 mod circles;
+mod ground;
 mod invited;
 mod orphans;
 mod rooms;
@@ -46,6 +47,7 @@ pub fn run() -> Outcome<()> {
     let mut findings = Vec::new();
     findings.extend(arrows::check(&tree)?);
     findings.extend(rooms::check(&tree));
+    findings.extend(ground::check(&tree));
     findings.extend(circles::check(&tree));
     findings.extend(invited::check(&tree));
     findings.extend(orphans::check(&tree)?);

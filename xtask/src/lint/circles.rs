@@ -33,11 +33,8 @@ struct Graph<'a> {
 
 impl<'a> Graph<'a> {
     fn of(tree: &'a Tree) -> Self {
-        let files: Vec<&Source> = tree
-            .sources
-            .iter()
-            .filter(|source| !source.test && !source.scan.test && source.package != "guest-kernel-shim")
-            .collect();
+        let files: Vec<&Source> =
+            tree.sources.iter().filter(|source| !source.test && !source.scan.test).collect();
         let places = Places::of(&files);
         let named = |file: &&Source| {
             let product = file.scan.named.iter().filter(|name| !name.test);
