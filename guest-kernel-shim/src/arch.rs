@@ -1,5 +1,6 @@
-//! Everything that only the processor can do, and the only place with `unsafe` in it. What it offers to the rest of the
-//! crate is safe unless its arguments can break memory.
+//! The ground floor: instructions, registers, entry code and shared memory, with all the unsafe code of this crate. It
+//! names no other module of the crate; `cargo xtask lint` checks that. The functions it offers are safe unless their
+//! arguments can break memory safety.
 
 pub(crate) mod blocks;
 pub(crate) mod boot;

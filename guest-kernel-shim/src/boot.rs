@@ -1,4 +1,4 @@
-//! What the loader says, and the words of the command line.
+//! What the loader handed over, with a parser for the words of the command line.
 
 pub use crate::arch::boot::{Boot, MAX_REGIONS, Region};
 
@@ -15,7 +15,7 @@ impl Boot {
         self.value(key).and_then(|value| value.parse().ok())
     }
 
-    /// Whether the command line has the word `key` on its own.
+    /// Whether the command line has the word `key` without a value.
     pub fn has(&self, key: &str) -> bool {
         self.command_line().split_ascii_whitespace().any(|word| word == key)
     }

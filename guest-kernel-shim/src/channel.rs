@@ -1,7 +1,7 @@
-//! Channels to other guests: shared pages and a doorbell each way.
+//! Channels to other guests: shared pages, and a doorbell in each direction.
 //!
-//! A cooperative guest places the pages by MAP and binds the peer's doorbell to an event. A full guest finds a device at
-//! fixed ports (as ivshmem has it): where the pages are, a doorbell to write, a vector to be raised.
+//! A cooperative guest maps the pages by MAP and binds the peer's doorbell to an event. A full guest has a device at
+//! fixed ports, similar to ivshmem, with the address of the pages, a doorbell register, and an interrupt vector.
 
 mod device;
 mod endpoint;
@@ -14,9 +14,9 @@ use crate::{event, smp};
 
 pub use endpoint::{Endpoint, NotConnected};
 
-/// Events that channels use: this and those after it.
+/// The first event of channels: channel `n` has event `EVENT_FIRST + n`.
 const EVENT_FIRST: u8 = 16;
-/// Channels that have an event and a vector.
+/// How many channels can have an event and a vector.
 const MOST: u8 = 32;
 
 /// Why a channel cannot be used.
@@ -26,16 +26,16 @@ pub enum NoChannel {
     NoSuchChannel,
     /// The hypervisor refused.
     Refused(Code),
-    /// Its pages are not where this kernel can reach them.
+    /// This kernel cannot address the channel's pages.
     OutOfReach,
 }
 
-/// Which half of the pages this end sends on; the two ends must differ.
+/// The half of the pages that this end sends on; the two ends must differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
-    /// Sends on the first half.
+    /// This end sends on the first half.
     First,
-    /// Sends on the second half.
+    /// This end sends on the second half.
     Second,
 }
 
@@ -57,11 +57,11 @@ pub fn count() -> u8 {
 }
 
 impl Channel {
-    /// Opens a channel of this guest, in the order of the configuration.
+    /// Opens the channel with this number; the configuration lists the guest's channels in order.
     ///
     /// # Errors
     ///
-    /// When there is none, or its pages cannot be had.
+    /// There is no such channel, or its pages cannot be mapped.
     pub fn open(number: u8) -> Result<Self, NoChannel> {
         if number >= count() {
             return Err(NoChannel::NoSuchChannel);
@@ -76,12 +76,12 @@ impl Channel {
         Ok(Self { number, pages })
     }
 
-    /// Pages shared with the peer.
+    /// How many pages this guest shares with the peer.
     pub fn pages(&self) -> usize {
         self.pages.count()
     }
 
-    /// Whether the peer listens.
+    /// Whether the peer has bound its end.
     pub fn is_peer_there(&self) -> bool {
         match mode() {
             Mode::Cooperative => call::query(self.number).is_ok_and(|(_, bound)| bound),
@@ -89,11 +89,11 @@ impl Channel {
         }
     }
 
-    /// Makes the peer's doorbell run `handler`, on this processor.
+    /// Makes the peer's doorbell run `handler` on this processor.
     ///
     /// # Errors
     ///
-    /// When the hypervisor refuses to bind it.
+    /// The hypervisor refuses to bind the doorbell.
     pub fn listen(&self, handler: Handler) -> Result<(), NoChannel> {
         if mode() == Mode::Cooperative {
             let event = EVENT_FIRST + self.number;
@@ -108,7 +108,7 @@ impl Channel {
         }
     }
 
-    /// Rings the peer's doorbell.
+    /// Rings the doorbell at the peer.
     #[inline]
     pub fn ring(&self) {
         match mode() {

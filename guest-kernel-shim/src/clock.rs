@@ -1,8 +1,8 @@
-//! Time: TSC ticks, and nanoseconds made of them.
+//! Time: TSC ticks, and their conversion to nanoseconds.
 //!
-//! A cooperative guest takes the rate from the status table's header. Others measure the TSC and the local APIC's timer
-//! against channel 2 of the PIT, whose frequency is 1.193182 MHz on every PC: not by one look at either end, since any look may be
-//! interrupted for any time.
+//! A cooperative guest takes the TSC rate from the status table's header. The other modes measure the TSC and the local
+//! APIC's timer against channel 2 of the PIT, which runs at 1.193182 MHz on every PC. They read it many times, because
+//! the hypervisor may deschedule the vCPU during any single reading.
 
 use crate::arch::cpu;
 use crate::arch::lapic::{self, Register};
@@ -15,18 +15,19 @@ use fit::{Fit, Look, Span};
 mod fit;
 
 const PIT_HZ: u64 = 1_193_182;
-/// How far off a measurement may be for it to end, in millionths: one of 17 ms where looks take no time, since a PIT tick at the
-/// ends is as much.
+/// Error in millionths at which a measurement is good enough to end. Without disturbance, it takes 17 ms to get there,
+/// because the reading at either end is uncertain by one PIT tick.
 const GOOD_PPM: u64 = 60;
-/// Most looks: about a second. Then the best there is must do, and a PIT that stands still is given up.
+/// Most readings of a measurement, which take about a second. After these, the best fit so far counts; if the PIT did
+/// not move, there is none.
 const MAX_LOOKS: u32 = 512;
-/// Assumed when the PIT cannot be used, in kHz.
+/// TSC rate in kHz if the PIT cannot be used.
 const FALLBACK_KHZ: u64 = 1_000_000;
 static TSC_KHZ: AtomicU64 = AtomicU64::new(FALLBACK_KHZ);
 static APIC_KHZ: AtomicU64 = AtomicU64::new(0);
 static NS_A_TICK: AtomicU64 = AtomicU64::new(0);
 static TICKS_A_NS: AtomicU64 = AtomicU64::new(0);
-/// Ticks that had passed at the moment that counts as zero.
+/// TSC value that [`now_ns`] counts from.
 static ZERO_TICKS: AtomicU64 = AtomicU64::new(0);
 
 /// The time-stamp counter.
@@ -35,14 +36,14 @@ pub fn ticks() -> u64 {
     cpu::rdtsc()
 }
 
-/// Nanoseconds since the TSC was zero, or since `zero_ms=N` on the command line: where firmware took that long before the
-/// hypervisor, guests that agree on a moment count from there.
+/// Nanoseconds since the TSC was zero. `zero_ms=N` on the command line moves the origin: firmware may take a long time
+/// before the hypervisor starts, and guests that share a time line then count from that moment.
 #[inline]
 pub fn now_ns() -> u64 {
     ns_from_ticks(ticks().saturating_sub(ZERO_TICKS.load(Ordering::Relaxed)))
 }
 
-/// The tick at which [`now_ns`] says this.
+/// The TSC value at which [`now_ns`] returns `ns`.
 #[inline]
 pub fn ticks_at_ns(ns: u64) -> u64 {
     ticks_from_ns(ns).saturating_add(ZERO_TICKS.load(Ordering::Relaxed))
@@ -52,41 +53,41 @@ pub(crate) fn set_zero(ns: u64) {
     ZERO_TICKS.store(ticks_from_ns(ns), Ordering::Relaxed);
 }
 
-/// TSC ticks as nanoseconds.
+/// Converts TSC ticks to nanoseconds.
 #[inline]
 pub fn ns_from_ticks(ticks: u64) -> u64 {
     scale(ticks, NS_A_TICK.load(Ordering::Relaxed))
 }
 
-/// Nanoseconds as TSC ticks.
+/// Converts nanoseconds to TSC ticks.
 #[inline]
 pub fn ticks_from_ns(ns: u64) -> u64 {
     scale(ns, TICKS_A_NS.load(Ordering::Relaxed))
 }
 
-/// Frequency of the TSC in kHz.
+/// TSC frequency in kHz.
 pub fn tsc_khz() -> u64 {
     TSC_KHZ.load(Ordering::Relaxed)
 }
 
-/// Frequency of the local APIC's timer in kHz; 0 where it was not measured.
+/// Frequency of the local APIC's timer in kHz; 0 if it was not measured.
 pub(crate) fn apic_khz() -> u64 {
     APIC_KHZ.load(Ordering::Relaxed)
 }
 
-/// Multiplies by a binary fraction with 32 bits behind the point; saturates.
+/// Multiplies by a 32.32 fixed-point factor; saturates.
 #[inline]
 fn scale(value: u64, factor: u64) -> u64 {
     u64::try_from((u128::from(value) * u128::from(factor)) >> 32).unwrap_or(u64::MAX)
 }
 
-/// `numerator / denominator` with 32 bits behind the point.
+/// `numerator / denominator` as a 32.32 fixed-point number.
 fn fraction(numerator: u64, denominator: u64) -> u64 {
     let fraction = (u128::from(numerator) << 32) / u128::from(denominator.max(1));
     u64::try_from(fraction).unwrap_or(u64::MAX)
 }
 
-/// Takes the rate that the hypervisor gives, or measures.
+/// Sets the TSC rate that the hypervisor gave; measures it if there is none.
 pub(crate) fn start(given: Option<Rate>) {
     if let Some(Rate { khz, mul }) = given.filter(|rate| rate.khz != 0 && rate.mul != 0) {
         set(khz, mul);
@@ -103,7 +104,7 @@ fn set(khz: u64, mul: u64) {
     TICKS_A_NS.store(fraction(khz, 1_000_000), Ordering::Relaxed);
 }
 
-/// Frequencies of the TSC and of the local APIC's timer in kHz.
+/// Measures the frequencies of the TSC and of the local APIC's timer, in kHz.
 fn measure() -> Option<(u64, u64)> {
     let gate = SafePort::PIT_GATE.read_u8();
     SafePort::PIT_GATE.write_u8(gate & !0b10 | 0b01);
@@ -153,7 +154,7 @@ fn look_at_apic() -> Look {
     Look { before, count: u64::from(u32::MAX - left), after: ticks() }
 }
 
-/// The frequency of a TSC that made so many ticks during so many of the PIT's.
+/// The TSC frequency in kHz, from TSC ticks and PIT counts over the same span.
 fn khz(best: Span) -> u64 {
     rounded(scaled(PIT_HZ, best.ticks, best.counts) / 1000)
 }
@@ -163,7 +164,8 @@ fn scaled(value: u64, by: u64, of: u64) -> u64 {
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
-/// Makers and emulators prefer frequencies in hundreds of MHz: one that even a good measurement allows is it.
+/// Rounds to a multiple of 100 MHz if the measurement's error allows it: most processors and emulators have such a
+/// frequency.
 fn rounded(khz: u64) -> u64 {
     let round = khz.saturating_add(50_000) / 100_000 * 100_000;
     if round.abs_diff(khz).saturating_mul(1_000_000) <= khz.saturating_mul(GOOD_PPM) { round } else { khz }
@@ -179,7 +181,7 @@ mod tests {
             (16_762_000, 20_000, 1_000_000), // 1 GHz, 6 ppm off
             (16_761_000, 20_000, 1_000_000), // 54 ppm off
             (16_760_600, 20_000, 999_922),   // 78 ppm off
-            (16_700_000, 20_000, 996_306),   // nothing near
+            (16_700_000, 20_000, 996_306),   // no multiple near
             (0, 20_000, 0),
         ] {
             assert_eq!(khz(Span { counts, ticks, off_ppm: 0 }), expected, "{ticks} in {counts}");

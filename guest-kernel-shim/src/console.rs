@@ -1,4 +1,5 @@
-//! The console: COM1; in a cooperative guest a ring, or calls. Text is gathered into lines, since each write may exit.
+//! The console: COM1, or in a cooperative guest a ring or calls. The console gathers text into lines, because each
+//! write may exit.
 
 mod input;
 pub(crate) mod shared;
@@ -12,7 +13,7 @@ use core::fmt::{self, Write};
 use pv_abi::call::CONSOLE_MAX_BYTES;
 use spin::Mutex;
 
-/// Bytes that are gathered before they are written: what one call takes.
+/// Size of the line buffer: what one call takes.
 const GATHER_BYTES: usize = 256;
 const _: () = assert!(GATHER_BYTES as u64 == CONSOLE_MAX_BYTES);
 
@@ -37,7 +38,7 @@ macro_rules! println {
     ($($arguments:tt)*) => { $crate::console::print_line(format_args!($($arguments)*)) };
 }
 
-/// Prints text; it is written at the end of a line at the latest.
+/// Prints text. The console writes it at the end of the line at the latest.
 pub fn print(text: fmt::Arguments<'_>) {
     interrupt::without(|| {
         let mut gathered = GATHERED.lock();
@@ -47,18 +48,18 @@ pub fn print(text: fmt::Arguments<'_>) {
     });
 }
 
-/// Prints a line as a whole: lines of two processors do not mix.
+/// Prints a line as a whole, so that lines of two processors do not mix.
 pub fn print_line(text: fmt::Arguments<'_>) {
     print(format_args!("{text}\n"));
 }
 
-/// Writes what was gathered, and has it shown.
+/// Writes the gathered text, and makes the hypervisor print it.
 pub fn flush() {
     interrupt::without(|| GATHERED.lock().flush());
     shared::flush();
 }
 
-/// Writes bytes at once, past what is gathered. Called with interrupts off.
+/// Writes bytes at once, without the line buffer. The caller has interrupts off.
 pub fn write(bytes: &[u8]) {
     if is_cooperative() {
         if shared::write(bytes) {
@@ -72,7 +73,7 @@ pub fn write(bytes: &[u8]) {
     }
 }
 
-/// Reads what was typed; answers how many bytes.
+/// Reads console input; returns how many bytes.
 pub fn read(bytes: &mut [u8]) -> usize {
     if is_cooperative() {
         let most = bytes.len().min(GATHER_BYTES);
@@ -84,12 +85,12 @@ pub fn read(bytes: &mut [u8]) -> usize {
     }
 }
 
-/// Makes the console's ring anew, after it was spoilt.
+/// Makes a new console ring, after the kernel corrupted the old one.
 pub fn start_over() {
     interrupt::without(start);
 }
 
-/// Before a last message: what a processor that will not go on held, it holds no more.
+/// Prepares for the last message of a processor that faulted: releases the locks that it may hold.
 pub(crate) fn break_locks() {
     interrupt::disable();
     if is_cooperative() {

@@ -1,11 +1,12 @@
-//! What a vCPU of a cooperative guest does first: it registers, and the first one places the tables.
+//! Registration of the vCPUs of a cooperative guest; the first vCPU also maps the tables.
 
 use crate::arch::tables::{self, Rate};
 use crate::call::{self, Code, Info};
 use crate::{demand, event, interrupt, platform};
 use core::fmt;
 
-/// A call that the hypervisor refused. The guest goes on with private lines: everything works, nothing is saved.
+/// A call that the hypervisor refused. The guest continues with private lines: everything works, but the hypervisor
+/// learns nothing from it.
 pub(crate) struct Refusal {
     call: &'static str,
     code: Code,
@@ -17,8 +18,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Registers the first vCPU of a cooperative guest, places the tables and answers the rate of the TSC. Elsewhere there is
-/// none.
+/// Registers the first vCPU of a cooperative guest, maps the tables and returns the TSC rate. Does nothing in other
+/// modes.
 pub(crate) fn start() -> Result<Option<Rate>, Refusal> {
     if !platform::is_cooperative() {
         return Ok(None);
@@ -30,7 +31,7 @@ pub(crate) fn start() -> Result<Option<Rate>, Refusal> {
     Ok(Some(rate))
 }
 
-/// Registers another vCPU; the tables are in place.
+/// Registers another vCPU, after the first has mapped the tables.
 pub(crate) fn start_local() -> Result<(), Refusal> {
     if platform::is_cooperative() {
         demand::begin(register()?);

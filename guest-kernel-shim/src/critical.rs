@@ -1,6 +1,7 @@
-//! Critical sections: the hypervisor rather extends a slice a little than takes the CPU away inside one.
+//! Critical sections: the hypervisor extends a slice a little rather than descheduling the vCPU inside one.
 //!
-//! Entering costs one INC, leaving one DEC and one load. Where Comity is not announced both act on a private line.
+//! Entering costs one INC; leaving costs one DEC and one load. Where Comity is not announced, both act on a private
+//! line.
 
 use crate::arch::percpu::{self, PerCpu};
 use crate::{call, clock};
@@ -9,23 +10,23 @@ use pv_abi::protocol::critical::{self, Leave};
 use pv_abi::protocol::yield_wanted;
 use pv_abi::{demand, status};
 
-/// A critical section that lasts until this is dropped. They nest.
+/// A critical section, which lasts until this is dropped. Critical sections nest.
 #[must_use = "the section ends when this is dropped"]
 pub struct Critical {
-    /// A section belongs to the processor that entered it.
+    /// The processor that entered the section.
     cpu: &'static PerCpu,
     _this_processor_only: core::marker::PhantomData<*mut ()>,
 }
 
 impl Critical {
-    /// Number of the processor that is in it.
+    /// Number of the processor that is in the section.
     #[inline]
     pub(crate) fn processor(&self) -> usize {
         self.cpu.index()
     }
 }
 
-/// Enters a critical section. Keep it shorter than 10 µs: there is one extension a slice.
+/// Enters a critical section. It should be shorter than 10 µs: the hypervisor extends each slice once.
 #[inline]
 pub fn enter() -> Critical {
     let cpu = percpu::this();
@@ -33,8 +34,9 @@ pub fn enter() -> Critical {
     Critical { cpu, _this_processor_only: core::marker::PhantomData }
 }
 
-/// Before a section of about `ns`: when this turn ends within it and somebody waits for the CPU, gives the CPU away now
-/// rather than inside. Does nothing where Comity is not announced. One load, and an RDTSC where somebody waits.
+/// Prepares for a critical section of about `ns`: if the slice ends before that and another vCPU is waiting, gives the
+/// CPU away now rather than inside the section. Does nothing where Comity is not announced. Costs one load, and an
+/// RDTSC if another vCPU is waiting.
 #[inline]
 pub fn make_room(ns: u64) {
     let status = percpu::this().status();
@@ -67,7 +69,7 @@ mod tests {
 
     #[test]
     fn sections_nest_and_leave_the_depth_as_it_was() {
-        // Other tests of this file's kind would share the line of processor 0; this is the only one that enters.
+        // Tests share the line of processor 0, so this one, the only test that enters sections, uses processor 5.
         let depth =
             || percpu::of(5).map(|cpu| cpu.demand().0[demand::word::CRITICAL].load(Ordering::Relaxed));
         let enter = || {

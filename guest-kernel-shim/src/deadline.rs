@@ -1,5 +1,5 @@
-//! Timers of each processor: a queue, and one hardware deadline that is moved only when the earliest changes. The kernel
-//! sees this as [`crate::timer`].
+//! The timer queue of each processor, and the hardware deadline, which moves only when the earliest timer changes.
+//! Kernels use it through [`crate::timer`]; it stands apart because idling looks at it too.
 
 mod hardware;
 mod queue;
@@ -12,13 +12,13 @@ use spin::Mutex;
 
 pub use queue::{Handler, Id};
 
-/// Timers that a processor has room for.
+/// How many timers a processor can have.
 pub const CAPACITY: usize = 32;
 
 static QUEUES: [Mutex<Queue<CAPACITY>>; MAX_VCPUS] = [const { Mutex::new(Queue::new()) }; MAX_VCPUS];
 
-/// Calls `handler(argument)` on this processor, with interrupts off, when the TSC has passed `at_tsc`. `None` when the
-/// queue is full, and where nobody watches a deadline: a cooperative guest has no timers without ARM_BY_STORE.
+/// Calls `handler(argument)` on this processor, with interrupts off, once the TSC reaches `at_tsc`. Returns `None` if
+/// the queue is full, or if nothing watches deadlines: a cooperative guest has no timers without ARM_BY_STORE.
 pub fn at(at_tsc: u64, handler: Handler, argument: u64) -> Option<Id> {
     if !hardware::is_there() {
         return None;
@@ -30,12 +30,12 @@ pub fn at(at_tsc: u64, handler: Handler, argument: u64) -> Option<Id> {
     })
 }
 
-/// As [`at`], from now on.
+/// As [`at`], `delay_ns` from now.
 pub fn after_ns(delay_ns: u64, handler: Handler, argument: u64) -> Option<Id> {
     at(clock::ticks().saturating_add(clock::ticks_from_ns(delay_ns)), handler, argument)
 }
 
-/// Removes a timer of this processor; answers whether it was still there.
+/// Removes a timer of this processor; returns whether it was still in the queue.
 pub fn cancel(id: Id) -> bool {
     on_queue(|queue| {
         let found = queue.remove(id);
@@ -44,7 +44,7 @@ pub fn cancel(id: Id) -> bool {
     })
 }
 
-/// Moves a timer of this processor; answers whether it was still there.
+/// Moves a timer of this processor; returns whether it was still in the queue.
 #[inline]
 pub fn rearm(id: Id, at_tsc: u64) -> bool {
     on_queue(|queue| {
@@ -54,15 +54,15 @@ pub fn rearm(id: Id, at_tsc: u64) -> bool {
     })
 }
 
-/// Whether this processor looks at its timers whenever it is about to idle, and no other moment matters: a kernel that
-/// works off a queue, say. A cooperative guest then publishes its earliest deadline by a store and never calls for an
-/// earlier look; the hypervisor still wakes it from [`idle`](crate::idle). Elsewhere nothing changes: without a
-/// hypervisor that reads the store, the hardware must be told.
+/// Declares whether this processor checks its timers before it idles, and needs no other wake-up for them, such as a
+/// kernel that works off a queue. In a cooperative guest, the processor then stores its earliest deadline but never
+/// calls the hypervisor to watch it sooner; the hypervisor still wakes it from [`idle`](crate::idle). The other modes
+/// ignore this, because only the hardware can wake them.
 pub fn take_when_idle(does: bool) {
     hardware::look_when_idle(does);
 }
 
-/// Runs what is due, if this processor takes timers when it idles. Called with interrupts off.
+/// Runs timers that are due, if this processor checks them before it idles. The caller has interrupts off.
 #[inline]
 pub(crate) fn before_idling() {
     if hardware::is_looking_when_idle()
@@ -72,7 +72,7 @@ pub(crate) fn before_idling() {
     }
 }
 
-/// Runs what is due and arms the next deadline. Called with interrupts off.
+/// Runs timers that are due and arms the next deadline. The caller has interrupts off.
 pub(crate) fn expire() {
     let queue = queue();
     loop {
@@ -85,12 +85,12 @@ pub(crate) fn expire() {
     hardware::fired(queue.lock().earliest_tsc());
 }
 
-/// Makes the hardware of this processor watch its deadline.
+/// Sets up the timer hardware of this processor.
 pub(crate) fn start_local() {
     hardware::start();
 }
 
-/// Whether anybody watches deadlines.
+/// Whether the hardware or the hypervisor watches deadlines.
 pub(crate) fn is_watched() -> bool {
     hardware::is_there()
 }

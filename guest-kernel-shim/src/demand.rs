@@ -1,6 +1,7 @@
-//! What this processor tells the hypervisor: its row of the demand table, stored only where it changes.
+//! This processor's row of the demand table, which tells the hypervisor what it needs. A word is stored only when it
+//! changes.
 //!
-//! Publishing never exits. Where Comity is not announced the row is private and nobody reads it.
+//! Publishing never exits. Where Comity is not announced, the row is private and nobody reads it.
 
 use crate::arch::percpu::{self, PerCpu};
 use core::sync::atomic::Ordering;
@@ -8,7 +9,7 @@ use pv_abi::demand::{DemandFlags, Request, State, WaitFor, word};
 use pv_abi::protocol::arm::{self, Arm};
 use pv_abi::status::{self, StatusFlags};
 
-/// Stores a word of this processor's row, if it is not there already.
+/// Stores a word of this processor's row if it changed.
 #[inline]
 fn publish(cpu: &'static PerCpu, word: usize, value: u64) {
     let shadow = &cpu.shadow[word];
@@ -18,7 +19,7 @@ fn publish(cpu: &'static PerCpu, word: usize, value: u64) {
     }
 }
 
-/// Changes the first word. The shadow holds the cookie, so a row is valid from its first store on.
+/// Changes the row's first word. The shadow holds the cookie, so the row is valid from its first store on.
 #[inline]
 fn update(change: impl FnOnce(&mut State)) {
     let cpu = percpu::this();
@@ -27,21 +28,21 @@ fn update(change: impl FnOnce(&mut State)) {
     publish(cpu, word::STATE, state.pack());
 }
 
-/// Stores anything in a word (0 … 7) of this processor's row, as it stands: for kernels that try out what a lie does. The
-/// next publication of another value sets the word right.
+/// Stores any value in a word (0 … 7) of this processor's row, for kernels that test what a false demand does. The next
+/// setter that changes the word overwrites it.
 pub fn store_raw(word: usize, value: u64) {
     if let Some(slot) = percpu::this().demand().0.get(word) {
         slot.store(value, Ordering::Release);
     }
 }
 
-/// The flags that the hypervisor shows this processor.
+/// The flags in this processor's status row.
 pub fn status_flags() -> StatusFlags {
     let flags = percpu::this().status().0[status::word::FLAGS].load(Ordering::Relaxed);
     StatusFlags::from_bits_truncate(flags)
 }
 
-/// Publishes every word again, whether it changed or not.
+/// Stores every word again, whether it changed or not.
 pub fn republish() {
     let cpu = percpu::this();
     for (slot, shadow) in cpu.demand().0.iter().zip(&cpu.shadow) {
@@ -49,37 +50,37 @@ pub fn republish() {
     }
 }
 
-/// How many tasks could run now, the current one included. Saturates at 65,535.
+/// Sets how many tasks could run now, the current one included. Saturates at 65,535.
 pub fn set_runnable(tasks: u32) {
     update(|state| state.runnable = u16::try_from(tasks).unwrap_or(u16::MAX));
 }
 
-/// 0 = ordinary … 3: asks for earlier turns by shorter requests.
+/// Sets the latency class: 0 = ordinary … 3. A higher class asks for earlier turns with shorter slices.
 pub fn set_latency_class(class: u8) {
     update(|state| state.latency_class = class);
 }
 
-/// When the current request should be done; `None` = whenever.
+/// Sets the TSC value by which the current request should be done; `None` = no deadline.
 pub fn set_deadline(at_tsc: Option<u64>) {
     publish(percpu::this(), word::DEADLINE, at_tsc.unwrap_or(0));
 }
 
-/// How much CPU time is wanted, and how often.
+/// Sets how much CPU time this processor wants, and how often.
 pub fn set_request(request: Request) {
     publish(percpu::this(), word::REQUEST, request.pack());
 }
 
-/// I/O requests in flight, and the doorbells that matter.
+/// Sets how many I/O requests are in flight, and which doorbells matter.
 pub fn set_io(in_flight: u32, doorbells: u32) {
     publish(percpu::this(), word::IO, u64::from(in_flight) | u64::from(doorbells) << 32);
 }
 
-/// For how long being off CPU is harmless, and how long the next run will be, both in µs.
+/// Sets for how long being off CPU does no harm, and how long the next run will be, both in µs.
 pub fn set_slack(harmless_us: u32, burst_us: u32) {
     publish(percpu::this(), word::SLACK, u64::from(harmless_us) | u64::from(burst_us) << 32);
 }
 
-/// Remembers that the row says, or no longer says, that this processor polls; the wake protocol changes the row itself.
+/// Records in the shadow whether this processor polls; the wake protocol changes the row itself.
 pub(crate) fn note_polling(polling: bool) {
     let shadow = &percpu::this().shadow[word::STATE];
     if polling {
@@ -89,7 +90,7 @@ pub(crate) fn note_polling(polling: bool) {
     }
 }
 
-/// Says that there is nothing to run, or that there is again.
+/// Sets whether this processor is idle.
 #[inline]
 pub(crate) fn set_idle(idle: bool) {
     update(|state| {
@@ -98,7 +99,8 @@ pub(crate) fn set_idle(idle: bool) {
     });
 }
 
-/// Stores the earliest timer, 0 = none, by the ABI's arm-by-store protocol; answers whether ARM has to be called.
+/// Stores the earliest deadline (0 = none) by the ABI's arm-by-store protocol; returns whether the caller must call
+/// ARM.
 #[inline]
 pub(crate) fn arm(at_tsc: u64) -> Arm {
     let cpu = percpu::this();
@@ -111,14 +113,14 @@ pub(crate) fn arm(at_tsc: u64) -> Arm {
     arm::arm(&cpu.demand().0[word::NEXT_WAKE], armed_until, at_tsc)
 }
 
-/// What this processor spins for; `None` = nothing.
+/// Sets the holder that this processor is waiting for; `None` = it is not waiting.
 #[inline]
 pub(crate) fn set_wait_for(wait: Option<WaitFor>) {
     publish(percpu::this(), word::WAIT_FOR, wait.map_or(0, WaitFor::pack));
     update(|state| state.flags.set(DemandFlags::LOCK_WAIT, wait.is_some()));
 }
 
-/// Begins to publish, with the cookie that REGISTER gave: whatever was in the row is replaced.
+/// Starts publishing with the cookie that REGISTER returned, and overwrites the whole row.
 pub(crate) fn begin(cookie: u16) {
     let cpu = percpu::this();
     let state = State { runnable: 1, flags: DemandFlags::empty(), latency_class: 0, cookie };
@@ -134,7 +136,7 @@ pub(crate) fn begin(cookie: u16) {
 mod tests {
     use super::*;
 
-    /// The only test that publishes on the host's one processor.
+    /// Tests share the host's one processor, so this is the only one that publishes on it.
     #[test]
     fn a_word_is_stored_when_it_changes_and_left_alone_when_it_does_not() {
         let row = |word: usize| percpu::this().demand().0[word].load(Ordering::Relaxed);
@@ -144,7 +146,7 @@ mod tests {
         set_slack(5, 7);
         assert_eq!(State::unpack(row(word::STATE)).runnable, u16::MAX);
         assert_eq!(row(word::SLACK), 5 | 7 << 32);
-        // A store would show: somebody else's value would be gone.
+        // A second store of the same value would overwrite this one.
         store_raw(word::SLACK, 99);
         set_slack(5, 7);
         assert_eq!(row(word::SLACK), 99);

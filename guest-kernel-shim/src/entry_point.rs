@@ -1,4 +1,4 @@
-//! How a kernel begins: by its main function, which it names, or by adopting processors that it set up itself.
+//! How a kernel starts: through its main function, or by adopting processors that it set up itself.
 
 use crate::arch::percpu::Processor;
 use crate::arch::platform::{self, Mode};
@@ -7,8 +7,8 @@ use crate::boot::Boot;
 use crate::shutdown::{self, Kind};
 use crate::{clock, console, cooperative, exception, interrupt, println, smp, timer};
 
-/// Makes a function the kernel's main: `entry!(main)` with `fn main(boot: &'static Boot)`. When it returns, the
-/// machine is powered off.
+/// Makes a function the kernel's main: `entry!(main)` with `fn main(boot: &'static Boot)`. When it returns, the guest
+/// powers off.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
@@ -24,7 +24,8 @@ macro_rules! entry {
     };
 }
 
-/// What the first processor does after [`entry!`]'s symbol was called: sets this crate up, runs the kernel, ends.
+/// Starts the first processor. The symbol that [`entry!`] defines calls this: it sets this crate up, calls the kernel's
+/// `main`, and powers off when that returns.
 pub fn run(boot: &'static Boot, main: fn(&'static Boot)) -> ! {
     exception::start();
     platform::detect();
@@ -40,11 +41,13 @@ pub fn run(boot: &'static Boot, main: fn(&'static Boot)) -> ! {
     shutdown::end(Kind::OFF)
 }
 
-/// Makes this library work on a processor that the kernel set up itself, the first one before the others. Afterwards
-/// [`call`](crate::call), [`demand`](crate::demand), [`event`](crate::event), [`critical`](crate::critical),
-/// [`lock`](crate::lock) and [`mark`](crate::mark) work in every mode, and in a cooperative guest
-/// [`timer`](crate::timer) and [`idle`](crate::idle) too. The kernel's gate for
-/// [`interrupt::EVENT`](crate::interrupt::EVENT) calls [`event::take`](crate::event::take).
+/// Makes this library work on a processor that the kernel set up itself. The kernel adopts processor 0 before the
+/// others.
+///
+/// Afterwards [`call`](crate::call), [`demand`](crate::demand), [`event`](crate::event), [`critical`](crate::critical),
+/// [`lock`](crate::lock) and [`mark`](crate::mark) work in every mode; in a cooperative guest [`timer`](crate::timer)
+/// and [`idle`](crate::idle) work too. The kernel's gate for [`interrupt::EVENT`](crate::interrupt::EVENT) must call
+/// [`event::take`](crate::event::take).
 pub fn adopt(processor: Processor) -> Mode {
     exception::start();
     if processor.into_index() == 0 {
@@ -61,7 +64,7 @@ pub fn adopt(processor: Processor) -> Mode {
     platform::mode()
 }
 
-/// Registers the first vCPU of a cooperative guest; answers the rate of the TSC, where the hypervisor gives it.
+/// Registers the first vCPU of a cooperative guest and returns the TSC rate, if the hypervisor gives one.
 fn register_first() -> Option<Rate> {
     cooperative::start().unwrap_or_else(|refusal| {
         println!("shim: {refusal}");

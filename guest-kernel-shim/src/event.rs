@@ -1,6 +1,7 @@
-//! Events: 64 bits that other processors, peers of channels and the hypervisor set on a processor.
+//! Events: 64 bits for each processor, which other processors, peers of channels and the hypervisor set.
 //!
-//! Taken by the event vector, or by polling after [`crate::call::block`]; either way a handler runs with interrupts off.
+//! A processor takes its events at the event vector, or after [`crate::call::block`]; either way the handler runs with
+//! interrupts off.
 
 use crate::arch::{cpu, percpu};
 use crate::{call, demand, interrupt};
@@ -10,15 +11,15 @@ use pv_abi::protocol::wake::{self, Kick};
 use pv_abi::status;
 use spin::Mutex;
 
-/// Runs with interrupts off on the processor whose event it is.
+/// A handler runs with interrupts off, on the processor that the event was sent to.
 pub type Handler = fn();
 
-/// This kernel masks no events in its event line.
+/// The event mask: this kernel masks none.
 const NOTHING_MASKED: u64 = 0;
 
 static HANDLERS: [Mutex<Option<Handler>>; 64] = [const { Mutex::new(None) }; 64];
 
-/// Makes `handler` take event `event` (0 … 63) on every processor.
+/// Registers the handler of event `event` (0 … 63) on every processor.
 pub fn handle(event: u8, handler: Handler) {
     interrupt::without(|| {
         if let Some(slot) = HANDLERS.get(usize::from(event)) {
@@ -27,18 +28,18 @@ pub fn handle(event: u8, handler: Handler) {
     });
 }
 
-/// Makes interrupts at [`interrupt::EVENT`] take events: in a cooperative guest.
+/// Registers [`take`] as the handler of [`interrupt::EVENT`], in a cooperative guest.
 pub(crate) fn start() {
     interrupt::handle(interrupt::EVENT, take);
 }
 
-/// Takes what is pending on this processor and runs the handlers. Called with interrupts off.
+/// Takes this processor's pending events and runs their handlers. The caller has interrupts off.
 #[inline]
 pub fn take() {
     run(wake::take(&percpu::this().event().0[word::PENDING], NOTHING_MASKED));
 }
 
-/// Runs the handlers of events that were taken.
+/// Runs the handlers of the events in `pending`.
 fn run(mut pending: u64) {
     while pending != 0 {
         let event = pending.trailing_zeros() as usize;
@@ -50,21 +51,21 @@ fn run(mut pending: u64) {
     }
 }
 
-/// Sets an event on this processor; it is taken at the next [`take`], or by the event vector once interrupts are on and
-/// the hypervisor has looked.
+/// Sets an event on this processor. The next [`take`] handles it; otherwise the hypervisor raises the event vector once
+/// it has seen the event and interrupts are on.
 #[inline]
 pub fn set_own(event: u8) {
     percpu::this().event().0[word::PENDING].fetch_or(bit(event), Ordering::SeqCst);
 }
 
-/// Whether anything is pending on this processor.
+/// Whether an event is pending on this processor.
 #[inline]
 pub fn is_pending() -> bool {
     percpu::this().event().0[word::PENDING].load(Ordering::Relaxed) != 0
 }
 
-/// Sets an event on another processor of this guest, and wakes it unless it will look by itself. Answers whether there
-/// is such a processor.
+/// Sets an event on another processor of this guest, and kicks the processor unless it will check its events anyway.
+/// Returns whether there is such a processor.
 pub fn send(cpu: usize, event: u8) -> bool {
     let Some(target) = percpu::of(cpu).filter(|_| cpu < percpu::count()) else { return false };
     let (row, status) = (target.demand(), target.status());
@@ -83,8 +84,8 @@ pub fn send(cpu: usize, event: u8) -> bool {
     true
 }
 
-/// Runs `poll` until it answers something, looking at events in between: nobody has to kick this processor meanwhile.
-/// Called with interrupts on. For waits that are shorter than a switch.
+/// Calls `poll` until it returns a value, and handles events in between, so senders need not kick this processor. The
+/// caller has interrupts on. Meant for waits that are shorter than a vCPU switch.
 pub fn poll_until<T>(mut poll: impl FnMut() -> Option<T>) -> T {
     let row = &percpu::this().demand().0[pv_abi::demand::word::STATE];
     demand::note_polling(true);

@@ -1,11 +1,11 @@
-//! What an exception that nobody expected prints: the last words of this kernel.
+//! The report of an unexpected exception, after which the kernel ends.
 
 use crate::arch::percpu;
 use crate::arch::trap::{self, Frame};
 use crate::{console, println, shutdown};
 use x86_64::registers::control::Cr2;
 
-/// Makes unexpected exceptions print and end this kernel.
+/// Registers the report, so that an unexpected exception prints it and ends this kernel.
 pub(crate) fn start() {
     trap::end_by(end);
 }

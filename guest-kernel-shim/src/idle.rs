@@ -5,8 +5,8 @@ pub use crate::call::yield_if_wanted;
 use crate::arch::cpu;
 use crate::{call, console, deadline, demand, event, interrupt, platform};
 
-/// Waits until `ready` holds; it is asked with interrupts off, after every interrupt and event. Interrupts are on
-/// afterwards.
+/// Waits until `ready` returns true. Calls it with interrupts off, first at once and then after every interrupt or
+/// event. Returns with interrupts on.
 pub fn wait_until(mut ready: impl FnMut() -> bool) {
     loop {
         interrupt::disable();
@@ -19,7 +19,7 @@ pub fn wait_until(mut ready: impl FnMut() -> bool) {
     }
 }
 
-/// Waits for one interrupt or event and handles it. Called with interrupts off; they are on afterwards.
+/// Waits for one interrupt or event and handles it. The caller has interrupts off; they are on afterwards.
 fn wait_once() {
     if platform::is_cooperative() {
         if !event::is_pending() {

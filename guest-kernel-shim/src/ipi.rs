@@ -1,21 +1,22 @@
-//! Processors of one kernel calling one another: by events in a cooperative guest, by the local APIC otherwise.
+//! Interrupts between the processors of one kernel: events in a cooperative guest, IPIs of the local APIC in the other
+//! modes.
 
 use crate::arch::{cpu, lapic, percpu};
 use crate::interrupt::{self, Handler};
 use crate::{event, platform};
 
-/// What a processor can be called for: 0 … 15.
+/// A purpose for which one processor interrupts another: 0 … 15.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Line(u8);
 
 impl Line {
-    /// One of the 16 lines.
+    /// Makes one of the 16 lines.
     pub const fn new(number: u8) -> Option<Self> {
         if number < 16 { Some(Self(number)) } else { None }
     }
 }
 
-/// Makes `handler` run on whichever processor is called on this line.
+/// Registers the handler of this line on every processor.
 pub fn handle(line: Line, handler: Handler) {
     if platform::is_cooperative() {
         event::handle(line.0, handler);
@@ -24,7 +25,7 @@ pub fn handle(line: Line, handler: Handler) {
     }
 }
 
-/// Calls processor `cpu` on this line; one that does not exist is ignored.
+/// Interrupts processor `to` on this line; ignores numbers of processors that do not exist.
 #[inline]
 pub fn send(to: usize, line: Line) {
     if platform::is_cooperative() {
@@ -34,7 +35,7 @@ pub fn send(to: usize, line: Line) {
     }
 }
 
-/// One step of a spin loop.
+/// Executes PAUSE: one step of a spin loop.
 #[inline]
 pub fn relax() {
     cpu::pause();

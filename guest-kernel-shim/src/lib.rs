@@ -1,11 +1,14 @@
 //! What a guest kernel links to run bare, as a full guest, or as a cooperative guest of Comity, from one image.
 //!
-//! Begin with [`entry!`] and `src/bin/hello.rs`. A kernel that has its own entry, tables and drivers calls [`adopt`] on each
-//! processor and takes what it needs: [`call`] alone talks to the hypervisor, [`demand`], [`event`], [`timer`], [`critical`]
-//! and [`lock`] each stand on it.
+//! Begin with [`entry!`] and `src/bin/hello.rs`. A kernel that has its own entry, tables and drivers calls [`adopt`] on
+//! each processor and then uses the modules it needs: [`call`] makes hypercalls, and [`demand`], [`event`], [`timer`],
+//! [`critical`] and [`lock`] build on it.
 //!
-//! Each module does its work in the natural way of the mode that [`platform`] found; the kernel above does not ask.
-//! What is published where Comity is not announced goes to a private line that nobody reads.
+//! Each module works in the native way of the mode that [`platform`] found, so the kernel above need not ask. Where
+//! Comity is not announced, this crate publishes to a private cache line that nobody reads.
+//!
+//! `arch` is the ground floor: it holds the unsafe code and names nothing above it. The modules above register
+//! the functions that it calls. No files import one another in a circle; `cargo xtask lint` checks both.
 #![no_std]
 #![cfg_attr(
     not(target_os = "none"),

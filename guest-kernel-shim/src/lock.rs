@@ -1,8 +1,9 @@
 //! A spinlock for processors that may be off CPU.
 //!
-//! Whoever finds it free takes it: no order among the waiters. A fair lock would hand it to a waiter that is off CPU, and
-//! everybody would wait for one switch per critical section. The holder's number is the lock word, so a waiter knows
-//! whether spinning is of use: while the holder is on CPU it spins, else it gives its own CPU to the holder.
+//! The lock is unfair: any processor that finds it free takes it. A fair lock would pass to a waiter that is off CPU,
+//! and then each critical section would cost a vCPU switch. The lock word holds the holder's number, so a waiter can
+//! see whether spinning helps: while the holder is on CPU the waiter spins; otherwise it gives its own CPU to the
+//! holder.
 
 use crate::arch::cpu;
 use crate::arch::guarded::{Guard, Guarded};
@@ -15,27 +16,27 @@ use pv_abi::demand::{Reason, WaitFor};
 use pv_abi::protocol::lock_wait::{self, Wait};
 use pv_abi::status;
 
-/// Rounds of PAUSE after the hypervisor could not help.
+/// How many PAUSEs a waiter executes after the hypervisor refused to switch to the holder.
 const BACK_OFF: u32 = 16;
 
-/// A value behind a spinlock. Not to be taken both inside and outside of interrupt handlers.
+/// A value behind a spinlock. A lock that interrupt handlers take must not be taken with interrupts on.
 pub struct Lock<T>(Guarded<T>);
 
-/// The value, until this is dropped. The holder is in a critical section.
+/// Access to the value until this is dropped. The holder is in a critical section.
 #[must_use = "the lock is free again when this is dropped"]
 pub struct Held<'a, T> {
     value: Guard<'a, T>,
-    /// Dropped after the lock is free: only then may the hypervisor take the CPU.
+    /// Dropped after `value` frees the lock: only then may the hypervisor deschedule this vCPU.
     _critical: Critical,
 }
 
 impl<T> Lock<T> {
-    /// A free lock.
+    /// Makes a free lock.
     pub const fn new(value: T) -> Self {
         Self(Guarded::new(value))
     }
 
-    /// Takes the lock, after waiting for it if need be.
+    /// Takes the lock; waits while another processor holds it.
     #[inline]
     pub fn lock(&self) -> Held<'_, T> {
         loop {
@@ -49,13 +50,13 @@ impl<T> Lock<T> {
     /// Takes the lock if it is free.
     #[inline]
     pub fn try_lock(&self) -> Option<Held<'_, T>> {
-        // Before the lock is taken, so that there is no moment in which a holder is not in a critical section.
+        // The critical section begins before the lock is taken, so that the holder is always in one.
         let critical = critical::enter();
         let value = self.0.try_take(critical.processor())?;
         Some(Held { value, _critical: critical })
     }
 
-    /// Waits until the lock was free for a moment.
+    /// Waits until the lock word is free for a moment.
     #[cold]
     fn wait(&self) {
         while let Some(holder) = self.0.holder() {
@@ -83,7 +84,7 @@ impl<T> DerefMut for Held<'_, T> {
     }
 }
 
-/// Spins once while the holder is on CPU; gives it this CPU otherwise.
+/// Spins once if the holder is on CPU; otherwise gives this CPU to the holder.
 fn wait_for(holder: usize) {
     let Some(other) = percpu::of(holder) else { return };
     let seq = match lock_wait::look(&other.status().0[status::word::DISPATCH_SEQ]) {

@@ -1,10 +1,10 @@
-//! Marks: a guest says "here" in the telemetry, where the counters of everybody stand beside it.
+//! Marks: values that a guest writes into the telemetry, next to the counters of all guests.
 
 use crate::arch::port::SafePort;
 use crate::call;
 use crate::platform::{Mode, mode};
 
-/// Notes `value` under `id`. Nothing happens on a bare machine, or in a full guest without `mark_port`.
+/// Records `value` under `id`. Does nothing on a bare machine, or in a full guest without `mark_port`.
 #[inline]
 pub fn mark(id: u32, value: u32) {
     match mode() {

@@ -1,4 +1,4 @@
-//! The end of this kernel.
+//! Power-off, reboot and crash.
 
 use crate::arch::cpu;
 use crate::arch::port::SafePort;
@@ -7,11 +7,11 @@ use crate::platform::{Mode, mode};
 
 pub use pv_abi::call::Shutdown as Kind;
 
-/// Sleep type 5 with the enable bit: off, in QEMU's and Comity's ACPI.
+/// ACPI PM1a control: sleep type 5 with the enable bit, which is S5 in QEMU's and Comity's ACPI tables.
 const ACPI_OFF: u16 = 0x2000;
-/// What isa-debug-exit takes for a good end (QEMU's exit code 33) and for a bad one (35).
+/// What isa-debug-exit takes for success (QEMU exits with 33) and for a crash (35).
 const DEBUG_EXIT: [u8; 2] = [0x10, 0x11];
-/// Pulses the reset line.
+/// Keyboard controller command that pulses the reset line.
 const PULSE_RESET: u8 = 0xfe;
 
 /// Ends the whole guest.
@@ -34,8 +34,8 @@ pub fn end(kind: Kind) -> ! {
     }
 }
 
-/// A PC knows off and reset. There is no port to say that a kernel crashed, and powering off would look like a good end:
-/// so it goes on to a triple fault, after what it printed.
+/// A PC has ports for power-off and for reset, but none to report a crash, and a power-off would look like success. So
+/// a crash ends in a triple fault, after the kernel has printed its message.
 fn by_ports(kind: Kind) {
     match kind {
         Kind::OFF => SafePort::ACPI_CONTROL.write_u16(ACPI_OFF),

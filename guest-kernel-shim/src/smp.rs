@@ -1,4 +1,4 @@
-//! More processors: found, started, and given a function to run.
+//! Other processors: how many there are, and how to start them.
 
 use crate::arch::{cpu, entry, lapic, percpu, trampoline};
 use crate::call::{self, Code, Info};
@@ -6,12 +6,12 @@ use crate::{clock, cooperative, idle, interrupt, platform, println, timer};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::Mutex;
 
-/// What a processor runs; when it returns, the processor idles for ever.
+/// The function that a started processor runs. When it returns, the processor idles forever.
 pub type Task = fn(u64);
 
-/// How long a started processor may take to say so, in ns.
+/// How long a started processor may take to report, in ns.
 const START_TIMEOUT_NS: u64 = 1_000_000_000;
-/// ICR: INIT, level assert.
+/// ICR: INIT IPI, level assert.
 const INIT: u32 = 0x4500;
 /// ICR: start-up IPI.
 const SIPI: u32 = 0x4600;
@@ -22,7 +22,7 @@ static TASK: Mutex<Option<(Task, u64)>> = Mutex::new(None);
 /// Why a processor was not started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotStarted {
-    /// There is no such processor, or it is this one.
+    /// There is no such processor, or it is the caller's own.
     NoSuchProcessor,
     /// The hypervisor refused.
     Refused(Code),
@@ -36,20 +36,21 @@ pub fn this() -> usize {
     percpu::this().index()
 }
 
-/// How many processors this kernel may use: the hypervisor says it to a cooperative guest, `cpus=N` on the command
-/// line elsewhere; 1 otherwise. Local APICs are numbered from 0 without a gap.
+/// How many processors this kernel may use. The hypervisor tells a cooperative guest; the other modes read `cpus=N`
+/// from the command line, and use 1 without it. Local APIC ids count from 0 without gaps.
 pub fn count() -> usize {
     percpu::count()
 }
 
-/// Finds how many processors there are, and makes those that are started run their task.
+/// Sets how many processors this kernel may use, and registers the function that other processors run.
 pub(crate) fn find(command_line: Option<u64>) {
     entry::run_others(run);
     let told = call::info(Info::VCPUS).ok().or(command_line).unwrap_or(1);
     percpu::set_count(usize::try_from(told).unwrap_or(1));
 }
 
-/// Starts processor `index`, which runs `task(argument)` with interrupts on. One at a time, from one processor.
+/// Starts processor `index`, which runs `task(argument)` with interrupts on. Only one processor may start others, one
+/// at a time.
 pub fn start(index: usize, task: Task, argument: u64) -> Result<(), NotStarted> {
     if index == this() || index >= count() {
         return Err(NotStarted::NoSuchProcessor);
@@ -70,14 +71,15 @@ pub fn start(index: usize, task: Task, argument: u64) -> Result<(), NotStarted> 
         if clock::now_ns() > until {
             return Err(NotStarted::Silent);
         }
-        // One pCPU for both is common: without this, the new one runs only when the slice is over.
+        // Both vCPUs often share one pCPU; without this yield, the new one would wait for the end of the caller's
+        // slice.
         call::yield_now();
         cpu::pause();
     }
     Ok(())
 }
 
-/// Intel SDM vol 3, 10.4.4.1: INIT, 10 ms, SIPI. The second SIPI is for processors older than this kernel.
+/// Intel SDM vol 3, 10.4.4.1: INIT, 10 ms, SIPI. Only old 32-bit processors need a second SIPI.
 fn by_sipi(index: usize) -> Result<(), NotStarted> {
     let apic = u32::try_from(index).map_err(|_| NotStarted::NoSuchProcessor)?;
     lapic::command(apic, INIT);
@@ -92,7 +94,7 @@ fn by_sipi(index: usize) -> Result<(), NotStarted> {
     Ok(())
 }
 
-/// What a started processor does.
+/// The function that a started processor runs.
 fn run(index: usize) {
     interrupt::start_local();
     cooperative::start_local().unwrap_or_else(|refusal| println!("shim: {refusal}"));

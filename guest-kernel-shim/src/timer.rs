@@ -1,11 +1,11 @@
-//! Timers of each processor, and sleeping by them.
+//! Timers of each processor, and sleeping.
 
 pub use crate::deadline::{CAPACITY, Handler, Id, after_ns, at, cancel, rearm, take_when_idle};
 
 use crate::arch::cpu;
 use crate::{clock, deadline, event, idle, interrupt, println};
 
-/// Waits, idle, until the TSC has passed `at_tsc`. When there is no timer for it, polls.
+/// Idles until the TSC reaches `at_tsc`. Polls if there is no timer for it.
 pub fn sleep_until(at_tsc: u64) {
     let timer = at(at_tsc, |_| (), 0);
     if timer.is_some() {
@@ -17,12 +17,12 @@ pub fn sleep_until(at_tsc: u64) {
     }
 }
 
-/// Waits, idle, for at least `ns` nanoseconds.
+/// Idles for at least `ns` nanoseconds.
 pub fn sleep_ns(ns: u64) {
     sleep_until(clock::ticks().saturating_add(clock::ticks_from_ns(ns)));
 }
 
-/// Sets the first processor up.
+/// Sets up the timers of the first processor.
 pub(crate) fn start() {
     interrupt::handle(interrupt::TIMER, deadline::expire);
     event::handle(pv_abi::event::TIMER, deadline::expire);
@@ -32,7 +32,7 @@ pub(crate) fn start() {
     }
 }
 
-/// Sets another processor up.
+/// Sets up the timers of another processor.
 pub(crate) fn start_local() {
     deadline::start_local();
 }

@@ -1,7 +1,7 @@
-//! Blocks of RAM that the kernel does without: claimed once, given back to the hypervisor, and taken again.
+//! Blocks of RAM that the kernel claims once, gives back to the hypervisor, and takes again.
 //!
-//! Blocks are claimed from RAM above the kernel's image and below its module. A block that is given back is a hole: the
-//! type of what is not there has no words.
+//! The kernel claims blocks from RAM above its image and below its module. Once it gave a block back, the memory is
+//! gone, so [`Absent`] has no words to read.
 #![expect(unsafe_code, reason = "memory by its address, and a call that takes memory away")]
 
 use super::boot::Boot;
@@ -9,10 +9,10 @@ use super::call::{Harmless, call, harmless};
 use core::sync::atomic::{AtomicU64, Ordering};
 use pv_abi::call::{Call, Code, Info, MEMORY_BLOCK_BYTES, MemoryOp};
 
-/// Blocks that can be told apart: 128 MiB.
+/// How many blocks [`CLAIMED`] can track: 128 MiB.
 const MAX_BLOCKS: u64 = 64;
 
-/// A bit a block that was claimed, there or not.
+/// One bit for each claimed block, whether present or absent.
 static CLAIMED: AtomicU64 = AtomicU64::new(0);
 
 /// Blocks of RAM that this kernel uses for nothing else.
@@ -22,7 +22,7 @@ pub struct Blocks {
     count: u64,
 }
 
-/// Blocks that are not there.
+/// Blocks that this kernel has claimed and that have no memory behind them.
 #[derive(Debug)]
 pub struct Absent {
     first: u64,
@@ -40,7 +40,8 @@ fn claim(first: u64, count: u64) -> bool {
 }
 
 impl Blocks {
-    /// Claims so many blocks; `None` unless they lie in RAM that neither the image nor a module uses, and nobody has them.
+    /// Claims `count` blocks. Returns `None` unless they lie in RAM outside the image and the module, and are
+    /// unclaimed.
     pub fn claim(boot: &Boot, first: u64, count: u64) -> Option<Self> {
         let start = first.checked_mul(MEMORY_BLOCK_BYTES)?;
         let end = first.checked_add(count)?.checked_mul(MEMORY_BLOCK_BYTES)?;
@@ -52,24 +53,26 @@ impl Blocks {
         (free && claim(first, count)).then_some(Self { first, count })
     }
 
-    /// How many.
+    /// How many blocks these are.
     pub const fn count(&self) -> u64 {
         self.count
     }
 
-    /// What is in them.
+    /// The words in the blocks.
     pub fn words(&self) -> &[AtomicU64] {
         let (start, len) = (self.first * MEMORY_BLOCK_BYTES, self.count * MEMORY_BLOCK_BYTES);
         let (Ok(at), Ok(words)) = (usize::try_from(start), usize::try_from(len / 8)) else { return &[] };
-        // SAFETY: blocks are claimed once, from RAM above the image and below the module, so no other object is there; RAM
-        // below 4 GiB is mapped onto itself, and it is there until `give`, which the borrow keeps from being called.
+        // SAFETY: each block is claimed once, from RAM above the image and below the module, so no other Rust object
+        // overlaps it. RAM below 4 GiB is mapped at its own address, and stays until `give`, which this borrow
+        // excludes.
         unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(at), words) }
     }
 
-    /// Gives them back. Other vCPUs of this kernel may have yet to let go of them; nobody else gets them before.
+    /// Gives the blocks back. Other vCPUs of this guest may still have to flush them from their TLBs; until then the
+    /// hypervisor gives them to nobody else.
     pub fn give(self) -> Result<Absent, (Self, Code)> {
         let start = self.first * MEMORY_BLOCK_BYTES;
-        // SAFETY: nothing but words that the borrow of these blocks gave out is in them, and only `Absent` is left of them.
+        // SAFETY: `self` is consumed, so no borrow of its words is left, and no other Rust object lies in the blocks.
         match unsafe { call(Call::MEMORY, [MemoryOp::GIVE.0, start, self.count]) }.0 {
             Code::OK => Ok(Absent { first: self.first, count: self.count }),
             refused => Err((self, refused)),
@@ -78,7 +81,7 @@ impl Blocks {
 }
 
 impl Absent {
-    /// Claims what may be there and is not, from the end of RAM on.
+    /// Claims the blocks between the end of RAM and the end of what the hypervisor lets this guest have.
     pub fn beyond(boot: &Boot) -> Option<Self> {
         let ends = boot.regions().iter().filter(|region| region.is_ram());
         let first =
@@ -87,12 +90,12 @@ impl Absent {
         claim(first, count).then_some(Self { first, count })
     }
 
-    /// How many.
+    /// How many blocks these are.
     pub const fn count(&self) -> u64 {
         self.count
     }
 
-    /// Takes the first of them, cleared. [`Code::AGAIN`] when the machine has none to give.
+    /// Takes the first block; its memory is zero. Returns [`Code::AGAIN`] when the machine has no free block.
     pub fn take(&mut self) -> Result<Blocks, Code> {
         if self.count == 0 {
             return Err(Code::NOT_THERE);
@@ -105,7 +108,7 @@ impl Absent {
         Ok(taken)
     }
 
-    /// Takes all of them; calls `wait` where the machine has none to give at once.
+    /// Takes all blocks; calls `wait` whenever the machine has no free block.
     pub(crate) fn take_each(mut self, wait: impl Fn()) -> Result<Blocks, Code> {
         let (first, count) = (self.first, self.count);
         while self.count > 0 {
@@ -119,12 +122,12 @@ impl Absent {
     }
 }
 
-/// A call that succeeded answers a value.
+/// The value of a call that succeeded, or the code of one that was refused.
 fn checked((code, value): (Code, u64)) -> Result<u64, Code> {
     if code == Code::OK { Ok(value) } else { Err(code) }
 }
 
-/// Where the kernel's image ends, with its zeroed data and its stacks.
+/// The end of the kernel's image, its zeroed data and its stacks included.
 #[cfg(target_os = "none")]
 fn image_end() -> u64 {
     unsafe extern "C" {
@@ -133,7 +136,7 @@ fn image_end() -> u64 {
     (&raw const shim_image_end).addr() as u64
 }
 
-/// No kernel runs here.
+/// On a host there is no image, so no block is free.
 #[cfg(not(target_os = "none"))]
 fn image_end() -> u64 {
     u64::MAX

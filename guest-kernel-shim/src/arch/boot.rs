@@ -1,18 +1,18 @@
-//! What the loader handed over: the command line, the map of memory, one module.
+//! What the loader handed over: the command line, the memory map, and one module.
 //!
-//! Only [`super::start_info`] fills it in: [`super::blocks`] claims memory by it.
+//! Only [`super::start_info`] fills it in, because [`super::blocks`] trusts the memory map when it claims blocks.
 
-/// Most regions of memory that are kept.
+/// How many memory regions are kept.
 pub const MAX_REGIONS: usize = 16;
-/// Longest command line that is kept, in bytes.
+/// How many bytes of the command line are kept.
 pub(super) const MAX_COMMAND_LINE: usize = 2048;
 
 /// A region of physical memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Region {
-    /// First byte.
+    /// Address of the first byte.
     pub start: u64,
-    /// Length.
+    /// Length in bytes.
     pub bytes: u64,
     /// As in the E820 map: 1 = usable RAM.
     pub kind: u32,
@@ -21,7 +21,7 @@ pub struct Region {
 impl Region {
     const RAM: u32 = 1;
 
-    /// Whether it is RAM that the kernel may use.
+    /// Whether the region is RAM that the kernel may use.
     pub fn is_ram(&self) -> bool {
         self.kind == Self::RAM
     }
@@ -62,7 +62,7 @@ impl Boot {
         }
     }
 
-    /// A boot with a command line and nothing else.
+    /// A value with a command line and nothing else.
     #[cfg(test)]
     pub(crate) fn with_command_line(line: &str) -> Self {
         let mut boot = Self::empty();
@@ -70,13 +70,13 @@ impl Boot {
         boot
     }
 
-    /// The whole command line; empty when it is not UTF-8.
+    /// The whole command line; empty if it is not UTF-8.
     pub fn command_line(&self) -> &str {
         let bytes = self.command_line.get(..self.command_line_bytes).unwrap_or(&[]);
         core::str::from_utf8(bytes).unwrap_or("")
     }
 
-    /// The map of memory.
+    /// The memory map.
     pub fn regions(&self) -> &[Region] {
         self.regions.get(..self.region_count).unwrap_or(&[])
     }
@@ -86,7 +86,7 @@ impl Boot {
         self.regions().iter().filter(|region| region.is_ram()).map(|region| region.bytes).sum()
     }
 
-    /// The module that the loader put in memory (`-initrd` in QEMU).
+    /// The module that the loader placed in memory (QEMU's `-initrd`).
     pub fn module(&self) -> Option<&'static [u8]> {
         self.module
     }

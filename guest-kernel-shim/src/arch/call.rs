@@ -1,4 +1,4 @@
-//! The instruction that calls the hypervisor.
+//! The hypercall instruction.
 #![expect(unsafe_code, reason = "VMMCALL; the hypervisor writes where the arguments say")]
 
 use core::arch::asm;
@@ -6,30 +6,31 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use pv_abi::call::{Call, Code};
 use pv_abi::cpuid::CallInstruction;
 
-/// How calls are made: 0 = not at all, [`AMD`] or [`INTEL`]. One load tells, on the path of every call.
+/// Which instruction makes a call: 0 = none, [`AMD`] or [`INTEL`]. Every call loads this once.
 pub(super) static HOW: AtomicU8 = AtomicU8::new(0);
 const AMD: u8 = 1;
 pub(super) const INTEL: u8 = 2;
 
-/// From now on calls are made by this instruction. Comity is there.
+/// Selects the instruction that makes calls from now on. The caller has found that Comity is there.
 pub(crate) fn choose(instruction: CallInstruction) {
     let how = if instruction == CallInstruction::VMCALL { INTEL } else { AMD };
     HOW.store(how, Ordering::Relaxed);
 }
 
-/// Calls the hypervisor; where Comity is not announced, answers that it is not.
+/// Makes a hypercall. Where Comity is not announced, returns [`Code::NOT_SUPPORTED`].
 ///
 /// # Safety
 ///
-/// What the call does to memory or to this processor breaks nothing that Rust relies on.
+/// The call's effect on memory and on this processor breaks nothing that Rust relies on.
 #[inline(always)]
 pub(crate) unsafe fn call<const N: usize>(call: Call, arguments: [u64; N]) -> (Code, u64) {
     let how = HOW.load(Ordering::Relaxed);
     if how == AMD {
         let (code, value);
-        // As few registers as the call reads: each one that is set is an instruction on the path of a call.
+        // Sets only the registers that the call reads: each one costs an instruction on the path of every call.
         let argument = |n: usize| arguments.get(n).copied().unwrap_or(0);
-        // SAFETY: Comity is there; RAX and RDX change, nothing else: that is the ABI. The caller answers for the rest.
+        // SAFETY: Comity is there, and by the ABI it changes RAX and RDX only. The caller answers for the call's
+        // effect.
         unsafe {
             match N {
                 0 => asm!("vmmcall", inlateout("rax") call.0 => code, out("rdx") value, options(nostack)),
@@ -43,12 +44,12 @@ pub(crate) unsafe fn call<const N: usize>(call: Call, arguments: [u64; N]) -> (C
         }
         (Code(code), value)
     } else {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise is the same.
         unsafe { call_otherwise(call, core::array::from_fn(|n| arguments.get(n).copied().unwrap_or(0))) }
     }
 }
 
-/// As [`call`], on Intel or where nobody is there.
+/// As [`call`], for Intel and for machines without Comity.
 ///
 /// # Safety
 ///
@@ -67,14 +68,16 @@ unsafe fn call_otherwise(call: Call, [rdi, rsi, rdx, r10]: [u64; 4]) -> (Code, u
     (Code(code), value)
 }
 
-/// Calls that cannot break memory whatever the arguments: the answer is the only effect that Rust sees.
+/// Makes a call that cannot break memory safety, whatever its arguments: the returned values are its only effect on
+/// Rust.
 #[inline(always)]
 pub(crate) fn harmless<const N: usize>(number: Harmless, arguments: [u64; N]) -> (Code, u64) {
-    // SAFETY: none of the calls in `Harmless` writes to memory that Rust knows of.
+    // SAFETY: no call in `Harmless` writes to memory that Rust knows of.
     unsafe { call(number.0, arguments) }
 }
 
-/// A call that, with the arguments that [`crate::call`] gives it, writes to no memory of this guest.
+/// A call that, with the arguments that this crate gives it through [`harmless`], neither writes to memory of this
+/// guest nor takes any away.
 #[derive(Clone, Copy)]
 pub(crate) struct Harmless(Call);
 
@@ -98,29 +101,29 @@ impl Harmless {
     pub const MARK: Self = Self(Call::MARK);
 }
 
-/// Writes bytes to the console; at most [`pv_abi::call::CONSOLE_MAX_BYTES`] at once.
+/// Writes bytes to the console, at most [`pv_abi::call::CONSOLE_MAX_BYTES`] at once.
 pub fn console_write(bytes: &[u8]) -> (Code, u64) {
-    // Guest-physical is linear here: the first 4 GiB are mapped onto themselves.
+    // Guest-physical addresses equal linear ones: the first 4 GiB are mapped at their own addresses.
     let address = bytes.as_ptr().expose_provenance() as u64;
     let write = pv_abi::call::ConsoleOp::WRITE.0;
     // SAFETY: the call only reads the slice.
     unsafe { call(Call::CONSOLE, [write, address, bytes.len() as u64, 0]) }
 }
 
-/// Reads input of the console into `bytes`.
+/// Reads console input into `bytes`.
 pub fn console_read(bytes: &mut [u8]) -> (Code, u64) {
     let address = bytes.as_mut_ptr().expose_provenance() as u64;
     let read = pv_abi::call::ConsoleOp::READ.0;
-    // SAFETY: the call writes at most the slice, which is borrowed for writing.
+    // SAFETY: the call writes to the slice only, which is mutably borrowed.
     unsafe { call(Call::CONSOLE, [read, address, bytes.len() as u64, 0]) }
 }
 
-/// Places a table at `gpa` and answers whether it is there now.
+/// Maps a shared table at `gpa` and returns the hypervisor's code.
 ///
 /// # Safety
 ///
-/// `gpa` lies in the window, where no Rust object is, and `pages` from there are free.
+/// `gpa` lies in the window, where no Rust object is, and the pages of the table from there on are unused.
 pub(crate) unsafe fn map(table: pv_abi::table::Table, gpa: u64) -> Code {
-    // SAFETY: the caller's promise; the hypervisor refuses what is outside the window.
+    // SAFETY: the caller promises that the pages are unused; the hypervisor refuses addresses outside the window.
     unsafe { call(Call::MAP, [table.0, gpa, 0, 0]) }.0
 }

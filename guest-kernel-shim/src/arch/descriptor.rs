@@ -1,4 +1,4 @@
-//! Segment and interrupt descriptor tables, and the stacks that faults switch to.
+//! GDT, TSS and IDT of each processor, and the stacks for faults.
 #![expect(unsafe_code, reason = "loads GDT, TSS and IDT, which must stay valid")]
 
 use super::trap;
@@ -11,12 +11,12 @@ use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
 use x86_64::structures::tss::TaskStateSegment;
 
-/// Stack for faults that may come from a bad stack. IST numbers in the IDT count from 1.
+/// The stack for faults whose own stack may be bad: IST 1.
 const FAULT_STACK_BYTES: usize = 4 << 10;
 
 #[repr(align(16))]
 struct FaultStack(core::cell::UnsafeCell<[u8; FAULT_STACK_BYTES]>);
-// SAFETY: only the processor it belongs to uses it, through the TSS and never through Rust.
+// SAFETY: only its own processor uses the stack, through the TSS and never through Rust.
 unsafe impl Sync for FaultStack {}
 
 struct Tables {
@@ -31,7 +31,8 @@ static STACKS: [FaultStack; MAX_VCPUS] =
 static TASKS: [Once<TaskStateSegment>; MAX_VCPUS] = [const { Once::new() }; MAX_VCPUS];
 static TABLES: [Once<Tables>; MAX_VCPUS] = [const { Once::new() }; MAX_VCPUS];
 
-/// Gives the processor that runs this its tables. Numbers past the last keep the tables they have.
+/// Loads the tables of processor `index` on the processor that runs this. A processor whose number is too high keeps
+/// the tables it has.
 pub(crate) fn install(index: usize) {
     let (Some(stack), Some(task), Some(tables)) = (STACKS.get(index), TASKS.get(index), TABLES.get(index))
     else {
@@ -52,8 +53,8 @@ pub(crate) fn install(index: usize) {
         Tables { gdt, code, data, task }
     });
     tables.gdt.load();
-    // SAFETY: the selectors are those of the table just loaded, which is static; a TSS may be loaded once, since that
-    // marks it busy, and a processor that is started again finds it in its task register only after `first`.
+    // SAFETY: the selectors belong to the GDT just loaded, which is static. LTR marks a TSS busy, so each TSS is loaded
+    // only the first time; a restarted processor finds it in its task register.
     unsafe {
         CS::set_reg(tables.code);
         DS::set_reg(tables.data);
@@ -67,6 +68,6 @@ pub(crate) fn install(index: usize) {
         limit: u16::try_from(size_of_val(idt) - 1).unwrap_or(u16::MAX),
         base: VirtAddr::from_ptr(idt),
     };
-    // SAFETY: the table is static and complete, each gate leads to a stub of `trap`.
+    // SAFETY: the table is static and complete, and each gate leads to a stub in `trap`.
     unsafe { lidt(&pointer) };
 }

@@ -1,5 +1,6 @@
-//! From power-on to Rust: the PVH entry (32-bit protected mode, paging off, EBX = start info), the page tables that map
-//! the first 4 GiB onto themselves, the switch to long mode; and the same for processors that a SIPI starts.
+//! The path from reset to Rust: the PVH entry (32-bit protected mode, paging off, EBX = start info), page tables that
+//! map the first 4 GiB at their own addresses, and the switch to long mode. Processors that a SIPI starts take the same
+//! path.
 //!
 //! Cites: Xen `docs/misc/pvh.pandoc`; Intel SDM vol 3, 10.8.5 (processor start), 4.5 (paging).
 #![expect(unsafe_code, reason = "the entry points are assembly that calls Rust by symbol")]
@@ -8,10 +9,11 @@ use super::boot::Boot;
 use super::{cpu, descriptor, percpu, start_info};
 use spin::Once;
 
-/// Bytes of stack that each processor has.
+/// Stack size of each processor, in bytes.
 pub(crate) const STACK_BYTES: usize = 16 << 10;
 
-// What `entry!` defines in the kernel that links this crate: it sets the crate up and runs the kernel's main function.
+// The function that `entry!` defines in the kernel that links this crate. It sets the crate up and calls the kernel's
+// main function.
 #[cfg(target_os = "none")]
 unsafe extern "Rust" {
     safe fn guest_kernel_main(boot: &'static Boot);
@@ -20,27 +22,28 @@ unsafe extern "Rust" {
 #[cfg(not(target_os = "none"))]
 fn guest_kernel_main(_: &'static Boot) {}
 
-/// What every processor but the first runs.
+/// The function that every processor but the first runs.
 static OTHERS: Once<fn(usize)> = Once::new();
 
-/// Makes `run` what every processor but the first runs; the first such wish counts. It is given the processor's number.
+/// Registers the function that every processor but the first runs, with its number as the argument. Only the first
+/// registration counts.
 pub(crate) fn run_others(run: fn(usize)) {
     OTHERS.call_once(|| run);
 }
 
-/// First Rust function of the first processor. `start_info` is the physical address that the loader gave.
+/// The first Rust function on the first processor. `start_info` is the physical address that the loader passed.
 #[cfg_attr(target_os = "none", unsafe(no_mangle))]
 extern "C" fn shim_start(start_info: u32) -> ! {
     percpu::install(0);
     descriptor::install(0);
-    // SAFETY: the loader passed this address in EBX as PVH lays down, everything below 4 GiB is mapped onto itself, and
-    // nothing has written to memory outside the image yet.
+    // SAFETY: the loader passed this address in EBX, as PVH specifies; everything below 4 GiB is mapped at its own
+    // address, and nothing has written to memory outside the image yet.
     let boot = unsafe { start_info::read(start_info) };
     guest_kernel_main(boot);
     stop()
 }
 
-/// First Rust function of every other processor.
+/// The first Rust function on every other processor.
 #[cfg_attr(target_os = "none", unsafe(no_mangle))]
 pub(crate) extern "C" fn shim_start_other(index: u64) -> ! {
     let index = usize::try_from(index).unwrap_or(0);

@@ -1,10 +1,10 @@
-//! Taking a lock away from a holder that will not come back.
+//! Releasing a lock whose holder will never run again.
 #![expect(unsafe_code, reason = "after a fault, the holder of a lock never runs again")]
 
-/// Frees a lock, whoever holds it. Only for the last message of a processor that faulted: what the lock protects may be
-/// half changed, but is plain data that any bytes are valid for.
+/// Releases a lock, whoever holds it. Only a processor that faulted may use this, for its last message. The value may
+/// be half changed.
 pub(crate) fn force_unlock<T: Copy>(lock: &spin::Mutex<T>) {
-    // SAFETY: `T` is plain data, and interrupts are off; the interrupted holder is the code below this on the stack, which
-    // never goes on.
+    // SAFETY: `T` is plain data, of which every bit pattern is valid, and interrupts are off. The holder is the code that
+    // the fault interrupted, which never continues, or another processor, whose text may then mix with ours.
     unsafe { lock.force_unlock() };
 }

@@ -1,4 +1,4 @@
-//! A value behind a lock word, and the proof that the word is held.
+//! A value behind a lock word. [`Guard`] is the proof that its owner holds the word.
 #![expect(unsafe_code, reason = "the lock word, not the compiler, proves exclusive access")]
 
 use core::cell::UnsafeCell;
@@ -6,20 +6,21 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Nobody holds the value.
+/// The lock word when nobody holds the lock.
 const FREE: u32 = 0;
 
-/// A value that one holder at a time reaches. Who waits, and how, is for the code above.
+/// A value that one holder at a time can reach. How a processor waits for it is up to the code above.
 pub(crate) struct Guarded<T> {
-    /// [`FREE`], or the holder's number and one.
+    /// [`FREE`], or the holder's processor number plus one.
     holder: AtomicU32,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: `holder` lets one processor at a time at the value; a value that may move between processors may be so shared.
+// SAFETY: `holder` admits one processor at a time, so sharing the lock only moves the value between processors, which
+// `T: Send` allows.
 unsafe impl<T: Send> Sync for Guarded<T> {}
 
-/// The value, until this is dropped.
+/// Access to the value; dropping it frees the lock.
 #[must_use = "the value is free again when this is dropped"]
 pub(crate) struct Guard<'a, T> {
     guarded: &'a Guarded<T>,
@@ -27,12 +28,12 @@ pub(crate) struct Guard<'a, T> {
 }
 
 impl<T> Guarded<T> {
-    /// A free value.
+    /// A value that nobody holds.
     pub(crate) const fn new(value: T) -> Self {
         Self { holder: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
     }
 
-    /// Takes the value for processor `index`, if it is free.
+    /// Takes the lock for processor `index`, if it is free.
     #[inline]
     pub(crate) fn try_take(&self, index: usize) -> Option<Guard<'_, T>> {
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_VCPUS")]
@@ -41,7 +42,7 @@ impl<T> Guarded<T> {
         Some(Guard { guarded: self, _this_processor_only: PhantomData })
     }
 
-    /// Number of the processor that holds the value.
+    /// Number of the processor that holds the lock.
     #[inline]
     pub(crate) fn holder(&self) -> Option<usize> {
         let holder = self.holder.load(Ordering::Relaxed);
@@ -53,14 +54,14 @@ impl<T> Deref for Guard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: a `Guard` exists only while its holder's number is in the lock word.
+        // SAFETY: while a `Guard` exists, the lock word holds its owner's number, so nobody else reaches the value.
         unsafe { &*self.guarded.value.get() }
     }
 }
 
 impl<T> DerefMut for Guard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as above, and this `Guard` is borrowed for writing.
+        // SAFETY: as in `deref`; `self` is mutably borrowed, so this is the only reference.
         unsafe { &mut *self.guarded.value.get() }
     }
 }

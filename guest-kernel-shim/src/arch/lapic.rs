@@ -1,10 +1,10 @@
-//! The local APIC: by MSRs where the processor has x2APIC, by its page otherwise.
+//! The local APIC: through MSRs if the processor has x2APIC, through its MMIO page otherwise.
 #![expect(unsafe_code, reason = "APIC registers; the values written are those of this module")]
 
 use super::cpu::{rdmsr, wrmsr};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// A register, as its offset in the page; its x2APIC MSR is 0x800 + offset / 16.
+/// A register, as its offset in the MMIO page; its x2APIC MSR is 0x800 + offset / 16.
 #[derive(Clone, Copy)]
 pub(crate) struct Register(u32);
 
@@ -20,9 +20,9 @@ impl Register {
     pub const TIMER_DIVIDE: Self = Self(0x3e0);
 }
 
-/// What the local APIC delivers when an interrupt went away; not to be acknowledged.
+/// The spurious-interrupt vector, which takes no EOI.
 pub(super) const SPURIOUS_VECTOR: u8 = 0xff;
-/// In [`Register::SPURIOUS`]: the local APIC is on.
+/// Bit of [`Register::SPURIOUS`] that enables the local APIC.
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 const PAGE: usize = 0xfee0_0000;
 const APIC_BASE: u32 = 0x1b;
@@ -32,11 +32,11 @@ const TSC_DEADLINE: u32 = 0x6e0;
 
 static BY_MSR: AtomicBool = AtomicBool::new(false);
 
-/// Switches the local APIC of this processor on.
+/// Enables the local APIC of this processor.
 pub(crate) fn enable(x2apic: bool) {
     BY_MSR.store(x2apic, Ordering::Relaxed);
     let mode = if x2apic { ENABLE | ENABLE_X2APIC } else { ENABLE };
-    // SAFETY: every processor with a local APIC has the register; x2APIC only where CPUID announced it.
+    // SAFETY: every processor with a local APIC has the MSR; the x2APIC bit is set only where CPUID announces x2APIC.
     unsafe {
         let now = rdmsr(APIC_BASE);
         if now & mode != mode {
@@ -50,15 +50,15 @@ pub(crate) fn enable(x2apic: bool) {
 #[inline]
 pub(crate) fn write(register: Register, value: u32) {
     if BY_MSR.load(Ordering::Relaxed) {
-        // SAFETY: x2APIC is on; interrupts that this causes come through gates of `trap`.
+        // SAFETY: x2APIC is enabled, and every interrupt that the write can raise has a gate in `trap`.
         unsafe { wrmsr(0x800 + (register.0 >> 4), u64::from(value)) };
     } else {
-        // SAFETY: the page of the local APIC is mapped uncached, and no Rust object is there.
+        // SAFETY: the MMIO page is mapped uncached, and no Rust object lies there.
         unsafe { at(register).write_volatile(value) };
     }
 }
 
-/// Ends the interrupt in service.
+/// Writes the EOI register: the interrupt in service is done.
 #[inline]
 pub(super) fn end_interrupt() {
     write(Register::EOI, 0);
@@ -69,7 +69,7 @@ pub(super) fn end_interrupt() {
 #[expect(clippy::cast_possible_truncation, reason = "the registers read so have 32 bits")]
 pub(crate) fn read(register: Register) -> u32 {
     if BY_MSR.load(Ordering::Relaxed) {
-        // SAFETY: x2APIC is on.
+        // SAFETY: x2APIC is enabled.
         unsafe { rdmsr(0x800 + (register.0 >> 4)) as u32 }
     } else {
         // SAFETY: as in `write`.
@@ -77,11 +77,11 @@ pub(crate) fn read(register: Register) -> u32 {
     }
 }
 
-/// Sends an interrupt command: the low half of the ICR, to one APIC.
+/// Sends an IPI to one local APIC; `command` is the low half of the ICR.
 #[inline]
 pub(crate) fn command(apic: u32, command: u32) {
     if BY_MSR.load(Ordering::Relaxed) {
-        // SAFETY: x2APIC is on. Only `smp` sends INIT and SIPI, to processors that it starts in the trampoline.
+        // SAFETY: x2APIC is enabled. Only `smp` sends INIT and SIPI, to processors that it starts in the trampoline.
         unsafe { wrmsr(0x830, u64::from(apic) << 32 | u64::from(command)) };
     } else {
         write(Register::ICR_HIGH, apic << 24);
@@ -89,15 +89,15 @@ pub(crate) fn command(apic: u32, command: u32) {
     }
 }
 
-/// Whether the last command of this processor is still on its way (xAPIC only).
+/// Whether this processor's last IPI is still pending (xAPIC only).
 pub(crate) fn is_sending() -> bool {
     !BY_MSR.load(Ordering::Relaxed) && read(Register::ICR) & 1 << 12 != 0
 }
 
-/// Sets the TSC value at which the timer fires; 0 stops it.
+/// Sets the TSC value at which the timer fires; 0 disarms it.
 #[inline]
 pub(crate) fn write_tsc_deadline(tsc: u64) {
-    // SAFETY: used only where CPUID announced it.
+    // SAFETY: callers use this only where CPUID announces TSC-deadline mode.
     unsafe { wrmsr(TSC_DEADLINE, tsc) };
 }
 

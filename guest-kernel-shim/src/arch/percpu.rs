@@ -1,4 +1,4 @@
-//! What each processor has to itself, found through the GS base.
+//! Per-processor data, found through the GS base.
 #![expect(unsafe_code, reason = "the GS base holds the address of this processor's block")]
 
 use super::line::Line;
@@ -6,8 +6,8 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use pv_abi::MAX_VCPUS;
 
-/// One processor. `index` never changes. Where Comity is not announced, the lines are private: what is published there nobody reads, and what
-/// is read there is zero, which is always safe.
+/// One processor. `index` never changes. Where Comity is not announced, the three lines are private: nobody reads what
+/// this kernel publishes there, and it reads zeroes there, which are always valid.
 #[repr(C, align(64))]
 pub(crate) struct PerCpu {
     /// Address of this block, so that one load through GS finds it.
@@ -16,11 +16,11 @@ pub(crate) struct PerCpu {
     demand: AtomicPtr<Line>,
     status: AtomicPtr<Line>,
     event: AtomicPtr<Line>,
-    /// What was last stored to the demand row.
+    /// The words that this processor last stored to its demand row.
     pub shadow: [AtomicU64; 8],
 }
 
-/// What a processor uses until [`PerCpu::share`].
+/// The lines that a processor uses until [`PerCpu::share`].
 struct Private {
     demand: Line,
     status: Line,
@@ -54,7 +54,7 @@ impl PerCpu {
         }
     }
 
-    /// Number of this processor, 0 is the first.
+    /// Number of this processor; the first is 0.
     #[inline]
     pub(crate) fn index(&self) -> usize {
         self.index.load(Ordering::Relaxed)
@@ -66,7 +66,7 @@ impl PerCpu {
         line(&self.demand)
     }
 
-    /// The hot line of the status table.
+    /// The hot line of this processor's status row.
     #[inline]
     pub(crate) fn status(&'static self) -> &'static Line {
         line(&self.status)
@@ -78,7 +78,7 @@ impl PerCpu {
         line(&self.event)
     }
 
-    /// From now on uses lines that the hypervisor shares.
+    /// Switches this processor to lines that the hypervisor shares.
     pub(crate) fn share(&self, demand: &'static Line, status: &'static Line, event: &'static Line) {
         for (slot, line) in [(&self.demand, demand), (&self.status, status), (&self.event, event)] {
             slot.store(core::ptr::from_ref(line).cast_mut(), Ordering::Release);
@@ -88,20 +88,20 @@ impl PerCpu {
 
 #[inline]
 fn line(slot: &AtomicPtr<Line>) -> &'static Line {
-    // SAFETY: the pointer is that of a line of `PRIVATE`, or was made from a `&'static Line` in `share`. Never null.
+    // SAFETY: the pointer is never null; it points to a line of `PRIVATE`, or `share` made it from a `&'static Line`.
     unsafe { &*slot.load(Ordering::Relaxed) }
 }
 
-/// Makes `index` the number of the processor that runs this. Numbers past the last share the last block.
+/// Makes `index` the number of the processor that runs this. Processors whose number is too high share the last block.
 pub(crate) fn install(index: usize) {
     let block = of(index).unwrap_or(&PER_CPU[MAX_VCPUS - 1]);
     let address = core::ptr::from_ref(block).expose_provenance();
     block.own.store(address, Ordering::Relaxed);
-    // SAFETY: every long-mode processor has the register, and nothing but `this` uses GS.
+    // SAFETY: every long-mode processor has the MSR, and only `this` uses GS.
     unsafe { super::cpu::wrmsr(GS_BASE, address as u64) };
 }
 
-/// A processor that the kernel set up itself and gives to this library.
+/// A processor that the kernel set up itself and hands to this library.
 #[derive(Debug)]
 #[must_use = "nothing works before the processor is adopted"]
 pub struct Processor {
@@ -110,21 +110,22 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Gives the processor that runs this to the library; `index` is the kernel's number of it, 0 first, the same as the
-    /// hypervisor's.
+    /// Hands the processor that runs this to the library. `index` is its number, from 0 on, the same in the kernel and
+    /// in the hypervisor.
     ///
     /// # Safety
     ///
-    /// - This processor is at CPL 0 in long mode, and the first 4 GiB are mapped onto themselves, writable: the shared
-    ///   tables are placed at 0xC000_0000, where neither RAM nor anything of the kernel's is.
-    /// - The GS base belongs to this library from now on: nobody else uses GS here, and SWAPGS brings it back in time.
+    /// - This processor is at CPL 0 in long mode, and the first 4 GiB are mapped at their own addresses, writable. The
+    ///   hypervisor places the shared tables at 0xC000_0000, where the kernel has neither RAM nor anything else.
+    /// - The GS base belongs to this library from now on: nothing else uses GS at CPL 0, and user code enters the
+    ///   kernel through SWAPGS.
     /// - Each processor calls this once, with a number of its own below 64.
     pub unsafe fn claim(index: usize) -> Self {
         install(index);
         Self { index, _this_processor_only: PhantomData }
     }
 
-    /// Its number.
+    /// Number of this processor.
     pub(crate) fn into_index(self) -> usize {
         self.index
     }
@@ -133,7 +134,7 @@ impl Processor {
 /// How many processors this kernel may use.
 static COUNT: AtomicUsize = AtomicUsize::new(1);
 
-/// Says how many processors this kernel may use; at least 1, at most as many as there are blocks.
+/// Sets how many processors this kernel may use; clamps to 1 … [`MAX_VCPUS`].
 pub(crate) fn set_count(count: usize) {
     COUNT.store(count.clamp(1, MAX_VCPUS), Ordering::Relaxed);
 }
@@ -144,18 +145,18 @@ pub(crate) fn count() -> usize {
     COUNT.load(Ordering::Relaxed)
 }
 
-/// A processor by its number.
+/// The block of processor `index`.
 pub(crate) fn of(index: usize) -> Option<&'static PerCpu> {
     PER_CPU.get(index)
 }
 
-/// The processor that runs this.
+/// The block of the processor that runs this.
 #[inline]
 pub(crate) fn this() -> &'static PerCpu {
     #[cfg(target_os = "none")]
     {
         let address: usize;
-        // SAFETY: `install` ran first on this processor: GS points to a block whose first word is its own address.
+        // SAFETY: `install` ran first on this processor, so GS points to a block whose first word is its own address.
         unsafe {
             core::arch::asm!("mov {}, gs:[0]", out(reg) address, options(nostack, readonly, pure, preserves_flags));
             &*core::ptr::with_exposed_provenance(address)

@@ -1,23 +1,23 @@
-//! In which of the three ways this kernel runs, found once at boot.
+//! The mode in which this kernel runs, found by CPUID once at boot.
 
 use super::call;
 use super::cpu::cpuid;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use pv_abi::cpuid::{BASE, CallInstruction, Features, SIGNATURE, TIME_LEAF, VERSION_LEAF};
 
-/// How this kernel runs.
+/// The mode in which a kernel runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// On a machine without a hypervisor, or with one that says so.
+    /// On a machine without a hypervisor, or under a hypervisor that announces itself and is not Comity.
     Bare,
-    /// On a machine that looks bare but has x2APIC and nothing else: a full guest, most likely.
+    /// On a machine that announces no hypervisor and has x2APIC: most likely a full guest of Comity.
     Full,
-    /// On Comity, which announced itself.
+    /// On Comity, which announces itself.
     Cooperative,
 }
 
 impl Mode {
-    /// The name in the benchmark's tables.
+    /// The mode's name in the benchmark's tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
@@ -34,7 +34,7 @@ const HYPERVISOR: u32 = 1 << 31;
 static MODE: AtomicU8 = AtomicU8::new(0);
 static FEATURES: AtomicU32 = AtomicU32::new(0);
 
-/// How this kernel runs.
+/// The mode in which this kernel runs.
 #[inline]
 pub fn mode() -> Mode {
     match MODE.load(Ordering::Relaxed) {
@@ -44,28 +44,28 @@ pub fn mode() -> Mode {
     }
 }
 
-/// Whether Comity announced itself.
+/// Whether Comity announces itself.
 #[inline]
 pub fn is_cooperative() -> bool {
     MODE.load(Ordering::Relaxed) == 2
 }
 
-/// What Comity offers; empty elsewhere.
+/// The features that Comity offers; empty in the other modes.
 pub fn features() -> Features {
     Features::from_bits_truncate(FEATURES.load(Ordering::Relaxed))
 }
 
-/// Whether the local APIC is reached by MSRs.
+/// Whether the local APIC has x2APIC mode.
 pub(crate) fn has_x2apic() -> bool {
     cpuid(1, 0).ecx & X2APIC != 0
 }
 
-/// Whether the local APIC's timer takes a TSC value.
+/// Whether the local APIC's timer has TSC-deadline mode.
 pub(crate) fn has_tsc_deadline() -> bool {
     cpuid(1, 0).ecx & TSC_DEADLINE != 0
 }
 
-/// Looks at CPUID. Comes first.
+/// Reads CPUID and sets the mode. Runs before everything that asks for the mode.
 pub(crate) fn detect() {
     let one = cpuid(1, 0).ecx;
     if let Some(features) = comity() {
@@ -77,7 +77,7 @@ pub(crate) fn detect() {
     }
 }
 
-/// The features that Comity offers, where it is there and has our major version.
+/// The features that Comity offers, if it is there with our major version.
 fn comity() -> Option<u32> {
     if cpuid(1, 0).ecx & HYPERVISOR == 0 {
         return None;

@@ -1,4 +1,4 @@
-//! Instructions that may fault, and calls with every register in view: for kernels that try out what a machine allows.
+//! Instructions that may fault, and calls with all registers visible: for kernels that test what a machine allows.
 #![expect(unsafe_code, reason = "executes what the caller asks for, and survives the fault")]
 
 use super::call::{HOW, INTEL};
@@ -6,26 +6,26 @@ use super::trap;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 
-/// An exception's vector.
+/// An exception vector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault(pub u64);
 
 impl Fault {
-    /// Invalid opcode.
+    /// Invalid opcode (#UD).
     pub const UD: Self = Self(6);
-    /// General protection.
+    /// General protection (#GP).
     pub const GP: Self = Self(13);
 }
 
-/// The registers of a call, before or after it.
+/// The general-purpose registers before or after a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Registers {
-    /// The call's number; its code afterwards.
+    /// The call's number before, its code after.
     pub rax: u64,
-    /// The third argument; the call's value afterwards.
+    /// The third argument before, the call's value after.
     pub rdx: u64,
-    /// RDI RSI R10 R8 R9, RBX RCX R11, R12 … R15: unchanged by any call.
+    /// RDI RSI R10 R8 R9, RBX RCX R11, R12 … R15: no call changes them.
     pub others: [u64; 12],
 }
 
@@ -33,11 +33,11 @@ pub struct Registers {
 ///
 /// # Errors
 ///
-/// The fault.
+/// The fault that RDMSR raised.
 #[expect(clippy::cast_possible_truncation, reason = "the halves of the value")]
 pub fn rdmsr(msr: u32) -> Result<u64, Fault> {
     let (mut low, mut high) = (0u64, 0u64);
-    // SAFETY: reading an MSR changes no memory; a fault goes on behind the instruction.
+    // SAFETY: RDMSR changes no memory; after a fault, execution resumes behind the instruction.
     let fault = trap::probing(|slot| unsafe {
         asm!("lea {resume}, [rip + 2f]", "mov [{slot}], {resume}", "rdmsr", "2:",
             resume = out(reg) _, slot = in(reg) slot, in("ecx") msr,
@@ -50,15 +50,15 @@ pub fn rdmsr(msr: u32) -> Result<u64, Fault> {
 ///
 /// # Errors
 ///
-/// The fault.
+/// The fault that WRMSR raised.
 ///
 /// # Safety
 ///
-/// As for every WRMSR: what the value switches on or moves must break nothing that Rust relies on.
+/// As for every WRMSR: the new value must break nothing that Rust relies on.
 #[expect(clippy::cast_possible_truncation, reason = "the halves of the value")]
 pub unsafe fn wrmsr(msr: u32, value: u64) -> Result<(), Fault> {
     let (low, high) = (value as u32, (value >> 32) as u32);
-    // SAFETY: the caller answers for the value; a fault goes on behind the instruction.
+    // SAFETY: the caller answers for the value; after a fault, execution resumes behind the instruction.
     let fault = trap::probing(|slot| unsafe {
         asm!("lea {resume}, [rip + 2f]", "mov [{slot}], {resume}", "wrmsr", "2:",
             resume = out(reg) _, slot = in(reg) slot, in("ecx") msr, in("eax") low, in("edx") high,
@@ -79,7 +79,7 @@ pub enum ControlRegister {
 /// Reads a control register.
 pub fn read_control(register: ControlRegister) -> u64 {
     let value;
-    // SAFETY: a kernel runs at CPL 0, where reading it changes nothing.
+    // SAFETY: a kernel runs at CPL 0, where this read has no effect.
     unsafe {
         match register {
             ControlRegister::Cr0 => {
@@ -97,15 +97,15 @@ pub fn read_control(register: ControlRegister) -> u64 {
 ///
 /// # Errors
 ///
-/// The fault.
+/// The fault that the write raised.
 ///
 /// # Safety
 ///
-/// What the value switches on or off must break nothing that Rust relies on.
+/// The new value must break nothing that Rust relies on.
 pub unsafe fn write_control(register: ControlRegister, value: u64) -> Result<(), Fault> {
     macro_rules! write {
         ($text:literal) => {
-            // SAFETY: the caller answers for the value; a fault goes on behind the instruction.
+            // SAFETY: the caller answers for the value; after a fault, execution resumes behind the instruction.
             trap::probing(|slot| unsafe {
                 asm!("lea {resume}, [rip + 2f]", "mov [{slot}], {resume}", $text, "2:",
                     resume = out(reg) _, slot = in(reg) slot, value = in(reg) value, options(nostack));
@@ -119,21 +119,21 @@ pub unsafe fn write_control(register: ControlRegister, value: u64) -> Result<(),
     answer(fault, ())
 }
 
-/// How many bytes a port access moves.
+/// The size of a port access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Width {
-    /// One.
+    /// One byte.
     Byte,
-    /// Two.
+    /// Two bytes.
     Word,
-    /// Four.
+    /// Four bytes.
     Double,
 }
 
-/// Reads a port. Devices may notice; memory does not.
+/// Reads a port. This may have an effect on the device, but none on memory.
 pub fn read_port(port: u16, width: Width) -> u32 {
     let mut value = 0u32;
-    // SAFETY: IN changes no memory, unless a device does DMA when it is read, and none here does.
+    // SAFETY: IN changes no memory, except through a device that starts DMA on a read; this machine has none.
     unsafe {
         match width {
             Width::Byte => asm!("in al, dx", in("dx") port, inlateout("eax") 0u32 => value, options(nostack)),
@@ -148,9 +148,9 @@ pub fn read_port(port: u16, width: Width) -> u32 {
 ///
 /// # Safety
 ///
-/// No device behind it does DMA or stops this processor in a way that the caller does not expect.
+/// The device behind the port neither starts DMA nor stops this processor in a way that the caller does not expect.
 pub unsafe fn write_port(port: u16, width: Width, value: u32) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller answers for the device.
     unsafe {
         match width {
             Width::Byte => asm!("out dx, al", in("dx") port, in("eax") value, options(nostack)),
@@ -160,14 +160,14 @@ pub unsafe fn write_port(port: u16, width: Width, value: u32) {
     }
 }
 
-/// Loads from any address.
+/// Loads a word from any address.
 ///
 /// # Errors
 ///
-/// The fault.
+/// The fault that the load raised.
 pub fn load(address: u64) -> Result<u64, Fault> {
     let mut value = 0u64;
-    // SAFETY: a load changes nothing in memory; a fault goes on behind it.
+    // SAFETY: a load changes no memory; after a fault, execution resumes behind it.
     let fault = trap::probing(|slot| unsafe {
         asm!("lea {resume}, [rip + 2f]", "mov [{slot}], {resume}", "mov {value}, [{address}]", "2:",
             resume = out(reg) _, slot = in(reg) slot, address = in(reg) address,
@@ -176,17 +176,17 @@ pub fn load(address: u64) -> Result<u64, Fault> {
     answer(fault, value)
 }
 
-/// Stores to any address.
+/// Stores a word at any address.
 ///
 /// # Errors
 ///
-/// The fault.
+/// The fault that the store raised.
 ///
 /// # Safety
 ///
-/// No Rust object is there.
+/// No Rust object lies at `address`.
 pub unsafe fn store(address: u64, value: u64) -> Result<(), Fault> {
-    // SAFETY: the caller's promise; a fault goes on behind the store.
+    // SAFETY: the caller promises that no Rust object lies there; after a fault, execution resumes behind the store.
     let fault = trap::probing(|slot| unsafe {
         asm!("lea {resume}, [rip + 2f]", "mov [{slot}], {resume}", "mov [{address}], {value}", "2:",
             resume = out(reg) _, slot = in(reg) slot, address = in(reg) address, value = in(reg) value,
@@ -214,7 +214,7 @@ pub enum Privileged {
     Invlpga,
     /// VMXON.
     Vmxon,
-    /// The other vendor's call: VMCALL where calls are VMMCALL, and VMMCALL where they are VMCALL.
+    /// The other vendor's hypercall: VMCALL if this machine's calls are VMMCALL, VMMCALL if they are VMCALL.
     ForeignCall,
     /// RSM.
     Rsm,
@@ -225,7 +225,7 @@ pub enum Privileged {
 }
 
 impl Privileged {
-    /// All of them.
+    /// Every variant.
     pub const ALL: [Self; 12] = [
         Self::Vmrun,
         Self::Vmload,
@@ -246,15 +246,16 @@ impl Privileged {
 ///
 /// # Errors
 ///
-/// The fault.
+/// The fault that the instruction raised.
 ///
 /// # Safety
 ///
-/// On a machine that executes it after all, this kernel is lost; callers are guests that expect it to be refused.
+/// The caller expects a fault: if the machine executes the instruction instead, this kernel may be lost.
 pub unsafe fn execute(instruction: Privileged) -> Result<(), Fault> {
     macro_rules! execute {
         ($text:literal) => {
-            // SAFETY: the caller expects the fault, which goes on behind the instruction; RAX, RCX and RDX are given up.
+            // SAFETY: the caller expects the fault, after which execution resumes behind the instruction; RAX, RCX and
+            // RDX are clobbers.
             trap::probing(|slot| unsafe {
                 asm!("lea {resume}, [rip + 2f]", "mov [{slot}], {resume}", $text, "2:",
                     resume = out(reg) _, slot = in(reg) slot,
@@ -280,18 +281,20 @@ pub unsafe fn execute(instruction: Privileged) -> Result<(), Fault> {
     answer(fault, ())
 }
 
-/// Executes VMMCALL, or VMCALL where calls are made so, with these registers and answers those after it.
+/// Makes a hypercall with these registers, by the instruction that Comity announced (VMMCALL elsewhere), and returns
+/// the registers after it.
 ///
 /// # Errors
 ///
-/// The fault, where nobody takes calls.
+/// The fault, if no hypervisor takes the call.
 ///
 /// # Safety
 ///
-/// What the call does to memory or to this processor breaks nothing that Rust relies on.
+/// The call's effect on memory and on this processor breaks nothing that Rust relies on.
 pub unsafe fn call(before: Registers) -> Result<Registers, Fault> {
     let mut after = before;
-    // SAFETY: the caller answers for the call. RBX is kept by hand, and RBP holds the place of the registers meanwhile.
+    // SAFETY: the caller answers for the call. The code saves RBX and RBP itself; during the call its stack holds the
+    // address of `after`.
     let fault = trap::probing(|slot| unsafe {
         asm!(
             "push rbx", "push rbp", "push rdi", "mov rbp, rdi",

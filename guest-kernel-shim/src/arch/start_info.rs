@@ -1,4 +1,4 @@
-//! Reading what a PVH loader hands over. Cites: Xen `public/arch-x86/hvm/start_info.h`.
+//! Reading the PVH start info. Cites: Xen `public/arch-x86/hvm/start_info.h`.
 #![expect(unsafe_code, reason = "follows physical addresses that the loader gave")]
 
 use super::boot::{Boot, MAX_COMMAND_LINE, MAX_REGIONS, Region};
@@ -16,7 +16,7 @@ struct StartInfo {
     module_list: u64,
     command_line: u64,
     rsdp: u64,
-    // From version 1 on.
+    // Version 1 and later only.
     memory_map: u64,
     memory_map_entries: u32,
     reserved: u32,
@@ -43,20 +43,20 @@ struct MapEntry {
 const _: () =
     assert!(size_of::<StartInfo>() == 56 && size_of::<Module>() == 32 && size_of::<MapEntry>() == 24);
 
-/// Copies what the loader says, so that its memory is free afterwards; the module stays where it is.
+/// Copies what the loader handed over, so that the kernel may reuse the loader's memory; the module stays in place.
 ///
 /// # Safety
 ///
-/// `address` is that of a PVH start info, or of anything else that is mapped; memory below 4 GiB is mapped, and
-/// the module will not be written to.
+/// `address` is that of a PVH start info, or of other mapped memory. Memory below 4 GiB is mapped, and nobody will
+/// write to the module.
 pub(crate) unsafe fn read(address: u32) -> &'static Boot {
     static BOOT: Once<Boot> = Once::new();
     BOOT.call_once(|| {
         let mut boot = Boot::empty();
-        // SAFETY: the caller promises that the address is mapped; the type has no invalid values.
+        // SAFETY: the caller promises that the address is mapped, and every bit pattern is valid for the type.
         let info = unsafe { load::<StartInfo>(u64::from(address)) };
         let Some(info) = info.filter(|info| info.magic == MAGIC) else { return boot };
-        // SAFETY: as above, for each of the addresses.
+        // SAFETY: as above, for each address.
         unsafe {
             copy_text(info.command_line, &mut boot);
             if info.version >= 1 {
@@ -83,13 +83,13 @@ pub(crate) unsafe fn read(address: u32) -> &'static Boot {
 unsafe fn load<T: Copy>(address: u64) -> Option<T> {
     let end = address.checked_add(size_of::<T>() as u64)?;
     let pointer = core::ptr::with_exposed_provenance::<T>(usize::try_from(address).ok()?);
-    // SAFETY: mapped, as the caller of `read` promises; only plain numbers are read so.
+    // SAFETY: the caller of `read` promises mapped memory, and every bit pattern is valid for the types read here.
     (address != 0 && end <= 1 << 32).then(|| unsafe { pointer.read_unaligned() })
 }
 
 unsafe fn copy_text(address: u64, boot: &mut Boot) {
     for n in 0..MAX_COMMAND_LINE as u64 {
-        // SAFETY: as the caller of `read` promises.
+        // SAFETY: the caller of `read` promises mapped memory.
         match unsafe { load::<u8>(address.saturating_add(n)) } {
             Some(byte) if byte != 0 && address != 0 => boot.add_command_line_byte(byte),
             _ => return,

@@ -1,4 +1,4 @@
-//! The tables that a cooperative guest shares with the hypervisor: where in the window they are, and their lines.
+//! The tables that a cooperative guest shares with the hypervisor: their places in the window, and their rows.
 #![expect(unsafe_code, reason = "places tables in the window and turns their rows into references")]
 
 use super::line::Line;
@@ -11,26 +11,26 @@ use pv_abi::table::{self, Table};
 use pv_abi::{MAX_VCPUS, PAGE_BYTES, header};
 use ring_buffers::Region;
 
-/// Pages from the window's first to each table.
+/// Offset of each table from the start of the window, in pages.
 const DEMAND_AT: u64 = 0;
 const STATUS_AT: u64 = DEMAND_AT + table::DEMAND_PAGES as u64;
 const EVENT_AT: u64 = STATUS_AT + table::STATUS_PAGES as u64;
 const CONSOLE_AT: u64 = EVENT_AT + table::EVENT_PAGES as u64;
-/// First page that this module does not use.
+/// First page of the window behind the tables.
 pub(crate) const FREE_AT: u64 = CONSOLE_AT + table::CONSOLE_PAGES as u64;
 
-/// Rate of the guest's TSC, from a header: kHz, and nanoseconds a tick with 32 bits behind the point.
+/// TSC rate from the status table's header: kHz, and nanoseconds per tick as a 32.32 fixed-point number.
 #[derive(Clone, Copy)]
 pub(crate) struct Rate {
     pub khz: u64,
     pub mul: u64,
 }
 
-/// Where the window begins, once the tables are placed; 0 before.
+/// Address of the window once the tables are mapped; 0 before.
 static WINDOW: AtomicU64 = AtomicU64::new(0);
 
-/// Places demand, status and event table at the beginning of the window, makes every processor use its rows, and
-/// answers the rate of the TSC. On a refusal nothing is used.
+/// Maps the demand, status and event tables at the start of the window, switches every processor to its rows, and
+/// returns the TSC rate. If the hypervisor refuses one table, no processor uses any.
 pub(crate) fn place(window: u64, pages: u64) -> Result<Rate, (Table, Code)> {
     let page = |n: u64| window + n * PAGE_BYTES as u64;
     let fits =
@@ -39,14 +39,14 @@ pub(crate) fn place(window: u64, pages: u64) -> Result<Rate, (Table, Code)> {
         return Err((Table::DEMAND, Code::BAD_ADDRESS));
     }
     for (table, at) in [(Table::DEMAND, DEMAND_AT), (Table::STATUS, STATUS_AT), (Table::EVENT, EVENT_AT)] {
-        // SAFETY: inside the window, whose first pages are these tables' alone.
+        // SAFETY: the page lies in the window, whose first pages hold these tables only.
         let code = unsafe { call::map(table, page(at)) };
         if code != Code::OK {
             return Err((table, code));
         }
     }
-    // SAFETY: the tables are where MAP was told, in the part of memory that is mapped onto itself, and stay until the
-    // end. The rows of the status table are only loaded from; every line is on a multiple of 64.
+    // SAFETY: MAP put the tables there, below 4 GiB, where memory is mapped at its own address, and they stay until the
+    // guest ends. This kernel only loads from status rows. Every row is aligned to 64 bytes.
     unsafe {
         for index in 0..MAX_VCPUS {
             let row = (index * size_of::<Line>()) as u64;
@@ -65,7 +65,8 @@ pub(crate) fn place(window: u64, pages: u64) -> Result<Rate, (Table, Code)> {
     }
 }
 
-/// Places the console's table, once; answers the ring to the hypervisor. `None` when the hypervisor has none to give.
+/// Maps the console's table, once, and returns the ring to the hypervisor. Returns `None` if the hypervisor offers
+/// none.
 pub(crate) fn console() -> Option<Region> {
     let window = WINDOW.load(Ordering::Relaxed);
     let offered = platform::features().contains(Features::CONSOLE_RING);
@@ -73,11 +74,11 @@ pub(crate) fn console() -> Option<Region> {
         return None;
     }
     let at = window + CONSOLE_AT * PAGE_BYTES as u64;
-    // SAFETY: in the window, behind the other tables.
+    // SAFETY: the page lies in the window, behind the other tables.
     if unsafe { call::map(Table::CONSOLE, at) } != Code::OK {
         return None;
     }
     let first = NonNull::new(core::ptr::with_exposed_provenance_mut(usize::try_from(at).ok()?))?;
-    // SAFETY: the table is there, mapped for as long as this kernel runs; only this region and the hypervisor reach it.
+    // SAFETY: the table stays mapped while this kernel runs, and only this region and the hypervisor access it.
     Some(unsafe { Region::new(first, table::CONSOLE_RING_BYTES / 8) })
 }

@@ -1,4 +1,4 @@
-//! Where a started processor begins: real-mode code at 0x8000, and the stack it gets.
+//! Where another processor starts: real-mode code at 0x8000, and its stack.
 #![expect(unsafe_code, reason = "copies code below 1 MiB and hands out stacks")]
 
 use super::call;
@@ -7,31 +7,31 @@ use core::cell::UnsafeCell;
 use pv_abi::MAX_VCPUS;
 use pv_abi::call::{Call, Code};
 
-/// The SIPI vector: page number of the trampoline.
+/// The SIPI vector: the trampoline's page number.
 pub(crate) const SIPI_VECTOR: u32 = 8;
 
 #[repr(align(4096))]
 struct Stack(UnsafeCell<[u8; STACK_BYTES]>);
-// SAFETY: each stack is used by one processor only, through its stack pointer and never through Rust.
+// SAFETY: only one processor uses each stack, through its stack pointer and never through Rust.
 unsafe impl Sync for Stack {}
 
 static STACKS: [Stack; MAX_VCPUS] = [const { Stack(UnsafeCell::new([0; STACK_BYTES])) }; MAX_VCPUS];
 
-/// End of the stack of processor `index`, a multiple of 16.
+/// Top of the stack of processor `index`, a multiple of 16.
 fn stack_top(index: usize) -> Option<u64> {
     STACKS.get(index).map(|stack| (stack.0.get().expose_provenance() + STACK_BYTES) as u64)
 }
 
-/// Makes the hypervisor start processor `index` in [`shim_start_other`]. `None` when there is no stack for it.
+/// Has the hypervisor start processor `index` in [`shim_start_other`]. Returns `None` if there is no stack for it.
 pub(crate) fn start_vcpu(index: usize) -> Option<Code> {
     let entry = (shim_start_other as *const ()).expose_provenance() as u64;
-    // A function expects the stack as a CALL leaves it: 8 below a multiple of 16.
+    // A function expects its stack as CALL leaves it: 8 below a multiple of 16.
     let stack = stack_top(index)? - 8;
-    // SAFETY: the entry is a function of one argument that never returns, and the stack is its own.
+    // SAFETY: the entry is a function of one argument that never returns, and no other processor uses the stack.
     Some(unsafe { call::call(Call::VCPU_START, [index as u64, entry, stack, index as u64]) }.0)
 }
 
-/// Puts the trampoline in place for processor `index`, which must be the only one on its way.
+/// Prepares the trampoline for processor `index`. The caller starts one processor at a time.
 #[cfg(target_os = "none")]
 pub(crate) fn prepare(index: usize) -> Option<()> {
     unsafe extern "C" {
@@ -44,8 +44,8 @@ pub(crate) fn prepare(index: usize) -> Option<()> {
     let from = &raw const boot_trampoline;
     let bytes = (&raw const boot_trampoline_end).addr() - from.addr();
     let to = core::ptr::with_exposed_provenance_mut::<u8>((SIPI_VECTOR as usize) << 12);
-    // SAFETY: the page at 0x8000 is RAM below the image and nobody's; the two words are read only by the processor
-    // that is started next, after this.
+    // SAFETY: the page at 0x8000 is RAM below the image that nothing else uses; only the processor that is started next
+    // reads the two words.
     unsafe {
         core::ptr::copy_nonoverlapping(from.cast::<u8>(), to, bytes);
         (&raw mut boot_other_stack).write_volatile(top);
@@ -54,7 +54,7 @@ pub(crate) fn prepare(index: usize) -> Option<()> {
     Some(())
 }
 
-/// On a host there is no processor to start.
+/// A host has no processor to start.
 #[cfg(not(target_os = "none"))]
 pub(crate) fn prepare(_: usize) -> Option<()> {
     None

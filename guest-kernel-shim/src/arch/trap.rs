@@ -1,14 +1,14 @@
 //! Exceptions and interrupts: the IDT and its 256 stubs.
 //!
-//! Interrupts save what a Rust function may change and call the handler of their vector. Exceptions save everything:
-//! they are either expected (see [`probing`]) or the end of this kernel.
+//! The stub of an interrupt saves the caller-saved registers and calls the handler of its vector. The stub of an
+//! exception saves all registers; an exception is either expected (see [`probing`]) or ends this kernel.
 #![expect(unsafe_code, reason = "interrupt gates and the register frame that stubs build")]
 
 use super::vectors;
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Once;
 
-/// What an exception's stub pushes, lowest address first.
+/// The frame that an exception's stub pushes, lowest address first.
 #[repr(C)]
 pub(crate) struct Frame {
     pub r15: u64,
@@ -51,14 +51,14 @@ const _: () = assert!(size_of::<Gate>() == 16 && size_of::<Frame>() == 176);
 
 /// The code selector of the boot GDT and of [`super::descriptor`].
 const CODE: u16 = 8;
-/// Present, 64-bit interrupt gate: IF is cleared.
+/// Options of a gate: present, 64-bit interrupt gate, so IF is clear in the handler.
 const INTERRUPT_GATE: u16 = 0x8e00;
-/// NMI, double fault and machine check run on a stack of their own.
+/// NMI, double fault and machine check, which run on the fault stack.
 const ON_FAULT_STACK: [usize; 3] = [2, 8, 18];
 /// Bytes from one stub to the next.
 const STUB_BYTES: usize = 16;
 
-/// The IDT, the same for all processors.
+/// The IDT that all processors share.
 pub(crate) fn table() -> &'static [impl Sized; 256] {
     static TABLE: Once<[Gate; 256]> = Once::new();
     TABLE.call_once(|| core::array::from_fn(gate))
@@ -91,23 +91,25 @@ fn stubs() -> usize {
     0
 }
 
-/// Where an expected exception goes on; 0 = none is expected. Only the first processor probes.
+/// Address at which execution resumes after an expected exception; 0 = none is expected. Only the first processor
+/// probes.
 static RESUME: AtomicU64 = AtomicU64::new(0);
 /// Vector of the last expected exception.
 static CAUGHT: AtomicU64 = AtomicU64::new(NOTHING_CAUGHT);
-/// In [`CAUGHT`]: no exception.
+/// Value of [`CAUGHT`] if no exception occurred.
 const NOTHING_CAUGHT: u64 = u64::MAX;
 
-/// What an exception ends in that nobody expected.
+/// The function that ends this kernel after an unexpected exception.
 static END: Once<fn(&Frame) -> !> = Once::new();
 
-/// Makes `end` what an exception ends in that nobody expected; the first such wish counts. Before it, a triple fault.
+/// Registers the function that ends this kernel after an unexpected exception. Only the first registration counts;
+/// until then such an exception ends in a triple fault.
 pub(crate) fn end_by(end: fn(&Frame) -> !) {
     END.call_once(|| end);
 }
 
-/// Runs one instruction that may fault and returns the exception's vector, if there was one. `instruction` first stores
-/// the address behind the instruction in the place it is given.
+/// Runs one instruction that may fault and returns the vector of its exception, if one occurred. Before it faults,
+/// `instruction` must store the address behind the instruction in the word that it gets.
 pub(crate) fn probing(instruction: impl FnOnce(*mut u64)) -> Option<u64> {
     CAUGHT.store(NOTHING_CAUGHT, Ordering::SeqCst);
     instruction(RESUME.as_ptr());
@@ -132,10 +134,10 @@ extern "C" fn shim_exception(frame: &mut Frame) {
     }
 }
 
-/// Ends this machine as a PC that lost its way does: a fault with no IDT to report it by.
+/// Ends this machine by a triple fault: an exception while the IDT is empty.
 pub fn triple_fault() -> ! {
     let nothing = x86_64::structures::DescriptorTablePointer { limit: 0, base: x86_64::VirtAddr::zero() };
-    // SAFETY: nothing runs after this: the breakpoint finds no gate, nor does the fault that follows.
+    // SAFETY: INT3 finds no gate and neither do the faults that follow, so nothing runs after this.
     unsafe {
         x86_64::instructions::tables::lidt(&nothing);
         core::arch::asm!("int3", options(noreturn));

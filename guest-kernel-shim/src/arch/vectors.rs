@@ -1,4 +1,4 @@
-//! What interrupts and NMIs call: one handler for each vector, registered by the code above.
+//! The handlers of interrupts and NMIs: one for each vector. The code above registers them.
 
 use super::lapic;
 use super::platform;
@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use spin::Mutex;
 use x86_64::instructions::interrupts::without_interrupts as without;
 
-/// Runs with interrupts off on the processor that was interrupted.
+/// A handler runs with interrupts off, on the processor that was interrupted.
 pub type Handler = fn();
 
 /// The vector of NMIs.
@@ -14,10 +14,10 @@ const NMI: u8 = 2;
 
 static HANDLERS: [Mutex<Option<Handler>>; 256] = [const { Mutex::new(None) }; 256];
 static UNEXPECTED: AtomicU64 = AtomicU64::new(0);
-/// The vector that comes from the 8259s; 0 = none does.
+/// The vector of the 8259s' interrupt; 0 = none.
 static LEGACY: AtomicU8 = AtomicU8::new(0);
 
-/// Makes `handler` take interrupts of `vector` (32 … 254) on every processor.
+/// Registers the handler of interrupts of `vector` (32 … 254) on every processor.
 pub fn handle(vector: u8, handler: Handler) {
     without(|| {
         if let Some(slot) = HANDLERS.get(usize::from(vector)) {
@@ -26,23 +26,23 @@ pub fn handle(vector: u8, handler: Handler) {
     });
 }
 
-/// As [`handle`], for a vector of the 8259s: the local APIC is not told when it is done.
+/// As [`handle`], for a vector of the 8259s, which takes no EOI at the local APIC.
 pub(crate) fn handle_legacy(vector: u8, handler: Handler) {
     LEGACY.store(vector, Ordering::Relaxed);
     handle(vector, handler);
 }
 
-/// Makes `handler` take NMIs.
+/// Registers the handler of NMIs.
 pub fn handle_nmi(handler: Handler) {
     handle(NMI, handler);
 }
 
-/// Interrupts that came by vectors without a handler.
+/// How many interrupts arrived at vectors without a handler.
 pub fn unexpected() -> u64 {
     UNEXPECTED.load(Ordering::Relaxed)
 }
 
-/// Runs the handler of an interrupt. Called by the stub of each vector from 32 on.
+/// Runs the handler of an interrupt. The stubs of vectors 32 … 255 call this.
 pub(super) fn dispatch(vector: u8) {
     if !platform::is_cooperative() && !acknowledged(vector) {
         return;
@@ -56,7 +56,7 @@ pub(super) fn dispatch(vector: u8) {
     }
 }
 
-/// Acknowledges an interrupt where its vector wants that; answers whether the interrupt is there at all.
+/// Sends the EOI that the vector needs. Returns `false` for a spurious interrupt.
 #[inline]
 fn acknowledged(vector: u8) -> bool {
     if vector == lapic::SPURIOUS_VECTOR {
@@ -68,8 +68,8 @@ fn acknowledged(vector: u8) -> bool {
     true
 }
 
-/// Tells the local APIC that the interrupt in service is done; without one, nothing happens. Before the handler runs, since gates keep IF clear and a
-/// handler may end by waiting.
+/// Sends the EOI of the interrupt in service; does nothing in a cooperative guest, whose interrupts take none. The EOI
+/// precedes the handler: the gate keeps IF clear, and a handler may end by waiting.
 #[inline]
 pub fn acknowledge() {
     if !platform::is_cooperative() {
@@ -77,7 +77,8 @@ pub fn acknowledge() {
     }
 }
 
-/// Runs the handler of NMIs and answers whether there is one. An NMI may come while its own slot is locked.
+/// Runs the handler of NMIs and returns whether there is one. Does not wait for the slot: the NMI may have interrupted
+/// its holder.
 pub(super) fn nmi() -> bool {
     let slot = HANDLERS.get(usize::from(NMI));
     let handler = slot.and_then(Mutex::try_lock).and_then(|slot| *slot);

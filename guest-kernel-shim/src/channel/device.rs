@@ -1,9 +1,10 @@
-//! The channel device of a full guest: 16 ports a channel from 0xc100 on, their number at 0xc0f0.
+//! The channel device of a full guest: 16 ports for each channel from 0xc100 on; port 0xc0f0 says how many channels
+//! there are.
 
 use crate::arch::port::SafePort;
 use crate::arch::shared::Pages;
 
-/// What a port answers where nothing is.
+/// The value of a port that no device answers.
 const NOTHING: u32 = u32::MAX;
 
 /// Registers of a channel, as offsets.
@@ -12,7 +13,7 @@ const PAGES: u16 = 4;
 const DOORBELL: u16 = 8;
 const VECTOR: u16 = 12;
 
-/// In [`PAGES`]: the peer listens.
+/// Bit of [`PAGES`]: the peer has bound its end.
 const PEER: u32 = 1 << 31;
 
 fn port(channel: u8, register: u16) -> SafePort {
@@ -27,7 +28,7 @@ pub(super) fn count() -> u32 {
     }
 }
 
-/// The shared pages of a channel that is there.
+/// The shared pages of a channel that exists.
 pub(super) fn pages(channel: u8) -> Option<Pages> {
     let frame = u64::from(port(channel, FRAME).read_u32());
     #[expect(clippy::cast_possible_truncation, reason = "the number is bits 15:0")]

@@ -1,25 +1,25 @@
-//! One end of a channel that carries records both ways: a ring in each half of its pages.
+//! One end of a channel that carries records in both directions: a ring in each half of its pages.
 
 use super::{Channel, NoChannel, Side};
 use crate::{clock, idle, timer};
 use ring_buffers::records::{Consumer, Producer};
 use ring_buffers::{AttachError, Region, RingError, Wait};
 
-/// How often the peer's ring is looked for, in ns.
+/// How often [`Endpoint::connect`] looks for the peer's ring, in ns.
 const LOOK_EVERY_NS: u64 = 100_000;
 
-/// Why the two ends did not come together.
+/// Why the two ends did not connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotConnected {
     /// The channel cannot be used.
     Channel(NoChannel),
-    /// This end's ring could not be made.
+    /// This end's ring could not be created.
     Ring(AttachError),
-    /// The peer made no ring, or another one, for as long as was waited.
+    /// The peer created no matching ring in time.
     Peer(AttachError),
 }
 
-/// Records of `N` words to the peer and from it.
+/// Sends records of `N` words to the peer and receives them from it.
 #[derive(Debug)]
 pub struct Endpoint<const N: usize> {
     channel: Channel,
@@ -28,11 +28,11 @@ pub struct Endpoint<const N: usize> {
 }
 
 impl<const N: usize> Endpoint<N> {
-    /// Makes this end's ring and waits up to `patience_ns` for the peer's.
+    /// Creates this end's ring and waits up to `patience_ns` for the peer's.
     ///
     /// # Errors
     ///
-    /// When one of the two rings is not to be had.
+    /// The channel cannot be used, or one of the two rings could not be created or found.
     pub fn connect(channel: Channel, side: Side, patience_ns: u64) -> Result<Self, NotConnected> {
         let half = |side: Side| {
             let out_of_reach = NotConnected::Channel(NoChannel::OutOfReach);
@@ -54,11 +54,11 @@ impl<const N: usize> Endpoint<N> {
         }
     }
 
-    /// Sends a record, and wakes the peer if it waits for it.
+    /// Sends a record, and rings the peer's doorbell if it is waiting for one.
     ///
     /// # Errors
     ///
-    /// As the ring's push; nothing is sent.
+    /// As the ring's push; then nothing is sent.
     #[inline]
     pub fn send(&mut self, record: &[u64; N]) -> Result<(), RingError> {
         if self.out.push(record)?.kick {
@@ -67,11 +67,11 @@ impl<const N: usize> Endpoint<N> {
         Ok(())
     }
 
-    /// Takes a record, and wakes the peer if it waits for room.
+    /// Takes a record, and rings the peer's doorbell if it is waiting for space.
     ///
     /// # Errors
     ///
-    /// As the ring's pop; nothing is taken.
+    /// As the ring's pop; then nothing is taken.
     #[inline]
     pub fn try_receive(&mut self) -> Result<[u64; N], RingError> {
         let popped = self.input.pop()?;
@@ -81,11 +81,11 @@ impl<const N: usize> Endpoint<N> {
         Ok(popped.value)
     }
 
-    /// Takes a record; idles while there is none.
+    /// Takes a record; idles while the ring is empty.
     ///
     /// # Errors
     ///
-    /// When the ring is corrupt.
+    /// The ring is corrupt.
     pub fn receive(&mut self) -> Result<[u64; N], RingError> {
         loop {
             match self.try_receive() {
@@ -95,7 +95,7 @@ impl<const N: usize> Endpoint<N> {
         }
     }
 
-    /// Idles until there is a record, and finds nothing to do if one is there already.
+    /// Idles until the ring has a record; returns at once if it has one.
     fn wait(&mut self) -> Result<(), RingError> {
         if self.input.prepare_to_wait(1)? == Wait::Sleep {
             let input = &mut self.input;

@@ -1,19 +1,20 @@
-//! The rate of a counter against the TSC, by two looks at it that are tight and far apart.
+//! The rate of a counter against the TSC, from two readings that are precise and far apart.
 //!
-//! Whoever looks may be stopped at any point, by a hypervisor or by its host. A look that took long says little, so the tightest
-//! ones are used, and how far off the result may be is known.
+//! The hypervisor, or its host, may deschedule the reader at any point. A reading that took long is imprecise, so the
+//! fit uses the most precise ones and knows the error of its result.
 
-/// The first looks, of which the tightest is the beginning.
+/// How many readings at the start the fit chooses its first end from.
 const FIRST_LOOKS: u32 = 8;
-/// Longest time between the first looks, in TSC ticks: the PIT, which wraps after 55 ms, has not wrapped at 100 MHz or more.
+/// Most TSC ticks between two readings before the fit is usable. The PIT, which wraps after 55 ms, cannot wrap in that
+/// time on a TSC of 100 MHz or more.
 const BLIND_TICKS: u64 = 1 << 22;
-/// From here on a fit tells how often the counter wrapped between two looks.
+/// Error in millionths below which the fit can tell how often the counter wrapped between two readings.
 const USABLE_PPM: u64 = 100_000;
 
-/// Time between two looks once a fit is usable, in TSC ticks.
+/// TSC ticks between two readings once the fit is usable.
 const LOOK_EVERY_TICKS: u64 = 1 << 21;
 
-/// A counter that counts up, and the TSC before and after it was read.
+/// A reading of a counter that counts up, with the TSC before and after it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
     pub before: u64,
@@ -27,21 +28,21 @@ impl Look {
     }
 }
 
-/// So many counts in so many ticks.
+/// Counts of the counter and TSC ticks over the same span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Span {
     pub counts: u64,
     pub ticks: u64,
-    /// How far off the ratio may be, in millionths.
+    /// Error of the ratio, in millionths.
     pub off_ppm: u64,
 }
 
-/// Looks at one counter.
+/// The readings of one counter, and the best span among them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fit {
-    /// What the counter wraps at: a power of two.
+    /// The value at which the counter wraps: a power of two.
     wrap: u64,
-    /// The beginning and the last look, with the wraps counted.
+    /// The first and the last reading, with wraps added to their counts.
     ends: Option<(Look, Look)>,
     looks: u32,
     best: Option<Span>,
@@ -52,13 +53,13 @@ impl Fit {
         Self { wrap, ends: None, looks: 0, best: None }
     }
 
-    /// The span that is known best.
+    /// The best span so far.
     pub(super) const fn best(&self) -> Option<Span> {
         self.best
     }
 
-    /// How long to wait before the next look, in TSC ticks: not at all before the fit is usable, since a vCPU whose turns are shorter than
-    /// a pause would never look twice within [`BLIND_TICKS`].
+    /// How long the reader should wait before the next reading, in TSC ticks. This is 0 until the fit is usable,
+    /// because a vCPU with very short slices would otherwise never read twice within [`BLIND_TICKS`].
     pub(super) fn pause_ticks(&self) -> u64 {
         if self.usable().is_some() { LOOK_EVERY_TICKS } else { 0 }
     }
@@ -85,7 +86,7 @@ impl Fit {
         }
     }
 
-    /// Counts the wraps since the last look; `None` when that cannot be known yet.
+    /// Adds the wraps since the last reading; returns `None` if their number cannot be known yet.
     fn unwrapped(&self, last: Look, look: Look) -> Option<Look> {
         let step = look.count.wrapping_sub(last.count) & (self.wrap - 1);
         let gap = look.after.saturating_sub(last.before);
@@ -106,7 +107,7 @@ fn span(first: Look, last: Look) -> Option<Span> {
     let counts = last.count.saturating_sub(first.count);
     let middle = |look: Look| look.before.midpoint(look.after);
     let ticks = middle(last).saturating_sub(middle(first));
-    // Half of each look, and half a count at either end.
+    // Half the width of each reading, and half a count at either end.
     let unsure = (first.width() + last.width()) / 2 + ticks / counts.max(1);
     let off_ppm = u128::from(unsure) * 1_000_000 / u128::from(ticks.max(1));
     (counts > 0 && ticks > 0).then_some(Span {
@@ -123,7 +124,7 @@ mod tests {
     const PIT_HZ: u64 = 1_193_182;
     const TSC_KHZ: u64 = 2_596_138;
 
-    /// The PIT at a moment, read while `stolen_ns` were taken away.
+    /// Reads the PIT at `at_ns`, while the reader loses `stolen_ns`.
     fn look(at_ns: u64, stolen_ns: u64) -> Look {
         let ticks = |ns: u64| ns * TSC_KHZ / 1_000_000;
         let count = (u128::from(at_ns) * u128::from(PIT_HZ) / 1_000_000_000) & 0xffff;
@@ -147,7 +148,7 @@ mod tests {
             for _ in 0..60 {
                 random =
                     random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                // Every other look loses up to 4 ms in its middle, and every fourth pause takes up to 130 ms more.
+                // Every other reading loses up to 4 ms in its middle, and every fourth pause takes up to 130 ms more.
                 let stolen_ns = if random >> 33 & 1 == 0 { 0 } else { (random >> 40) % 4_000_000 };
                 let pause_ns = if random >> 34 & 3 == 0 { (random >> 37) % 130_000_000 } else { 0 };
                 fit.add(look(at_ns, stolen_ns));
@@ -167,7 +168,7 @@ mod tests {
                 fit.add(look(at_ns, 0));
                 let ready_ns = at_ns + 3_000 + fit.pause_ticks() * 1_000_000 / TSC_KHZ;
                 at_ns = ready_ns;
-                // In between, others have their turns.
+                // In between, other vCPUs run.
                 while at_ns % (turn_ns + away_ns) >= turn_ns {
                     at_ns += turn_ns + away_ns - at_ns % (turn_ns + away_ns);
                 }

@@ -1,4 +1,4 @@
-//! Noticing that something was typed: an event, or the UART's interrupt through the 8259 and LINT0.
+//! Notification of console input: an event, or the UART's interrupt through the 8259 and LINT0.
 
 use super::uart;
 use crate::arch::lapic::{self, Register};
@@ -7,23 +7,23 @@ use crate::interrupt::{self, Handler};
 use crate::{event, platform};
 use spin::Mutex;
 
-/// Input 4 of the first 8259 is COM1's.
+/// COM1's input on the first 8259.
 const COM1_INPUT: u8 = 4;
-/// Vectors of the first 8259's inputs begin here, those of the second 8 after.
+/// First vector of the first 8259; the second has the 8 vectors behind.
 const PIC_VECTORS: u8 = 0x30;
-/// LVT: the 8259 says which vector.
+/// LVT delivery mode: the 8259 supplies the vector.
 const EXTINT: u32 = 0b111 << 8;
-/// 8259: the interrupt in service is done.
+/// 8259 command: end of interrupt.
 const END_OF_INTERRUPT: u8 = 0x20;
 
 static HANDLER: Mutex<Option<Handler>> = Mutex::new(None);
 
-/// Calls `handler` when there is something to [`read`](super::read), with interrupts off, on the first processor. The
-/// handler reads all there is. Called there, once.
+/// Calls `handler` when there is input to [`read`](super::read), with interrupts off, on the first processor. The
+/// handler must read all of it. The first processor calls this once.
 pub fn on_input(handler: Handler) {
     if platform::is_cooperative() {
         event::handle(pv_abi::event::CONSOLE, handler);
-        // What was typed before had its event already.
+        // Earlier input has already raised its event.
         interrupt::without(handler);
         return;
     }
@@ -43,7 +43,8 @@ fn received() {
     SafePort::PIC_1_COMMAND.write_u8(END_OF_INTERRUPT);
 }
 
-/// Both chips, edge-triggered, the second on input 2; everything masked. Intel 8259A data sheet, ICW1 to ICW4.
+/// Initialises both 8259s: edge-triggered, the second on input 2 of the first, all inputs masked. Intel 8259A data
+/// sheet, ICW1 to ICW4.
 fn initialise_pics() {
     for (command, data, vectors, cascade) in [
         (SafePort::PIC_1_COMMAND, SafePort::PIC_1_MASK, PIC_VECTORS, 1 << 2),

@@ -1,5 +1,5 @@
-//! The console of a cooperative guest as a ring: what is printed waits in shared memory, and the hypervisor is called only
-//! when it asked for it, when there is no room, or before this processor idles.
+//! The console of a cooperative guest as a ring in shared memory. The guest calls the hypervisor to drain it only if
+//! the hypervisor asked for that, if the ring is full, if its text is old, or before a processor idles.
 
 use crate::arch::tables;
 use crate::{call, clock};
@@ -9,24 +9,24 @@ use ring_buffers::{Region, RingError};
 use spin::Mutex;
 
 static OUT: Mutex<Option<Producer<Region>>> = Mutex::new(None);
-/// Since when something waits in the ring, as a TSC value; 0 = nothing does.
+/// TSC value since which text has been waiting in the ring; 0 = the ring is drained.
 static WAITING_SINCE: AtomicU64 = AtomicU64::new(0);
 static GIVEN_UP: AtomicBool = AtomicBool::new(false);
-/// Text that is older than this is shown with the next that comes, in ns.
+/// How long text may wait before the next write drains the ring, in ns.
 const LONG_NS: u64 = 10_000_000;
 
-/// Places the table and makes this side's ring, where the hypervisor offers one.
+/// Maps the console's table and creates this side's ring, if the hypervisor offers one.
 pub(super) fn start() {
     *OUT.lock() = tables::console().and_then(|region| Producer::create(region).ok());
 }
 
-/// From now on uses calls only: this processor faulted, perhaps in the middle of a push.
+/// Switches to calls for good: a processor faulted, perhaps in the middle of a push.
 pub(super) fn give_up() {
     GIVEN_UP.store(true, Ordering::Relaxed);
     drain();
 }
 
-/// Puts bytes into the ring; answers whether all went in. Called with interrupts off.
+/// Puts bytes into the ring; returns whether all of them fit. The caller has interrupts off.
 pub(super) fn write(mut bytes: &[u8]) -> bool {
     if GIVEN_UP.load(Ordering::Relaxed) {
         return false;
@@ -47,7 +47,7 @@ pub(super) fn write(mut bytes: &[u8]) -> bool {
                 drain();
                 flushed = true;
             }
-            // The hypervisor does not drain, or the ring is spoilt: from now on by calls.
+            // The hypervisor does not drain the ring, or the ring is corrupt: switch to calls.
             Err(_) => {
                 *out = None;
                 return false;
@@ -57,7 +57,8 @@ pub(super) fn write(mut bytes: &[u8]) -> bool {
     true
 }
 
-/// Makes the hypervisor show what waits. Called before idling and at the end; costs a load where nothing does.
+/// Makes the hypervisor print the ring's text. Processors call this before they idle and at the end; it costs one load
+/// if the ring is drained.
 #[inline]
 pub(crate) fn flush() {
     if WAITING_SINCE.load(Ordering::Relaxed) != 0 {
@@ -65,7 +66,7 @@ pub(crate) fn flush() {
     }
 }
 
-/// Notes that something waits now; answers whether the oldest of it has waited long enough.
+/// Records that text is waiting now; returns whether the oldest text has waited too long.
 fn has_waited_long() -> bool {
     let now = clock::ticks();
     match WAITING_SINCE.load(Ordering::Relaxed) {

@@ -1,12 +1,12 @@
-//! A 16550 at COM1, polled. With its FIFO on, an empty transmitter takes 16 bytes, so its state is read once for 16.
+//! A polled 16550 at COM1. With its FIFO on, an empty transmitter takes 16 bytes, so one status read serves 16 bytes.
 
 use crate::arch::port::SafePort;
 
 const FIFO_BYTES: usize = 16;
-/// Looks at the state before a byte is given up: a UART that never empties is not there.
+/// How often the driver polls the status before it writes all the same: a UART that never empties is not there.
 const MAX_LOOKS: u32 = 1 << 20;
 
-/// Registers, as offsets.
+/// Registers, as offsets from the first port.
 const DATA: u16 = 0;
 const INTERRUPT_ENABLE: u16 = 1;
 const FIFO_CONTROL: u16 = 2;
@@ -16,10 +16,10 @@ const LINE_STATUS: u16 = 5;
 
 /// Line status: a byte was received.
 const RECEIVED: u8 = 1 << 0;
-/// Line status: the transmitter takes a FIFO's worth.
+/// Line status: the transmitter is empty and takes a whole FIFO.
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
 
-/// 115,200 baud, 8N1, FIFOs on, no interrupts.
+/// Initialises the UART: 115,200 baud, 8N1, FIFOs on, no interrupts.
 pub(super) fn start() {
     for (register, value) in [
         (INTERRUPT_ENABLE, 0x00),
@@ -34,7 +34,7 @@ pub(super) fn start() {
     }
 }
 
-/// Interrupts when something was received, even a byte that stays alone in the FIFO.
+/// Enables the receive interrupt, which a single byte in the FIFO also raises.
 pub(super) fn enable_receive_interrupt() {
     SafePort::COM1.plus(INTERRUPT_ENABLE).write_u8(1);
 }
@@ -51,7 +51,7 @@ pub(super) fn write(bytes: &[u8]) {
     }
 }
 
-/// Reads what was received; answers how many bytes.
+/// Reads received bytes; returns how many.
 pub(super) fn read(bytes: &mut [u8]) -> usize {
     let mut count = 0;
     for slot in bytes {

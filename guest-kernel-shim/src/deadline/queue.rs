@@ -1,9 +1,9 @@
-//! An ordered queue of deadlines in a fixed array. A kernel of this size has few timers, so a sorted array beats a heap.
+//! An ordered queue of deadlines in a fixed array. A small kernel has few timers, so a sorted array beats a heap.
 
-/// What a timer calls.
+/// The function that a timer calls with its argument.
 pub type Handler = fn(u64);
 
-/// A timer that was set; never used twice.
+/// Identifies a timer; the queue never reuses one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Id(u64);
 
@@ -15,7 +15,7 @@ struct Entry {
     argument: u64,
 }
 
-/// Deadlines, the earliest at the end.
+/// Deadlines in descending order: the earliest is last.
 pub(super) struct Queue<const N: usize> {
     entries: [Option<Entry>; N],
     len: usize,
@@ -27,7 +27,7 @@ impl<const N: usize> Queue<N> {
         Self { entries: [None; N], len: 0, next_id: 1 }
     }
 
-    /// Adds a deadline; of equal ones the first added comes first. `None` when there is no room.
+    /// Adds a deadline, behind those that are due at the same time. Returns `None` if the queue is full.
     pub(super) fn insert(&mut self, at_tsc: u64, handler: Handler, argument: u64) -> Option<Id> {
         let used = self.entries.get_mut(..self.len.checked_add(1)?)?;
         let id = Id(self.next_id);
@@ -40,13 +40,13 @@ impl<const N: usize> Queue<N> {
         Some(id)
     }
 
-    /// Moves a deadline; answers whether it was there.
+    /// Moves a deadline; returns whether it was in the queue.
     pub(super) fn rearm(&mut self, id: Id, at_tsc: u64) -> bool {
         let Some(used) = self.entries.get_mut(..self.len) else { return false };
         let Some(entry) = used.iter_mut().flatten().find(|entry| entry.id == id) else { return false };
         entry.at_tsc = at_tsc;
         if used.len() > 1 {
-            // Stable, and nearly sorted already: an insertion sort in effect.
+            // An insertion sort: stable, and fast because only one entry is out of place.
             for end in 1..used.len() {
                 let mut place = end;
                 while place > 0 && key(used, place - 1) < key(used, place) {
@@ -58,7 +58,7 @@ impl<const N: usize> Queue<N> {
         true
     }
 
-    /// Takes a deadline out; answers whether it was there.
+    /// Removes a deadline; returns whether it was in the queue.
     pub(super) fn remove(&mut self, id: Id) -> bool {
         let Some(used) = self.entries.get_mut(..self.len) else { return false };
         let Some(place) = used.iter().position(|entry| entry.is_some_and(|entry| entry.id == id)) else {
