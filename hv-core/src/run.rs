@@ -22,7 +22,7 @@ use crate::guest::seam::{Processor, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use crate::policy::balance::Balancer;
 use crate::policy::cpu_shared::NameTag;
-use crate::policy::presence::attention;
+use crate::policy::presence::Attention;
 use crate::policy::sched::{EntityId, Slot};
 use crate::policy::trace::ExitClass;
 use crate::policy::vcpu_shared::VcpuShared;
@@ -165,7 +165,7 @@ impl<P: Platform> Cpu<P> {
                 self.core.kick_put_off(now);
                 continue;
             };
-            vcpu.request_attention(attention::TIMER);
+            vcpu.request_attention(Attention::TIMER);
             match self.core.running() {
                 Some(runner) if runner.id.guest != vcpu.id.guest => {
                     now = self.at_cost_of(vcpu, now, |cpu, now| cpu.core.wake_here(vcpu, now));

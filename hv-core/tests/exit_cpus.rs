@@ -7,7 +7,7 @@ use hv_core::base::control::Start;
 use hv_core::base::id::{CpuId, GuestId, VcpuId};
 use hv_core::base::time::{Ticks, Tsc};
 use hv_core::guest::seam::{Direction, Exit, PortAccess, Reg, VirtualCpu};
-use hv_core::policy::presence::{Life, attention};
+use hv_core::policy::presence::{Attention, Life};
 use hv_core::policy::trace::{Ending, Record};
 use hv_core::testkit::{Machine, Seen, Spec, Step, at, call_steps, write_msr_steps};
 use pv_abi::call::{Call, Code, Shutdown};
@@ -353,7 +353,7 @@ fn what_one_letter_box_holds_is_done_in_parts_where_another_guest_runs() {
         assert!(machine.cpu.step());
     }
     let (shared, now) = (machine.shared(three), machine.world.now());
-    shared.request_attention(attention::EVENT);
+    shared.request_attention(Attention::EVENT);
     machine.cpu.core.wake(shared, GuestId(2), now);
     machine.others[0].core.mailbox().come_back();
     let took = interrupted(&mut machine);

@@ -13,7 +13,7 @@ use hv_core::guest::guest::WINDOW_BASE;
 use hv_core::guest::seam::{Access, Direction, Exit, PortAccess, Reg, VirtualCpu};
 use hv_core::guest::vcpu::Rest;
 use hv_core::image::manifest::ChannelConfig;
-use hv_core::policy::presence::{Life, attention};
+use hv_core::policy::presence::{Attention, Life};
 use hv_core::testkit::{Machine, Spec, Step, Stuck, at, call_steps, write_msr_steps};
 use proptest::prelude::*;
 use pv_abi::call::{Call, PREFIX};
@@ -247,8 +247,8 @@ fn check(machine: &mut Machine) {
         let shared = machine.shared(id);
         if shared.life() == Life::Blocked && system.cpu_table.cpu(shared.holder()).mailbox.is_empty() {
             // Who was off CPU when memory was given back sleeps on, and flushes when it wakes.
-            let to_look = shared.attention() & !attention::FLUSH;
-            assert_eq!(to_look, 0, "{id:?} sleeps although it is to look");
+            let to_look = shared.attention() & !Attention::FLUSH;
+            assert!(to_look.is_empty(), "{id:?} sleeps although it is to look");
             let vcpu = machine.vcpu(id);
             let takes = vcpu.rest == Rest::Blocked || vcpu.state.interrupts;
             assert!(

@@ -7,7 +7,7 @@ use hv_core::base::addr::GuestPhys;
 use hv_core::base::hardware::GuestRam;
 use hv_core::base::id::VcpuId;
 use hv_core::guest::seam::{Exit, Reg, VirtualCpu};
-use hv_core::policy::presence::{Life, attention};
+use hv_core::policy::presence::{Attention, Life};
 use hv_core::testkit::{Machine, Seen, Spec, Step};
 use pv_abi::protocol::dispatch::is_on_cpu;
 use std::sync::atomic::Ordering::SeqCst;
@@ -234,7 +234,7 @@ fn turn_after_wake(waits_for_lock: bool) -> u64 {
     machine.compute(B, 5 * MS);
     machine.script(B, [Step::Run(40 * MS)]);
     let shared = machine.shared(A1);
-    shared.request_attention(attention::KICK);
+    shared.request_attention(Attention::KICK);
     let now = machine.world.now();
     machine.cpu.core.wake(shared, shared.id.guest, now);
     machine.compute(A1, 1);

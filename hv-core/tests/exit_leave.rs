@@ -11,7 +11,7 @@ use hv_core::device::virtio::ServeProgress;
 use hv_core::exit::ballooning;
 use hv_core::guest::seam::{Access, Exit};
 use hv_core::image::manifest::{ChannelConfig, Devices};
-use hv_core::policy::presence::{Life, attention};
+use hv_core::policy::presence::{Attention, Life};
 use hv_core::testkit::{Machine, Seen, Spec, Step};
 use pv_abi::call::{Call, Code, MEMORY_BLOCK_BYTES, MemoryOp};
 use pv_abi::protocol::dispatch::is_on_cpu;
@@ -64,7 +64,7 @@ fn a_block_that_joins_a_batch_after_the_flush_was_ordered_is_not_free_before_ano
         A1,
         [Step::Exit(Exit::MemoryFault { at: GuestPhys::new_truncate(3 * BLOCK), access: Access::Read })],
     );
-    while machine.shared(A2).attention() & attention::FLUSH == 0 {
+    while !machine.shared(A2).attention().intersects(Attention::FLUSH) {
         assert!(machine.others[0].step());
     }
     // vCPU 2 flushes, lets go, and runs on: it may use block 4, which is still the guest's, and cache where it lies.
@@ -81,7 +81,7 @@ fn a_block_that_joins_a_batch_after_the_flush_was_ordered_is_not_free_before_ano
     ballooning::report(guest, 4);
     let shared = machine.shared(A);
     assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), ServeProgress::More);
-    while machine.shared(A).attention() & attention::FLUSH != 0 {
+    while machine.shared(A).attention().intersects(Attention::FLUSH) {
         assert!(machine.cpu.step());
     }
     // vCPU 2 has not flushed since block 4 was taken away: what it cached leads to a block that is anybody's now.
@@ -162,14 +162,14 @@ fn after_an_end_beside_frames() -> (Life, u64, usize) {
         scope.spawn(|| {
             begins.wait();
             while sends.load(SeqCst) {
-                shared.request_attention(attention::VIRTIO);
+                shared.request_attention(Attention::VIRTIO);
             }
         });
         begins.wait();
         while machine.guest(0).populating.lock().is_some() {
             // The peer's processor is at it just now.
-            shared.take_attention(attention::VIRTIO);
-            while shared.attention() & attention::VIRTIO == 0 {}
+            shared.take_attention(Attention::VIRTIO);
+            while !shared.attention().intersects(Attention::VIRTIO) {}
             machine.step();
         }
         sends.store(false, SeqCst);

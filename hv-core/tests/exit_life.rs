@@ -11,7 +11,7 @@ use hv_core::base::time::Tsc;
 use hv_core::guest::guest::WINDOW_BASE;
 use hv_core::guest::seam::{Access, Direction, Exit, PortAccess, VirtualCpu};
 use hv_core::image::manifest::ChannelConfig;
-use hv_core::policy::presence::{Life, attention};
+use hv_core::policy::presence::{Attention, Life};
 use hv_core::policy::trace::{Ending, ExitClass, Record};
 use hv_core::policy::vcpu_shared::NO_COOKIE;
 use hv_core::testkit::{Machine, Seen, Spec, Step, call_steps};
@@ -182,7 +182,7 @@ fn each_life_begins_once_where_its_memory_is_done() {
         let began = machine.guest(0).began.load(SeqCst);
         assert!(began >= due && began > earlier, "life {life}: {began}, {due}, {earlier}");
         // What brings the vCPU there again, as device work in the same pass does.
-        machine.shared(A).request_attention(attention::POPULATE);
+        machine.shared(A).request_attention(Attention::POPULATE);
         machine.compute(A, MS);
         assert_eq!(machine.guest(0).began.load(SeqCst), began, "life {life}");
         earlier = began;

@@ -11,7 +11,7 @@ use hv_core::device::virtio::ServeProgress;
 use hv_core::exit::ballooning;
 use hv_core::guest::seam::{Access, Direction, Exit, PortAccess, Reg, VirtualCpu};
 use hv_core::image::manifest::Devices;
-use hv_core::policy::presence::{Life, attention};
+use hv_core::policy::presence::{Attention, Life};
 use hv_core::testkit::{Machine, Seen, Spec, Step, at, call_steps};
 use pv_abi::call::{Call, Code, Info, MEMORY_BLOCK_BYTES, MEMORY_MAX_BLOCKS, MemoryOp, Shutdown};
 use std::ops::Range;
@@ -206,9 +206,9 @@ fn unregistering_drops_no_order_to_flush_or_to_stop() {
     let mut machine = Machine::boot([spec(2)]);
     machine.register(A, 0);
     let shared = machine.shared(A);
-    shared.request_attention(attention::STOP | attention::FLUSH | attention::EVENT);
+    shared.request_attention(Attention::STOP | Attention::FLUSH | Attention::EVENT);
     shared.unregister();
-    assert_eq!(shared.attention(), attention::STOP | attention::FLUSH);
+    assert_eq!(shared.attention(), Attention::STOP | Attention::FLUSH);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 use common::{A, A1, B, MS, US};
 use hv_core::base::time::Tsc;
 use hv_core::guest::seam::{Exit, Pauses, Reg, VirtualCpu};
-use hv_core::policy::presence::{Life, attention};
+use hv_core::policy::presence::{Attention, Life};
 use hv_core::testkit::{Machine, Seen, Spec, Step, Stuck, call_steps};
 use pv_abi::call::{Call, Code, IPI_NMI};
 use pv_abi::demand::word;
@@ -315,7 +315,7 @@ fn an_nmi_that_meets_a_shadow_comes_within_20_us_and_no_timer_is_lost() {
         let mut machine = alone();
         let start = machine.world.now().0;
         machine.set_demand(A, word::NEXT_WAKE, start + wake * US);
-        machine.shared(A).request_attention(attention::NMI);
+        machine.shared(A).request_attention(Attention::NMI);
         machine.state(A).shadow = true;
         machine.script(A, [Step::Exit(Exit::Handled), shadow(), Step::Run(MS)]);
         machine.finish(A);
@@ -391,7 +391,7 @@ fn a_pause_exits_once_where_nobody_waits_and_tells_again_as_soon_as_somebody_doe
     machine.compute(A, 1);
     assert_eq!(machine.state(A).pauses, Pauses::Run);
     let shared = machine.shared(B);
-    shared.request_attention(attention::NMI);
+    shared.request_attention(Attention::NMI);
     let now = machine.world.now();
     machine.cpu.core.wake(shared, shared.id.guest, now);
     machine.script(B, [Step::Run(MS)]);

@@ -5,7 +5,7 @@
 use hv_core::base::id::CpuId;
 use hv_core::guest::lifecycle::{Lifecycle, Stopped};
 use hv_core::policy::mailbox::Mailbox;
-use hv_core::policy::presence::{Life, Notification, Presence, attention};
+use hv_core::policy::presence::{Attention, Life, Notification, Presence};
 use hv_core::policy::sched::Slot;
 use hv_core::policy::trace::Ending;
 use loom::sync::{Arc, Mutex};
@@ -104,7 +104,7 @@ impl Scene {
             }
             let lives = self.presence.life() != Life::Stopped;
             if lives {
-                self.presence.attention.fetch_or(attention::STOP);
+                self.presence.attention.fetch_or(Attention::STOP.bits());
             }
             lives
         };
@@ -121,7 +121,7 @@ impl Scene {
             self.revive();
             drop(space);
             self.begin(token, page, home);
-        } else if self.presence.attention.load() & attention::STOP != 0
+        } else if self.presence.attention.load() & Attention::STOP.bits() != 0
             && self.without != Without::WaitingStartUp
         {
             let _ = *space.start_up.get_or_insert(page);
@@ -129,7 +129,7 @@ impl Scene {
     }
 
     fn revive(&self) {
-        self.presence.attention.fetch_and(!attention::STOP);
+        self.presence.attention.fetch_and(!Attention::STOP.bits());
         self.presence.set_life(Life::Runnable);
     }
 
@@ -162,7 +162,7 @@ impl Scene {
 
     /// Holder: looks at the vCPU, as `Cpu::look_at` and `Cpu::park` do.
     fn obey(&self, table: &mut Option<Token>) {
-        if self.presence.attention.load() & attention::STOP != 0 {
+        if self.presence.attention.load() & Attention::STOP.bits() != 0 {
             let token = table.take().unwrap();
             let mut space = self.space.lock().unwrap();
             if let Some(page) = space.start_up.take() {
@@ -226,9 +226,9 @@ fn a_sender_beside_a_sleeper(without: Without) {
             loom::thread::spawn(move || {
                 // `VcpuShared::attend`, then `CpuContext::wake`.
                 match barrier(Without::SendersBarrier) {
-                    Barrier::Full => scene.presence.attention.fetch_or(attention::EVENT),
+                    Barrier::Full => scene.presence.attention.fetch_or(Attention::EVENT.bits()),
                     Barrier::Missing => {
-                        scene.presence.attention.with(Barrier::Missing).fetch_or(attention::EVENT)
+                        scene.presence.attention.with(Barrier::Missing).fetch_or(Attention::EVENT.bits())
                     }
                 };
                 scene.presence.must_be_told(&scene.seq).then(|| scene.post(scene.presence.holder()))
@@ -315,16 +315,16 @@ fn a_mover_that_keeps_the_vcpu_lets_two_run_it() {
 fn an_order_to_stop_beside_an_entry(without: Without) {
     explore(move || {
         let scene = Scene::new(Life::Runnable, 1, without);
-        scene.presence.attention.fetch_or(attention::EVENT);
+        scene.presence.attention.fetch_or(Attention::EVENT.bits());
         let stopper = {
             let scene = scene.clone();
             loom::thread::spawn(move || scene.order_stop())
         };
-        if scene.presence.attention.load() & attention::STOP == 0 {
+        if scene.presence.attention.load() & Attention::STOP.bits() == 0 {
             let _ = if without == Without::KeptStop {
                 scene.presence.attention.swap(0)
             } else {
-                scene.presence.take_attention(attention::NEWS)
+                scene.presence.take_attention(Attention::NEWS).bits()
             };
         }
         stopper.join().unwrap();

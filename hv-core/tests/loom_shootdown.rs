@@ -5,7 +5,7 @@
 
 use hv_core::base::id::VcpuIndex;
 use hv_core::policy::mm::shootdown::{Shootdown, Told};
-use hv_core::policy::presence::attention;
+use hv_core::policy::presence::Attention;
 use loom::sync::Arc;
 use pv_abi::model::{Barrier, Shared, explore};
 use pv_abi::protocol::dispatch::{switch_in, switch_out};
@@ -77,7 +77,7 @@ impl Scene {
 
     /// An entry, as `exit::before_entry::handle_pending` does it, and the guest's access by what is cached.
     fn enter(&self, cached: &mut u64) {
-        if self.attention.load_relaxed() & attention::FLUSH != 0 {
+        if self.attention.load_relaxed() & Attention::FLUSH.bits() != 0 {
             self.attention.swap(0);
             if self.without == Without::FlushFirst {
                 self.let_go(OTHER);

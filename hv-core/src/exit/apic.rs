@@ -9,7 +9,7 @@ use crate::guest::next::{Next, StartAt, VcpuSet};
 use crate::guest::platform::Platform;
 use crate::guest::seam::VirtualCpu;
 use crate::guest::vcpu::Vcpu;
-use crate::policy::presence::{Life, attention};
+use crate::policy::presence::{Attention, Life};
 
 /// Does what a write asks for.
 #[inline(always)] // on the way of every EOI, and both vendors' loops call it
@@ -17,19 +17,19 @@ pub fn follow<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, effect:
     match effect {
         ApicEffect::None => {
             vcpu.state.set_cr8(vcpu.lapic.task_priority() >> 4);
-            vcpu.shared.request_attention(attention::INTERRUPT);
+            vcpu.shared.request_attention(Attention::INTERRUPT);
         }
         ApicEffect::Eoi(ended) => {
             if let Some(vector) = ended.filter(|vector| vcpu.lapic.is_level(*vector)) {
                 interrupts::end(vcpu.guest, core, vector);
             }
             if vcpu.lapic.highest_pending().is_some() {
-                vcpu.shared.request_attention(attention::INTERRUPT);
+                vcpu.shared.request_attention(Attention::INTERRUPT);
             }
         }
         ApicEffect::TimerChanged => timers::queue_timer(vcpu, core),
         ApicEffect::SelfIpi(_) => {
-            vcpu.shared.request_attention(attention::INTERRUPT);
+            vcpu.shared.request_attention(Attention::INTERRUPT);
         }
         ApicEffect::Ipi(ipi) => return send(vcpu, core, ipi),
     }
@@ -53,7 +53,7 @@ pub fn send<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, ipi: Ipi)
                 receivers = 0;
             }
             IpiDelivery::Nmi => {
-                target.request_attention(attention::NMI);
+                target.request_attention(Attention::NMI);
             }
             // Whether a start-up counts is for whoever starts it to find, after all orders that came before.
             IpiDelivery::Init | IpiDelivery::StartUp(_) => {

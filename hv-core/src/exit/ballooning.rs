@@ -11,7 +11,7 @@ use crate::guest::platform::Platform;
 use crate::guest::system::System;
 use crate::guest::transit::Transit;
 use crate::policy::mm::shootdown::Told;
-use crate::policy::presence::attention;
+use crate::policy::presence::Attention;
 use crate::policy::vcpu_shared::VcpuShared;
 use pv_abi::call::Code;
 
@@ -59,7 +59,7 @@ fn tell<P: Platform>(
         debug_assert!(!last, "the giver has not let go");
     }
     // It is in this very exit; before it enters guest mode again it flushes.
-    giver.request_attention(attention::FLUSH);
+    giver.request_attention(Attention::FLUSH);
     if guest.shootdown.let_go(giver.index()) {
         transit.free(&mut core.system.pool.lock());
     }

@@ -9,7 +9,7 @@ use crate::guest::populate::PopulateProgress;
 use crate::guest::seam::{Nmi, Pauses, VirtualCpu};
 use crate::guest::vcpu::{Rest, Vcpu};
 use crate::policy::demand;
-use crate::policy::presence::attention;
+use crate::policy::presence::Attention;
 
 /// Whether a vCPU may enter guest mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,24 +31,24 @@ pub fn check<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Readi
     if demand::next_wake(vcpu.shared) != vcpu.seen_wake {
         timers::refresh_wake(vcpu, core);
     }
-    if vcpu.shared.attention() != 0 { handle_pending(vcpu, core) } else { Readiness::Go }
+    if !vcpu.shared.attention().is_empty() { handle_pending(vcpu, core) } else { Readiness::Go }
 }
 
 #[cold]
 fn handle_pending<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Readiness {
     let waiting = vcpu.shared.attention();
-    if waiting & attention::STOP != 0 {
+    if waiting.intersects(Attention::STOP) {
         return Readiness::Stop;
     }
     // Work first: what it raises on this very vCPU is taken before guest mode. `act` has no `CpuContext`, and so cannot raise anything.
-    if waiting & (attention::WORK | attention::FLUSH) != 0 && catch_up(vcpu, core) == Work::Left {
+    if waiting.intersects(Attention::WORK | Attention::FLUSH) && catch_up(vcpu, core) == Work::Left {
         return Readiness::Busy;
     }
-    if vcpu.shared.attention() & attention::STOP != 0 {
+    if vcpu.shared.attention().intersects(Attention::STOP) {
         return Readiness::Stop;
     }
     let readiness = act(vcpu);
-    if vcpu.shared.attention() & attention::NMI != 0 {
+    if vcpu.shared.attention().intersects(Attention::NMI) {
         timers::retry_soon(vcpu, core);
     }
     readiness
@@ -65,40 +65,40 @@ enum Work {
 fn catch_up<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Work {
     work(vcpu, core);
     // Also where work is left: others wait for the flush, and the work may be waiting for them.
-    if vcpu.shared.take_attention(attention::FLUSH) != 0 {
+    if !vcpu.shared.take_attention(Attention::FLUSH).is_empty() {
         vcpu.state.flush();
         ballooning::let_go(vcpu.guest, vcpu.shared, core.system);
     }
-    if vcpu.shared.attention() & attention::WORK != 0 { Work::Left } else { Work::Done }
+    if vcpu.shared.attention().intersects(Attention::WORK) { Work::Left } else { Work::Done }
 }
 
 /// Does the next part of what takes time, and leaves its bits set where there is more.
 fn work<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
-    let bits = vcpu.shared.take_attention(attention::WORK);
+    let bits = vcpu.shared.take_attention(Attention::WORK);
     // Timers first: what they post is taken with the rest, and does not disturb the next BLOCK.
-    if bits & attention::TIMER != 0 {
+    if bits.intersects(Attention::TIMER) {
         if vcpu.guest.is_cooperative() {
             timers::refresh_wake(vcpu, core)
         } else {
             timers::expire_timers(vcpu, core)
         }
     }
-    if bits & attention::POPULATE != 0 && begin::step(vcpu, core) == PopulateProgress::More {
-        vcpu.shared.request_attention(bits & (attention::POPULATE | attention::VIRTIO));
-    } else if bits & attention::VIRTIO != 0 && virtio::serve(vcpu, core) == ServeProgress::More {
-        vcpu.shared.request_attention(attention::VIRTIO);
+    if bits.intersects(Attention::POPULATE) && begin::step(vcpu, core) == PopulateProgress::More {
+        vcpu.shared.request_attention(bits & (Attention::POPULATE | Attention::VIRTIO));
+    } else if bits.intersects(Attention::VIRTIO) && virtio::serve(vcpu, core) == ServeProgress::More {
+        vcpu.shared.request_attention(Attention::VIRTIO);
     }
 }
 
 /// Takes everything that is not work, and acts upon it.
 fn act<P: Platform>(vcpu: &mut Vcpu<P>) -> Readiness {
-    let bits = vcpu.shared.take_attention(attention::NEWS);
-    let nmi = bits & attention::NMI != 0 && take_nmi(vcpu);
-    if bits & attention::WAITERS != 0 {
+    let bits = vcpu.shared.take_attention(Attention::NEWS);
+    let nmi = bits.intersects(Attention::NMI) && take_nmi(vcpu);
+    if bits.intersects(Attention::WAITERS) {
         vcpu.shared.let_pauses_run(false);
         vcpu.state.watch_pauses(Pauses::Exit);
     }
-    let kicked = bits & attention::KICK != 0;
+    let kicked = bits.intersects(Attention::KICK);
     if kicked && vcpu.rest != Rest::Halted {
         vcpu.kvm.latch_kick();
     }
@@ -118,7 +118,7 @@ fn take_nmi<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
     match vcpu.state.inject_nmi() {
         Nmi::Injected => true,
         Nmi::Waits => {
-            vcpu.shared.request_attention(attention::NMI);
+            vcpu.shared.request_attention(Attention::NMI);
             true
         }
         Nmi::Blocked => {

@@ -8,7 +8,7 @@ use crate::exit::cpu::CpuContext;
 use crate::guest::platform::Platform;
 use crate::guest::populate::{PopulateProgress, Populating};
 use crate::guest::vcpu::Vcpu;
-use crate::policy::presence::attention;
+use crate::policy::presence::Attention;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Makes the next part of a guest's memory; with the last, the guest begins, and its peers find it. A life begins when people can be
@@ -34,7 +34,7 @@ pub fn step<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>) -> PopulatePr
         }
     }
     if guest.lifecycle.lock().has_ended() {
-        vcpu.shared.request_attention(attention::STOP);
+        vcpu.shared.request_attention(Attention::STOP);
     } else {
         guest.began.store(core.hardware.now().0, Relaxed);
         channel::connect(guest, core.system, Peer::Present);

@@ -22,7 +22,7 @@ use crate::guest::seam::{
 };
 use crate::guest::vcpu::{Rest, Vcpu};
 use crate::policy::demand;
-use crate::policy::presence::attention;
+use crate::policy::presence::Attention;
 use crate::policy::trace::{Ending, ExitClass};
 
 /// Benchmark aid (`mark_port` in a scenario): a full guest writes a mark's value here, as a doubleword …
@@ -92,8 +92,9 @@ pub fn dispatch<P: Platform>(exit: Exit, vcpu: &mut Vcpu<P>, core: &mut CpuConte
         }
         Exit::Window => {
             vcpu.state.watch_window(Window::Closed);
-            let nmi = if core::mem::take(&mut vcpu.nmi_blocked) { attention::NMI } else { 0 };
-            vcpu.shared.request_attention(attention::EVENT | nmi);
+            let nmi =
+                if core::mem::take(&mut vcpu.nmi_blocked) { Attention::NMI } else { Attention::empty() };
+            vcpu.shared.request_attention(Attention::EVENT | nmi);
             Next::Resume
         }
         Exit::MemoryFault { at, access } => mmio::handle(vcpu, core, at, access),
@@ -163,7 +164,7 @@ fn halt<P: Platform>(vcpu: &mut Vcpu<P>) -> Next {
     // What came while IF was clear, and waits for its window, ends this HLT: here is the window.
     if vcpu.state.interrupts_on() && vcpu.state.watches_window() {
         vcpu.state.watch_window(Window::Closed);
-        vcpu.shared.request_attention(attention::EVENT);
+        vcpu.shared.request_attention(Attention::EVENT);
     }
     Next::Block
 }

@@ -6,7 +6,7 @@ use crate::exit::cpu::CpuContext;
 use crate::exit::{interrupts, virtio};
 use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
-use crate::policy::presence::attention;
+use crate::policy::presence::Attention;
 use crate::policy::vcpu_shared::VcpuShared;
 use pv_abi::event;
 
@@ -56,7 +56,7 @@ fn hand_over<P: Platform>(
         virtio::notify(guest, guest.id, core);
     } else {
         guest.devices.lock().receive(byte);
-        first.request_attention(attention::DEVICE);
+        first.request_attention(Attention::DEVICE);
         let now = core.hardware.now();
         interrupts::send(guest, core, now);
     }

@@ -10,7 +10,7 @@ use crate::exit::cpu::CpuContext;
 use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
-use crate::policy::presence::{Life, attention};
+use crate::policy::presence::{Attention, Life};
 use crate::policy::vcpu_shared::VcpuShared;
 
 /// An access may have changed the devices' interrupts and timers. The timers, and the 8259A, are the bootstrap processor's: it
@@ -24,8 +24,10 @@ pub fn sync_device_interrupts<P: Platform>(guest: &Guest<P::Ram>, core: &mut Cpu
     if sends {
         send(guest, core, now);
     }
-    let waits = if pending { attention::DEVICE } else { 0 } | if sooner { attention::TIMER } else { 0 };
-    if waits != 0
+    let mut waits = Attention::empty();
+    waits.set(Attention::DEVICE, pending);
+    waits.set(Attention::TIMER, sooner);
+    if !waits.is_empty()
         && let Some(bootstrap) = guest.vcpu(0)
     {
         bootstrap.request_attention(waits);
@@ -96,7 +98,7 @@ fn give(target: &VcpuShared, delivery: ioapic::EntryDelivery) -> Heard {
             return Heard::One;
         }
         ioapic::EntryDelivery::Nmi => {
-            target.request_attention(attention::NMI);
+            target.request_attention(Attention::NMI);
         }
         // Nobody wires the 8259A through the I/O APIC where LINT0 has it, or resets a processor by a device.
         ioapic::EntryDelivery::Init | ioapic::EntryDelivery::ExtInt => {}

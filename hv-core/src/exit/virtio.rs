@@ -16,7 +16,7 @@ use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
 use crate::guest::virtio_bus::{Bus, Told};
-use crate::policy::presence::attention;
+use crate::policy::presence::Attention;
 use crate::policy::vcpu_shared::VcpuShared;
 
 /// Does a store to a device's register.
@@ -31,7 +31,7 @@ pub fn write<P: Platform>(
     let store = |bus: &mut Bus| bus.write(number, offset, size_bytes, value);
     let (effect, told) = guest.virtio.lock().with(&guest.devices, store);
     if effect == Effect::Serve {
-        vcpu.shared.request_attention(attention::VIRTIO);
+        vcpu.shared.request_attention(Attention::VIRTIO);
     }
     send(guest, core, told);
 }
@@ -56,7 +56,7 @@ fn send<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, told: Told
 /// Has a guest's devices be looked at by its bootstrap processor, since `cause` left them something.
 pub fn notify<P: Platform>(guest: &Guest<P::Ram>, cause: GuestId, core: &mut CpuContext<P>) {
     if let Some(bootstrap) = guest.vcpu(0) {
-        bootstrap.request_attention(attention::VIRTIO);
+        bootstrap.request_attention(Attention::VIRTIO);
         let now = core.hardware.now();
         core.wake(bootstrap, cause, now);
     }

@@ -10,7 +10,7 @@
 use crate::base::lock::{Lock, Rank};
 use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
-use crate::policy::presence::{Life, attention};
+use crate::policy::presence::{Attention, Life};
 use crate::policy::vcpu_shared::VcpuShared;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -98,7 +98,7 @@ impl<P: Platform> Parking<P> {
         space.start_up = None;
         let lives = shared.life() != Life::Stopped;
         if lives {
-            shared.request_attention(attention::STOP);
+            shared.request_attention(Attention::STOP);
         }
         lives
     }
@@ -113,7 +113,7 @@ impl<P: Platform> Parking<P> {
             return Found::Stopped(vcpu);
         }
         if let Some(page) = start_up
-            && shared.attention() & attention::STOP != 0
+            && shared.attention().intersects(Attention::STOP)
         {
             let _ = *space.start_up.get_or_insert(page); // the first counts
             return Found::Stopping;
@@ -124,6 +124,6 @@ impl<P: Platform> Parking<P> {
 
 /// From here on, under the parking space's lock, a vCPU is one that lives: the next order to stop is for this life.
 fn revive(shared: &VcpuShared) {
-    shared.presence.attention.fetch_and(!attention::STOP, SeqCst);
+    shared.presence.attention.fetch_and((!Attention::STOP).bits(), SeqCst);
     shared.set_life(Life::Runnable);
 }

@@ -15,6 +15,7 @@
 //! Models: `hv-core/tests/loom_presence.rs`.
 
 use crate::base::id::CpuId;
+use bitflags::bitflags;
 use core::sync::atomic::AtomicU64;
 use pv_abi::protocol::dispatch::is_on_cpu;
 use pv_abi::protocol::word::Word;
@@ -31,37 +32,40 @@ pub enum Life {
     Blocked = 2,
 }
 
-/// Why a vCPU must be looked at before it enters guest mode: bits of [`Presence::attention`].
-pub mod attention {
-    /// An event was set in its event line.
-    pub const EVENT: u64 = 1 << 0;
-    /// An interrupt was posted.
-    pub const INTERRUPT: u64 = 1 << 1;
-    /// An NMI was posted.
-    pub const NMI: u64 = 1 << 2;
-    /// Its own timer is due.
-    pub const TIMER: u64 = 1 << 3;
-    /// Its devices' lines changed.
-    pub const DEVICE: u64 = 1 << 4;
-    /// It is to stop.
-    pub const STOP: u64 = 1 << 5;
-    /// Memory was taken away that it may have translations of.
-    pub const FLUSH: u64 = 1 << 6;
-    /// Its guest's memory is still being made; or its guest has ended, and what it shared is being cleared.
-    pub const POPULATE: u64 = 1 << 7;
-    /// A call of another vCPU ends its HLT, this one or the next.
-    pub const KICK: u64 = 1 << 8;
-    /// Its guest's virtio devices have something to do.
-    pub const VIRTIO: u64 = 1 << 9;
-    /// Its PAUSE is to exit again.
-    pub const WAITERS: u64 = 1 << 10;
-    /// What others wait for: nothing that the vCPU does by itself drops it.
-    pub const LASTING: u64 = STOP | FLUSH;
-    /// What takes time, and may raise other bits on the vCPU that does it.
-    pub const WORK: u64 = TIMER | POPULATE | VIRTIO;
-    /// What is acted upon at once, when no work is left. An order to stop is never taken by the vCPU: one that came after the look
-    /// at it would be lost.
-    pub const NEWS: u64 = !(WORK | LASTING);
+bitflags! {
+    /// Why a vCPU must be looked at before it enters guest mode: bits of [`Presence::attention`].
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Attention: u64 {
+        /// An event was set in its event line.
+        const EVENT = 1 << 0;
+        /// An interrupt was posted.
+        const INTERRUPT = 1 << 1;
+        /// An NMI was posted.
+        const NMI = 1 << 2;
+        /// Its own timer is due.
+        const TIMER = 1 << 3;
+        /// Its devices' lines changed.
+        const DEVICE = 1 << 4;
+        /// It is to stop.
+        const STOP = 1 << 5;
+        /// Memory was taken away that it may have translations of.
+        const FLUSH = 1 << 6;
+        /// Its guest's memory is still being made; or its guest has ended, and what it shared is being cleared.
+        const POPULATE = 1 << 7;
+        /// A call of another vCPU ends its HLT, this one or the next.
+        const KICK = 1 << 8;
+        /// Its guest's virtio devices have something to do.
+        const VIRTIO = 1 << 9;
+        /// Its PAUSE is to exit again.
+        const WAITERS = 1 << 10;
+        /// What others wait for: nothing that the vCPU does by itself drops it.
+        const LASTING = Self::STOP.bits() | Self::FLUSH.bits();
+        /// What takes time, and may raise other bits on the vCPU that does it.
+        const WORK = Self::TIMER.bits() | Self::POPULATE.bits() | Self::VIRTIO.bits();
+        /// What is acted upon at once, when no work is left. An order to stop is never taken by the vCPU: one that came after the look
+        /// at it would be lost.
+        const NEWS = !(Self::WORK.bits() | Self::LASTING.bits());
+    }
 }
 
 /// What a processor does with a notification that names a vCPU.
@@ -80,7 +84,7 @@ pub enum Notification {
 /// Words that every processor may look at.
 #[derive(Debug)]
 pub struct Presence<W = AtomicU64> {
-    /// Bits of [`attention`].
+    /// Bits of [`Attention`].
     pub attention: W,
     life: W,
     holder: W,
@@ -129,8 +133,8 @@ impl<W: Word> Presence<W> {
     }
 
     /// Holder, before an entry: takes those of `bits` that wait for a look.
-    pub fn take_attention(&self, bits: u64) -> u64 {
-        self.attention.fetch_and(!bits) & bits
+    pub fn take_attention(&self, bits: Attention) -> Attention {
+        Attention::from_bits_retain(self.attention.fetch_and(!bits.bits())) & bits
     }
 
     /// Holder: the vCPU is about to sleep. What is in `attention` after the caller has published it as off CPU (an XCHG)

@@ -6,7 +6,7 @@ use crate::base::id::{CpuId, CpuSet, VcpuId, VcpuIndex};
 use crate::base::time::Frequency;
 use crate::policy::cpu_shared::NameTag;
 use crate::policy::mm::shootdown::{Shootdown, Told};
-use crate::policy::presence::{Life, Presence, attention};
+use crate::policy::presence::{Attention, Life, Presence};
 use crate::policy::sched::Slot;
 use crate::policy::trace::{ExitClass, VcpuTally};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -166,18 +166,18 @@ impl VcpuShared {
 
     /// Bits of [`attention`] that wait for a look.
     #[inline]
-    pub fn attention(&self) -> u64 {
-        self.presence.attention.load(Relaxed)
+    pub fn attention(&self) -> Attention {
+        Attention::from_bits_retain(self.presence.attention.load(Relaxed))
     }
 
     /// Has it look at something before it enters guest mode; a full barrier. The caller tells its processor.
     #[inline]
-    pub fn request_attention(&self, bits: u64) {
-        self.presence.attention.fetch_or(bits, SeqCst);
+    pub fn request_attention(&self, bits: Attention) {
+        self.presence.attention.fetch_or(bits.bits(), SeqCst);
     }
 
     /// Takes those of `bits` that wait.
-    pub fn take_attention(&self, bits: u64) -> u64 {
+    pub fn take_attention(&self, bits: Attention) -> Attention {
         self.presence.take_attention(bits)
     }
 
@@ -211,7 +211,7 @@ impl VcpuShared {
     #[inline]
     pub fn expect_pauses(&self) {
         if self.pauses_run.load(Relaxed) {
-            self.request_attention(attention::WAITERS);
+            self.request_attention(Attention::WAITERS);
         }
     }
 
@@ -228,7 +228,7 @@ impl VcpuShared {
 
     /// Drops interrupts, NMIs and everything else that waits for a look, but what others wait for.
     pub fn drop_interrupts(&self) {
-        self.presence.attention.fetch_and(attention::LASTING, SeqCst);
+        self.presence.attention.fetch_and(Attention::LASTING.bits(), SeqCst);
         for word in &self.posted {
             word.store(0, Relaxed);
         }
@@ -236,7 +236,7 @@ impl VcpuShared {
 
     /// Cancels timer, events and grants, and ignores the demand row from now on.
     pub fn unregister(&self) {
-        self.presence.attention.fetch_and(attention::LASTING, SeqCst);
+        self.presence.attention.fetch_and(Attention::LASTING.bits(), SeqCst);
         self.set_cookie(NO_COOKIE);
         for word in self.posted.iter().chain(self.event) {
             word.store(0, Relaxed);
@@ -260,7 +260,7 @@ impl VcpuShared {
         if let Some(word) = self.posted.get(usize::from(vector >> 6)) {
             word.fetch_or(1 << (vector & 63), SeqCst);
         }
-        self.request_attention(attention::INTERRUPT);
+        self.request_attention(Attention::INTERRUPT);
     }
 
     /// Whether an interrupt was posted and not taken in yet.
@@ -287,7 +287,7 @@ impl VcpuShared {
     /// Sets an event; the caller wakes the vCPU.
     pub fn post_event(&self, number: u8) {
         self.event[event::word::PENDING].fetch_or(event::bit(number), SeqCst);
-        self.request_attention(attention::EVENT);
+        self.request_attention(Attention::EVENT);
     }
 
     /// Events that happened and are not masked.

@@ -20,7 +20,7 @@ use crate::guest::populate::{PopulateProgress, Populating};
 use crate::guest::seam::{Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use crate::image::load::{self, LoadError, acpi};
-use crate::policy::presence::attention;
+use crate::policy::presence::Attention;
 use crate::policy::sched::Slot;
 use crate::policy::trace::{Ending, Record};
 use crate::policy::vcpu_shared::VcpuShared;
@@ -94,7 +94,7 @@ impl<P: Platform> Cpu<P> {
 
     fn start_first(&mut self, guest: &'static Guest<P::Ram>, start: Start, cost: Ticks, now: Tsc) {
         if let Some(first) = guest.vcpu(0) {
-            first.request_attention(attention::POPULATE);
+            first.request_attention(Attention::POPULATE);
             self.start_stopped(first, start, cost, now);
         }
     }

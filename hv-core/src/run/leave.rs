@@ -227,7 +227,7 @@ fn publish_statistics<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>,
 
 /// Whether something is pending that ends a vCPU's rest at once.
 fn must_wake<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
-    let attention = vcpu.shared.attention() != 0;
+    let attention = !vcpu.shared.attention().is_empty();
     match vcpu.rest {
         Rest::Awake => true,
         Rest::Halted => attention,

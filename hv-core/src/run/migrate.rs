@@ -7,7 +7,7 @@ use crate::base::time::{Ticks, Tsc};
 use crate::guest::platform::Platform;
 use crate::guest::seam::Processor;
 use crate::guest::vcpu::Vcpu;
-use crate::policy::presence::{Life, Notification, attention};
+use crate::policy::presence::{Attention, Life, Notification};
 use crate::policy::sched::{EntityId, Slot};
 use crate::policy::vcpu_shared::VcpuShared;
 use alloc::boxed::Box;
@@ -57,9 +57,9 @@ impl<P: Platform> Cpu<P> {
             }
         }
         let waiting = shared.attention();
-        if waiting & attention::STOP != 0 {
+        if waiting.intersects(Attention::STOP) {
             self.park(shared, now);
-        } else if waiting != 0 {
+        } else if !waiting.is_empty() {
             self.core.wake_here(shared, now);
         }
         if let Some(asker) = shared.take_asker()
@@ -113,7 +113,7 @@ impl<P: Platform> Cpu<P> {
         if let Some(place) = self.vcpus.get_mut(usize::from(shared.slot.0)) {
             *place = Some(vcpu);
         }
-        if shared.attention() & attention::STOP != 0 {
+        if shared.attention().intersects(Attention::STOP) {
             self.park(shared, now);
         } else if shared.life() == Life::Runnable {
             self.core.enqueue(shared, now);

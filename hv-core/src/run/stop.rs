@@ -8,7 +8,7 @@ use crate::guest::lifecycle::Stopped;
 use crate::guest::parking::Found;
 use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
-use crate::policy::presence::attention;
+use crate::policy::presence::Attention;
 use crate::policy::vcpu_shared::VcpuShared;
 use alloc::boxed::Box;
 
@@ -104,7 +104,7 @@ impl<P: Platform> Cpu<P> {
 fn begin<P: Platform>(vcpu: &mut Vcpu<P>, start: Start) {
     if let Start::Real { .. } = start {
         vcpu.shared.drop_interrupts();
-        vcpu.shared.request_attention(attention::TIMER);
+        vcpu.shared.request_attention(Attention::TIMER);
     }
     vcpu.begin(start);
 }

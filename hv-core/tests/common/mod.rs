@@ -105,7 +105,7 @@ fn face(machine: &mut Machine, id: VcpuId) -> Face {
         rest: vcpu.rest,
         event_vector: vcpu.event_vector,
         cookie: shared.cookie(),
-        attention: shared.attention(),
+        attention: shared.attention().bits(),
         posted: shared.posted.iter().map(|word| word.load(SeqCst)).collect(),
         seen: vcpu.state.seen.clone(),
         window: vcpu.state.window(),

@@ -12,7 +12,7 @@ use crate::exit::timers;
 use crate::guest::next::{Next, StartAt, VcpuSet};
 use crate::guest::platform::Platform;
 use crate::guest::vcpu::{Rest, Vcpu};
-use crate::policy::presence::{Life, attention};
+use crate::policy::presence::{Attention, Life};
 use crate::policy::vcpu_shared::VcpuShared;
 use core::sync::atomic::Ordering::Relaxed;
 use pv_abi::call::{Code, Stat, VcpuState};
@@ -35,7 +35,7 @@ pub fn commit<P: Platform>(call: Hypercall, vcpu: &mut Vcpu<P>, core: &mut CpuCo
         }
         Hypercall::YieldTo { target, seq } => yield_to(vcpu, core, target, seq),
         Hypercall::Kick(target) => {
-            target.request_attention(attention::EVENT);
+            target.request_attention(Attention::EVENT);
             woken(vcpu, core, target)
         }
         Hypercall::Interrupt { target, vector } => {
@@ -43,7 +43,7 @@ pub fn commit<P: Platform>(call: Hypercall, vcpu: &mut Vcpu<P>, core: &mut CpuCo
             woken(vcpu, core, target)
         }
         Hypercall::Nmi(target) => {
-            target.request_attention(attention::NMI);
+            target.request_attention(Attention::NMI);
             woken(vcpu, core, target)
         }
         Hypercall::Arm => {

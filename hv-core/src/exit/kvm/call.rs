@@ -10,7 +10,7 @@ use crate::guest::platform::Platform;
 use crate::guest::seam::{Instruction, Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use crate::policy::demand;
-use crate::policy::presence::{Life, attention};
+use crate::policy::presence::{Attention, Life};
 use pv_abi::protocol::dispatch::is_on_cpu;
 
 const KICK_CPU: u64 = 5;
@@ -39,7 +39,7 @@ pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next
         // Flags in RBX, none defined; an APIC id in RCX, which is the vCPU's index.
         KICK_CPU => {
             if let Some(target) = vcpu.guest.vcpu(rcx) {
-                target.request_attention(attention::KICK);
+                target.request_attention(Attention::KICK);
                 core.wake(target, vcpu.guest.id, core.hardware.now());
             }
             0
@@ -80,7 +80,7 @@ fn send_ipi<P: Platform>(
         receivers &= receivers - 1;
         match delivery {
             IpiDelivery::Fixed(vector) => target.post_interrupt(vector),
-            IpiDelivery::Nmi => target.request_attention(attention::NMI),
+            IpiDelivery::Nmi => target.request_attention(Attention::NMI),
             IpiDelivery::LowestPriority(_) | IpiDelivery::Init | IpiDelivery::StartUp(_) => return INVALID,
         }
         core.wake(target, vcpu.guest.id, core.hardware.now());

@@ -14,7 +14,7 @@
 //! Model: `hv-core/tests/loom_shootdown.rs`.
 
 use crate::base::id::VcpuIndex;
-use crate::policy::presence::attention;
+use crate::policy::presence::Attention;
 use core::sync::atomic::AtomicU64;
 use pv_abi::protocol::dispatch::is_on_cpu;
 use pv_abi::protocol::word::Word;
@@ -48,7 +48,7 @@ impl<W: Word> Shootdown<W> {
 
     /// Giver: has another vCPU flush before it enters guest mode.
     pub fn tell(&self, attention: &W, dispatch_seq: &W) -> Told {
-        attention.fetch_or(attention::FLUSH);
+        attention.fetch_or(Attention::FLUSH.bits());
         if is_on_cpu(dispatch_seq.load()) { Told::Post } else { Told::Later }
     }
 
