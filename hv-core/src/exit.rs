@@ -12,13 +12,16 @@ pub mod control;
 pub mod cpu;
 #[expect(clippy::module_inception, reason = "the room is named after its first file")]
 pub mod exit;
+pub mod halt;
 pub mod hypercall;
 pub mod inject;
 pub mod input;
 pub mod interrupts;
 pub mod kvm;
+pub mod marks;
 pub mod mmio;
 pub mod msr;
+pub mod port;
 pub mod timers;
 pub mod virtio;
 pub mod walk;

@@ -2,36 +2,21 @@
 
 use crate::base::addr::low;
 use crate::base::error::KillReason;
-use crate::base::hardware::{GuestRam, Hardware};
-use crate::device::bus::{COM1, PortEffect, Width};
-use crate::device::channel::ChannelIndex;
+use crate::base::hardware::Hardware;
 use crate::device::pit;
-use crate::exit::channel;
 use crate::exit::control;
 use crate::exit::cpu::CpuContext;
+use crate::exit::halt;
 use crate::exit::hypercall;
-use crate::exit::input;
-use crate::exit::interrupts::sync_device_interrupts;
 use crate::exit::mmio;
 use crate::exit::msr;
-use crate::exit::walk;
+use crate::exit::port;
 use crate::guest::next::Next;
 use crate::guest::platform::Platform;
-use crate::guest::seam::{
-    ControlRegister, Direction, Exception, Exit, Instruction, Pauses, PortAccess, Reg, VirtualCpu, Window,
-};
-use crate::guest::vcpu::{Rest, Vcpu};
-use crate::policy::demand;
+use crate::guest::seam::{ControlRegister, Exception, Exit, Instruction, Reg, VirtualCpu, Window};
+use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::Attention;
-use crate::policy::trace::{Ending, ExitClass};
-
-/// Benchmark aid (`mark_port` in a scenario): a full guest writes a mark's value here, as a doubleword …
-const MARK_VALUE: u16 = 0xcf4;
-/// … and then its id here.
-const MARK_ID: u16 = 0xcf0;
-
-/// Opcode of HLT.
-const HLT: u8 = 0xf4;
+use crate::policy::trace::ExitClass;
 
 /// The class an exit is counted under.
 #[inline]
@@ -71,24 +56,15 @@ pub fn dispatch<P: Platform>(exit: Exit, vcpu: &mut Vcpu<P>, core: &mut CpuConte
         Exit::Cpuid => cpuid(vcpu),
         Exit::ReadMsr => msr::read(vcpu, core),
         Exit::WriteMsr => msr::write(vcpu, core),
-        Exit::Port(access) => port(vcpu, core, access),
+        Exit::Port(access) => port::access(vcpu, core, access),
         Exit::Halt => {
             vcpu.state.finish(Instruction::Halt);
-            halt(vcpu)
+            halt::halt(vcpu)
         }
-        Exit::Pause => pause(vcpu, core),
+        Exit::Pause => halt::pause(vcpu, core),
         Exit::HostInterrupt => {
             core.take_interrupts();
-            // STI; HLT is one step to a kernel. Where the processor forgets the shadow between them (QEMU's TCG), the HLT
-            // is done here, or its wake-up would be delivered before it and lost. It did not exit: its length is the decoder's.
-            if vcpu.state.in_shadow() && vcpu.state.cpl() == 0 && next_byte(vcpu) == Some(HLT) {
-                input::poll(core); // its interrupt is taken, and will not come again
-                vcpu.state.finish(Instruction::Decoded(1));
-                // One that does not sleep leaves its turn all the same: the timer is taken.
-                if matches!(halt(vcpu), Next::Block) { Next::Block } else { Next::Reschedule }
-            } else {
-                Next::Reschedule
-            }
+            halt::after_interrupt(vcpu, core)
         }
         Exit::Window => {
             vcpu.state.watch_window(Window::Closed);
@@ -139,112 +115,4 @@ fn cpuid<P: Platform>(vcpu: &mut Vcpu<P>) -> Next {
     vcpu.state.set_reg(Reg::Rdx, u64::from(d));
     vcpu.state.finish(Instruction::Cpuid);
     Next::Resume
-}
-
-/// The byte at RIP, if the guest's own tables lead to it.
-fn next_byte<P: Platform>(vcpu: &Vcpu<P>) -> Option<u8> {
-    let control = vcpu.state.control();
-    let at = walk::translate(&vcpu.guest.ram, &control, walk::code(&vcpu.state, &control))?;
-    let mut byte = [0];
-    vcpu.guest.ram.read(at, &mut byte).ok()?;
-    Some(byte[0])
-}
-
-/// The vCPU has stepped over a HLT.
-fn halt<P: Platform>(vcpu: &mut Vcpu<P>) -> Next {
-    // The #DB of a single step ends it, too.
-    if vcpu.state.injects() || vcpu.kvm.take_kick() {
-        return Next::Resume;
-    }
-    vcpu.rest = Rest::Halted;
-    if !vcpu.guest.is_cooperative() {
-        let idle = vcpu.state.interrupts_on();
-        demand::note(vcpu.shared, if idle { demand::Seen::Idle } else { demand::Seen::WaitsForLock });
-    }
-    // What came while IF was clear, and waits for its window, ends this HLT: here is the window.
-    if vcpu.state.interrupts_on() && vcpu.state.watches_window() {
-        vcpu.state.watch_window(Window::Closed);
-        vcpu.shared.request_attention(Attention::EVENT);
-    }
-    Next::Block
-}
-
-/// A PAUSE exit says that the vCPU spins: somebody else may know better what to do with the CPU. Where nobody waits, the next one
-/// does not exit, until somebody does.
-fn pause<P: Platform>(vcpu: &mut Vcpu<P>, core: &CpuContext<P>) -> Next {
-    vcpu.state.finish(Instruction::Pause);
-    if core.queue.wanted() {
-        if !vcpu.guest.is_cooperative() {
-            demand::note(vcpu.shared, demand::Seen::Spins);
-        }
-        return Next::Yield;
-    }
-    vcpu.state.watch_pauses(Pauses::Run);
-    vcpu.shared.let_pauses_run(true);
-    Next::Resume
-}
-
-fn port<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, access: PortAccess) -> Next {
-    let width = match access.size_bytes {
-        1 => Width::Byte,
-        2 => Width::Word,
-        _ => Width::Dword,
-    };
-    let mut room = None;
-    if access.direction == Direction::Out && width.reaches(access.port, COM1) {
-        let written = vcpu.state.reg(Reg::Rax).to_le_bytes();
-        let byte = written.get(usize::from(COM1.wrapping_sub(access.port))).copied().unwrap_or(b'\n');
-        let is_only_kept = core.is_only_kept(vcpu.guest, byte);
-        room = if is_only_kept { None } else { core.console_room(vcpu.guest, &[byte]) };
-        if room.is_none() && !is_only_kept {
-            return Next::Again;
-        }
-    }
-    let marks = vcpu.guest.config.mark_port && width == Width::Dword;
-    let now = core.hardware.now();
-    let rax = vcpu.state.reg(Reg::Rax);
-    vcpu.state.finish(Instruction::Port);
-    match access.direction {
-        Direction::In => {
-            let value = u64::from(vcpu.guest.devices.lock().read(access.port, width, now));
-            // A byte or a word leaves the rest of RAX alone; a doubleword clears its upper half.
-            let kept = match width {
-                Width::Byte => rax & !0xff,
-                Width::Word => rax & !0xffff,
-                Width::Dword => 0,
-            };
-            vcpu.state.set_reg(Reg::Rax, kept | value);
-            sync_device_interrupts(vcpu.guest, core, now);
-            Next::Resume
-        }
-        Direction::Out if marks && access.port == MARK_VALUE => {
-            vcpu.mark_value = low(rax);
-            Next::Resume
-        }
-        Direction::Out if marks && access.port == MARK_ID => {
-            Next::Mark { id: u64::from(low(rax)), value: u64::from(vcpu.mark_value) }
-        }
-        Direction::Out => {
-            let effect = vcpu.guest.devices.lock().write(access.port, width, low(rax), now);
-            let next = match effect {
-                PortEffect::None => Next::Resume,
-                PortEffect::Console(byte) => {
-                    match room {
-                        Some(room) => core.console(vcpu.guest, &[byte], room),
-                        // Where others have filled the line meanwhile, the byte is lost.
-                        None => _ = vcpu.guest.line.lock().push(byte),
-                    }
-                    Next::Resume
-                }
-                PortEffect::Doorbell(ChannelIndex(channel)) => {
-                    let _ = channel::ring(vcpu.guest, core, u8::try_from(channel).unwrap_or(u8::MAX));
-                    Next::Resume
-                }
-                PortEffect::PowerOff => Next::End(Ending::Off),
-                PortEffect::Reset => Next::End(Ending::Reboot),
-            };
-            sync_device_interrupts(vcpu.guest, core, now);
-            next
-        }
-    }
 }

@@ -1,0 +1,70 @@
+//! HLT and PAUSE: a vCPU that has nothing to do, or waits for another one.
+
+use crate::base::hardware::GuestRam;
+use crate::exit::cpu::CpuContext;
+use crate::exit::{input, walk};
+use crate::guest::next::Next;
+use crate::guest::platform::Platform;
+use crate::guest::seam::{Instruction, Pauses, VirtualCpu, Window};
+use crate::guest::vcpu::{Rest, Vcpu};
+use crate::policy::demand;
+use crate::policy::presence::Attention;
+
+/// Opcode of HLT.
+const HLT: u8 = 0xf4;
+
+/// The vCPU has stepped over a HLT.
+pub fn halt<P: Platform>(vcpu: &mut Vcpu<P>) -> Next {
+    // The #DB of a single step ends it, too.
+    if vcpu.state.injects() || vcpu.kvm.take_kick() {
+        return Next::Resume;
+    }
+    vcpu.rest = Rest::Halted;
+    if !vcpu.guest.is_cooperative() {
+        let idle = vcpu.state.interrupts_on();
+        demand::note(vcpu.shared, if idle { demand::Seen::Idle } else { demand::Seen::WaitsForLock });
+    }
+    // What came while IF was clear, and waits for its window, ends this HLT: here is the window.
+    if vcpu.state.interrupts_on() && vcpu.state.watches_window() {
+        vcpu.state.watch_window(Window::Closed);
+        vcpu.shared.request_attention(Attention::EVENT);
+    }
+    Next::Block
+}
+
+/// A host interrupt was taken. STI; HLT is one step to a kernel. Where the processor forgets the shadow between them (QEMU's TCG), the
+/// HLT is done here, or its wake-up would be delivered before it and lost. It did not exit: its length is the decoder's.
+pub fn after_interrupt<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
+    if vcpu.state.in_shadow() && vcpu.state.cpl() == 0 && next_byte(vcpu) == Some(HLT) {
+        input::poll(core); // its interrupt is taken, and will not come again
+        vcpu.state.finish(Instruction::Decoded(1));
+        // One that does not sleep leaves its turn all the same: the timer is taken.
+        if matches!(halt(vcpu), Next::Block) { Next::Block } else { Next::Reschedule }
+    } else {
+        Next::Reschedule
+    }
+}
+
+/// The byte at RIP, if the guest's own tables lead to it.
+fn next_byte<P: Platform>(vcpu: &Vcpu<P>) -> Option<u8> {
+    let control = vcpu.state.control();
+    let at = walk::translate(&vcpu.guest.ram, &control, walk::code(&vcpu.state, &control))?;
+    let mut byte = [0];
+    vcpu.guest.ram.read(at, &mut byte).ok()?;
+    Some(byte[0])
+}
+
+/// A PAUSE exit says that the vCPU spins: somebody else may know better what to do with the CPU. Where nobody waits, the next one
+/// does not exit, until somebody does.
+pub fn pause<P: Platform>(vcpu: &mut Vcpu<P>, core: &CpuContext<P>) -> Next {
+    vcpu.state.finish(Instruction::Pause);
+    if core.queue.wanted() {
+        if !vcpu.guest.is_cooperative() {
+            demand::note(vcpu.shared, demand::Seen::Spins);
+        }
+        return Next::Yield;
+    }
+    vcpu.state.watch_pauses(Pauses::Run);
+    vcpu.shared.let_pauses_run(true);
+    Next::Resume
+}
