@@ -21,7 +21,7 @@ use hv_core::guest::system::System;
 use hv_core::guest::vcpu::Vcpu;
 use hv_core::image::bundle::Bundle;
 use hv_core::image::load::Image;
-use hv_core::image::manifest::{Manifest, TscTrust};
+use hv_core::image::manifest::{GuestConfig, Manifest, TscTrust};
 use hv_core::machine::arch::apic::LocalApic;
 use hv_core::machine::arch::calibrate::References;
 use hv_core::machine::arch::console::{self, Console};
@@ -134,35 +134,11 @@ struct Ground {
 /// From the processor's ability to virtualize to the last guest's end.
 fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     let Ground { mut memory, mut apic, clocks, references, log } = ground;
-    let Some(pages) = memory.pages(V::PROCESSOR_PAGES, PAGE_BYTES) else {
-        refuse(log, format_args!("the machine has too little memory"));
-    };
-    // SAFETY: CPL 0 on the only processor; the pages were just taken for this.
-    let processor = match unsafe { V::enable(pages, clocks.tsc) } {
-        Ok(on) => on,
-        Err(missing) => refuse(log, format_args!("{missing}")),
-    };
+    let processor = enable::<V>(&mut memory, clocks, log);
     let capabilities = V::capabilities(&processor);
-    let bundle = match Bundle::parse(handover.bundle) {
-        Ok(bundle) => bundle,
-        Err(error) => refuse(log, format_args!("{error}")),
-    };
+    let bundle = Bundle::parse(handover.bundle).unwrap_or_else(|error| refuse(log, format_args!("{error}")));
     let manifest = bundle.manifest();
-    let controllers =
-        firmware::controllers(|at, into| memory.read_firmware(at, into), handover.rsdp, apic.id());
-    let controllers = controllers.unwrap_or_else(|error| {
-        say(log, format_args!("one processor only: {error}"));
-        Controllers::of_pc()
-    });
-    // SAFETY: firmware's tables name the I/O APICs, or it is a PC's; they lie below the 4 GiB that are mapped, and only this code
-    // drives them.
-    unsafe { ioapic::take_over(&controllers.inputs, apic.id()) };
-    let LeftOut { too_many, wide } = controllers.left_out;
-    for (count, reason) in [(too_many, "more than are used"), (wide, "ids from 255 on are not used")] {
-        if count != 0 {
-            say(log, format_args!("cpu: left out count={count} reason={reason}"));
-        }
-    }
+    let controllers = controllers(&memory, &handover, &apic, log);
     let start = processors::Start::<V> {
         memory: &mut memory,
         apic: &mut apic,
@@ -172,52 +148,15 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
         page: handover.start_page,
     };
     let processors = processors::start(start, |text| say(log, text));
-    let wall_ns = time::wall_ns_at_zero(clocks.tsc);
     let cpus = u8::try_from(processors.apic_ids.len()).unwrap_or(u8::MAX);
-    say(
-        log,
-        format_args!(
-            "version={} vt={} cpus={cpus} tsc_khz={} within_ppm={} apic_khz={} free_mib={} guests={}",
-            env!("CARGO_PKG_VERSION"),
-            V::NAME,
-            clocks.tsc.khz(),
-            clocks.within_ppm,
-            clocks.apic.khz(),
-            memory.free_bytes() >> 20,
-            manifest.guests.len()
-        ),
-    );
-    if let Some(weakness) = V::weakness(capabilities) {
-        say(log, format_args!("{weakness}"));
-    }
-    let heap_bytes = heap::Size::of(manifest, cpus).bytes();
-    if heap_bytes > heap::LEAST_BYTES && !HEAP.extend(&mut memory, heap_bytes - heap::LEAST_BYTES) {
-        refuse(
-            log,
-            format_args!("the machine has too little memory: the heap needs {} KiB", heap_bytes >> 10),
-        );
-    }
-    let mut system = System::new(cpus, clocks.tsc, wall_ns);
-    system.has_terminal = handover.command_line.split_whitespace().any(|word| word == "terminal");
-    let input = handover.command_line.split_whitespace().find_map(|word| word.strip_prefix("input="));
-    if let Some(n) = manifest.guests.iter().position(|guest| Some(guest.name.as_str()) == input) {
-        system.input_guest = GuestId(u16::try_from(n).unwrap_or(0));
-    }
+    describe::<V>(&memory, clocks, capabilities, (cpus, manifest.guests.len()), log);
+    grow_heap(&mut memory, heap::Size::of(manifest, cpus).bytes(), log);
+    let mut system = System::new(cpus, clocks.tsc, time::wall_ns_at_zero(clocks.tsc));
+    attach_people(&mut system, manifest, handover.command_line);
     let clock = guests::Clock { is_one: processors.one_clock, is_sure: clocks.trust == Trust::Good };
-    let vcpus = match guests::make::<V>(&mut memory, &mut system, &bundle, capabilities, clock) {
-        Ok(vcpus) => vcpus,
-        Err(error) => refuse(log, format_args!("{error}")),
-    };
-    let images = manifest.guests.iter().map(|guest| Image {
-        kernel: bundle.payload(guest.kernel),
-        initrd: guest.initrd.map(|initrd| bundle.payload(initrd)),
-    });
-    system.images = images.collect();
-    system.telemetry.lock().keep(Record::Boot {
-        version: env!("CARGO_PKG_VERSION").into(),
-        tsc_khz: clocks.tsc.khz(),
-        guests: manifest.guests.iter().map(|guest| guest.name.clone()).collect(),
-    });
+    let made = guests::make::<V>(&mut memory, &mut system, &bundle, capabilities, clock);
+    let vcpus = made.unwrap_or_else(|error| refuse(log, format_args!("{error}")));
+    keep_images(&mut system, &bundle);
     let shared = Shared::<V> {
         common: Common {
             system: Box::leak(Box::new(system)),
@@ -238,4 +177,91 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     shared.common.fail_if_asked(CpuId(0));
     let verdict = if cpu.run_forever() { Verdict::Well } else { Verdict::GuestEndedBadly };
     end(log, verdict)
+}
+
+/// Turns the processor's ability on.
+fn enable<V: Vendor>(memory: &mut Memory, clocks: Found, log: &SerialLog) -> V::Processor {
+    let Some(pages) = memory.pages(V::PROCESSOR_PAGES, PAGE_BYTES) else {
+        refuse(log, format_args!("the machine has too little memory"));
+    };
+    // SAFETY: CPL 0 on the only processor; the pages were just taken for this.
+    let processor = unsafe { V::enable(pages, clocks.tsc) };
+    processor.unwrap_or_else(|missing| refuse(log, format_args!("{missing}")))
+}
+
+/// Finds the interrupt controllers, masks what devices interrupt by, and names the processors that are not used.
+fn controllers(memory: &Memory, handover: &Handover, apic: &LocalApic, log: &SerialLog) -> Controllers {
+    let controllers =
+        firmware::controllers(|at, into| memory.read_firmware(at, into), handover.rsdp, apic.id());
+    let controllers = controllers.unwrap_or_else(|error| {
+        say(log, format_args!("one processor only: {error}"));
+        Controllers::of_pc()
+    });
+    // SAFETY: firmware's tables name the I/O APICs, or it is a PC's; they lie below the 4 GiB that are mapped, and only this code
+    // drives them.
+    unsafe { ioapic::take_over(&controllers.inputs, apic.id()) };
+    let LeftOut { too_many, wide } = controllers.left_out;
+    for (count, reason) in [(too_many, "more than are used"), (wide, "ids from 255 on are not used")] {
+        if count != 0 {
+            say(log, format_args!("cpu: left out count={count} reason={reason}"));
+        }
+    }
+    controllers
+}
+
+/// Tells people what machine this is.
+fn describe<V: Vendor>(
+    memory: &Memory,
+    clocks: Found,
+    capabilities: V::Capabilities,
+    (cpus, guests): (u8, usize),
+    log: &SerialLog,
+) {
+    say(
+        log,
+        format_args!(
+            "version={} vt={} cpus={cpus} tsc_khz={} within_ppm={} apic_khz={} free_mib={} guests={guests}",
+            env!("CARGO_PKG_VERSION"),
+            V::NAME,
+            clocks.tsc.khz(),
+            clocks.within_ppm,
+            clocks.apic.khz(),
+            memory.free_bytes() >> 20
+        ),
+    );
+    if let Some(weakness) = V::weakness(capabilities) {
+        say(log, format_args!("{weakness}"));
+    }
+}
+
+fn grow_heap(memory: &mut Memory, bytes: u64, log: &SerialLog) {
+    if bytes > heap::LEAST_BYTES && !HEAP.extend(memory, bytes - heap::LEAST_BYTES) {
+        let kib = bytes >> 10;
+        refuse(log, format_args!("the machine has too little memory: the heap needs {kib} KiB"));
+    }
+}
+
+/// Says whether people sit at a terminal, and which guest has their input, by the words `terminal` and `input=`.
+fn attach_people(system: &mut System<Ram>, manifest: &Manifest, command_line: &str) {
+    let mut words = command_line.split_whitespace();
+    let input = words.clone().find_map(|word| word.strip_prefix("input="));
+    system.has_terminal = words.any(|word| word == "terminal");
+    if let Some(n) = manifest.guests.iter().position(|guest| Some(guest.name.as_str()) == input) {
+        system.input_guest = GuestId(u16::try_from(n).unwrap_or(0));
+    }
+}
+
+/// Keeps what guests start from, and notes for programs what has started.
+fn keep_images(system: &mut System<Ram>, bundle: &Bundle<'static>) {
+    let guests = &bundle.manifest().guests;
+    let image = |guest: &GuestConfig| Image {
+        kernel: bundle.payload(guest.kernel),
+        initrd: guest.initrd.map(|initrd| bundle.payload(initrd)),
+    };
+    system.images = guests.iter().map(image).collect();
+    system.telemetry.lock().keep(Record::Boot {
+        version: env!("CARGO_PKG_VERSION").into(),
+        tsc_khz: system.tsc.khz(),
+        guests: guests.iter().map(|guest| guest.name.clone()).collect(),
+    });
 }
