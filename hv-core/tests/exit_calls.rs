@@ -287,7 +287,7 @@ fn a_ring_while_the_peer_hangs_up_leaves_nothing_for_its_next_life() {
     let mut machine = Machine::boot_with_channels(specs, &[channel]);
     assert_eq!(machine.call(B, Call::EVENT, &[EventOp::BIND.0, 0, 7 << 8]), (Code::OK, 0));
     let (peer, hangs_up) = (machine.guest(1), &Barrier::new(2));
-    let (devices, bound) = (&peer.devices, &peer.channels[0].bound);
+    let (devices, bound) = (&peer.pc.ports, &peer.channels[0].bound);
     let rung = thread::scope(|scope| {
         scope.spawn(|| {
             let _devices = devices.lock();

@@ -385,7 +385,7 @@ fn who_runs_is_not_charged_for_what_another_guests_new_life_takes() {
     let before = run(&machine);
     machine.world.clock_reads.set(MS);
     machine.others[0].step();
-    assert_eq!(machine.guest(1).generation.load(SeqCst), 1, "it begins again");
+    assert_eq!(machine.guest(1).life.generation.load(SeqCst), 1, "it begins again");
     assert!(run(&machine) - before <= MS, "{}", run(&machine) - before);
 }
 
@@ -515,7 +515,7 @@ fn a_guest_that_ends_while_a_start_up_waits_ends_and_begins_again_without_it() {
     pass(&mut machine, 20 * MS);
     assert_eq!([A, A1].map(|id| machine.shared(id).life()), [Life::Runnable, Life::Stopped]);
     assert_eq!(start_ups(&mut machine), before);
-    assert_eq!(machine.guest(0).generation.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(machine.guest(0).life.generation.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
 
 /// What programs the 8259A (vectors from 0x30, interrupts end by themselves) and the 8254 for 100 Hz.

@@ -418,7 +418,7 @@ fn ports_read_by_their_width() {
 fn the_acpi_port_ends_the_guest_and_the_reset_port_starts_it_over() {
     let mut machine = Machine::boot([Spec::full("pc").vcpus(2)]);
     machine.port_out(A, 0xcf9, 1, 6);
-    assert_eq!(machine.guest(0).generation.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(machine.guest(0).life.generation.load(std::sync::atomic::Ordering::SeqCst), 1);
     assert_eq!(machine.shared(A).life(), Life::Runnable);
     machine.port_out(A, 0x604, 2, 0x2000);
     assert!(!machine.cpu.step());
@@ -455,8 +455,8 @@ fn each_byte_sent_makes_an_interrupt_for_who_does_not_read_iir() {
     }
     let guest = machine.guest(0);
     for n in 0..3 {
-        assert!(guest.devices.lock().interrupt_pending(), "byte {n}");
-        assert_eq!(guest.devices.lock().acknowledge_interrupt(), 0x24);
+        assert!(guest.pc.ports.lock().interrupt_pending(), "byte {n}");
+        assert_eq!(guest.pc.ports.lock().acknowledge_interrupt(), 0x24);
         machine.port_out(A, 0x3f8, 1, u32::from(b'x'));
         machine.port_out(A, 0x20, 1, 0x20);
     }

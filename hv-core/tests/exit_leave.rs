@@ -30,7 +30,7 @@ fn pass(machine: &mut Machine, ticks: u64) {
 
 /// Blocks that are free, for all or for the first guest.
 fn free(machine: &Machine) -> usize {
-    let reserved = machine.guest(0).transit.lock().reserve.len();
+    let reserved = machine.guest(0).memory.transit.lock().reserve.len();
     machine.cpu.core.system.pool.lock().len() + reserved
 }
 
@@ -69,7 +69,7 @@ fn a_block_that_joins_a_batch_after_the_flush_was_ordered_is_not_free_before_ano
     }
     // vCPU 2 flushes, lets go, and runs on: it may use block 4, which is still the guest's, and cache where it lies.
     let before = flushes(&mut machine, A2);
-    while machine.guest(0).shootdown.remaining() > 1 {
+    while machine.guest(0).memory.shootdown.remaining() > 1 {
         assert!(machine.others[1].step());
     }
     for _ in 0..4 {
@@ -152,7 +152,7 @@ fn after_an_end_beside_frames() -> (Life, u64, usize) {
     machine.compute(A, MS);
     machine.compute(B, MS);
     machine.script(A, [Step::Exit(Exit::Shutdown)]);
-    while machine.guest(0).populating.lock().is_none() {
+    while machine.guest(0).memory.populating.lock().is_none() {
         assert!(machine.step());
     }
     // It has ended, and clears what it shared. A peer on another processor sends it frames: what `virtio::look` does for each.
@@ -166,7 +166,7 @@ fn after_an_end_beside_frames() -> (Life, u64, usize) {
             }
         });
         begins.wait();
-        while machine.guest(0).populating.lock().is_some() {
+        while machine.guest(0).memory.populating.lock().is_some() {
             // The peer's processor is at it just now.
             shared.take_attention(Attention::VIRTIO);
             while !shared.attention().intersects(Attention::VIRTIO) {}

@@ -112,7 +112,7 @@ fn a_vcpu_that_fails_while_its_guest_ends_already_adds_no_lines() {
     let mut machine = Machine::boot([Spec::full("one"), Spec::cooperative("two")]);
     let guest = machine.guest(0);
     // Another processor has had the guest end, and has not come to stop this vCPU yet.
-    let ends = Step::act(|_| assert!(guest.lifecycle.lock().end(Ending::Off)));
+    let ends = Step::act(|_| assert!(guest.life.lifecycle.lock().end(Ending::Off)));
     machine.run(A, [ends, Step::Exit(Exit::Shutdown), Step::Exit(Exit::Shutdown), Step::Run(1)]);
     assert_eq!(machine.world.console(), "");
 }
@@ -179,12 +179,12 @@ fn each_life_begins_once_where_its_memory_is_done() {
         machine.world.advance(MS);
         let due = machine.world.now().0;
         machine.compute(A, MS);
-        let began = machine.guest(0).began.load(SeqCst);
+        let began = machine.guest(0).life.began.load(SeqCst);
         assert!(began >= due && began > earlier, "life {life}: {began}, {due}, {earlier}");
         // What brings the vCPU there again, as device work in the same pass does.
         machine.shared(A).request_attention(Attention::POPULATE);
         machine.compute(A, MS);
-        assert_eq!(machine.guest(0).began.load(SeqCst), began, "life {life}");
+        assert_eq!(machine.guest(0).life.began.load(SeqCst), began, "life {life}");
         earlier = began;
         machine.port_out(A, 0xcf9, 1, 6);
     }
@@ -213,7 +213,7 @@ fn a_new_life_remembers_nothing_of_the_old_one() {
     guest.ram.read(GuestPhys::new_truncate(0x20_0000), &mut bytes).unwrap();
     assert_eq!(bytes, [0; 6]);
     assert_eq!(guest.ram.window().len(), 0);
-    assert_eq!(guest.input.lock().len(), 0);
+    assert_eq!(guest.console.input.lock().len(), 0);
     assert_eq!(machine.shared(A1).life(), Life::Stopped);
     for id in [A, A1] {
         let shared = machine.shared(id);
@@ -252,9 +252,9 @@ fn a_guest_is_made_again_in_parts_and_in_its_own_time() {
     guest.ram.write(place(last), b"last").unwrap();
     guest.ram.write(place(0x10_0000), b"changed").unwrap();
     machine.run(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
-    assert!(guest.populating.lock().is_some());
+    assert!(guest.memory.populating.lock().is_some());
     let mut turns = 0;
-    while guest.populating.lock().is_some() {
+    while guest.memory.populating.lock().is_some() {
         // Between any two parts somebody else may have the CPU.
         assert_eq!(machine.call(B, Call::INFO, &[Info::VCPUS.0]), (Code::OK, 1));
         assert!(machine.step());
@@ -295,7 +295,7 @@ fn clear_in_parts(machine: &mut Machine, ending: Shutdown) -> usize {
         turns += 1;
         let now = shared_words_left(machine);
         assert!((before - now) * 8 <= 64 << 10, "{} bytes in one turn", (before - now) * 8);
-        let is_connected = machine.guest(0).connected.load(SeqCst);
+        let is_connected = machine.guest(0).life.connected.load(SeqCst);
         assert!(
             now * 8 == 16 << 20 || !is_connected,
             "peers learn of the end first, and of a beginning last"
@@ -309,11 +309,11 @@ fn clear_in_parts(machine: &mut Machine, ending: Shutdown) -> usize {
 fn a_reboot_clears_shared_pages_in_parts_before_peers_find_the_guest_again() {
     let mut machine = sharing_much();
     machine.compute(A, 1);
-    assert!(machine.guest(0).connected.load(SeqCst));
+    assert!(machine.guest(0).life.connected.load(SeqCst));
     let turns = clear_in_parts(&mut machine, Shutdown::REBOOT);
     assert!(turns >= 256, "{turns}");
     machine.compute(A, 1);
-    assert!(machine.guest(0).connected.load(SeqCst));
+    assert!(machine.guest(0).life.connected.load(SeqCst));
 }
 
 #[test]

@@ -110,8 +110,8 @@ fn whoever_runs_on_the_first_processor_waits_for_no_other_guests_devices() {
     machine.compute(A, MS);
     machine.compute(B, MS);
     let guest = machine.guest(0);
-    let devices = &guest.virtio;
-    let has_input = || guest.devices.lock().read(0x3fd, Width::Byte, Tsc(0)) & 1 != 0;
+    let devices = &guest.pc.virtio;
+    let has_input = || guest.pc.ports.lock().read(0x3fd, Width::Byte, Tsc(0)) & 1 != 0;
     let (holds, waits, begun) = (&Barrier::new(2), &AtomicBool::new(true), Instant::now());
     thread::scope(|scope| {
         // vCPUs of the guest that has the input do device work on other processors, one step after the other.

@@ -52,7 +52,7 @@ fn pooled(machine: &Machine) -> usize {
 }
 
 fn reserved(machine: &Machine, guest: u16) -> usize {
-    machine.guest(guest).transit.lock().reserve.len()
+    machine.guest(guest).memory.transit.lock().reserve.len()
 }
 
 fn flushes(machine: &mut Machine, id: VcpuId) -> usize {
@@ -154,7 +154,7 @@ fn only_who_is_on_cpu_is_told_and_nobody_gets_the_block_before_it_flushed() {
         assert!(machine.cpu.step());
     }
     assert_eq!(pooled(&machine), 0, "the second vCPU may still use it");
-    assert_eq!(machine.guest(0).shootdown.remaining(), 1);
+    assert_eq!(machine.guest(0).memory.shootdown.remaining(), 1);
     pass(&mut machine, 100 * US);
     assert_eq!(pooled(&machine), 2);
     let after = notifications(&machine);
@@ -375,12 +375,12 @@ fn a_lender_that_restarts_waits_for_what_others_have_of_its_memory_and_begins_wi
     machine.compute(B, 100 * MS);
     let there = |machine: &Machine| (0..32).filter(|n| machine.guest(0).ram.has_block(*n)).count();
     assert_eq!(
-        (there(&machine), guest.populating.lock().is_some(), machine.shared(A).life()),
+        (there(&machine), guest.memory.populating.lock().is_some(), machine.shared(A).life()),
         (28, true, Life::Runnable)
     );
     assert_eq!(give(&mut machine, B, 2, 4), (Code::OK, 0));
     machine.compute(B, 100 * MS);
-    assert_eq!((there(&machine), guest.populating.lock().is_none()), (32, true));
+    assert_eq!((there(&machine), guest.memory.populating.lock().is_none()), (32, true));
     lend(&mut machine, A, 3..5);
     assert_eq!((reserved(&machine, 0), pooled(&machine)), (2, 0), "it owes nothing of its earlier life");
 }

@@ -66,10 +66,10 @@ fn a_line_that_all_vcpus_may_make_longer_at_once_waits_before_it_is_full() {
     let mut machine = behind();
     for len in 1..=193 {
         machine.port_out(B, 0x3f8, 1, u32::from(b'a'));
-        assert_eq!(machine.guest(1).line.lock().len(), len);
+        assert_eq!(machine.guest(1).console.line.lock().len(), len);
     }
     machine.port_out(B, 0x3f8, 1, u32::from(b'a'));
-    assert_eq!(machine.guest(1).line.lock().len(), 193);
+    assert_eq!(machine.guest(1).console.line.lock().len(), 193);
 }
 
 fn ring(machine: &Machine) -> Producer<Words> {
@@ -108,7 +108,7 @@ fn texts_that_many_processors_write_at_once_are_whole_and_leave_what_is_not_thei
     let mut machine = Machine::boot([Spec::cooperative("sixteen notifications!")]);
     machine.compute(A, MS);
     let guest = machine.guest(0);
-    assert!(guest.line.lock().extend_from_slice(&[b'.'; 256]).is_ok());
+    assert!(guest.console.line.lock().extend_from_slice(&[b'.'; 256]).is_ok());
     machine.world.console_room.set((8 << 10) + 3 * LONGEST + LONGEST / 2);
     let core = &mut machine.cpu.core;
     let rooms: Vec<_> = (0..10).map_while(|_| core.console_room(guest, &[b'\n'; 256])).collect();
@@ -166,11 +166,11 @@ fn what_many_guests_say_at_their_end_is_no_more_than_the_line_keeps_and_people_k
     let mut machine = Machine::boot_on(2, specs.chain([Spec::cooperative("last")]), &[]);
     machine.world.console_room.set(32 << 10); // the scripted line refuses to keep more
     for n in 0..60 {
-        assert!(machine.guest(n).line.lock().extend_from_slice(&[b'.'; 256]).is_ok());
+        assert!(machine.guest(n).console.line.lock().extend_from_slice(&[b'.'; 256]).is_ok());
         machine.script(at(n, 0), [Step::Exit(Exit::Shutdown)]);
     }
     machine.compute(at(60, 0), 500 * MS);
-    let ended = |n| machine.guest(n).lifecycle.lock().has_ended();
+    let ended = |n| machine.guest(n).life.lifecycle.lock().has_ended();
     assert!((0..60).all(ended));
     assert!(machine.world.console().len() <= 32 << 10);
     let lines = ["[", "guest: killed", "guest: registers", "guest: last exits", "guest: ended"];
@@ -191,10 +191,10 @@ fn a_guest_begins_again_when_people_can_be_told_of_its_next_end() {
     machine.world.clock_reads.set(100); // who waits for nothing but the line looks at the clock
     machine.script(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
     machine.compute(B, 50 * MS);
-    assert!(machine.guest(0).populating.lock().is_some(), "{}", machine.world.console());
+    assert!(machine.guest(0).memory.populating.lock().is_some(), "{}", machine.world.console());
     catch_up(&machine);
     machine.compute(B, 50 * MS);
-    assert!(machine.guest(0).populating.lock().is_none());
+    assert!(machine.guest(0).memory.populating.lock().is_none());
 }
 
 /// In which of 2,000 rounds a guest's write is done, beside one that writes to its UART by accesses of this width at this port.
@@ -291,7 +291,7 @@ fn a_guest_that_floods_peoples_line_does_not_keep_another_from_beginning_again()
                 asked = true;
             }
             let one = machine.guest(0);
-            one.generation.load(SeqCst) == 1 && one.populating.lock().is_none()
+            one.life.generation.load(SeqCst) == 1 && one.memory.populating.lock().is_none()
         })
     };
     let (alone, beside) = (restart(false), restart(true));

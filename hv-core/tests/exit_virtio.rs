@@ -140,7 +140,7 @@ fn who_reports_a_block_flushes_before_guest_mode() {
     let (before, entries) = (flushes(&mut machine, A), machine.world.entries());
     store(&mut machine, DEVICE + QUEUE_NOTIFY, REPORTS);
     assert!(!machine.guest(0).ram.has_block(25));
-    assert_eq!((answered(&machine), machine.guest(0).transit.lock().reserve.len()), (1, 1));
+    assert_eq!((answered(&machine), machine.guest(0).memory.transit.lock().reserve.len()), (1, 1));
     assert!(machine.world.entries() - entries >= 2, "it went on");
     assert_eq!(flushes(&mut machine, A) - before, 1);
     assert!(machine.shared(A).attention().is_empty());
@@ -222,7 +222,7 @@ fn offers_lent_memory(lent: std::ops::Range<u64>, left: usize) -> Machine {
         ballooning::report(guest, n);
     }
     assert_eq!(ballooning::shoot_down(guest, shared, &mut machine.cpu.core), ServeProgress::Done);
-    guest.transit.lock().reserve.truncate(left);
+    guest.memory.transit.lock().reserve.truncate(left);
     let buffers: Vec<_> = lent.map(|n| (n * BLOCK, 1)).collect();
     offer(&machine, &buffers);
     store(&mut machine, DEVICE + QUEUE_NOTIFY, 0);
@@ -230,7 +230,7 @@ fn offers_lent_memory(lent: std::ops::Range<u64>, left: usize) -> Machine {
 }
 
 fn is_broken(machine: &Machine) -> bool {
-    machine.guest(0).virtio.lock().read(0, STATUS, 4) & NEEDS_RESET != 0
+    machine.guest(0).pc.virtio.lock().read(0, STATUS, 4) & NEEDS_RESET != 0
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_device_waits_for_lent_memory_that_others_have() {
         machine.step();
     }
     assert_eq!((there(&machine), is_broken(&machine), answered(&machine)), (3, false, 1));
-    assert!(machine.guest(0).virtio.lock().read(0, 0x60, 4) == 1, "it interrupts");
+    assert!(machine.guest(0).pc.virtio.lock().read(0, 0x60, 4) == 1, "it interrupts");
 }
 
 #[test]
@@ -281,11 +281,11 @@ fn what_was_typed_and_told_in_an_earlier_life_is_not_in_the_next() {
     machine.type_in(&[b'x'; 256]);
     machine.run(A, [Step::Run(MS), Step::Exit(Exit::HostInterrupt), Step::Run(MS)]);
     let guest = machine.guest(0);
-    assert_eq!(guest.virtio.lock().takes_input(), Some(false), "it is full");
-    assert_eq!(guest.virtio.lock().read(1, 0x104, 4), 77);
+    assert_eq!(guest.pc.virtio.lock().takes_input(), Some(false), "it is full");
+    assert_eq!(guest.pc.virtio.lock().read(1, 0x104, 4), 77);
     machine.port_out(A, 0xcf9, 1, 6);
     machine.compute(A, MS);
     set_up(&mut machine);
-    assert_eq!(guest.virtio.lock().takes_input(), Some(true));
-    assert_eq!(guest.virtio.lock().read(1, 0x104, 4), 0);
+    assert_eq!(guest.pc.virtio.lock().takes_input(), Some(true));
+    assert_eq!(guest.pc.virtio.lock().read(1, 0x104, 4), 0);
 }

@@ -26,7 +26,7 @@ pub fn give<P: Platform>(
     core: &mut CpuContext<P>,
     (first, count): (u64, u64),
 ) -> (Code, u64) {
-    let mut transit = guest.transit.lock();
+    let mut transit = guest.memory.transit.lock();
     if !transit.quarantine.is_empty() {
         return (Code::AGAIN, 0);
     }
@@ -36,7 +36,7 @@ pub fn give<P: Platform>(
     }
     transit.quarantine.extend(blocks.filter_map(|n| guest.ram.remove_block(n)));
     tell(guest, giver, core, &mut transit);
-    (Code::OK, u64::from(guest.shootdown.remaining()))
+    (Code::OK, u64::from(guest.memory.shootdown.remaining()))
 }
 
 /// Has a guest's vCPUs forget what is in its quarantine.
@@ -47,27 +47,27 @@ fn tell<P: Platform>(
     transit: &mut Transit<<P::Ram as GuestRam>::Block>,
 ) {
     transit.told = true;
-    guest.shootdown.begin(guest.vcpu_count());
+    guest.memory.shootdown.begin(guest.vcpu_count());
     for other in guest.vcpus.iter().filter(|other| other.index() != giver.index()) {
-        let last = match other.tell_to_flush(&guest.shootdown) {
+        let last = match other.tell_to_flush(&guest.memory.shootdown) {
             Told::Post => {
                 core.post(other, guest.id);
                 false
             }
-            Told::Later => guest.shootdown.let_go(other.index()),
+            Told::Later => guest.memory.shootdown.let_go(other.index()),
         };
         debug_assert!(!last, "the giver has not let go");
     }
     // It is in this very exit; before it enters guest mode again it flushes.
     giver.request_attention(Attention::FLUSH);
-    if guest.shootdown.let_go(giver.index()) {
+    if guest.memory.shootdown.let_go(giver.index()) {
         transit.free(&mut core.system.pool.lock());
     }
 }
 
 /// A guest's balloon says that it does not use a block now: it goes to the quarantine.
 pub fn report<R: GuestRam>(guest: &Guest<R>, n: u64) {
-    let mut transit = guest.transit.lock();
+    let mut transit = guest.memory.transit.lock();
     if !transit.told
         && !transit.quarantine.is_full()
         && let Some(block) = guest.ram.remove_block(n)
@@ -83,7 +83,7 @@ pub fn shoot_down<P: Platform>(
     giver: &'static VcpuShared,
     core: &mut CpuContext<P>,
 ) -> ServeProgress {
-    let mut transit = guest.transit.lock();
+    let mut transit = guest.memory.transit.lock();
     if !transit.quarantine.is_empty() && !transit.told {
         tell(guest, giver, core, &mut transit);
     }
@@ -126,14 +126,14 @@ pub fn bring_back<P: Platform>(
 
 /// MEMORY(QUERY): how many vCPUs have not let go of the last batch; 0 only when it is in the pool.
 pub fn given<R: GuestRam>(guest: &Guest<R>) -> u64 {
-    let is_gone = guest.transit.lock().quarantine.is_empty();
-    if is_gone { 0 } else { u64::from(guest.shootdown.remaining().max(1)) }
+    let is_gone = guest.memory.transit.lock().quarantine.is_empty();
+    if is_gone { 0 } else { u64::from(guest.memory.shootdown.remaining().max(1)) }
 }
 
 /// A vCPU has flushed, or stopped.
 pub fn let_go<R: GuestRam>(guest: &Guest<R>, vcpu: &VcpuShared, system: &System<R>) {
-    if guest.shootdown.let_go(vcpu.index()) {
-        guest.transit.lock().free(&mut system.pool.lock());
+    if guest.memory.shootdown.let_go(vcpu.index()) {
+        guest.memory.transit.lock().free(&mut system.pool.lock());
     }
 }
 
@@ -142,7 +142,7 @@ pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code,
     if n >= guest.ram.block_count() {
         return (Code::BAD_ADDRESS, 0);
     }
-    let mut transit = guest.transit.lock();
+    let mut transit = guest.memory.transit.lock();
     if guest.ram.has_block(n) {
         return (Code::BAD_ADDRESS, 0);
     }
@@ -163,7 +163,7 @@ pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code,
 /// has ended. Where others have some of them, one with a balloon gets those as it begins
 /// ([`Populating::missing_block`](super::load::population::Populating::missing_block)); for another one this is false.
 pub fn restore_blocks<R: GuestRam>(guest: &Guest<R>, system: &System<R>, count: u64) -> bool {
-    let mut transit = guest.transit.lock();
+    let mut transit = guest.memory.transit.lock();
     let mut pool = system.pool.lock();
     transit.free(&mut pool);
     pool.extend(transit.coming.take().map(|(block, _)| block));

@@ -16,27 +16,27 @@ use core::sync::atomic::Ordering::Relaxed;
 pub fn step<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>) -> PopulateProgress {
     let guest = vcpu.guest;
     let missing =
-        guest.populating.lock().as_ref().and_then(|populating| populating.missing_block(&guest.ram));
+        guest.memory.populating.lock().as_ref().and_then(|populating| populating.missing_block(&guest.ram));
     if let Some(n) = missing {
         let _ = ballooning::take(guest, n, core.system); // a part of it, or it waits
         return PopulateProgress::More;
     }
-    let untouched = guest.populating.lock().as_ref().is_some_and(Populating::is_untouched);
+    let untouched = guest.memory.populating.lock().as_ref().is_some_and(Populating::is_untouched);
     if untouched && !core.may_begin(guest) {
         return PopulateProgress::More;
     }
     {
-        let mut populating = guest.populating.lock();
+        let mut populating = guest.memory.populating.lock();
         match populating.as_mut().map(|populating| populating.step(&guest.ram)) {
             Some(PopulateProgress::More) => return PopulateProgress::More,
             Some(PopulateProgress::Done) => *populating = None,
             None => return PopulateProgress::Done, // device work in the same pass brings it here again
         }
     }
-    if guest.lifecycle.lock().has_ended() {
+    if guest.life.lifecycle.lock().has_ended() {
         vcpu.shared.request_attention(Attention::STOP);
     } else {
-        guest.began.store(core.hardware.now().0, Relaxed);
+        guest.life.began.store(core.hardware.now().0, Relaxed);
         channel::connect(guest, core.system, Peer::Present);
     }
     PopulateProgress::Done

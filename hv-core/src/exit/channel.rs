@@ -39,7 +39,7 @@ fn peer<P: Platform>(
 pub fn ring<P: Platform>(guest: &'static Guest<P::Ram>, core: &mut CpuContext<P>, channel: u8) -> Code {
     let Some((other, theirs, end)) = peer(guest, core, channel) else { return Code::NOT_THERE };
     // Posted while the devices are locked: once the peer's end has hung up, nothing is posted that its next life would get.
-    let devices = other.devices.lock();
+    let devices = other.pc.ports.lock();
     let target = if other.is_cooperative() {
         let [index, event, valid, _] = end.bound.load(SeqCst).to_le_bytes();
         let target = other.vcpu(u64::from(index)).filter(|_| valid != 0);
@@ -63,16 +63,16 @@ pub fn ring<P: Platform>(guest: &'static Guest<P::Ram>, core: &mut CpuContext<P>
 /// ([`Populating`](super::load::population::Populating)): before this where it begins, and after this where it ends.
 pub fn connect<R: GuestRam>(guest: &Guest<R>, system: &System<R>, presence: Peer) {
     let _alone = system.channel_links.lock();
-    guest.connected.store(presence == Peer::Present, Relaxed);
-    guest.devices.lock().hang_up();
+    guest.life.connected.store(presence == Peer::Present, Relaxed);
+    guest.pc.ports.lock().hang_up();
     for (end, mine) in guest.channels.iter().zip(0_u16..) {
         end.bound.store(0, SeqCst);
         let (id, index) = end.peer;
         if let Some(other) = system.guest(id) {
-            other.devices.lock().set_peer(ChannelIndex(u16::from(index)), presence);
+            other.pc.ports.lock().set_peer(ChannelIndex(u16::from(index)), presence);
             // This guest's devices are new: they know nothing of a peer that was there before.
-            let peer = if other.connected.load(Relaxed) { Peer::Present } else { Peer::Absent };
-            guest.devices.lock().set_peer(ChannelIndex(mine), peer);
+            let peer = if other.life.connected.load(Relaxed) { Peer::Present } else { Peer::Absent };
+            guest.pc.ports.lock().set_peer(ChannelIndex(mine), peer);
         }
     }
 }
@@ -84,7 +84,7 @@ pub fn query<P: Platform>(guest: &'static Guest<P::Ram>, core: &CpuContext<P>, c
         if other.is_cooperative() {
             end.bound.load(SeqCst) != 0
         } else {
-            other.devices.lock().doorbell_vector(ChannelIndex(u16::from(theirs))).is_some()
+            other.pc.ports.lock().doorbell_vector(ChannelIndex(u16::from(theirs))).is_some()
         }
     });
     pages as u64 | u64::from(bound) << 16

@@ -75,7 +75,7 @@ fn info<P: Platform>(item: Info, vcpu: &Vcpu<P>, core: &CpuContext<P>) -> Option
         Info::WALL_NS => core.system.wall_ns,
         Info::CHANNELS => vcpu.guest.channels.len() as u64,
         Info::MEMORY_BLOCKS => vcpu.guest.ram.block_count(),
-        Info::GENERATION => vcpu.guest.generation.load(Relaxed),
+        Info::GENERATION => vcpu.guest.life.generation.load(Relaxed),
         _ => return None,
     })
 }

@@ -28,7 +28,7 @@ pub fn full<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
     vcpu.lapic.set_task_class(vcpu.state.cr8());
     let external = vcpu.shared.index().0 == 0
         && vcpu.lapic.takes_external()
-        && vcpu.guest.devices.lock().interrupt_pending();
+        && vcpu.guest.pc.ports.lock().interrupt_pending();
     let vector = vcpu.lapic.highest_pending();
     if vector.is_none() && !external {
         if let Some(class) = vcpu.lapic.held_back_class() {
@@ -41,7 +41,7 @@ pub fn full<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
         return vcpu.state.interrupts_on();
     }
     let vector = if external {
-        vcpu.guest.devices.lock().acknowledge_interrupt()
+        vcpu.guest.pc.ports.lock().acknowledge_interrupt()
     } else {
         let vector = vector.unwrap_or(0);
         vcpu.lapic.acknowledge(vector);

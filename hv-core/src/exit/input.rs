@@ -33,14 +33,14 @@ fn hand_over<P: Platform>(
     first: &'static VcpuShared,
 ) -> bool {
     // The guest's vCPUs may hold its devices step after step on other processors. Whoever runs here does not wait for them.
-    let Some(mut bus) = guest.virtio.try_lock() else {
+    let Some(mut bus) = guest.pc.virtio.try_lock() else {
         let now = core.hardware.now();
         core.put_off_until(now + core.tsc.ticks(PERIOD_NS));
         return false;
     };
     // Virtio's console has the input once its driver is there, else the UART. What has no room there stays in the line.
     let virtio_has_room = bus.takes_input();
-    let has_room = || virtio_has_room.unwrap_or_else(|| guest.devices.lock().has_room());
+    let has_room = || virtio_has_room.unwrap_or_else(|| guest.pc.ports.lock().has_room());
     if !guest.is_cooperative() && !has_room() {
         return false;
     }
@@ -50,12 +50,12 @@ fn hand_over<P: Platform>(
     }
     drop(bus);
     if guest.is_cooperative() {
-        let _ = guest.input.lock().push_back(byte); // what nobody reads is dropped
+        let _ = guest.console.input.lock().push_back(byte); // what nobody reads is dropped
         first.post_event(event::CONSOLE);
     } else if virtio_has_room.is_some() {
         virtio::notify(guest, guest.id, core);
     } else {
-        guest.devices.lock().receive(byte);
+        guest.pc.ports.lock().receive(byte);
         first.request_attention(Attention::DEVICE);
         let now = core.hardware.now();
         interrupts::send(guest, core, now);

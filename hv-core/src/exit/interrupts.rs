@@ -18,7 +18,7 @@ use crate::policy::vcpu_shared::VcpuShared;
 /// to this processor, and brings its own.
 pub fn sync_device_interrupts<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, now: Tsc) {
     let (sends, pending, sooner) = {
-        let mut devices = guest.devices.lock();
+        let mut devices = guest.pc.ports.lock();
         (devices.ioapic().is_pending(), devices.interrupt_pending(), devices.wants_earlier_check())
     };
     if sends {
@@ -55,7 +55,7 @@ pub fn became<P: Platform>(bootstrap: &Vcpu<P>, message: Message) -> Tick {
 #[cold]
 pub fn send<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, now: Tsc) {
     for _ in 0..ioapic::INPUTS {
-        let message = guest.devices.lock().ioapic().take_message();
+        let message = guest.pc.ports.lock().ioapic().take_message();
         let Some(message) = message else { return };
         deliver(guest, core, message, now);
     }
@@ -109,7 +109,7 @@ fn give(target: &VcpuShared, delivery: ioapic::EntryDelivery) -> Heard {
 /// A processor ended a level-triggered interrupt: whose line is still high sends again.
 #[cold]
 pub fn end<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, vector: u8) {
-    guest.devices.lock().ioapic().end_of_interrupt(vector);
+    guest.pc.ports.lock().ioapic().end_of_interrupt(vector);
     let now = core.hardware.now();
     send(guest, core, now);
 }

@@ -145,7 +145,7 @@ fn device_at<P: Platform>(vcpu: &Vcpu<P>, at: GuestPhys) -> Option<Device> {
     } else if page == u64::from(ioapic::ADDRESS) {
         Some(Device::IoApic(offset))
     } else {
-        vcpu.guest.virtio.lock().find(at).map(|(number, offset)| Device::Virtio(number, offset))
+        vcpu.guest.pc.virtio.lock().find(at).map(|(number, offset)| Device::Virtio(number, offset))
     }
 }
 
@@ -156,8 +156,8 @@ fn read<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, device: Devic
             kvm::eoi::take(vcpu);
             u64::from(vcpu.lapic.read_page(offset, core.hardware.now()))
         }
-        Device::IoApic(offset) => u64::from(vcpu.guest.devices.lock().ioapic().read(offset)),
-        Device::Virtio(number, offset) => vcpu.guest.virtio.lock().read(number, offset, size_bytes),
+        Device::IoApic(offset) => u64::from(vcpu.guest.pc.ports.lock().ioapic().read(offset)),
+        Device::Virtio(number, offset) => vcpu.guest.pc.virtio.lock().read(number, offset, size_bytes),
     }
 }
 
@@ -177,7 +177,7 @@ fn write<P: Platform>(
         }
         Device::IoApic(offset) => {
             {
-                let mut devices = vcpu.guest.devices.lock();
+                let mut devices = vcpu.guest.pc.ports.lock();
                 devices.ioapic().write(offset, low(value));
                 vcpu.guest.set_level_vectors(devices.ioapic().level_vectors());
             }

@@ -35,7 +35,7 @@ pub fn access<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, access:
     vcpu.state.finish(Instruction::Port);
     match access.direction {
         Direction::In => {
-            let value = u64::from(vcpu.guest.devices.lock().read(access.port, width, now));
+            let value = u64::from(vcpu.guest.pc.ports.lock().read(access.port, width, now));
             // A byte or a word leaves the rest of RAX alone; a doubleword clears its upper half.
             let kept = match width {
                 Width::Byte => rax & !0xff,
@@ -50,14 +50,14 @@ pub fn access<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, access:
             marks::write(vcpu, access.port, low(rax))
         }
         Direction::Out => {
-            let effect = vcpu.guest.devices.lock().write(access.port, width, low(rax), now);
+            let effect = vcpu.guest.pc.ports.lock().write(access.port, width, low(rax), now);
             let next = match effect {
                 PortEffect::None => Next::Resume,
                 PortEffect::Console(byte) => {
                     match room {
                         Some(room) => core.console(vcpu.guest, &[byte], room),
                         // Where others have filled the line meanwhile, the byte is lost.
-                        None => _ = vcpu.guest.line.lock().push(byte),
+                        None => _ = vcpu.guest.console.line.lock().push(byte),
                     }
                     Next::Resume
                 }

@@ -55,7 +55,7 @@ pub fn expire_timers<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) 
     }
     if vcpu.shared.index().0 == 0 {
         let sends = {
-            let mut devices = vcpu.guest.devices.lock();
+            let mut devices = vcpu.guest.pc.ports.lock();
             let tick =
                 devices.tick_message().map_or(Tick::Taken, |message| interrupts::became(vcpu, message));
             devices.expire(now, tick);
@@ -79,7 +79,7 @@ pub fn expire_timers<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) 
 pub fn queue_timer<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     let mut at = vcpu.lapic.next_expiry();
     if vcpu.shared.index().0 == 0 {
-        at = at.min(vcpu.guest.devices.lock().queue_timer());
+        at = at.min(vcpu.guest.pc.ports.lock().queue_timer());
     }
     core.timers.set(vcpu.shared.slot, at);
     core.rearm();

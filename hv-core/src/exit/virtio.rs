@@ -29,7 +29,7 @@ pub fn write<P: Platform>(
 ) {
     let guest = vcpu.guest;
     let store = |bus: &mut Bus| bus.write(number, offset, size_bytes, value);
-    let (effect, told) = guest.virtio.lock().with(&guest.devices, store);
+    let (effect, told) = guest.pc.virtio.lock().with(&guest.pc.ports, store);
     if effect == Effect::Serve {
         vcpu.shared.request_attention(Attention::VIRTIO);
     }
@@ -41,7 +41,7 @@ pub fn serve<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>) -> ServeProg
     let guest = vcpu.guest;
     let mut host = GuestDeviceHost { guest, server: vcpu.shared, core };
     let step = |bus: &mut Bus| bus.step(&guest.ram, &mut host);
-    let (progress, told) = guest.virtio.lock().with(&guest.devices, step);
+    let (progress, told) = guest.pc.virtio.lock().with(&guest.pc.ports, step);
     send(guest, core, told);
     progress
 }

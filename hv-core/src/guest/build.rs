@@ -8,7 +8,7 @@ use crate::device::bus::{self, PortBus};
 use crate::device::lapic::{self, Lapic, Role};
 use crate::guest::channel_end::ChannelEnd;
 use crate::guest::cpuid;
-use crate::guest::guest::{Guest, NOT_BEGUN};
+use crate::guest::guest::{Console, Guest, Life, MovingMemory, NOT_BEGUN, Pc};
 use crate::guest::lifecycle::Lifecycle;
 use crate::guest::platform::{Platform, State};
 use crate::guest::system::System;
@@ -72,19 +72,27 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
         tables,
         vcpus: vcpus.into_boxed_slice(),
         channels,
-        devices: Lock::new(Rank::Leaf, PortBus::new(&setup)),
-        virtio: Lock::new(Rank::Virtio, virtio),
-        line: Lock::new(Rank::Line, heapless::Vec::new()),
-        console: Lock::new(Rank::Console, None),
-        input: Lock::new(Rank::Leaf, heapless::Deque::new()),
-        populating: Lock::new(Rank::Leaf, None),
-        transit: Lock::new(Rank::Memory, Transit::default()),
-        shootdown: Shootdown::new(|| AtomicU64::new(0)),
-        level_vectors: [const { AtomicU64::new(0) }; 4],
-        lifecycle: Lock::new(Rank::Leaf, Lifecycle::new(restarts)),
-        connected: AtomicBool::new(false),
-        generation: AtomicU64::new(0),
-        began: AtomicU64::new(NOT_BEGUN),
+        pc: Pc {
+            ports: Lock::new(Rank::Leaf, PortBus::new(&setup)),
+            virtio: Lock::new(Rank::Virtio, virtio),
+            level_vectors: [const { AtomicU64::new(0) }; 4],
+        },
+        console: Console {
+            ring: Lock::new(Rank::Console, None),
+            line: Lock::new(Rank::Line, heapless::Vec::new()),
+            input: Lock::new(Rank::Leaf, heapless::Deque::new()),
+        },
+        memory: MovingMemory {
+            populating: Lock::new(Rank::Leaf, None),
+            transit: Lock::new(Rank::Memory, Transit::default()),
+            shootdown: Shootdown::new(|| AtomicU64::new(0)),
+        },
+        life: Life {
+            lifecycle: Lock::new(Rank::Leaf, Lifecycle::new(restarts)),
+            connected: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+            began: AtomicU64::new(NOT_BEGUN),
+        },
         usable_tsc,
     }));
     system.add(guest);

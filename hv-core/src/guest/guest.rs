@@ -30,7 +30,7 @@ pub const WINDOW_BASE: u64 = 0xc000_0000;
 /// Pages in the window: what one lowest-level table maps.
 pub const WINDOW_PAGES: u64 = 512;
 const _: () = assert!(MAX_SHOWN_PAGES == WINDOW_PAGES);
-/// See [`Guest::began`].
+/// See [`Life::began`].
 pub const NOT_BEGUN: u64 = 0;
 
 /// Shared frames as the rings see them. An index outside reads zero and writes nothing; the rings compute none.
@@ -65,6 +65,50 @@ impl Memory for Words {
     }
 }
 
+/// A guest's emulated devices.
+pub struct Pc {
+    /// Those of ports, and the I/O APIC. Rank: leaf.
+    pub ports: Lock<PortBus>,
+    /// Those of virtio. Rank: virtio.
+    pub virtio: Lock<Bus>,
+    /// Vectors whose end the I/O APIC wants to know.
+    pub level_vectors: [AtomicU64; 4],
+}
+
+/// A guest's console, as people see it.
+#[derive(Debug)]
+pub struct Console {
+    /// The hypervisor's end of the console ring, once it was used. Rank: console.
+    pub ring: Lock<Option<Consumer<Words>>>,
+    /// The part of a line that has not ended. Rank: line.
+    pub line: Lock<heapless::Vec<u8, TEXT_BYTES>>,
+    /// Bytes that people typed and that no UART took yet, for a cooperative guest. Rank: leaf.
+    pub input: Lock<heapless::Deque<u8, 256>>,
+}
+
+/// Memory that comes to a guest, or leaves it.
+pub struct MovingMemory<B> {
+    /// What is left to do before the first vCPU enters guest mode, or before a guest that has ended leaves its memory. Rank: leaf.
+    pub populating: Lock<Option<Populating>>,
+    /// Blocks that are on their way. Rank: memory.
+    pub transit: Lock<Transit<B>>,
+    /// Which vCPUs may still reach memory that was taken away.
+    pub shootdown: Shootdown,
+}
+
+/// How far a guest is in its life.
+#[derive(Debug)]
+pub struct Life {
+    /// Where it is between its start and its end. Rank: leaf.
+    pub lifecycle: Lock<Lifecycle>,
+    /// Whether its channels are connected; changes under [`System::channel_links`](super::system::System::channel_links) only.
+    pub connected: AtomicBool,
+    /// How often it was started before.
+    pub generation: AtomicU64,
+    /// The time-stamp counter when its memory was done, in this life; [`NOT_BEGUN`] before.
+    pub began: AtomicU64,
+}
+
 /// A guest. Made once and never freed.
 pub struct Guest<R: GuestRam> {
     /// Which.
@@ -79,32 +123,14 @@ pub struct Guest<R: GuestRam> {
     pub vcpus: Box<[&'static VcpuShared]>,
     /// Its channels.
     pub channels: Vec<ChannelEnd>,
-    /// Emulated devices.
-    pub devices: Lock<PortBus>,
-    /// Its virtio devices.
-    pub virtio: Lock<Bus>,
-    /// The part of a console line that has not ended.
-    pub line: Lock<heapless::Vec<u8, TEXT_BYTES>>,
-    /// The hypervisor's end of the console ring, once it was used.
-    pub console: Lock<Option<Consumer<Words>>>,
-    /// Bytes that people typed and that no UART took yet, for a cooperative guest.
-    pub input: Lock<heapless::Deque<u8, 256>>,
-    /// What is left to do before its first vCPU enters guest mode, or before a guest that has ended leaves its memory.
-    pub populating: Lock<Option<Populating>>,
-    /// Memory of it that is on its way.
-    pub transit: Lock<Transit<R::Block>>,
-    /// Which of its vCPUs may still reach memory that was taken away.
-    pub shootdown: Shootdown,
-    /// Vectors whose end its I/O APIC wants to know.
-    pub level_vectors: [AtomicU64; 4],
-    /// Where it is between its start and its end.
-    pub lifecycle: Lock<Lifecycle>,
-    /// Whether its channels are connected; changes under [`System::ties`](super::system::System::channel_links) only.
-    pub connected: AtomicBool,
-    /// How often it was started before.
-    pub generation: AtomicU64,
-    /// The time-stamp counter when its memory was done, in this life; [`NOT_BEGUN`] before.
-    pub began: AtomicU64,
+    /// Its devices.
+    pub pc: Pc,
+    /// What it writes to people, and what they type.
+    pub console: Console,
+    /// Memory of it that changes hands.
+    pub memory: MovingMemory<R::Block>,
+    /// How far it is in its life.
+    pub life: Life,
     /// Whether the time-stamp counter may be trusted for deadlines.
     pub usable_tsc: bool,
 }
@@ -157,13 +183,13 @@ impl<R: GuestRam> Guest<R> {
     /// Whether the end of an interrupt with this vector is to be told to the I/O APIC.
     #[inline]
     pub fn is_level(&self, vector: u8) -> bool {
-        let word = self.level_vectors.get(usize::from(vector >> 6));
+        let word = self.pc.level_vectors.get(usize::from(vector >> 6));
         word.is_some_and(|word| word.load(Relaxed) >> (vector & 63) & 1 != 0)
     }
 
     /// Which those are may have changed.
     pub fn set_level_vectors(&self, vectors: &[u64; 4]) {
-        for (word, vectors) in self.level_vectors.iter().zip(vectors) {
+        for (word, vectors) in self.pc.level_vectors.iter().zip(vectors) {
             word.store(*vectors, Relaxed);
         }
     }

@@ -38,7 +38,7 @@ impl<P: Platform> Cpu<P> {
             let begun = self.core.hardware.now();
             let start = self.reset(guest).map_err(|error| (guest.id, error))?;
             // What is done with the last part is left to its first vCPU.
-            if let Some(populating) = guest.populating.lock().as_mut() {
+            if let Some(populating) = guest.memory.populating.lock().as_mut() {
                 while populating.step(&guest.ram) == PopulateProgress::More {}
             }
             // The first time is the machine's.
@@ -54,7 +54,7 @@ impl<P: Platform> Cpu<P> {
     fn reset(&mut self, guest: &'static Guest<P::Ram>) -> Result<Start, LoadError> {
         let system = self.core.system;
         let image = system.image(guest.id).ok_or(LoadError::NotKernel)?;
-        let devices = guest.virtio.lock().described();
+        let devices = guest.pc.virtio.lock().described();
         let plan = load::plan(&load::LoadRequest {
             ram_bytes: guest.ram.len_bytes(),
             kernel: image.kernel,
@@ -67,19 +67,19 @@ impl<P: Platform> Cpu<P> {
             return Err(LoadError::NoMemory);
         }
         let start = plan.start;
-        guest.began.store(NOT_BEGUN, Relaxed);
-        *guest.populating.lock() = Some(Populating::new(plan, &guest.ram, &guest.channels));
+        guest.life.began.store(NOT_BEGUN, Relaxed);
+        *guest.memory.populating.lock() = Some(Populating::new(plan, &guest.ram, &guest.channels));
         guest.ram.clear_window();
         guest.tables.reset(&header(guest, &self.core));
         let now = self.core.hardware.now();
         let unix_s = (system.wall_ns + self.core.ns(now.0)) / 1_000_000_000;
-        *guest.devices.lock() = PortBus::new(&guest.bus_setup(self.core.tsc, now, unix_s));
+        *guest.pc.ports.lock() = PortBus::new(&guest.bus_setup(self.core.tsc, now, unix_s));
         guest.set_level_vectors(&[0; 4]);
-        guest.virtio.lock().power_on();
+        guest.pc.virtio.lock().power_on();
         guest.place_channels();
-        *guest.console.lock() = None;
-        guest.line.lock().clear();
-        guest.input.lock().clear();
+        *guest.console.ring.lock() = None;
+        guest.console.line.lock().clear();
+        guest.console.input.lock().clear();
         for shared in &guest.vcpus {
             shared.forget();
             shared.let_pauses_run(false);
@@ -88,7 +88,7 @@ impl<P: Platform> Cpu<P> {
                 self.parking.retire(vcpu);
             }
         }
-        guest.lifecycle.lock().begin();
+        guest.life.lifecycle.lock().begin();
         Ok(start)
     }
 
@@ -101,7 +101,7 @@ impl<P: Platform> Cpu<P> {
 
     /// Has a guest end, unless it is to end already.
     pub(super) fn end(&mut self, guest: &'static Guest<P::Ram>, ending: Ending, now: Tsc) {
-        let ends = guest.lifecycle.lock().end(ending);
+        let ends = guest.life.lifecycle.lock().end(ending);
         if ends {
             self.stop_all(guest, now);
         }
@@ -112,7 +112,7 @@ impl<P: Platform> Cpu<P> {
         for vcpu in &guest.vcpus {
             self.stop(vcpu, now);
         }
-        let stopped = guest.lifecycle.lock().stop();
+        let stopped = guest.life.lifecycle.lock().stop();
         if let Stopped::Ended(ending) = stopped {
             self.conclude(guest, ending, now);
         }
@@ -133,7 +133,7 @@ impl<P: Platform> Cpu<P> {
             Ending::Off => false,
             Ending::Reboot => true,
             Ending::Crash | Ending::Killed(_) => {
-                let again = guest.lifecycle.lock().take_restart();
+                let again = guest.life.lifecycle.lock().take_restart();
                 if !again {
                     system.note_bad_end();
                 }
@@ -150,7 +150,7 @@ impl<P: Platform> Cpu<P> {
                 telemetry.keep(Record::Ended {
                     guest: guest.id,
                     ending,
-                    began: guest.began.load(Relaxed),
+                    began: guest.life.began.load(Relaxed),
                     tsc,
                     counters,
                 });
@@ -162,9 +162,9 @@ impl<P: Platform> Cpu<P> {
         if guest.channels.is_empty() {
             return self.depart(guest);
         }
-        guest.virtio.lock().power_on();
-        guest.lifecycle.lock().leave();
-        *guest.populating.lock() = Some(Populating::of_channels(&guest.channels));
+        guest.pc.virtio.lock().power_on();
+        guest.life.lifecycle.lock().leave();
+        *guest.memory.populating.lock() = Some(Populating::of_channels(&guest.channels));
         self.start_first(guest, Start::Protected { entry: 0, ebx: 0 }, Ticks(0), now);
     }
 
@@ -182,7 +182,7 @@ impl<P: Platform> Cpu<P> {
     /// Starts a guest again, at its own cost: whoever reboots in a loop waits longer and longer for it. False when its kernel is
     /// refused now.
     fn begin_again(&mut self, guest: &'static Guest<P::Ram>, now: Tsc) -> bool {
-        guest.generation.fetch_add(1, Relaxed);
+        guest.life.generation.fetch_add(1, Relaxed);
         match self.reset(guest) {
             Ok(start) => {
                 self.start_first(guest, start, Ticks(0), now);
@@ -201,7 +201,7 @@ impl<P: Platform> Cpu<P> {
     pub(super) fn kill(&mut self, slot: Slot, reason: KillReason, now: Tsc) {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)).and_then(Option::as_deref) else { return };
         let guest = vcpu.guest;
-        let ends = guest.lifecycle.lock().end(Ending::Killed(reason));
+        let ends = guest.life.lifecycle.lock().end(Ending::Killed(reason));
         if ends {
             obituary(&mut self.core, vcpu, reason);
             self.stop_all(guest, now);
@@ -256,7 +256,7 @@ fn header<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>) -> Header {
         row_bytes: 64,
         reserved: 0,
         features: u64::from(guest.features().bits()),
-        generation: guest.generation.load(Relaxed),
+        generation: guest.life.generation.load(Relaxed),
         tsc_khz: core.tsc.khz(),
         wall_ns: core.system.wall_ns,
         tsc_to_ns_mul: core.ns_per_tick,

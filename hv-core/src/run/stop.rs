@@ -36,7 +36,7 @@ impl<P: Platform> Cpu<P> {
     fn launch(&mut self, mut vcpu: Box<Vcpu<P>>, start: Start, cost: Ticks, now: Tsc) -> bool {
         let shared = vcpu.shared;
         // It lives already: who has the guest end after this finds it so, and stops it.
-        let starts = vcpu.guest.lifecycle.lock().start();
+        let starts = vcpu.guest.life.lifecycle.lock().start();
         if !starts {
             self.parking.retire(vcpu);
             return false;
@@ -77,7 +77,7 @@ impl<P: Platform> Cpu<P> {
         if let Some((vcpu, page)) = self.parking.lay_up(vcpu) {
             self.restart(vcpu, page);
         }
-        let stopped = guest.lifecycle.lock().stop();
+        let stopped = guest.life.lifecycle.lock().stop();
         match stopped {
             Stopped::OthersRun => {}
             Stopped::Deserted => self.bury(shared, now),
@@ -88,7 +88,7 @@ impl<P: Platform> Cpu<P> {
 
     /// Begins a vCPU that has just stopped, at a page, unless its guest is to end.
     fn restart(&mut self, mut vcpu: Box<Vcpu<P>>, page: u8) {
-        let starts = vcpu.guest.lifecycle.lock().start();
+        let starts = vcpu.guest.life.lifecycle.lock().start();
         if !starts {
             return self.parking.retire(vcpu);
         }

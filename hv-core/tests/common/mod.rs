@@ -88,7 +88,7 @@ impl Picture {
             waiting: core.queue.waiting(),
             timers: core.timers.first(),
             console: machine.world.console(),
-            input: guests.iter().map(|guest| guest.input.lock().len()).collect(),
+            input: guests.iter().map(|guest| guest.console.input.lock().len()).collect(),
             now: machine.world.now(),
         }
     }

@@ -54,7 +54,7 @@ impl<P: Platform> CpuContext<P> {
     pub fn is_only_kept(&self, guest: &Guest<P::Ram>, byte: u8) -> bool {
         !matches!(byte, b'\n' | b'\r')
             && !self.is_terminal(guest)
-            && guest.line.lock().len() + MAX_VCPUS_PER_GUEST <= TEXT_BYTES
+            && guest.console.line.lock().len() + MAX_VCPUS_PER_GUEST <= TEXT_BYTES
     }
 
     fn is_terminal(&self, guest: &Guest<P::Ram>) -> bool {
@@ -97,7 +97,7 @@ impl<P: Platform> CpuContext<P> {
         if self.is_terminal(guest) {
             return self.write(text, &mut room);
         }
-        let mut line = guest.line.lock();
+        let mut line = guest.console.line.lock();
         for byte in text.iter().copied().filter(|byte| *byte != b'\r') {
             if byte == b'\n' || line.is_full() {
                 self.write_line(guest, &line, &mut room);
@@ -111,11 +111,11 @@ impl<P: Platform> CpuContext<P> {
 
     /// Shows what a guest wrote and did not end: it will not write more.
     pub fn end_line(&mut self, guest: &Guest<P::Ram>) {
-        let is_begun = !guest.line.lock().is_empty();
+        let is_begun = !guest.console.line.lock().is_empty();
         if is_begun && let Some(room) = self.last_words_room(guest, b"\n") {
             self.console(guest, b"\n", room);
         }
-        guest.line.lock().clear();
+        guest.console.line.lock().clear();
     }
 
     fn write_line(&mut self, guest: &Guest<P::Ram>, line: &[u8], room: &mut Room) {

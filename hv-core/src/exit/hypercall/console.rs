@@ -44,7 +44,7 @@ pub fn drain<P: Platform>(
     room: impl Fn(&mut CpuContext<P>, &Guest<P::Ram>, &[u8]) -> Option<Room>,
 ) -> bool {
     let Some(ring) = guest.tables.console.words.get(..CONSOLE_RING_BYTES / 8) else { return true };
-    let mut ring_end = guest.console.lock();
+    let mut ring_end = guest.console.ring.lock();
     if ring_end.is_none() {
         *ring_end = Consumer::attach(Words(ring)).ok();
     }
@@ -74,7 +74,7 @@ pub fn drain<P: Platform>(
 
 /// CONSOLE(READ): what people typed, as much as there is.
 pub fn read<R: GuestRam>(guest: &Guest<R>, at: GuestPhys, len: usize) -> Outcome {
-    let mut input = guest.input.lock();
+    let mut input = guest.console.input.lock();
     let mut buffer = [0; MAX];
     let count = len.min(input.len()).min(MAX);
     for (to, from) in buffer.iter_mut().zip(input.iter()).take(count) {

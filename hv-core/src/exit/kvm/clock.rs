@@ -39,7 +39,7 @@ impl Scale {
 
 /// Nanoseconds between the guest's beginning and a moment.
 fn since_begin<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>, now: Tsc) -> u64 {
-    core.ns(now.since(Tsc(guest.began.load(Relaxed))).0)
+    core.ns(now.since(Tsc(guest.life.began.load(Relaxed))).0)
 }
 
 /// Writes the clock of a vCPU (struct pvclock_vcpu_time_info, 32 bytes); nothing outside the guest's memory.
@@ -65,7 +65,7 @@ pub fn write<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>, at: Guest
 
 /// Unix time when the guest began, in seconds and nanoseconds (struct pvclock_wall_clock, 12 bytes).
 pub fn write_wall_clock<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>, at: GuestPhys) {
-    let began_ns = core.system.wall_ns.wrapping_add(core.ns(guest.began.load(Relaxed)));
+    let began_ns = core.system.wall_ns.wrapping_add(core.ns(guest.life.began.load(Relaxed)));
     let low = |value: u64| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
     let mut bytes = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     bytes[4..8].copy_from_slice(&low(began_ns / NS_PER_S));
