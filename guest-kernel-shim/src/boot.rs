@@ -1,4 +1,14 @@
 //! What the loader handed over, with a parser for the words of the command line.
+//!
+//! ```
+//! use guest_kernel_shim::Boot;
+//!
+//! /// Rounds to do: `rounds=N` on the command line; one in a quick run; else a thousand.
+//! fn rounds(boot: &Boot) -> u64 {
+//!     let default = if boot.has("quick") { 1 } else { 1_000 };
+//!     boot.number("rounds").unwrap_or(default)
+//! }
+//! ```
 
 pub use crate::arch::boot::{Boot, MAX_REGIONS, Region};
 

@@ -2,6 +2,14 @@
 //! [`Code::NOT_SUPPORTED`] and does nothing.
 //!
 //! `docs/src/abi.md` says what each call does; this page only says what the types do not.
+//!
+//! ```
+//! use guest_kernel_shim::call::{self, Code, Info};
+//!
+//! // This example runs where Comity is not announced: each call is refused, and none faults.
+//! assert_eq!(call::info(Info::VCPUS), Err(Code::NOT_SUPPORTED));
+//! assert_eq!(call::yield_now(), Code::NOT_SUPPORTED);
+//! ```
 
 use crate::arch::call::{Harmless, harmless};
 use crate::arch::percpu;

@@ -2,6 +2,22 @@
 //!
 //! A cooperative guest maps the pages by MAP and binds the peer's doorbell to an event. A full guest has a device at
 //! fixed ports, similar to ivshmem, with the address of the pages, a doorbell register, and an interrupt vector.
+//!
+//! ```
+//! use guest_kernel_shim::channel::{Channel, Endpoint, Side};
+//!
+//! /// Sends a number to the guest at the other end of channel 0, and returns its answer.
+//! fn ask(question: u64) -> Option<u64> {
+//!     let channel = Channel::open(0).ok()?;
+//!     let mut peer = Endpoint::<1>::connect(channel, Side::First, 1_000_000_000).ok()?;
+//!     peer.send(&[question]).ok()?;
+//!     let [answer] = peer.receive().ok()?;
+//!     Some(answer)
+//! }
+//!
+//! // This example runs on a machine without channels.
+//! assert_eq!(ask(1), None);
+//! ```
 
 mod device;
 mod endpoint;

@@ -3,6 +3,15 @@
 //! A cooperative guest takes the TSC rate from the status table's header. The other modes measure the TSC and the local
 //! APIC's timer against channel 2 of the PIT, which runs at 1.193182 MHz on every PC. They read it many times, because
 //! the hypervisor may deschedule the vCPU during any single reading.
+//!
+//! ```
+//! use guest_kernel_shim::clock;
+//!
+//! let begin = clock::ticks();
+//! let sum: u64 = core::hint::black_box(0..1_000).sum();
+//! let spent_ns = clock::ns_from_ticks(clock::ticks().saturating_sub(begin));
+//! # assert_eq!((sum, spent_ns), (499_500, 0)); // nobody has started the clock here
+//! ```
 
 use crate::arch::cpu;
 use crate::arch::lapic::{self, Register};

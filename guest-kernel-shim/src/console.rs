@@ -1,5 +1,15 @@
 //! The console: COM1, or in a cooperative guest a ring or calls. The console gathers text into lines, because each
 //! write may exit.
+//!
+//! ```no_run
+//! use guest_kernel_shim::{console, println};
+//!
+//! println!("what is your name?");
+//! let mut typed = [0; 64];
+//! let count = console::read(&mut typed);
+//! println!("{count} bytes were typed");
+//! console::flush();
+//! ```
 
 mod input;
 pub(crate) mod shared;

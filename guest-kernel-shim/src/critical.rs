@@ -2,6 +2,17 @@
 //!
 //! Entering costs one INC; leaving costs one DEC and one load. Where Comity is not announced, both act on a private
 //! line.
+//!
+//! ```
+//! use guest_kernel_shim::critical;
+//!
+//! critical::make_room(2_000); // rather yield now than be preempted within the next 2 µs
+//! let outer = critical::enter();
+//! {
+//!     let _inner = critical::enter(); // sections nest
+//! }
+//! drop(outer); // the hypervisor may take the CPU again
+//! ```
 
 use crate::arch::percpu::{self, PerCpu};
 use crate::{call, clock};

@@ -2,6 +2,19 @@
 //! changes.
 //!
 //! Publishing never exits. Where Comity is not announced, the row is private and nobody reads it.
+//!
+//! ```
+//! use guest_kernel_shim::demand;
+//! use pv_abi::demand::Request;
+//! use pv_abi::status::StatusFlags;
+//!
+//! // A run queue of three tasks; one of them needs 1 ms of CPU time every 20 ms.
+//! demand::set_runnable(3);
+//! demand::set_request(Request { budget_ns: 1_000_000, period_us: 20_000 });
+//!
+//! // Where Comity is not announced nobody waits for this CPU.
+//! assert_eq!(demand::status_flags(), StatusFlags::empty());
+//! ```
 
 use crate::arch::percpu::{self, PerCpu};
 use core::sync::atomic::Ordering;

@@ -2,6 +2,18 @@
 //!
 //! A processor takes its events at the event vector, or after [`crate::call::block`]; either way the handler runs with
 //! interrupts off.
+//!
+//! ```
+//! use guest_kernel_shim::event;
+//!
+//! event::set_own(7);
+//! assert!(event::is_pending());
+//! event::take(); // runs the handler of event 7, if it has one
+//! assert!(!event::is_pending());
+//!
+//! // This kernel has one processor: there is no processor 1 to send to.
+//! assert!(!event::send(1, 7));
+//! ```
 
 use crate::arch::{cpu, percpu};
 use crate::{call, demand, interrupt};

@@ -1,4 +1,19 @@
 //! Waiting without using the CPU.
+//!
+//! ```no_run
+//! use core::sync::atomic::{AtomicBool, Ordering};
+//! use guest_kernel_shim::idle;
+//!
+//! static DONE: AtomicBool = AtomicBool::new(false);
+//!
+//! // An interrupt's or event's handler sets DONE; until then the CPU is somebody else's.
+//! idle::wait_until(|| DONE.load(Ordering::Relaxed));
+//!
+//! for _ in 0..1_000_000 {
+//!     core::hint::black_box(()); // a piece of work
+//!     idle::yield_if_wanted();
+//! }
+//! ```
 
 pub use crate::call::yield_if_wanted;
 

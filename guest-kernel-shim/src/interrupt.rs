@@ -1,4 +1,16 @@
 //! Interrupt vectors, and the set-up of the interrupt controllers.
+//!
+//! ```no_run
+//! use core::sync::atomic::{AtomicU64, Ordering};
+//! use guest_kernel_shim::interrupt;
+//!
+//! static RECEIVED: AtomicU64 = AtomicU64::new(0);
+//!
+//! interrupt::handle(0x70, || {
+//!     RECEIVED.fetch_add(1, Ordering::Relaxed);
+//! });
+//! let received = interrupt::without(|| RECEIVED.load(Ordering::Relaxed));
+//! ```
 
 use crate::arch::lapic;
 use crate::arch::platform;

@@ -1,5 +1,16 @@
 //! Interrupts between the processors of one kernel: events in a cooperative guest, IPIs of the local APIC in the other
 //! modes.
+//!
+//! ```
+//! use guest_kernel_shim::ipi::{self, Line};
+//!
+//! const FLUSH: Option<Line> = Line::new(3);
+//! assert_eq!(Line::new(16), None); // there are 16 lines
+//!
+//! if let Some(line) = FLUSH {
+//!     ipi::send(1, line); // this kernel has one processor: nothing happens
+//! }
+//! ```
 
 use crate::arch::{cpu, lapic, percpu};
 use crate::interrupt::{self, Handler};

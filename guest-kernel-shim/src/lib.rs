@@ -9,6 +9,19 @@
 //!
 //! `arch` is the ground floor: it holds the unsafe code and names nothing above it. The modules above register
 //! the functions that it calls. No files import one another in a circle; `cargo xtask lint` checks both.
+//!
+//! ```no_run
+//! use guest_kernel_shim::{Boot, clock, entry, platform, println, timer};
+//!
+//! entry!(kernel);
+//!
+//! fn kernel(boot: &'static Boot) {
+//!     println!("{} KiB of memory, {}", boot.ram_bytes() / 1024, platform::mode().name());
+//!     let begin_ns = clock::now_ns();
+//!     timer::sleep_ns(1_000_000);
+//!     println!("slept {} us", (clock::now_ns() - begin_ns) / 1000);
+//! }
+//! ```
 #![no_std]
 #![cfg_attr(
     not(target_os = "none"),

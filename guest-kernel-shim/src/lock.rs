@@ -4,6 +4,19 @@
 //! and then each critical section would cost a vCPU switch. The lock word holds the holder's number, so a waiter can
 //! see whether spinning helps: while the holder is on CPU the waiter spins; otherwise it gives its own CPU to the
 //! holder.
+//!
+//! ```
+//! use guest_kernel_shim::lock::Lock;
+//!
+//! static QUEUE_LENGTH: Lock<u32> = Lock::new(0);
+//!
+//! *QUEUE_LENGTH.lock() += 1;
+//! let held = QUEUE_LENGTH.lock();
+//! assert_eq!(*held, 1);
+//! assert!(QUEUE_LENGTH.try_lock().is_none());
+//! drop(held); // frees the lock, and then ends the critical section
+//! assert!(QUEUE_LENGTH.try_lock().is_some());
+//! ```
 
 use crate::arch::cpu;
 use crate::arch::guarded::{Guard, Guarded};

@@ -1,4 +1,12 @@
 //! Marks: values that a guest writes into the telemetry, next to the counters of all guests.
+//!
+//! ```
+//! use guest_kernel_shim::mark::mark;
+//!
+//! const PHASE_BEGINS: u32 = 1;
+//!
+//! mark(PHASE_BEGINS, 2); // nothing happens here: no hypervisor listens
+//! ```
 
 use crate::arch::port::SafePort;
 use crate::call;

@@ -1,4 +1,20 @@
 //! Blocks of 2 MiB that the kernel gives back to the hypervisor and takes again.
+//!
+//! ```
+//! use guest_kernel_shim::Boot;
+//! use guest_kernel_shim::memory::{Absent, Blocks};
+//!
+//! /// Lends 8 MiB from 16 MiB on to the others, as long as this kernel does without.
+//! fn lend(boot: &Boot) -> Option<Absent> {
+//!     let blocks = Blocks::claim(boot, 8, 4)?;
+//!     blocks.give().ok()
+//! }
+//!
+//! /// Takes the memory again; its words are zero.
+//! fn take_again(absent: Absent) -> Option<Blocks> {
+//!     absent.take_all().ok()
+//! }
+//! ```
 
 pub use crate::arch::blocks::{Absent, Blocks};
 

@@ -1,4 +1,11 @@
 //! Power-off, reboot and crash.
+//!
+//! ```no_run
+//! use guest_kernel_shim::shutdown::{self, Kind};
+//!
+//! let checks_passed = true;
+//! shutdown::end(if checks_passed { Kind::OFF } else { Kind::CRASH });
+//! ```
 
 use crate::arch::cpu;
 use crate::arch::port::SafePort;

@@ -1,4 +1,19 @@
 //! Other processors: how many there are, and how to start them.
+//!
+//! ```
+//! use guest_kernel_shim::smp::{self, NotStarted};
+//!
+//! /// What another processor runs.
+//! fn work(share: u64) {
+//!     core::hint::black_box(share);
+//! }
+//!
+//! // Starts every processor that this kernel may use.
+//! for index in 1..smp::count() {
+//!     smp::start(index, work, index as u64).expect("no processor");
+//! }
+//! assert_eq!(smp::start(smp::count(), work, 0), Err(NotStarted::NoSuchProcessor));
+//! ```
 
 use crate::arch::{cpu, entry, lapic, percpu, trampoline};
 use crate::call::{self, Code, Info};

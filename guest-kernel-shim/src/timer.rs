@@ -1,4 +1,14 @@
 //! Timers of each processor, and sleeping.
+//!
+//! ```no_run
+//! use guest_kernel_shim::timer;
+//!
+//! let timer = timer::after_ns(5_000_000, |argument| assert_eq!(argument, 7), 7);
+//! timer::sleep_ns(1_000_000); // the CPU is somebody else's meanwhile
+//! if let Some(id) = timer {
+//!     assert!(timer::cancel(id));
+//! }
+//! ```
 
 pub use crate::deadline::{CAPACITY, Handler, Id, after_ns, at, cancel, rearm, take_when_idle};
 

@@ -1,4 +1,12 @@
 //! What a trust group sees of one another. The layout is reserved: MAP refuses the board in this version.
+//!
+//! ```
+//! use pv_abi::board::{CpuLine, GuestLine};
+//!
+//! // A line is one cache line, and one of zeroes says: nobody waits here.
+//! assert_eq!(size_of::<CpuLine>(), size_of::<GuestLine>());
+//! assert_eq!(CpuLine::default().waiting, 0);
+//! ```
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -1,5 +1,15 @@
 //! Calls: RAX = [`PREFIX`] | number, arguments in RDI RSI RDX R10 R8 R9; back come RAX = [`Code`] and RDX = a value.
 //! Nothing else changes. CPL 0 only: elsewhere the instruction raises #UD. `docs/src/abi.md` gives each call in full.
+//!
+//! ```
+//! use pv_abi::call::{Call, Code};
+//!
+//! // What a kernel loads into RAX for YIELD, and how it reads the answer.
+//! assert_eq!(Call::YIELD.0, 0x434D_0005);
+//! let name = |rax| Code::ALL.iter().find(|(code, _)| code.0 == rax).map(|(_, name)| *name);
+//! assert_eq!(name(9), Some("AGAIN"));
+//! assert_eq!(name(999), None); // a later version's code: a refusal like any other
+//! ```
 
 /// Upper half of RAX in a call: "CM".
 pub const PREFIX: u64 = 0x434D_0000;

@@ -1,4 +1,16 @@
 //! How a guest finds the hypervisor: CPUID leaves from 0x4000_0000 (0x4000_0100 holds KVM's where both are given).
+//!
+//! ```
+//! use pv_abi::cpuid::{Features, SIGNATURE};
+//!
+//! // What leaf `BASE` answers in EBX, ECX and EDX on Comity.
+//! let signature: Vec<u8> = SIGNATURE.iter().flat_map(|register| register.to_le_bytes()).collect();
+//! assert_eq!(signature, b"ComityComity");
+//!
+//! // EBX of `VERSION_LEAF`: bits that this version does not know are dropped.
+//! let features = Features::from_bits_truncate(1 << 31 | 0b1001);
+//! assert_eq!(features, Features::DEMAND | Features::ARM_BY_STORE);
+//! ```
 
 use bitflags::bitflags;
 

@@ -1,6 +1,18 @@
 //! What a guest says it needs. The guest writes; the hypervisor reads a word once, clamps the copy, and uses that.
 //!
 //! A row only *reorders within, hands back or postpones* what the guest is due. A lie harms the liar.
+//!
+//! ```
+//! use pv_abi::demand::{DemandFlags, Request, State};
+//!
+//! // Word 0 of a row: three tasks are runnable. The cookie is what REGISTER answered.
+//! let state = State { runnable: 3, flags: DemandFlags::IRQ_WORK, latency_class: 1, cookie: 0xC0DE };
+//! assert_eq!(State::unpack(state.pack()), state);
+//!
+//! // Word 2: 2 ms of CPU time every 10 ms.
+//! let request = Request { budget_ns: 2_000_000, period_us: 10_000 };
+//! assert_eq!(Request::unpack(request.pack()), request);
+//! ```
 
 use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

@@ -1,5 +1,17 @@
 //! Events: 64 bits a vCPU that others set. Hypervisor-owned, read-write in one guest only, distrusted; both sides use
 //! LOCK operations only.
+//!
+//! ```
+//! use pv_abi::event::{self, EventLine};
+//!
+//! // Two events are pending and one of them is masked: only the other one wakes the vCPU.
+//! let line = EventLine {
+//!     pending: event::bit(3) | event::bit(event::TIMER),
+//!     mask: event::bit(3),
+//!     ..EventLine::default()
+//! };
+//! assert_eq!(line.pending & !line.mask, event::bit(event::TIMER));
+//! ```
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

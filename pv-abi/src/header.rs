@@ -1,4 +1,17 @@
 //! The first 64 bytes of every table.
+//!
+//! ```
+//! use pv_abi::header::{Header, MAGIC};
+//! use zerocopy::FromBytes;
+//!
+//! // A guest copies the first 64 bytes of a table and looks at the copy.
+//! let mut table = [0; 4096];
+//! table[..4].copy_from_slice(&MAGIC.to_le_bytes());
+//! table[4..6].copy_from_slice(&pv_abi::VERSION.major.to_le_bytes());
+//! let (header, _rows) = Header::read_from_prefix(&table).map_err(|_| "shorter than a header")?;
+//! assert_eq!((header.magic, header.major), (MAGIC, pv_abi::VERSION.major));
+//! # Ok::<(), &str>(())
+//! ```
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

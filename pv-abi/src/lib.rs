@@ -7,6 +7,15 @@
 //!
 //! Three principles hold everywhere. A guest *describes, never commands*. The reader takes each word *once*, clamps the
 //! copy and uses only that. *All-zero is always safe*: off CPU, nothing armed, nothing granted, nobody visible.
+//!
+//! ```
+//! use pv_abi::{VERSION, Version};
+//!
+//! // A guest works with any hypervisor of its major version; the minor one says what was added since.
+//! let (major, minor) = (VERSION.packed() >> 16, VERSION.packed() & 0xffff);
+//! assert_eq!((major, minor), (1, 1));
+//! assert!(VERSION >= Version { major: 1, minor: 0 });
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -9,6 +9,22 @@
 //! Proven means: loom runs this code, on its own atomics, through every interleaving with up to three preemptions of the
 //! scenario in `tests/loom_*.rs`, and each barrier or second look, taken away alone, makes a run fail. Not proven: that the
 //! callers hold the lock a function asks for, and anything about hostile values, which these functions only compare.
+//!
+//! ```
+//! use core::sync::atomic::AtomicU64;
+//! use pv_abi::protocol::{dispatch, flush};
+//! use pv_abi::protocol::flush::{Flush, Shootdown};
+//!
+//! let (flush_request, dispatch_seq) = (AtomicU64::new(0), AtomicU64::new(0));
+//!
+//! // Guest, on one pCPU: the target is off CPU, so the hypervisor flushes for it and no IPI is sent.
+//! assert_eq!(flush::request(&flush_request, &dispatch_seq), Shootdown::Deferred);
+//! // Hypervisor, on another: it dispatches the target and finds the request.
+//! assert_eq!(flush::dispatch(&dispatch_seq, &flush_request), Flush::Needed);
+//! // From here on a sender has to interrupt the target.
+//! assert_eq!(flush::request(&flush_request, &dispatch_seq), Shootdown::Interrupt);
+//! dispatch::switch_out(&dispatch_seq);
+//! ```
 
 pub mod arm;
 pub mod block;

@@ -1,4 +1,15 @@
 //! What the hypervisor tells a guest about each of its vCPUs. The hypervisor writes; the guest reads.
+//!
+//! ```
+//! use pv_abi::status::{HotLine, StatusFlags};
+//!
+//! // A guest reads the flags of its own line: somebody waits for this CPU.
+//! let line = HotLine { flags: StatusFlags::YIELD_PLEASE.bits(), ..HotLine::default() };
+//! assert!(StatusFlags::from_bits_truncate(line.flags).contains(StatusFlags::YIELD_PLEASE));
+//!
+//! // All zeroes are a vCPU off CPU.
+//! assert_eq!(HotLine::default().dispatch_seq, 0);
+//! ```
 
 use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

@@ -2,6 +2,19 @@
 //!
 //! One rule for all: the first page holds the header and what is guest-wide, and each array begins on a page of its own
 //! (docs/decisions/0001). So row `n` of an array is at `page · 4096 + n · row bytes`.
+//!
+//! ```
+//! use pv_abi::demand::VcpuDemand;
+//! use pv_abi::table::{DEMAND_PAGES, DEMAND_ROWS, Table};
+//!
+//! // Where the demand row of vCPU 3 lies in its table.
+//! let offset = DEMAND_ROWS + 3 * size_of::<VcpuDemand>();
+//! assert_eq!(offset, 4096 + 192);
+//! assert!(offset < DEMAND_PAGES * pv_abi::PAGE_BYTES);
+//!
+//! // What MAP is told for the second channel of this guest.
+//! assert_eq!(Table::channel(1), Table(17));
+//! ```
 
 use crate::PAGE_BYTES;
 

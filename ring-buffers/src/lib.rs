@@ -41,6 +41,11 @@ pub use geometry::{HEADER_WORDS, words_for_bytes, words_for_records};
 pub use memory::Memory;
 pub use region::Region;
 
+/// The program in the README is tested too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What a push did.
 #[must_use = "a peer that waits sleeps on unless a due kick is sent"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

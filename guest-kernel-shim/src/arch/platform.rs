@@ -1,4 +1,13 @@
 //! The mode in which this kernel runs, found by CPUID once at boot.
+//!
+//! ```
+//! use guest_kernel_shim::platform::{self, Mode};
+//!
+//! // Found at boot; a kernel that is not booted takes the machine for a bare one.
+//! assert_eq!(platform::mode(), Mode::Bare);
+//! assert_eq!(platform::mode().name(), "bare");
+//! assert!(platform::features().is_empty());
+//! ```
 
 use super::call;
 use super::cpu::cpuid;

@@ -16,6 +16,21 @@
 //! Proven (`tests/loom_arm.rs`): with an expiry at any point of the guest's two instructions, and another exit at any
 //! point, the timer of the hypervisor is set for the guest's new time or earlier, or has fired for it. Fails when the guest
 //! loads first, and when the hypervisor promises what it read before.
+//!
+//! ```
+//! use core::sync::atomic::AtomicU64;
+//! use pv_abi::protocol::arm::{self, Arm, Wake};
+//!
+//! let (next_wake, armed_until) = (AtomicU64::new(0), AtomicU64::new(0));
+//! let mut fired = 0;
+//!
+//! // Guest: nothing was promised yet, so the first timer takes a call.
+//! assert_eq!(arm::arm(&next_wake, &armed_until, 1_000), Arm::Call);
+//! // Hypervisor, in that call: sets its timer and promises to look at tick 1,000.
+//! assert_eq!(arm::look(&next_wake, &armed_until, &mut fired, 10), Wake::At(1_000));
+//! // Guest: a later timer is a store and no more.
+//! assert_eq!(arm::arm(&next_wake, &armed_until, 1_500), Arm::Promised);
+//! ```
 
 use super::word::Word;
 use core::sync::atomic::{Ordering, compiler_fence};

@@ -11,6 +11,18 @@
 //!
 //! Proven (`tests/loom_block.rs`): with one sender and a target that blocks while POLLING is set, the target is never
 //! blocked with an event pending. Fails without the fence, and without the second look.
+//!
+//! ```
+//! use core::sync::atomic::AtomicU64;
+//! use pv_abi::protocol::block::{self, Block};
+//!
+//! let (dispatch_seq, pending) = (AtomicU64::new(1), AtomicU64::new(0b100));
+//!
+//! // Hypervisor, in BLOCK: event 2 is pending and wanted, so the call returns at once.
+//! assert_eq!(block::block(&dispatch_seq, &pending, u64::MAX), Block::Return(0b100));
+//! // The guest wants event 0 only: it sleeps.
+//! assert_eq!(block::block(&dispatch_seq, &pending, 0b001), Block::Sleep);
+//! ```
 
 use super::dispatch::{switch_in, switch_out};
 use super::word::Word;

@@ -15,6 +15,19 @@
 //!
 //! Proven (`tests/loom_critical.rs`): with a slice end at any point, a vCPU inside the section is not preempted, one outside
 //! is, and one that got an extension yields when it leaves. Fails when the test comes before the DEC.
+//!
+//! ```
+//! use core::sync::atomic::AtomicU64;
+//! use pv_abi::protocol::critical::{self, Leave, SliceEnd};
+//!
+//! let (depth, flags) = (AtomicU64::new(0), AtomicU64::new(0));
+//!
+//! critical::enter(&depth);
+//! // Hypervisor: the slice ends inside the section. It is extended once.
+//! assert_eq!(critical::slice_end(&depth, &flags), SliceEnd::Extend);
+//! // Guest: it leaves the section and pays the extension back.
+//! assert_eq!(critical::leave(&depth, &flags), Leave::Yield);
+//! ```
 
 use super::word::Word;
 use crate::status::StatusFlags;

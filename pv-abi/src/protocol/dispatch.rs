@@ -3,6 +3,15 @@
 //! One writer: the pCPU that holds the vCPU. Both moves end with a full barrier, because whatever is looked at next
 //! (events, flush requests) is also written by somebody who looks at dispatch_seq: see [`block`](super::block) and
 //! [`flush`](super::flush), whose models run these two functions.
+//!
+//! ```
+//! use core::sync::atomic::AtomicU64;
+//! use pv_abi::protocol::dispatch::{is_on_cpu, switch_in, switch_out};
+//!
+//! let dispatch_seq = AtomicU64::new(0);
+//! assert!(is_on_cpu(switch_in(&dispatch_seq)));
+//! assert!(!is_on_cpu(switch_out(&dispatch_seq)));
+//! ```
 
 use super::word::Word;
 

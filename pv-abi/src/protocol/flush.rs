@@ -13,6 +13,15 @@
 //!
 //! Proven (`tests/loom_flush.rs`): with two senders, a dispatch that no IPI goes to flushes before it enters, after the
 //! senders' changes of the page table. Fails when either side is no barrier.
+//!
+//! ```
+//! use core::sync::atomic::AtomicU64;
+//! use pv_abi::protocol::flush::{self, Flush, Shootdown};
+//!
+//! let (flush_request, dispatch_seq) = (AtomicU64::new(0), AtomicU64::new(0));
+//! assert_eq!(flush::request(&flush_request, &dispatch_seq), Shootdown::Deferred);
+//! assert_eq!(flush::dispatch(&dispatch_seq, &flush_request), Flush::Needed);
+//! ```
 
 use super::dispatch::{is_on_cpu, switch_in};
 use super::word::Word;

@@ -13,6 +13,21 @@
 //! Proven (`tests/loom_lock_wait.rs`): beside a pCPU that dispatches the holder and switches it out again, a donation takes
 //! it only at the dispatch count that the waiter saw, and it is never on two pCPUs. Fails when the comparison stands before
 //! the lock, and when there is none.
+//!
+//! ```
+//! use core::sync::atomic::AtomicU64;
+//! use pv_abi::protocol::dispatch;
+//! use pv_abi::protocol::lock_wait::{self, Wait};
+//!
+//! let holder_seq = AtomicU64::new(0);
+//! // Guest: the lock's holder is off CPU. The waiter calls YIELD_TO with what it saw.
+//! let Wait::YieldTo(seen) = lock_wait::look(&holder_seq) else { return };
+//! assert!(lock_wait::is_current(&holder_seq, seen));
+//! // The holder ran in between: the hypervisor refuses, and nothing changes.
+//! dispatch::switch_in(&holder_seq);
+//! assert!(!lock_wait::is_current(&holder_seq, seen));
+//! assert_eq!(lock_wait::look(&holder_seq), Wait::Spin);
+//! ```
 
 use super::dispatch::is_on_cpu;
 use super::word::Word;

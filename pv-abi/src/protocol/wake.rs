@@ -13,6 +13,21 @@
 //! Proven (`tests/loom_wake.rs`): with two senders and a target that stops polling, every event is seen by the target's
 //! poll, by its second look, or by a KICK. Fails when either locked instruction is no barrier, and without the second look.
 //! [`block`](super::block) proves the part of dispatch_seq.
+//!
+//! ```
+//! use core::sync::atomic::AtomicU64;
+//! use pv_abi::protocol::wake::{self, Kick};
+//!
+//! let (pending, state, dispatch_seq) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(1));
+//!
+//! // Target: on CPU, and from now on it polls. A sender needs no call.
+//! wake::start_polling(&state);
+//! assert_eq!(wake::send(&pending, &state, &dispatch_seq, 0b10), Kick::NotNeeded);
+//! // Target: it stops polling, and takes what came before that.
+//! assert_eq!(wake::stop_polling(&state, &pending, 0), 0b10);
+//! // Sender: now the target has to be kicked.
+//! assert_eq!(wake::send(&pending, &state, &dispatch_seq, 0b10), Kick::Needed);
+//! ```
 
 use super::dispatch::is_on_cpu;
 use super::word::Word;

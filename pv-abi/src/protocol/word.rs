@@ -9,6 +9,20 @@
 //!
 //! On x86-64 each method is one instruction, `increment` and `decrement` included, but for `fetch_or` and `fetch_and` whose
 //! old value is used: LOCK OR and LOCK AND return none, so the compiler loops over CMPXCHG. Drop the result on a hot path.
+//!
+//! ```
+//! use core::sync::atomic::AtomicU64;
+//! use pv_abi::protocol::word::Word;
+//!
+//! /// Works on shared memory, on `AtomicU64` and on a model checker's words alike.
+//! fn take_all<W: Word>(pending: &W) -> u64 {
+//!     pending.swap(0)
+//! }
+//!
+//! let pending = AtomicU64::new(0b11);
+//! assert_eq!(take_all(&pending), 0b11);
+//! assert_eq!(take_all(&pending), 0);
+//! ```
 
 /// A shared 64-bit word. Whoever holds another kind of access (a checked guest address, say) implements it too.
 pub trait Word {

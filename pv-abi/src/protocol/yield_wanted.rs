@@ -18,6 +18,21 @@
 //!
 //! Proven (`tests/loom_yield.rs`): after one entry and two remote enqueues, a runner that is in the guest beside a filled
 //! queue has got an IPI. Fails when either side is no barrier.
+//!
+//! ```
+//! use core::sync::atomic::AtomicU64;
+//! use pv_abi::protocol::yield_wanted::{self, Enter, Interrupt};
+//!
+//! let (in_guest, queued, flags) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+//!
+//! // Hypervisor: the only vCPU of this pCPU enters without a slice timer.
+//! assert_eq!(yield_wanted::enter(&in_guest, &queued), Enter::Alone);
+//! // Another pCPU puts work here: it has to interrupt the guest, and asks it to yield.
+//! assert_eq!(yield_wanted::enqueue(&queued, &in_guest, 1), Interrupt::Needed);
+//! yield_wanted::ask(&flags);
+//! // Guest: one load says that somebody waits.
+//! assert!(yield_wanted::is_wanted(&flags));
+//! ```
 
 use super::word::Word;
 use crate::status::StatusFlags;
