@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that can fail, in stages, each with its time, and one sum at the end.
 
 mod machines;
+mod package;
 mod stage;
 mod stress;
 mod tally;
@@ -46,6 +47,10 @@ enum Name {
     Clippy,
     /// rustdoc, and every warning is an error.
     Doc,
+    /// Licences, origins and duplicates of what is linked, by cargo-deny.
+    Dependencies,
+    /// The crates that a guest links, as they would be published.
+    Package,
     /// Unit, property and documentation tests on the host.
     Host,
     /// Model checks of every protocol with an ordering.
@@ -60,11 +65,13 @@ enum Name {
     Figures,
 }
 
-const ALL: [Name; 10] = [
+const ALL: [Name; 12] = [
     Name::Format,
     Name::Lint,
     Name::Clippy,
     Name::Doc,
+    Name::Dependencies,
+    Name::Package,
     Name::Host,
     Name::Loom,
     Name::Build,
@@ -80,6 +87,8 @@ impl Name {
             Self::Lint => "lint",
             Self::Clippy => "clippy",
             Self::Doc => "doc",
+            Self::Dependencies => "dependencies",
+            Self::Package => "package",
             Self::Host => "host tests",
             Self::Loom => "loom",
             Self::Build => "build",
@@ -108,6 +117,8 @@ impl Name {
             Self::Doc => Stage::cargo(&["doc", "--workspace", "--no-deps"])
                 .env("RUSTDOCFLAGS", "-Dwarnings")
                 .check(verbose),
+            Self::Dependencies => dependencies(verbose),
+            Self::Package => package::run(verbose),
             Self::Host => Stage::cargo(&["test", "--workspace", "--no-fail-fast"]).tests(verbose),
             Self::Loom => loom().tests(verbose),
             Self::Build => own(build::all().map(|_| ())),
@@ -163,7 +174,7 @@ fn print_row(name: Name, tally: Tally, took: Duration) {
     let Tally { passed, failed, ignored } = tally;
     let ignored = if ignored == 0 { String::new() } else { format!(", {ignored} ignored") };
     println!(
-        "{verdict} {:<11} {:>7.1} s  {passed} passed, {failed} failed{ignored}",
+        "{verdict} {:<12} {:>7.1} s  {passed} passed, {failed} failed{ignored}",
         name.text(),
         took.as_secs_f64()
     );
@@ -178,6 +189,16 @@ fn own(outcome: Outcome<()>) -> Tally {
             Tally::of_one(false)
         }
     }
+}
+
+/// Runs cargo-deny by `.deny.toml`, where it is installed. Advisories are left out: they come from GitHub.
+fn dependencies(verbose: bool) -> Tally {
+    if workspace::in_path("cargo-deny").is_none() {
+        println!("ignored: no cargo-deny; type `cargo install --locked cargo-deny`");
+        return Tally { ignored: 1, ..Tally::default() };
+    }
+    let offline = ["deny", "--workspace", "--locked", "check", "bans", "licenses", "sources"];
+    Stage::cargo(&offline).check(verbose)
 }
 
 /// loom's own cfg would rebuild everything else: it has a target directory to itself. Models are slow, so they are
