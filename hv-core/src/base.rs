@@ -1,9 +1,7 @@
-//! The words every other room is written in.
+//! The words every other room is written in; those that the bundle and the records need too are hv-format's.
 
-pub mod addr;
-pub mod control;
-pub mod error;
+pub use hv_format::{addr, control, error, id};
+
 pub mod hardware;
-pub mod id;
 pub mod lock;
 pub mod time;

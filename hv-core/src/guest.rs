@@ -6,7 +6,6 @@ pub mod cpuid;
 pub mod general;
 #[expect(clippy::module_inception, reason = "the room is named after its first file")]
 pub mod guest;
-pub mod heap;
 pub mod kvm_state;
 pub mod lifecycle;
 pub mod make_error;

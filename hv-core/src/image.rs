@@ -1,5 +1,5 @@
-//! What a guest starts from: the bundle's format, and the kernels and tables that are loaded from it.
+//! What a guest starts from: the bundle and its kernels, which hv-format reads, and a PC's tables of ACPI.
 
-pub mod bundle;
+pub use hv_format::{bundle, manifest};
+
 pub mod load;
-pub mod manifest;

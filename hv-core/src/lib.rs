@@ -14,7 +14,8 @@
 //! | 1 what is decided | [`policy`] | forbidden |
 //! | 0 words that every room is written in | [`base`] | forbidden |
 //!
-//! `testkit` is a machine for tests on the host, and may name any of them.
+//! Beneath them is the crate hv-format: what the hypervisor and the tools on a host agree on. `testkit` is a machine for
+//! tests on the host, and may name any of them.
 #![no_std]
 
 extern crate alloc;

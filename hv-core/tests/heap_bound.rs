@@ -2,11 +2,10 @@
 #![expect(unsafe_code, reason = "an allocator that counts")]
 
 use hv_core::base::id::{GuestId, MAX_CPUS, MAX_GUESTS, MAX_VCPUS, VcpuIndex};
-use hv_core::guest::heap::{LEAST_BYTES, Size};
 use hv_core::image::manifest::{Devices, MAX_NETWORK_CARDS};
-use hv_core::policy::telemetry::RECORDS_BYTES;
 use hv_core::policy::trace::Record;
 use hv_core::testkit::{Machine, Spec, at};
+use hv_format::heap::{LEAST_BYTES, RECORDS_BYTES, Size};
 use pv_abi::call::Call;
 use pv_abi::table::{CONSOLE_PAGES, DEMAND_PAGES, EVENT_PAGES, STATUS_PAGES};
 use std::alloc::{GlobalAlloc, Layout, System};

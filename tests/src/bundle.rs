@@ -1,8 +1,8 @@
-//! Writing the bundle: the manifest and the payloads in the form that `hv_core::image::manifest` reads.
+//! Writing the bundle: the manifest and the payloads in the form that `hv_format::manifest` reads.
 
-use hv_core::base::addr::PAGE_BYTES;
-use hv_core::image::bundle::{Bundle, BundleError};
-use hv_core::image::manifest::{
+use hv_format::addr::PAGE_BYTES;
+use hv_format::bundle::{Bundle, BundleError};
+use hv_format::manifest::{
     ChannelConfig, Devices, DiskConfig, GuestConfig, HEADER_BYTES, MAGIC, Manifest, Payload, TscTrust,
 };
 
@@ -131,8 +131,8 @@ fn encode(manifest: &Manifest) -> Result<Vec<u8>, BundleError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hv_core::image::bundle::Bundle;
-    use hv_core::image::manifest::{Mode, Visibility};
+    use hv_format::bundle::Bundle;
+    use hv_format::manifest::{Mode, Visibility};
 
     fn config(name: &str) -> GuestConfig {
         GuestConfig {

@@ -9,9 +9,9 @@ mod schema;
 
 use crate::refusal::Refusal;
 use files::Files;
-use hv_core::guest::heap;
-use hv_core::image::bundle::{Bundle, BundleError};
-use hv_core::image::manifest::{
+use hv_format::bundle::{Bundle, BundleError};
+use hv_format::heap;
+use hv_format::manifest::{
     ChannelConfig, Devices, DiskConfig, GuestConfig, MAX_COMMAND_LINE_BYTES, Mode, Payload, TscTrust,
     Visibility,
 };

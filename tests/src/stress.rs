@@ -4,7 +4,7 @@
 use crate::machine::{Ended, Machine, Outcome};
 use crate::refusal::Refusal;
 use crate::scenario::Scenario;
-use hv_core::policy::trace::Ending;
+use hv_format::record::Ending;
 use oorandom::Rand32;
 use std::fmt::Write;
 use std::path::Path;

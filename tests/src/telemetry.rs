@@ -1,6 +1,6 @@
 //! Reading COM2: postcard records, framed by COBS.
 
-use hv_core::policy::trace::Record;
+use hv_format::record::Record;
 
 /// What came over COM2.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
-use hv_core::policy::trace::{Ending, ExitClass};
+use hv_format::record::{Ending, ExitClass};
 use std::path::Path;
 use tests::machine::{Ended, Machine, Outcome};
 use tests::scenario::Scenario;

@@ -2,8 +2,8 @@
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
-use hv_core::base::id::GuestId;
-use hv_core::policy::trace::{Ending, ExitClass, GuestCounters, Record};
+use hv_format::id::GuestId;
+use hv_format::record::{Ending, ExitClass, GuestCounters, Record};
 use std::path::Path;
 use tests::machine::{Ended, Kind, Machine, Outcome};
 use tests::scenario::Scenario;

@@ -3,7 +3,7 @@
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
-use hv_core::policy::trace::{Ending, ExitClass, GuestCounters};
+use hv_format::record::{Ending, ExitClass, GuestCounters};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;

@@ -5,8 +5,8 @@
 
 mod linux;
 
-use hv_core::base::error::KillReason;
-use hv_core::policy::trace::Ending;
+use hv_format::error::KillReason;
+use hv_format::record::Ending;
 use linux::{COUNTED, did, guest, line, machine, number, run, served, victim};
 use tests::machine::{Ended, Line, Outcome, Speaker};
 

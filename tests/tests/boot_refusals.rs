@@ -2,7 +2,7 @@
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
-use hv_core::image::manifest::{Devices, GuestConfig, MAGIC, Mode, Payload, TscTrust, Visibility};
+use hv_format::manifest::{Devices, GuestConfig, MAGIC, Mode, Payload, TscTrust, Visibility};
 use tests::bundle::{BundleWriter, GuestFiles};
 use tests::machine::{Ended, Kind, Machine, Outcome, Speaker};
 use tests::scenario::{Guest, MachineConfig, Scenario};

@@ -4,7 +4,7 @@
 
 mod common;
 
-use hv_core::policy::trace::Record;
+use hv_format::record::Record;
 use std::fs;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;

@@ -3,8 +3,8 @@
 
 mod common;
 
-use hv_core::image::bundle::Bundle;
-use hv_core::image::manifest::{Mode, TscTrust, Visibility};
+use hv_format::bundle::Bundle;
+use hv_format::manifest::{Mode, TscTrust, Visibility};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

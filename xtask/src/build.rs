@@ -4,7 +4,7 @@ use crate::compiler::{Compiler, Library, TARGET};
 use crate::failure::{Attempt, Failure, Outcome};
 use crate::linker::Linker;
 use crate::{setup, workspace};
-use hv_core::image::load;
+use hv_format::load;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -77,10 +77,10 @@ mod sample {
     pub fn tree(files: &[(&str, &str)]) -> (TempDir, Tree) {
         let folder = TempDir::new().unwrap();
         for package in super::tree::PACKAGES {
-            let source = folder.path().join(package).join("src");
+            let source = folder.path().join(package.folder).join("src");
             fs::create_dir_all(&source).unwrap();
             fs::write(source.join("lib.rs"), "").unwrap();
-            fs::write(folder.path().join(package).join("Cargo.toml"), "[package]\n").unwrap();
+            fs::write(folder.path().join(package.folder).join("Cargo.toml"), "[package]\n").unwrap();
         }
         for (name, text) in files {
             let file = folder.path().join(name);

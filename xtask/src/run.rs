@@ -6,7 +6,7 @@ use crate::{build, linux, setup};
 use ::tests::images;
 use ::tests::machine::{Accelerator, Ended, Kind, Line, Machine};
 use ::tests::scenario::{Guest, HYPERVISOR_MIB, MAX_TIMEOUT_S, MachineConfig, Scenario};
-use hv_core::image::manifest::{Mode, TscTrust};
+use hv_format::manifest::{Mode, TscTrust};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;

@@ -15,7 +15,6 @@ use hv_core::base::id::{CpuId, GuestId};
 use hv_core::base::time::Frequency;
 use hv_core::boot::firmware::{self, Controllers, LeftOut};
 use hv_core::guest::cpuid;
-use hv_core::guest::heap;
 use hv_core::guest::parking::Parking;
 use hv_core::guest::system::System;
 use hv_core::guest::vcpu::Vcpu;
@@ -34,6 +33,7 @@ use hv_core::machine::serial_log::SerialLog;
 use hv_core::machine::vt::{Amd, Intel, Kind, Setup, Vendor};
 use hv_core::policy::calibrate::{Found, NoClock, Trust};
 use hv_core::policy::trace::Record;
+use hv_format::heap;
 
 mod guests;
 

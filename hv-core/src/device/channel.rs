@@ -5,10 +5,9 @@
 //! raises (0 to 15: none). Port 0xC0F0 tells how many there are. A guest without channels has no such ports.
 
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
+use crate::base::id::MAX_CHANNELS;
 use alloc::vec::Vec;
 
-/// Most ends of channels that one guest may have: a full guest has ports for so many, a cooperative one names them by a byte.
-pub const MAX_CHANNELS: u16 = 64;
 /// The port that tells how many channels there are.
 pub const COUNT: u16 = 0xC0F0;
 /// First port of channel 0.

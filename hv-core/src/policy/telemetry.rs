@@ -3,9 +3,8 @@
 use crate::base::id::GuestId;
 use crate::policy::trace::{CpuCounters, GuestCounters, Record};
 use alloc::vec::Vec;
+use hv_format::heap::RECORDS_BYTES;
 
-/// Bytes of the heap that all records together take at most; the guests share them evenly.
-pub const RECORDS_BYTES: usize = 12 << 20;
 /// Of a guest's share, what its marks leave: room for so many of its endings.
 const ENDINGS: usize = 16;
 /// Bytes of a record without what it points to. The list that holds it may be twice as long as what is in it, and is copied when it

@@ -1,8 +1,8 @@
 //! What a machine left, by guest: how each ended, what it counted, and the numbers that it printed.
 
 use super::Outcome;
-use hv_core::base::id::GuestId;
-use hv_core::policy::trace::{CpuCounters, Ending, ExitClass, GuestCounters, Record};
+use hv_format::id::GuestId;
+use hv_format::record::{CpuCounters, Ending, ExitClass, GuestCounters, Record};
 
 /// Counters of everybody at one moment.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use super::{Line, Speaker};
 use crate::symbols::Symbols;
 use crate::telemetry::Telemetry;
-use hv_core::policy::trace::Record;
+use hv_format::record::Record;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;

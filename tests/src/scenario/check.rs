@@ -4,9 +4,9 @@ use super::schema::{File, GuestTable};
 use super::{Disk, Guest, HYPERVISOR_MIB, MAX_TIMEOUT_S, MachineConfig, Scenario, Source};
 use crate::images;
 use crate::refusal::Refusal;
-use hv_core::base::addr::PAGE_BYTES;
-use hv_core::base::id::{self, MAX_GUESTS, MAX_VCPUS, MAX_VCPUS_PER_GUEST};
-use hv_core::image::manifest::{
+use hv_format::addr::PAGE_BYTES;
+use hv_format::id::{self, MAX_GUESTS, MAX_VCPUS, MAX_VCPUS_PER_GUEST};
+use hv_format::manifest::{
     ChannelConfig, MAX_COMMAND_LINE_BYTES, MAX_MEMORY_MIB, MAX_NAME_BYTES, MAX_NETWORK_CARDS, MAX_NETWORKS,
     MAX_WRITABLE_PAGES, Mode, Visibility, channels_of,
 };

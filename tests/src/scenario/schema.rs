@@ -2,7 +2,7 @@
 
 use super::Source;
 use crate::refusal::Refusal;
-use hv_core::image::manifest::TscTrust;
+use hv_format::manifest::TscTrust;
 use serde::Deserialize;
 use toml::Spanned;
 

@@ -1,6 +1,6 @@
 //! Scenarios with Debian's Linux in their guests, and what those say.
 
-use hv_core::policy::trace::Ending;
+use hv_format::record::Ending;
 use std::path::Path;
 use tests::images;
 use tests::machine::{Machine, Outcome};

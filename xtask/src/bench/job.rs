@@ -6,7 +6,7 @@ use super::says::Said;
 use crate::failure::{Failure, Outcome};
 use ::tests::machine::{Ended, Kind, Machine};
 use ::tests::scenario::Scenario;
-use hv_core::image::manifest;
+use hv_format::manifest;
 use std::path::Path;
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ use ::tests::images;
 use ::tests::machine::{Board, Machine};
 use ::tests::refusal::Refusal;
 use ::tests::scenario::{Guest, Scenario};
-use hv_core::image::manifest;
+use hv_format::manifest;
 use std::fs;
 use std::path::PathBuf;
 

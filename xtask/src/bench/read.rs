@@ -13,7 +13,7 @@ pub mod tick;
 use super::figure::{Figure, Mode};
 use super::says::Said;
 use super::window::{BEGIN, END, Window};
-use hv_core::policy::trace::Record;
+use hv_format::record::Record;
 use std::time::Duration;
 
 /// What a machine left.

@@ -1,6 +1,6 @@
 //! A measured window: what everybody's counters did between two marks of one guest.
 
-use hv_core::policy::trace::{CpuCounters, ExitClass, GuestCounters, Record};
+use hv_format::record::{CpuCounters, ExitClass, GuestCounters, Record};
 
 /// Two marks of the benchmark guest begin and end a workload's window: its ids.
 pub const BEGIN: u64 = 1;
@@ -164,7 +164,7 @@ fn sum(cpus: &[CpuCounters]) -> CpuCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hv_core::base::id::{GuestId, VcpuIndex};
+    use hv_format::id::{GuestId, VcpuIndex};
 
     fn mark(id: u64, value: u64, tsc: u64, calls: u64, ports: u64, guest_ticks: u64) -> Record {
         let mut counters = GuestCounters { guest_ticks, ..GuestCounters::default() };

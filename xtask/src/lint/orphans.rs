@@ -12,7 +12,7 @@ pub fn check(tree: &Tree) -> Outcome<Vec<Finding>> {
     let mut findings = Vec::new();
     for package in PACKAGES {
         let mut files = Vec::new();
-        rust_files(&tree.root.join(package), &mut files)?;
+        rust_files(&tree.root.join(package.folder), &mut files)?;
         for file in files.iter().filter(|file| !reached.contains(*file)) {
             let shown = file.strip_prefix(&tree.root).unwrap_or(file);
             findings.push(Finding::new(shown, 0, "no crate reaches this file by `mod`"));

@@ -6,8 +6,32 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The packages, each a folder of the workspace.
-pub const PACKAGES: [&str; 6] = ["hv-core", "pv-abi", "ring-buffers", "guest-kernel-shim", "tests", "xtask"];
+/// A package of the workspace.
+#[derive(Clone, Copy, Debug)]
+pub struct Package {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it lies: a folder of the workspace, or one inside another package.
+    pub folder: &'static str,
+}
+
+impl Package {
+    /// A package that has its folder's name.
+    const fn of_folder(name: &'static str) -> Self {
+        Self { name, folder: name }
+    }
+}
+
+/// All of them.
+pub const PACKAGES: [Package; 7] = [
+    Package::of_folder("hv-core"),
+    Package { name: "hv-format", folder: "hv-core/format" },
+    Package::of_folder("pv-abi"),
+    Package::of_folder("ring-buffers"),
+    Package::of_folder("guest-kernel-shim"),
+    Package::of_folder("tests"),
+    Package::of_folder("xtask"),
+];
 
 /// One source file that is reached.
 #[derive(Clone, Debug)]
@@ -85,10 +109,10 @@ impl Tree {
         let mut seen = BTreeSet::new();
         for package in PACKAGES {
             let mut waiting: Vec<Visit> =
-                roots(&root.join(package)).into_iter().map(Visit::of_root).collect();
+                roots(&root.join(package.folder)).into_iter().map(Visit::of_root).collect();
             while let Some(visit) = waiting.pop() {
                 if seen.insert(visit.file.clone()) {
-                    waiting.extend(tree.visit(package, visit)?);
+                    waiting.extend(tree.visit(package.name, visit)?);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use super::Evidence;
 use crate::bench::figure::Figure;
 use crate::bench::window::{Window, real};
-use hv_core::policy::trace::{ExitClass, GuestCounters};
+use hv_format::record::{ExitClass, GuestCounters};
 
 /// Exits and hypervisor instructions per `unit`, of which `count` were done, with exits by reason, and the hypervisor's
 /// share of the window.

@@ -3,7 +3,7 @@
 use super::{Evidence, cost};
 use crate::bench::figure::Figure;
 use crate::bench::window::{BEGIN, END, USERSPACE, Window, real};
-use hv_core::policy::trace::{ExitClass, GuestCounters, Record};
+use hv_format::record::{ExitClass, GuestCounters, Record};
 
 /// Port writes of a mark, which are the measurement's.
 const PORT_WRITES_A_MARK: u64 = 2;
@@ -119,8 +119,8 @@ mod tests {
     use super::*;
     use crate::bench::figure::Mode;
     use crate::bench::says::Said;
-    use hv_core::base::id::{GuestId, VcpuIndex};
-    use hv_core::policy::trace::Ending;
+    use hv_format::id::{GuestId, VcpuIndex};
+    use hv_format::record::Ending;
     use std::time::Duration;
 
     fn mark(guest: u16, id: u64, tsc: u64) -> Record {

@@ -40,7 +40,7 @@ pub fn entitlement(all: &mut All) {
             all.once((&file, Mode::Mixed, Clock::Host, None), |evidence| {
                 let window = evidence.window_of_first()?;
                 // Time in the hypervisor is its guest's: under a translator a switch takes some 50 µs.
-                let used = |guest: &hv_core::policy::trace::GuestCounters| {
+                let used = |guest: &hv_format::record::GuestCounters| {
                     real(guest.guest_ticks + guest.hv_ticks.iter().sum::<u64>())
                 };
                 let used: Vec<f64> = window.guests.iter().map(used).collect();

@@ -2,8 +2,8 @@
 //! structure in guest memory (Xen's public/arch-x86/hvm/start_info.h, version 1).
 
 use super::{LoadError, LoadRequest, Piece, Plan};
-use crate::base::addr::{GuestPhys, PAGE_BYTES};
-use crate::base::control::Start;
+use crate::addr::{GuestPhys, PAGE_BYTES};
+use crate::control::Start;
 use alloc::vec::Vec;
 use elf::ElfBytes;
 use elf::abi::{EI_CLASS, ELFCLASS64, ELFMAGIC, EM_X86_64, ET_EXEC, PT_LOAD, PT_NOTE};

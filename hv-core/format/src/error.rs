@@ -1,6 +1,6 @@
 //! Why a guest is killed. A guest's mistake gets a status; a guest that cannot go on ends here; our bug is a panic.
 
-use crate::base::addr::GuestPhys;
+use crate::addr::GuestPhys;
 use serde::{Deserialize, Serialize};
 
 /// Why a guest cannot go on.

@@ -1,11 +1,10 @@
 //! What the owner of the machine grants each guest: the manifest of the bundle.
 //!
 //! The bundle is one file: a header ([`MAGIC`] and a length), the postcard form of a [`Manifest`], zeroes to the next
-//! page, and the payloads, each starting on a page. `cargo xtask` writes it from a scenario; `image::bundle` checks it.
+//! page, and the payloads, each starting on a page. `cargo xtask` writes it from a scenario; `crate::bundle` checks it.
 
-pub use crate::base::id::MAX_NAME_BYTES;
-use crate::base::id::{CpuId, CpuSet, GuestId, VcpuIndex};
-use crate::device::channel::MAX_CHANNELS;
+pub use crate::id::MAX_NAME_BYTES;
+use crate::id::{CpuId, CpuSet, GuestId, MAX_CHANNELS, VcpuIndex};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;

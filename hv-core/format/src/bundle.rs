@@ -1,8 +1,8 @@
 //! A bundle is somebody's file: every field is checked before it is believed.
 
-use crate::base::addr::PAGE_BYTES;
-use crate::base::id::{MAX_CPUS, MAX_GUESTS, MAX_VCPUS_PER_GUEST};
-use crate::image::manifest::{
+use crate::addr::PAGE_BYTES;
+use crate::id::{MAX_CPUS, MAX_GUESTS, MAX_VCPUS_PER_GUEST};
+use crate::manifest::{
     DiskConfig, GuestConfig, HEADER_BYTES, MAGIC, MAX_COMMAND_LINE_BYTES, MAX_MEMORY_MIB, MAX_NAME_BYTES,
     MAX_NETWORK_CARDS, MAX_NETWORKS, MAX_WRITABLE_PAGES, Manifest, Payload, channels_of,
 };
@@ -212,8 +212,8 @@ fn bounds(payload: Payload, bundle_bytes: u64) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::{GuestId, VcpuIndex};
-    use crate::image::manifest::{ChannelConfig, Devices, Mode, TscTrust, Visibility};
+    use crate::id::{GuestId, VcpuIndex};
+    use crate::manifest::{ChannelConfig, Devices, Mode, TscTrust, Visibility};
     use std::vec::Vec;
 
     fn guest(name: &str) -> GuestConfig {

@@ -12,6 +12,8 @@ pub const MAX_NAME_BYTES: usize = 16;
 pub const MAX_VCPUS: usize = 1024;
 /// Most processors that are used.
 pub const MAX_CPUS: usize = 64;
+/// Most ends of channels that one guest may have: a full guest has ports for so many, a cooperative one names them by a byte.
+pub const MAX_CHANNELS: u16 = 64;
 
 /// A guest, counted from 0 in the order of the bundle; a restarted guest keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]

@@ -4,8 +4,8 @@
 //! page", Documentation/arch/x86/zero-page.rst). Everything small lies below 640 KiB.
 
 use super::{LoadError, LoadRequest, Piece, Plan};
-use crate::base::addr::{GuestPhys, LARGE_PAGE_BYTES, PAGE_BYTES};
-use crate::base::control::{Control, Start};
+use crate::addr::{GuestPhys, LARGE_PAGE_BYTES, PAGE_BYTES};
+use crate::control::{Control, Start};
 use alloc::vec::Vec;
 
 const GDT: u64 = 0x6000;
