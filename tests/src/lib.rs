@@ -1,14 +1,3 @@
-//! What boots: the machine runner that `cargo xtask` and the boot tests share.
-//!
-//! A [`Scenario`](scenario::Scenario) says what runs; [`bundle`] makes the hypervisor's boot module of it; a
-//! [`Machine`](machine::Machine) boots it in QEMU and answers with an [`Outcome`](machine::Outcome).
+//! What only boot tests need beside the runner.
 
-pub mod bundle;
-pub mod images;
-pub mod iso;
-pub mod machine;
-pub mod refusal;
-pub mod scenario;
-pub mod stress;
-pub mod symbols;
-pub mod telemetry;
+pub mod screen;

@@ -1,9 +1,9 @@
 //! A stock Linux whose balloon reports free memory: another guest has it meanwhile, and Linux gets it back when it touches it.
 #![cfg(feature = "boot")]
 
+use runner::machine::{Ended, Machine};
+use runner::scenario::Scenario;
 use std::path::Path;
-use tests::machine::{Ended, Machine};
-use tests::scenario::Scenario;
 
 /// The machine has some MiB besides what the two begin with, the bundle and the hypervisor: what `takes` grows by can only be what
 /// `linux` has reported.

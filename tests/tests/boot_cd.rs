@@ -2,10 +2,10 @@
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
+use runner::machine::{Ended, Kind, Machine};
+use runner::scenario::Scenario;
 use std::path::Path;
-use tests::machine::screen::{self, Surface};
-use tests::machine::{Ended, Kind, Machine};
-use tests::scenario::Scenario;
+use tests::screen::{self, Surface};
 
 fn hello() -> Machine {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/hello.toml");

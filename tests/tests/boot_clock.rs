@@ -7,14 +7,14 @@
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
 use hv_core::machine::arch::time::now_in_order;
+use runner::machine::{Kind, Machine, Speaker};
+use runner::scenario::Scenario;
 use std::collections::HashMap;
 use std::hint::{black_box, spin_loop};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use tests::machine::{Kind, Machine, Speaker};
-use tests::scenario::Scenario;
 
 /// Loops that compete with the machine for the host's processors.
 const BUSY_LOOPS: usize = 3;

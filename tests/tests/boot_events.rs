@@ -2,9 +2,9 @@
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
+use runner::machine::{Ended, Machine, Outcome};
+use runner::scenario::Scenario;
 use std::path::Path;
-use tests::machine::{Ended, Machine, Outcome};
-use tests::scenario::Scenario;
 
 /// Boots a deed of `misbehave` in a full and in a cooperative guest.
 fn run(deed: &str, icount: bool) -> Outcome {

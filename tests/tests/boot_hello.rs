@@ -4,9 +4,9 @@
 
 use hv_format::id::GuestId;
 use hv_format::record::{Ending, ExitClass, GuestCounters, Record};
+use runner::machine::{Ended, Kind, Machine, Outcome};
+use runner::scenario::Scenario;
 use std::path::Path;
-use tests::machine::{Ended, Kind, Machine, Outcome};
-use tests::scenario::Scenario;
 
 fn run(name: &str) -> (Scenario, Outcome) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(name);

@@ -4,11 +4,11 @@
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
 use hv_format::record::{Ending, ExitClass, GuestCounters};
+use runner::machine::{Ended, Kind, Machine, Outcome};
+use runner::scenario::Scenario;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
-use tests::machine::{Ended, Kind, Machine, Outcome};
-use tests::scenario::Scenario;
 
 /// From due to done, of 99 in 100 wakes: 20 µs of work, the 100 µs for which a running request is not preempted, and the
 /// rest for the hypervisor.

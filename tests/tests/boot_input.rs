@@ -2,9 +2,9 @@
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
+use runner::machine::{Machine, Running, Speaker};
+use runner::scenario::Scenario;
 use std::path::Path;
-use tests::machine::{Machine, Running, Speaker};
-use tests::scenario::Scenario;
 
 /// Two guests that repeat what is typed; `chosen` gets it.
 fn start(mode: &str, chosen: &str, input: &str) -> Running {

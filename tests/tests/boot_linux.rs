@@ -6,12 +6,12 @@ mod linux;
 
 use linux::{COUNTED, did, guest, guest_of, line, number, run, served, victim};
 use lz4_flex::frame::FrameDecoder;
+use runner::images;
+use runner::machine::{Ended, Outcome};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use tempfile::TempDir;
-use tests::images;
-use tests::machine::{Ended, Outcome};
 
 /// Size of the disk, in MiB.
 const DISK_MIB: u64 = 4;

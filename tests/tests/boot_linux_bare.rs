@@ -2,12 +2,12 @@
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
+use runner::images;
+use runner::machine::{Board, Device, Ended, Line, Machine, Outcome};
 use std::fs::File;
 use std::path::Path;
 use std::thread;
 use tempfile::TempDir;
-use tests::images;
-use tests::machine::{Board, Device, Ended, Line, Machine, Outcome};
 
 /// Words for every run: the console, no chance in it, and a machine that ends when the kernel panics.
 const WORDS: &str = "console=ttyS0 quiet nokaslr random.trust_cpu=off panic=-1";

@@ -8,7 +8,7 @@ mod linux;
 use hv_format::error::KillReason;
 use hv_format::record::Ending;
 use linux::{COUNTED, did, guest, line, machine, number, run, served, victim};
-use tests::machine::{Ended, Line, Outcome, Speaker};
+use runner::machine::{Ended, Line, Outcome, Speaker};
 
 const WAKES: u32 = 1000;
 /// As beside hostile guests of our own.

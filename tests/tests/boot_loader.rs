@@ -4,13 +4,13 @@
 
 use elf::ElfBytes;
 use elf::endian::LittleEndian;
+use runner::images;
+use runner::machine::{Ended, Kind, Machine, Outcome};
+use runner::scenario::Scenario;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
-use tests::images;
-use tests::machine::{Ended, Kind, Machine, Outcome};
-use tests::scenario::Scenario;
 
 /// Interrupts that the loader has requested.
 const REQUESTED: u64 = 7;

@@ -2,9 +2,9 @@
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
+use runner::machine::{Ended, Machine};
+use runner::scenario::Scenario;
 use std::path::Path;
-use tests::machine::{Ended, Machine};
-use tests::scenario::Scenario;
 
 fn lent(cpus: u8) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/memory.toml");

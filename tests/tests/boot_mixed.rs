@@ -3,9 +3,9 @@
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
 use hv_format::record::Ending;
+use runner::machine::{Ended, Machine, Outcome};
+use runner::scenario::Scenario;
 use std::path::Path;
-use tests::machine::{Ended, Machine, Outcome};
-use tests::scenario::Scenario;
 
 fn run(name: &str) -> Outcome {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(name);

@@ -3,10 +3,10 @@
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
 use hv_format::manifest::{Devices, GuestConfig, MAGIC, Mode, Payload, TscTrust, Visibility};
-use tests::bundle::{BundleWriter, GuestFiles};
-use tests::machine::{Ended, Kind, Machine, Outcome, Speaker};
-use tests::scenario::{Guest, MachineConfig, Scenario};
-use tests::{images, telemetry::Telemetry};
+use runner::bundle::{BundleWriter, GuestFiles};
+use runner::machine::{Ended, Kind, Machine, Outcome, Speaker};
+use runner::scenario::{Guest, MachineConfig, Scenario};
+use runner::{images, telemetry::Telemetry};
 
 fn config() -> GuestConfig {
     let nowhere = Payload { offset_bytes: 0, len_bytes: 0 };

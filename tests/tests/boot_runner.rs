@@ -5,11 +5,11 @@
 mod common;
 
 use hv_format::record::Record;
+use runner::images;
+use runner::machine::{Ended, Machine, Outcome, Running, Speaker, StartError};
 use std::fs;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tests::images;
-use tests::machine::{Ended, Machine, Outcome, Running, Speaker, StartError};
 
 fn hello() -> Machine {
     Machine::bare(images::guest("hello")).memory_mib(64)

@@ -2,10 +2,10 @@
 #![cfg(feature = "boot")]
 #![expect(clippy::panic, reason = "the helpers of a test fail the test")]
 
+use runner::machine::{Ended, Machine, Outcome};
+use runner::scenario::Scenario;
 use std::path::Path;
 use std::sync::Mutex;
-use tests::machine::{Ended, Machine, Outcome};
-use tests::scenario::Scenario;
 
 /// Held while a machine runs.
 static HOST: Mutex<()> = Mutex::new(());

@@ -5,11 +5,11 @@ mod common;
 
 use hv_format::bundle::Bundle;
 use hv_format::manifest::{Mode, TscTrust, Visibility};
+use runner::scenario::{MachineConfig, Scenario};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
-use tests::scenario::{MachineConfig, Scenario};
 
 /// A kernel that is one, and does nothing.
 fn kernel() -> Vec<u8> {

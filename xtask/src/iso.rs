@@ -2,8 +2,8 @@
 
 use crate::failure::{Failure, Outcome};
 use crate::{build, setup, workspace};
-use ::tests::scenario::Scenario;
-use ::tests::{images, iso};
+use runner::scenario::Scenario;
+use runner::{images, iso};
 use std::path::{Path, PathBuf};
 
 /// Arguments of the command.
@@ -21,7 +21,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome<()> {
-    let refused = |refusal: ::tests::refusal::Refusal| Failure::new(refusal.to_string());
+    let refused = |refusal: runner::refusal::Refusal| Failure::new(refusal.to_string());
     let scenario = Scenario::load(&arguments.scenario).map_err(refused)?;
     setup::grub()?;
     if !arguments.no_build {

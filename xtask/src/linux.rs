@@ -8,8 +8,8 @@ mod packages;
 
 use crate::failure::{Attempt, Failure, Outcome};
 use crate::workspace;
-use ::tests::images::{linux_initrd, linux_kernel};
 use packages::Package;
+use runner::images::{linux_initrd, linux_kernel};
 use std::fs;
 use std::path::{Path, PathBuf};
 

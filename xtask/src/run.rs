@@ -3,10 +3,10 @@
 use crate::failure::{Attempt, Failure, Outcome};
 use crate::show::Screen;
 use crate::{build, linux, setup};
-use ::tests::images;
-use ::tests::machine::{Accelerator, Ended, Kind, Line, Machine};
-use ::tests::scenario::{Guest, HYPERVISOR_MIB, MAX_TIMEOUT_S, MachineConfig, Scenario};
 use hv_format::manifest::{Mode, TscTrust};
+use runner::images;
+use runner::machine::{Accelerator, Ended, Kind, Line, Machine};
+use runner::scenario::{Guest, HYPERVISOR_MIB, MAX_TIMEOUT_S, MachineConfig, Scenario};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -134,7 +134,7 @@ fn kind(arguments: &Arguments) -> Outcome<Kind> {
 
 /// What the arguments ask for; none when a kernel boots bare.
 fn scenario(arguments: &Arguments) -> Outcome<Option<Scenario>> {
-    let refused = |refusal: ::tests::refusal::Refusal| Failure::new(refusal.to_string());
+    let refused = |refusal: runner::refusal::Refusal| Failure::new(refusal.to_string());
     let mut scenario = match (&arguments.scenario, &arguments.kernel) {
         (Some(file), _) => Scenario::load(file).map_err(refused)?,
         (None, Some(kernel)) if !arguments.bare => {

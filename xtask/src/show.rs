@@ -1,7 +1,7 @@
 //! Showing COM1: each guest's name in its colour, and names for the addresses of a panic report.
 
-use ::tests::machine::{Line, Speaker};
-use ::tests::symbols::Symbols;
+use runner::machine::{Line, Speaker};
+use runner::symbols::Symbols;
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, IsTerminal, Write};

@@ -8,7 +8,7 @@ mod tally;
 
 use crate::failure::{Failure, Outcome};
 use crate::{bench, build, lint, linux, workspace};
-use ::tests::machine::Kind;
+use runner::machine::Kind;
 use stage::Stage;
 use std::time::{Duration, Instant};
 use tally::Tally;

@@ -1,10 +1,10 @@
 //! Scenarios with Debian's Linux in their guests, and what those say.
 
 use hv_format::record::Ending;
+use runner::images;
+use runner::machine::{Machine, Outcome};
+use runner::scenario::Scenario;
 use std::path::Path;
-use tests::images;
-use tests::machine::{Machine, Outcome};
-use tests::scenario::Scenario;
 
 /// What every kernel is told: its console, and where it lies. A panic restarts it.
 const WORDS: &str = "console=ttyS0 nokaslr random.trust_cpu=off panic=-1";

@@ -4,9 +4,9 @@ use super::figure::{Figure, Mode};
 use super::read::{Evidence, Reader};
 use super::says::Said;
 use crate::failure::{Failure, Outcome};
-use ::tests::machine::{Ended, Kind, Machine};
-use ::tests::scenario::Scenario;
 use hv_format::manifest;
+use runner::machine::{Ended, Kind, Machine};
+use runner::scenario::Scenario;
 use std::path::Path;
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ impl Job {
         clock: Clock,
         cpus: Option<u8>,
     ) -> Outcome<Self> {
-        let refused = |refusal: ::tests::refusal::Refusal| Failure::new(refusal.to_string());
+        let refused = |refusal: runner::refusal::Refusal| Failure::new(refusal.to_string());
         let mut scenario = Scenario::load(file).map_err(refused)?;
         scenario.machine.icount = clock == Clock::Counted;
         scenario.machine.cpus = cpus.unwrap_or(scenario.machine.cpus);

@@ -14,11 +14,11 @@ use super::together;
 use super::window::real;
 use crate::failure::{Attempt, Failure, Outcome};
 use crate::{linux, workspace};
-use ::tests::images;
-use ::tests::machine::{Board, Machine};
-use ::tests::refusal::Refusal;
-use ::tests::scenario::{Guest, Scenario};
 use hv_format::manifest;
+use runner::images;
+use runner::machine::{Board, Machine};
+use runner::refusal::Refusal;
+use runner::scenario::{Guest, Scenario};
 use std::fs;
 use std::path::PathBuf;
 

@@ -4,7 +4,7 @@ use super::figure::Figure;
 use super::job::Length;
 use crate::failure::{Attempt, Outcome};
 use crate::workspace;
-use ::tests::machine::QEMU;
+use runner::machine::QEMU;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;

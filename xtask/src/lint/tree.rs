@@ -23,7 +23,7 @@ impl Package {
 }
 
 /// All of them.
-pub const PACKAGES: [Package; 7] = [
+pub const PACKAGES: [Package; 8] = [
     Package::of_folder("hv-core"),
     Package { name: "hv-format", folder: "hv-core/format" },
     Package::of_folder("pv-abi"),
@@ -31,6 +31,7 @@ pub const PACKAGES: [Package; 7] = [
     Package::of_folder("guest-kernel-shim"),
     Package::of_folder("tests"),
     Package::of_folder("xtask"),
+    Package { name: "runner", folder: "xtask/runner" },
 ];
 
 /// One source file that is reached.

@@ -5,7 +5,7 @@
 
 use super::{apt, install};
 use crate::failure::{Attempt, Failure, Outcome};
-use ::tests::machine::QEMU;
+use runner::machine::QEMU;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

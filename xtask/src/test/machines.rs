@@ -4,7 +4,7 @@ use super::own;
 use super::stage::Stage;
 use super::tally::Tally;
 use crate::{setup, workspace};
-use ::tests::machine::{EXCLUDED, Kind};
+use runner::machine::{EXCLUDED, Kind};
 
 /// What runs where, so that all of it takes a few minutes: test files of `tests/tests`.
 const CORE: [(Kind, &[&str]); 4] = [

@@ -2,7 +2,7 @@
 
 use crate::failure::{Attempt, Failure, Outcome};
 use crate::{build, setup, workspace};
-use ::tests::stress::Trial;
+use runner::stress::Trial;
 use std::time::Instant;
 
 /// Boots the machines of `count` seeds from `first` on, and judges each.

@@ -65,7 +65,7 @@ fn short_name(name: &str) -> String {
 
 /// A file of this repository from its root, any other as it is.
 fn short_file(file: &str) -> &str {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::to_str);
+    let root = crate::root().to_str();
     root.and_then(|root| file.strip_prefix(root)).map_or(file, |short| short.trim_start_matches('/'))
 }
 
@@ -109,7 +109,7 @@ mod tests {
     fn names_and_files_are_shortened_to_what_a_reader_needs() {
         assert_eq!(short_name("turn<hv_core::Svm, hv_core::Ram>"), "turn");
         assert_eq!(short_name("<A as B>::f"), "<A as B>::f");
-        assert_eq!(short_file(concat!(env!("CARGO_MANIFEST_DIR"), "/src/x.rs")), "tests/src/x.rs");
+        assert_eq!(short_file(concat!(env!("CARGO_MANIFEST_DIR"), "/src/x.rs")), "xtask/runner/src/x.rs");
         assert_eq!(short_file("/usr/lib/x.rs"), "/usr/lib/x.rs");
     }
 

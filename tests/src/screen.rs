@@ -1,7 +1,7 @@
 //! What a machine without COM1 shows: its screen, when it has powered off.
 
-use super::{Machine, StartError};
 use hv_core::machine::arch::screen::{CELL, is_lit};
+use runner::machine::{Machine, StartError};
 use std::fs;
 use std::path::Path;
 use std::thread;

@@ -8,7 +8,6 @@ mod evidence;
 mod excluded;
 mod files;
 mod running;
-pub mod screen;
 mod verdict;
 
 use crate::images;
@@ -347,7 +346,7 @@ impl Machine {
         self
     }
 
-    /// Takes COM1 away and gives it a screen, as on today's PC: [`screen::read_at_end`] is how to look at it.
+    /// Takes COM1 away and gives it a screen, as on today's PC: `tests::screen` reads that.
     #[must_use]
     pub fn without_com1(mut self) -> Self {
         self.com1 = false;

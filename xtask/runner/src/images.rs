@@ -1,12 +1,11 @@
 //! Where the bootable ELFs lie that `cargo xtask build` makes.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The folder of the images: `$COMITY_IMAGES`, or `target/images` of this repository.
 pub fn folder() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let of_repository = || package.parent().unwrap_or(package).join("target/images");
+    let of_repository = || crate::root().join("target/images");
     env::var_os("COMITY_IMAGES").map_or_else(of_repository, PathBuf::from)
 }
 
