@@ -9,19 +9,19 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::arch::global_asm;
-use core::hint::spin_loop;
-use core::sync::atomic::Ordering::{Acquire, Release, SeqCst};
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::{Acquire, SeqCst};
 use hv_core::base::addr::{HostPhys, PAGE_BYTES};
 use hv_core::base::id::CpuId;
 use hv_core::base::time::{Frequency, Ticks};
 use hv_core::machine::arch::apic::{Ipi, LocalApic};
 use hv_core::machine::arch::skew::Question;
-use hv_core::machine::arch::{clean, descriptors, interrupts, paging, percpu, stop, time};
+use hv_core::machine::arch::time::wait;
+use hv_core::machine::arch::{clean, descriptors, interrupts, paging, percpu, stop};
 use hv_core::machine::memory::Memory;
 use hv_core::machine::vt::Vendor;
 use hv_core::policy::skew::Bounds;
-use spin::{Mutex, Once};
+use spin::Once;
 
 // Copied to a page below 1 MiB, where a start-up begins in real mode with CS at the page. No address in it is its own.
 global_asm!(
@@ -104,27 +104,11 @@ struct Entrant<V: Vendor> {
     pages: HostPhys,
     wanted: V::Capabilities,
     tsc: Frequency,
-    /// See [`Arrival`].
-    arrival: AtomicU64,
-    refusal: Mutex<Option<String>>,
+    /// Whether it came up, or why it refused.
+    outcome: Once<Result<(), String>>,
     question: Question,
     /// What it waits for at its station.
     work: Once<Shared<V>>,
-}
-
-/// How far a processor has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u64)]
-enum Arrival {
-    Awaited = 0,
-    Up = 1,
-    Refused = 2,
-}
-
-impl<V: Vendor> Entrant<V> {
-    fn has(&self, arrival: Arrival) -> bool {
-        self.arrival.load(Acquire) == arrival as u64
-    }
 }
 
 /// The processors that run, by number.
@@ -218,8 +202,7 @@ fn prepare<V: Vendor>(start: &mut Start<'_, V>, cpu: CpuId) -> Option<&'static E
         pages: memory.pages(V::PROCESSOR_PAGES, PAGE_BYTES)?,
         wanted: start.wanted,
         tsc: start.tsc,
-        arrival: AtomicU64::new(Arrival::Awaited as u64),
-        refusal: Mutex::new(None),
+        outcome: Once::new(),
         question: Question::default(),
         work: Once::new(),
     })))
@@ -245,25 +228,9 @@ fn bring_up<V: Vendor>(
     if TICKET.swap(0, SeqCst) != 0 {
         return Err("it does not start".into()); // and if it ever does, it finds no ticket
     }
-    if !wait(start.tsc, PATIENCE_NS, || !entrant.has(Arrival::Awaited)) {
-        return Err("it started and did not come up".into());
-    }
-    match entrant.refusal.lock().take() {
-        Some(reason) => Err(reason),
-        None => Ok(entrant.question.ask()),
-    }
-}
-
-/// Waits for at most `ns`; says whether it was `done`.
-fn wait(tsc: Frequency, ns: u64, done: impl Fn() -> bool) -> bool {
-    let until = time::now() + tsc.ticks(ns);
-    while !done() {
-        if time::now() >= until {
-            return done();
-        }
-        spin_loop();
-    }
-    true
+    wait(start.tsc, PATIENCE_NS, || entrant.outcome.is_completed());
+    entrant.outcome.get().cloned().unwrap_or_else(|| Err("it started and did not come up".into()))?;
+    Ok(entrant.question.ask())
 }
 
 impl<V: Vendor> Processors<V> {
@@ -295,14 +262,9 @@ extern "sysv64" fn ap_main<V: Vendor>(entrant: &'static Entrant<V>) -> ! {
         Ok(_) => refuse(entrant, format!("its {} differs from the first processor's", V::NAME)),
         Err(missing) => refuse(entrant, missing.to_string()),
     };
-    entrant.arrival.store(Arrival::Up as u64, Release);
+    entrant.outcome.call_once(|| Ok(()));
     entrant.question.answer();
-    let work = loop {
-        match entrant.work.get() {
-            Some(work) => break work,
-            None => spin_loop(),
-        }
-    };
+    let work = entrant.work.wait();
     let mut cpu = work.join(entrant.cpu, apic, processor);
     work.common.fail_if_asked(entrant.cpu);
     cpu.run_forever();
@@ -310,7 +272,6 @@ extern "sysv64" fn ap_main<V: Vendor>(entrant: &'static Entrant<V>) -> ! {
 }
 
 fn refuse<V: Vendor>(entrant: &Entrant<V>, reason: String) -> ! {
-    *entrant.refusal.lock() = Some(reason);
-    entrant.arrival.store(Arrival::Refused as u64, Release);
+    entrant.outcome.call_once(|| Err(reason));
     stop::here()
 }

@@ -32,10 +32,7 @@ impl Selftest {
     /// Fails.
     #[expect(clippy::panic, reason = "on purpose")]
     pub fn fail(self, tsc: Frequency) -> ! {
-        let until = time::now() + tsc.ticks(MOMENT_NS);
-        while time::now() < until {
-            core::hint::spin_loop();
-        }
+        time::wait(tsc, MOMENT_NS, || false);
         match self {
             Self::Panic => panic!("selftest"),
             Self::Stack => panic!("selftest {}", deeper(core::hint::black_box(u64::MAX))),

@@ -3,7 +3,7 @@
 //! Motorola MC146818A data sheet, 1984, with the century at 0x32 and the memory sizes where a PC's firmware puts them.
 //! Time is counted by the crystal's 32,768 Hz from the moment the clock was made.
 
-mod calendar;
+pub mod calendar;
 mod fields;
 #[cfg(test)]
 mod tests;

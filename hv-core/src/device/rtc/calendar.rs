@@ -1,26 +1,27 @@
 //! Days and dates of the Gregorian calendar, carried back to the year 0.
 
 /// Seconds from 0000-01-01 to 1970-01-01.
-pub(super) const UNIX_EPOCH_S: u64 = days_before_year(1970) * DAY_S;
+pub const UNIX_EPOCH_S: u64 = days_before_year(1970) * DAY_S;
 /// The last second of the year 9999.
-pub(super) const LAST_S: u64 = days_before_year(10_000) * DAY_S - 1;
-pub(super) const DAY_S: u64 = 86_400;
+pub const LAST_S: u64 = days_before_year(10_000) * DAY_S - 1;
+/// Seconds of a day.
+pub const DAY_S: u64 = 86_400;
 
 /// A moment of the calendar, to the second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Date {
+pub struct Date {
     /// 0 … 9999.
-    pub(super) year: u64,
+    pub year: u64,
     /// 1 … 12.
-    pub(super) month: u64,
+    pub month: u64,
     /// 1 … 31.
-    pub(super) day: u64,
+    pub day: u64,
     /// 0 … 23.
-    pub(super) hour: u64,
+    pub hour: u64,
     /// 0 … 59.
-    pub(super) minute: u64,
+    pub minute: u64,
     /// 0 … 59.
-    pub(super) second: u64,
+    pub second: u64,
 }
 
 const fn is_leap(year: u64) -> bool {
@@ -35,38 +36,21 @@ const fn days_before_year(year: u64) -> u64 {
 }
 
 /// Days of a year before the first of `month`; other numbers are taken as the nearest month.
-const fn days_before_month(year: u64, month: u64) -> u64 {
-    let (days, after_february) = match month {
-        0 | 1 => (0, false),
-        2 => (31, false),
-        3 => (59, true),
-        4 => (90, true),
-        5 => (120, true),
-        6 => (151, true),
-        7 => (181, true),
-        8 => (212, true),
-        9 => (243, true),
-        10 => (273, true),
-        11 => (304, true),
-        _ => (334, true),
-    };
-    if after_february && is_leap(year) { days + 1 } else { days }
+fn days_before_month(year: u64, month: u64) -> u64 {
+    const DAYS: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+    let days = DAYS[month.clamp(1, 12) as usize - 1];
+    if month > 2 && is_leap(year) { days + 1 } else { days }
 }
 
 impl Date {
     /// The date `seconds` after 0000-01-01, at most [`LAST_S`].
-    pub(super) fn of(seconds: u64) -> Self {
+    pub fn of(seconds: u64) -> Self {
         let seconds = seconds.min(LAST_S);
         let (days, rest) = (seconds / DAY_S, seconds % DAY_S);
         // 400 years have 146,097 days; within them the guess is off by at most one year.
         let guess = days * 400 / 146_097;
-        let year = if days_before_year(guess + 1) <= days {
-            guess + 1
-        } else if days_before_year(guess) > days {
-            guess.saturating_sub(1)
-        } else {
-            guess
-        };
+        let year = [guess + 1, guess].into_iter().find(|year| days_before_year(*year) <= days);
+        let year = year.unwrap_or(guess.saturating_sub(1));
         let day_of_year = days - days_before_year(year);
         let month =
             (2..=12).take_while(|&month| days_before_month(year, month) <= day_of_year).last().unwrap_or(1);
@@ -81,14 +65,14 @@ impl Date {
     }
 
     /// Seconds from 0000-01-01. A field past its range counts on into the next one; the result is at most [`LAST_S`].
-    pub(super) fn seconds(&self) -> u64 {
+    pub fn seconds(&self) -> u64 {
         let year = self.year.min(9_999);
         let days = days_before_year(year) + days_before_month(year, self.month) + self.day.saturating_sub(1);
         (days * DAY_S + self.hour * 3600 + self.minute * 60 + self.second).min(LAST_S)
     }
 
     /// 1 for Sunday … 7 for Saturday.
-    pub(super) fn weekday(&self) -> u64 {
+    pub fn weekday(&self) -> u64 {
         // 0000-01-01 was a Saturday.
         (self.seconds() / DAY_S + 6) % 7 + 1
     }

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "RDTSC and the CMOS ports")]
 
 use crate::base::time::{Frequency, Tsc};
+use crate::device::rtc::calendar::{Date, UNIX_EPOCH_S};
 use core::arch::x86_64::_rdtsc;
 use x86_64::instructions::port::Port;
 
@@ -22,7 +23,16 @@ pub fn now_in_order() -> Tsc {
     now
 }
 
-/// Readings of the CMOS clock of which the tightest counts: time may be stolen in any.
+/// Waits until `done` says so, for at most `ns`. Returns whether it did.
+pub fn wait(tsc: Frequency, ns: u64, done: impl Fn() -> bool) -> bool {
+    let until = now() + tsc.ticks(ns);
+    while !done() && now() < until {
+        core::hint::spin_loop();
+    }
+    done()
+}
+
+/// Readings of the CMOS clock of which the tightest counts: a host may stop this processor during any of them.
 const WALL_SAMPLES: usize = 4;
 /// Times that the registers of the CMOS clock are read until they are twice the same.
 const SNAPSHOTS: u32 = 16;
@@ -69,10 +79,11 @@ pub fn wall_clock_seconds() -> u64 {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return 0;
     }
-    ((days_since_1970(2000 + year % 100, month, day) * 24 + hour % 24) * 60 + minute % 60) * 60 + second % 60
+    let (year, hour, minute, second) = (2000 + year % 100, hour % 24, minute % 60, second % 60);
+    Date { year, month, day, hour, minute, second }.seconds() - UNIX_EPOCH_S
 }
 
-/// Waits so long by the CMOS clock; not at all where it does not answer.
+/// Waits `seconds` by the CMOS clock; not at all where that clock does not answer.
 pub fn wait_seconds(seconds: u64) {
     /// More than any processor ticks.
     const TICKS_A_SECOND: u64 = 10_000_000_000;
@@ -82,23 +93,5 @@ pub fn wait_seconds(seconds: u64) {
         && now().since(begin).0 < seconds * TICKS_A_SECOND
     {
         core::hint::spin_loop();
-    }
-}
-
-/// Days of the proleptic Gregorian calendar; `month` is 1 … 12.
-fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
-    // Years begin in March, so that the leap day is the last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let before_year = 365 * year + year / 4 - year / 100 + year / 400;
-    before_year + (153 * month + 2) / 5 + day - 1 - 719_468
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn known_dates_have_their_day_numbers() {
-        for (date, days) in [((1970, 1, 1), 0), ((2000, 3, 1), 11_017), ((2026, 1, 1), 20_454)] {
-            assert_eq!(super::days_since_1970(date.0, date.1, date.2), days, "{date:?}");
-        }
     }
 }
