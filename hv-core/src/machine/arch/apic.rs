@@ -2,6 +2,7 @@
 //! is kept, since some processors are locked in it; every processor follows the first one.
 #![expect(unsafe_code, reason = "memory-mapped registers and MSRs")]
 
+use crate::base::addr::low;
 use core::marker::PhantomData;
 use spin::Once;
 use x86_64::instructions::port::Port;
@@ -88,11 +89,10 @@ const SEND_PATIENCE: u32 = 100_000;
 /// Vectors 32 to 63 that were requested.
 const REQUESTED: usize = 0x210;
 const LVT_TIMER: usize = 0x320;
-const LVT_LINT0: usize = 0x350;
-const LVT_LINT1: usize = 0x360;
-/// The entries that not every APIC has: its register, and from which last entry on (bits 23:16 of the version, SDM vol 3A §11.4.8):
-/// errors, performance counters, the thermal sensor, corrected machine checks.
-const LVT_MORE: [(usize, u32); 4] = [(0x370, 3), (0x340, 4), (0x330, 5), (0x2f0, 6)];
+/// The local vector table: an entry's register, and the number of the last entry (bits 23:16 of the version, SDM vol 3A §11.4.8) from which
+/// on an APIC has it. Every APIC has the first three; then come errors, performance counters, the thermal sensor, corrected machine checks.
+const LVT: [(usize, u32); 7] =
+    [(LVT_TIMER, 0), (0x350, 0), (0x360, 0), (0x370, 3), (0x340, 4), (0x330, 5), (0x2f0, 6)];
 /// AMD's extended entries (APM vol 2 §16.7): bit 31 of the version says that there are some, bits 23:16 of the first register how many.
 const EXTENDED: usize = 0x400;
 const EXTENDED_LVT: usize = 0x500;
@@ -186,12 +186,6 @@ unsafe fn write_msr(offset: usize, value: u32) {
     unsafe { Msr::new(msr_of(offset)).write(value.into()) };
 }
 
-/// What a register of 32 bits holds; the rest of its MSR is zero.
-#[expect(clippy::cast_possible_truncation, reason = "the upper half is reserved")]
-const fn low(value: u64) -> u32 {
-    value as u32
-}
-
 impl LocalApic {
     /// Turns the APIC on, where and as we drive it, with its timer in one-shot mode, everything else masked and nothing in service:
     /// whatever firmware and loader had it do.
@@ -233,10 +227,7 @@ impl LocalApic {
     fn mask_sources(&mut self) {
         let version = self.read(VERSION);
         let last = version >> 16 & 0xff;
-        for (register, _) in LVT_MORE.into_iter().filter(|(_, from)| last >= *from) {
-            self.write(register, MASKED);
-        }
-        for register in [LVT_TIMER, LVT_LINT0, LVT_LINT1] {
+        for (register, _) in LVT.into_iter().filter(|(_, from)| last >= *from) {
             self.write(register, MASKED);
         }
         if version >> 31 != 0 {

@@ -13,25 +13,13 @@ use core::arch::{asm, naked_asm};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use spin::Once;
+use x86_64::VirtAddr;
 use x86_64::structures::DescriptorTablePointer;
-use x86_64::{PrivilegeLevel, VirtAddr};
+use x86_64::structures::idt::{Entry, HandlerFunc};
 
-/// A 64-bit interrupt gate (SDM vol 3 §6.14.1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(C)]
-struct Gate {
-    offset_low: u16,
-    selector: u16,
-    stack: u8,
-    kind: u8,
-    offset_middle: u16,
-    offset_high: u32,
-    reserved: u32,
-}
+/// A 64-bit interrupt gate (SDM vol 3 §6.14.1). Whether the processor pushes an error code is the stubs' matter.
+type Gate = Entry<HandlerFunc>;
 
-const _: () = assert!(size_of::<Gate>() == 16);
-/// Present, interrupt gate.
-const INTERRUPT_GATE: u8 = 0x8e;
 const DEBUG: u8 = 1;
 const NMI: u8 = 2;
 const DOUBLE_FAULT: u8 = 8;
@@ -70,28 +58,9 @@ pub struct Frame {
     pub ss: u64,
 }
 
-impl Gate {
-    #[expect(clippy::cast_possible_truncation, reason = "a gate holds the address in three parts")]
-    fn new(handler: usize, stack: Option<u16>) -> Self {
-        let address = handler as u64;
-        Self {
-            offset_low: address as u16,
-            selector: CODE_SELECTOR,
-            stack: stack.map_or(0, |slot| slot as u8 + 1),
-            kind: INTERRUPT_GATE,
-            offset_middle: (address >> 16) as u16,
-            offset_high: (address >> 32) as u32,
-            reserved: 0,
-        }
-    }
-}
-
-/// The first descriptor of the GDT that `descriptors::install` makes.
-const CODE_SELECTOR: u16 = 8 | PrivilegeLevel::Ring0 as u16;
-
-/// Every gate; `acknowledge` is the handler of our own interrupts, `debug` that of #DB.
+/// Every gate; `acknowledge` is the handler of our own interrupts, `debug` that of #DB. Handlers run in the code segment that is loaded now.
 fn gates(acknowledge: usize, debug: usize) -> [Gate; GATES] {
-    let mut table = [Gate::default(); GATES];
+    let mut table = [Gate::missing(); GATES];
     for (vector, gate) in (0..=u8::MAX).zip(&mut table) {
         let stack = match vector {
             NMI => Some(NMI_STACK),
@@ -104,7 +73,11 @@ fn gates(acknowledge: usize, debug: usize) -> [Gate; GATES] {
             DEBUG => debug,
             other => stub(other),
         };
-        *gate = Gate::new(handler, stack);
+        // SAFETY: each handler is one of this file's, made for its vector; the stacks are those of the TSS.
+        unsafe {
+            let options = gate.set_handler_addr(VirtAddr::new_truncate(handler as u64));
+            stack.map(|stack| options.set_stack_index(stack));
+        }
     }
     table
 }
@@ -296,28 +269,28 @@ fn exception(frame: &Frame) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use x86_64::instructions::segmentation::{CS, Segment};
 
     #[test]
     fn every_vector_has_a_gate_and_what_may_come_on_a_bad_stack_has_one_of_its_own() {
         let table = gates(acknowledge as *const () as usize, stub(DEBUG));
         assert_eq!(size_of_val(&table), 0x1000);
-        let address = |gate: &Gate| {
-            u64::from(gate.offset_low)
-                | u64::from(gate.offset_middle) << 16
-                | u64::from(gate.offset_high) << 32
-        };
+        // SAFETY: a gate is 16 bytes without padding.
+        let bytes = |gate: &Gate| unsafe { core::mem::transmute::<Gate, [u8; 16]>(*gate) };
+        let selector = CS::get_reg().0.to_le_bytes();
         for (vector, gate) in table.iter().enumerate() {
-            assert_eq!((gate.kind, gate.selector, gate.reserved), (0x8e, 8, 0), "{vector:#x}");
+            let [_, _, s0, s1, _, kind, _, _, _, _, _, _, reserved @ ..] = bytes(gate);
+            assert_eq!((kind, [s0, s1], reserved), (0x8e, selector, [0; 4]), "{vector:#x}");
             let ours = [0x20, 0x21, 0x22].contains(&vector);
             let stub = stubs as *const () as u64 + (vector * STUB_BYTES) as u64;
             let handler = if ours { acknowledge as *const () as u64 } else { stub };
-            assert_eq!(address(gate), handler, "{vector:#x}");
+            assert_eq!(gate.handler_addr().as_u64(), handler, "{vector:#x}");
         }
-        let mut own: std::vec::Vec<u8> = [2, 8, 18].map(|vector: usize| table[vector].stack).into();
+        let mut own: std::vec::Vec<u8> = [2, 8, 18].map(|vector: usize| bytes(&table[vector])[4]).into();
         own.sort_unstable();
         own.dedup();
         assert_eq!(own, [1, 2, 3], "a machine check does not overwrite an NMI's frame");
-        assert_eq!(table.iter().filter(|gate| gate.stack != 0).count(), 3);
+        assert_eq!(table.iter().filter(|gate| bytes(gate)[4] != 0).count(), 3);
     }
 
     #[test]
