@@ -150,13 +150,9 @@ fn exception_or_nmi(vcpu: &mut VmxVcpu, vmcs: Current) -> Exit {
 }
 
 /// The qualification of an I/O exit (table 27-5): bits 2:0 size less one, bit 3 IN, bit 4 string, bits 31:16 port.
-#[expect(clippy::cast_possible_truncation, reason = "bits 31:16 of the word are the port")]
+#[expect(clippy::cast_possible_truncation, reason = "bits 31:16 of the word are the port, bits 2:0 the size")]
 fn port(qualification: u64) -> Exit {
-    let size_bytes = match qualification & 7 {
-        0 => 1,
-        1 => 2,
-        _ => 4,
-    };
+    let size_bytes = (qualification & 7) as u8 + 1;
     let direction = if qualification & 1 << 3 == 0 { Direction::Out } else { Direction::In };
     let access = PortAccess { port: (qualification >> 16) as u16, size_bytes, direction };
     if qualification & 1 << 4 == 0 { Exit::Port(access) } else { Exit::StringPort(access) }

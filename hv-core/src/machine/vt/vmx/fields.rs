@@ -3,16 +3,8 @@
 use core::marker::PhantomData;
 
 /// A field whose values are `T`: its encoding says how wide it is, and a wrong pair does not compile.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Field<T>(u32, PhantomData<T>);
-
-impl<T> Clone for Field<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Field<T> {}
 
 impl<T> Field<T> {
     const fn new(encoding: u32) -> Self {
@@ -85,10 +77,6 @@ fields! {
     DEBUGCTL: u64 = 0x2802;
     PAT: u64 = 0x2804;
     EFER: u64 = 0x2806;
-    PDPTE_0: u64 = 0x280a;
-    PDPTE_1: u64 = 0x280c;
-    PDPTE_2: u64 = 0x280e;
-    PDPTE_3: u64 = 0x2810;
     HOST_PAT: u64 = 0x2c00;
     HOST_EFER: u64 = 0x2c02;
 
@@ -153,4 +141,5 @@ fields! {
 }
 
 /// What PAE paging has loaded of its page-directory-pointer table (§24.4.2).
-pub const PDPTES: [Field<u64>; 4] = [PDPTE_0, PDPTE_1, PDPTE_2, PDPTE_3];
+pub const PDPTES: [Field<u64>; 4] =
+    [Field::new(0x280a), Field::new(0x280c), Field::new(0x280e), Field::new(0x2810)];

@@ -4,7 +4,7 @@ use super::controls::{Entry, Primary};
 use super::fields::{self, SegmentFields};
 use super::state::{CR4_HELD, Extra, Stale, VmxVcpu, access};
 use super::vmcs::Current;
-use crate::base::control::Start;
+use crate::base::control::{Control, Start};
 use crate::guest::general::Registers;
 use crate::guest::registers::PAT_RESET;
 use crate::guest::registers::{CR0_NE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
@@ -19,11 +19,8 @@ const PRESENT: u16 = 1 << 7;
 
 /// Everything that the ways to start differ in.
 struct Beginning {
-    cr: [u64; 3],
-    efer: u64,
-    pat: u64,
-    tables: [(u64, u32); 2],
-    pdptes: [u64; 4],
+    /// All but its segments.
+    control: Control,
     code: Segment,
     data: Segment,
     rip: u64,
@@ -77,11 +74,12 @@ impl VmxVcpu {
 
     fn beginning(&mut self, start: Start) -> Beginning {
         let after_reset = Beginning {
-            cr: [0x10, 0, 0], // ET
-            efer: 0,
-            pat: PAT_RESET,
-            tables: [(0, 0xffff); 2],
-            pdptes: [0; 4],
+            control: Control {
+                cr: [0x10, 0, 0], // ET
+                pat: PAT_RESET,
+                tables: [(0, 0xffff); 2],
+                ..Control::default()
+            },
             code: Segment::small(0x9b),
             data: Segment::small(0x93),
             rip: 0,
@@ -91,7 +89,7 @@ impl VmxVcpu {
             Start::Protected { entry, ebx } => {
                 *self.saved.get_mut(Reg::Rbx) = u64::from(ebx);
                 Beginning {
-                    cr: [0x11, 0, 0], // PE, ET
+                    control: Control { cr: [0x11, 0, 0], ..after_reset.control }, // PE, ET
                     code: Segment::flat(8, 0xc09b),
                     data: Segment::flat(16, 0xc093),
                     rip: u64::from(entry),
@@ -112,11 +110,7 @@ impl VmxVcpu {
                     Segment::flat(selector, access(attributes) | unusable)
                 };
                 Beginning {
-                    cr: control.cr,
-                    efer: control.efer & EFER_GUEST,
-                    pat: control.pat,
-                    tables: control.tables,
-                    pdptes: control.pdptes,
+                    control: Control { efer: control.efer & EFER_GUEST, ..control },
                     code: flat(control.segments[0]),
                     data: flat(control.segments[1]),
                     rip: entry,
@@ -127,26 +121,32 @@ impl VmxVcpu {
     }
 }
 
+/// Writes CR0 as the guest wrote it and as it is, and with EFER what the next entry is told of it.
+pub(super) fn write_cr0(vmcs: Current, cr0: u64, efer: u64) {
+    vmcs.write(fields::CR0, cr0 & !CR0_SHADOWED | CR0_NE);
+    vmcs.write(fields::CR0_SHADOW, cr0);
+    let mut entry = Entry::from_bits_retain(vmcs.read(fields::ENTRY_CONTROLS));
+    entry.set(Entry::LONG_MODE, efer & EFER_LMA != 0);
+    vmcs.write(fields::ENTRY_CONTROLS, entry.bits());
+    vmcs.write(fields::EFER, efer);
+}
+
 impl Beginning {
     fn write(&self, vmcs: Current) {
-        let [cr0, cr3, cr4] = self.cr;
-        vmcs.write(fields::CR0, cr0 & !CR0_SHADOWED | CR0_NE);
-        vmcs.write(fields::CR0_SHADOW, cr0);
+        let Control { cr: [cr0, cr3, cr4], efer, pat, tables: [gdt, idt], segments: _, pdptes } =
+            self.control;
+        write_cr0(vmcs, cr0, efer);
         vmcs.write(fields::CR3, cr3);
         vmcs.write(fields::CR4, cr4 & CR4_GUEST | CR4_HELD);
         vmcs.write(fields::CR4_SHADOW, cr4 & CR4_GUEST);
-        for (field, entry) in fields::PDPTES.into_iter().zip(self.pdptes) {
+        for (field, entry) in fields::PDPTES.into_iter().zip(pdptes) {
             vmcs.write(field, entry);
         }
-        vmcs.write(fields::EFER, self.efer);
-        vmcs.write(fields::PAT, self.pat);
-        let mut entry = Entry::from_bits_retain(vmcs.read(fields::ENTRY_CONTROLS));
-        entry.set(Entry::LONG_MODE, self.efer & EFER_LMA != 0);
-        vmcs.write(fields::ENTRY_CONTROLS, entry.bits());
-        vmcs.write(fields::GDTR_BASE, self.tables[0].0);
-        vmcs.write(fields::GDTR_LIMIT, self.tables[0].1);
-        vmcs.write(fields::IDTR_BASE, self.tables[1].0);
-        vmcs.write(fields::IDTR_LIMIT, self.tables[1].1);
+        vmcs.write(fields::PAT, pat);
+        vmcs.write(fields::GDTR_BASE, gdt.0);
+        vmcs.write(fields::GDTR_LIMIT, gdt.1);
+        vmcs.write(fields::IDTR_BASE, idt.0);
+        vmcs.write(fields::IDTR_LIMIT, idt.1);
         self.code.write(vmcs, fields::CS);
         for data in [fields::SS, fields::DS, fields::ES, fields::FS, fields::GS] {
             self.data.write(vmcs, data);

@@ -2,12 +2,13 @@
 
 use super::{CR4_HELD, NMI_BLOCKED, SHADOW, Stale, VmxVcpu, event, packed};
 use crate::base::control::{Control, Start};
-use crate::guest::registers::{CR0_NE, CR0_PE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
+use crate::guest::registers::{CR0_PE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
 use crate::guest::registers::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
 use crate::guest::seam::{Exception, Instruction, Nmi, Pauses, Reg, VirtualCpu, Window};
 use crate::machine::vt::debug;
-use crate::machine::vt::vmx::controls::{Entry, Primary};
+use crate::machine::vt::vmx::controls::Primary;
 use crate::machine::vt::vmx::fields::{self, Field, SegmentFields};
+use crate::machine::vt::vmx::reset::write_cr0;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Type of a busy task-state segment of 32 or, in long mode, 64 bits.
@@ -48,12 +49,7 @@ impl VirtualCpu for VmxVcpu {
             if efer & !before & EFER_LMA != 0 && vmcs.read(fields::TR.access) & 0xf != BUSY_TASK {
                 return false;
             }
-            let mut entry = Entry::from_bits_retain(vmcs.read(fields::ENTRY_CONTROLS));
-            entry.set(Entry::LONG_MODE, efer & EFER_LMA != 0);
-            vmcs.write(fields::ENTRY_CONTROLS, entry.bits());
-            vmcs.write(fields::EFER, efer);
-            vmcs.write(fields::CR0, value & !CR0_SHADOWED | CR0_NE);
-            vmcs.write(fields::CR0_SHADOW, value);
+            write_cr0(vmcs, value, efer);
             for (field, entry) in fields::PDPTES.into_iter().zip(pdptes.iter().flatten()) {
                 vmcs.write(field, *entry);
             }
