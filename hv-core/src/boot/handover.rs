@@ -2,6 +2,7 @@
 
 use hv_core::base::addr::HostPhys;
 use hv_core::machine::arch::screen::Frame;
+pub use hv_core::machine::memory::MAPPED;
 use hv_core::policy::mm::frames::Frames;
 
 /// All of it.
@@ -21,10 +22,14 @@ pub struct Handover {
     pub screen: Option<Frame>,
 }
 
-/// What the entry code maps, at itself.
-pub const MAPPED: u64 = 4 << 30;
-
-/// Something that a loader left below that.
+/// Something that a loader left below [`MAPPED`].
 pub fn pointer<T>(at: u64) -> *const T {
     core::ptr::with_exposed_provenance(usize::try_from(at).unwrap_or(0))
+}
+
+/// An area of a loader's memory map as [`Frames::learn`] takes it: start, length, and whether it is RAM. What lies past [`MAPPED`] is
+/// left out.
+pub fn area(start: u64, len_bytes: u64, is_ram: bool) -> Option<(HostPhys, u64, bool)> {
+    let len = start.saturating_add(len_bytes).min(MAPPED).checked_sub(start)?;
+    Some((HostPhys::new(start)?, len, is_ram))
 }

@@ -8,8 +8,7 @@ use super::{layout, processors};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
-use core::arch::x86_64::__cpuid_count;
-use core::fmt::Write;
+use core::fmt::{Display, Write};
 use hv_core::base::addr::PAGE_BYTES;
 use hv_core::base::id::{CpuId, GuestId};
 use hv_core::base::time::Frequency;
@@ -40,16 +39,17 @@ mod guests;
 #[global_allocator]
 static HEAP: HypervisorHeap = HypervisorHeap::empty();
 
+const TOO_LITTLE_MEMORY: &str = "the machine has too little memory";
 /// How long the last lines stay on a screen that nothing else shows.
 const READING_S: u64 = 10;
 
 /// Says why nothing is started, and powers off.
-fn refuse(log: &SerialLog, why: core::fmt::Arguments<'_>) -> ! {
+fn refuse(log: &SerialLog, why: impl Display) -> ! {
     say(log, format_args!("refused: {why}"));
     end(log, Verdict::Refused)
 }
 
-fn say(log: &SerialLog, text: core::fmt::Arguments<'_>) {
+fn say(log: &SerialLog, text: impl Display) {
     log.write(format!("comity: {text}\n").as_bytes());
 }
 
@@ -78,7 +78,7 @@ pub fn main(mut handover: Handover) -> ! {
     let mut memory = unsafe { Memory::new(core::mem::take(&mut handover.frames)) };
     if !HEAP.init(&mut memory, heap::LEAST_BYTES) {
         let free_kib = memory.free_bytes() / 1024;
-        let _ = writeln!(console, "comity: refused: the machine has too little memory: {free_kib} KiB free");
+        let _ = writeln!(console, "comity: refused: {TOO_LITTLE_MEMORY}: {free_kib} KiB free");
         let _ = writeln!(console, "comity: end: verdict={:?}", Verdict::Refused);
         console.finish();
         power_off(Verdict::Refused)
@@ -90,17 +90,17 @@ pub fn main(mut handover: Handover) -> ! {
     clean::registers();
     // SAFETY: this is the only processor that runs, and nothing lies below its stack.
     if !unsafe { paging::unmap(&mut memory, layout::stack_guard(), layout::GUARD_BYTES) } {
-        refuse(log, format_args!("the machine has too little memory"));
+        refuse(log, TOO_LITTLE_MEMORY);
     }
     // SAFETY: CPL 0, the APIC's page is below 4 GiB and mapped, and this is the only code that drives it.
     let mut apic = unsafe { LocalApic::enable() };
     // Firmware without an ACPI timer is named below, where it is asked for the way to power off.
     let pm = firmware::pm_timer(|at, into| memory.read_firmware(at, into), handover.rsdp).unwrap_or(None);
-    let (references, clocks) = match References::measure(&mut apic, pm) {
-        Ok(found) => found,
-        Err(NoClock::NoReference) => refuse(log, format_args!("neither the 8254 nor an ACPI timer counts")),
-        Err(NoClock::NoApicTimer) => refuse(log, format_args!("the APIC timer does not count")),
-    };
+    let measured = References::measure(&mut apic, pm);
+    let (references, clocks) = measured.unwrap_or_else(|missing| match missing {
+        NoClock::NoReference => refuse(log, "neither the 8254 nor an ACPI timer counts"),
+        NoClock::NoApicTimer => refuse(log, "the APIC timer does not count"),
+    });
     if clocks.trust != Trust::Good {
         say(log, format_args!("tsc: not trusted tsc_khz={} reason={:?}", clocks.tsc.khz(), clocks.trust));
     }
@@ -114,10 +114,8 @@ pub fn main(mut handover: Handover) -> ! {
         Some(Kind::Vmx) => run::<Intel>(ground, handover),
         None => refuse(
             log,
-            format_args!(
-                "this processor has neither AMD-V (CPUID 8000_0001 ECX.SVM) nor VT-x (CPUID 1 ECX.VMX); \
-                 QEMU: -cpu max or -cpu qemu64,+svm,+npt"
-            ),
+            "this processor has neither AMD-V (CPUID 8000_0001 ECX.SVM) nor VT-x (CPUID 1 ECX.VMX); \
+             QEMU: -cpu max or -cpu qemu64,+svm,+npt",
         ),
     }
 }
@@ -136,7 +134,7 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     let Ground { mut memory, mut apic, clocks, references, log } = ground;
     let processor = enable::<V>(&mut memory, clocks, log);
     let capabilities = V::capabilities(&processor);
-    let bundle = Bundle::parse(handover.bundle).unwrap_or_else(|error| refuse(log, format_args!("{error}")));
+    let bundle = Bundle::parse(handover.bundle).unwrap_or_else(|error| refuse(log, error));
     let manifest = bundle.manifest();
     let controllers = controllers(&memory, &handover, &apic, log);
     let start = processors::Start::<V> {
@@ -155,7 +153,7 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     attach_people(&mut system, manifest, handover.command_line);
     let clock = guests::Clock { is_one: processors.one_clock, is_sure: clocks.trust == Trust::Good };
     let made = guests::make::<V>(&mut memory, &mut system, &bundle, capabilities, clock);
-    let vcpus = made.unwrap_or_else(|error| refuse(log, format_args!("{error}")));
+    let vcpus = made.unwrap_or_else(|error| refuse(log, error));
     keep_images(&mut system, &bundle);
     let shared = Shared::<V> {
         common: Common {
@@ -182,11 +180,11 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
 /// Turns the processor's ability on.
 fn enable<V: Vendor>(memory: &mut Memory, clocks: Found, log: &SerialLog) -> V::Processor {
     let Some(pages) = memory.pages(V::PROCESSOR_PAGES, PAGE_BYTES) else {
-        refuse(log, format_args!("the machine has too little memory"));
+        refuse(log, TOO_LITTLE_MEMORY);
     };
     // SAFETY: CPL 0 on the only processor; the pages were just taken for this.
     let processor = unsafe { V::enable(pages, clocks.tsc) };
-    processor.unwrap_or_else(|missing| refuse(log, format_args!("{missing}")))
+    processor.unwrap_or_else(|missing| refuse(log, missing))
 }
 
 /// Finds the interrupt controllers, masks what devices interrupt by, and names the processors that are not used.
@@ -230,14 +228,14 @@ fn describe<V: Vendor>(
         ),
     );
     if let Some(weakness) = V::weakness(capabilities) {
-        say(log, format_args!("{weakness}"));
+        say(log, weakness);
     }
 }
 
 fn grow_heap(memory: &mut Memory, bytes: u64, log: &SerialLog) {
     if bytes > heap::LEAST_BYTES && !HEAP.extend(memory, bytes - heap::LEAST_BYTES) {
         let kib = bytes >> 10;
-        refuse(log, format_args!("the machine has too little memory: the heap needs {kib} KiB"));
+        refuse(log, format_args!("{TOO_LITTLE_MEMORY}: the heap needs {kib} KiB"));
     }
 }
 

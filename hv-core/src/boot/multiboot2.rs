@@ -4,7 +4,7 @@
     reason = "the header in a section of its own, and the loader's structures through raw pointers"
 )]
 
-use super::handover::{Handover, MAPPED, pointer};
+use super::handover::{Handover, MAPPED, area, pointer};
 use core::arch::global_asm;
 use hv_core::base::addr::HostPhys;
 use hv_core::machine::arch::screen::{self, Frame};
@@ -50,13 +50,8 @@ pub unsafe fn read(info: u64) -> Handover {
     let mut frames = Frames::default();
     let areas = info.memory_map_tag().map_or(&[][..], |map| map.memory_areas());
     frames.learn(|| {
-        areas.iter().filter_map(|area| {
-            let len = area
-                .start_address()
-                .saturating_add(area.size())
-                .min(MAPPED)
-                .checked_sub(area.start_address())?;
-            Some((HostPhys::new(area.start_address())?, len, area.typ() == MemoryAreaType::Available))
+        areas.iter().filter_map(|found| {
+            area(found.start_address(), found.size(), found.typ() == MemoryAreaType::Available)
         })
     });
     frames.reserve(HostPhys::new_truncate(info.start_address() as u64), info.total_size() as u64);

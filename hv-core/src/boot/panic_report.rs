@@ -1,6 +1,7 @@
 //! The last words: a panic is a bug of ours, and whoever mends it wants to know where.
 #![expect(unsafe_code, reason = "walks the stack by frame pointers, and takes the console over")]
 
+use super::handover::{MAPPED, pointer};
 use super::processors;
 use super::shared::Common;
 use core::arch::asm;
@@ -14,8 +15,6 @@ use hv_core::machine::arch::{percpu, stop};
 
 /// Frames that are printed at most.
 const MAX_FRAMES: usize = 32;
-/// Stacks and the image lie in what the entry code mapped.
-const MAPPED: u64 = 4 << 30;
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
@@ -58,7 +57,7 @@ fn backtrace(line: &mut Console) {
         if frame == 0 || !frame.is_multiple_of(8) || frame >= MAPPED - 16 {
             break;
         }
-        let pointer: *const u64 = core::ptr::with_exposed_provenance(usize::try_from(frame).unwrap_or(0));
+        let pointer = pointer::<u64>(frame);
         // SAFETY: aligned and mapped; whatever is there is only printed.
         let (next, back) = unsafe { (pointer.read_volatile(), pointer.add(1).read_volatile()) };
         if back == 0 {

@@ -1,7 +1,7 @@
 //! What a PVH loader says (`qemu -kernel`): the start info (Xen's public/arch-x86/hvm/start_info.h).
 #![expect(unsafe_code, reason = "the loader's structures through raw pointers")]
 
-use super::handover::{Handover, MAPPED, pointer};
+use super::handover::{Handover, area, pointer};
 use hv_core::base::addr::HostPhys;
 use hv_core::policy::mm::frames::Frames;
 
@@ -79,9 +79,7 @@ pub unsafe fn read(start_info: u64) -> Handover {
             (0..u64::from(info.memory_map_entries.min(MAX_ENTRIES))).filter_map(|n| {
                 // SAFETY: the loader's map has that many entries, below 4 GiB.
                 let entry = unsafe { pointer::<MemoryMapEntry>(info.memory_map + n * 24).read_unaligned() };
-                let end = entry.start.saturating_add(entry.len).min(MAPPED);
-                let len = end.checked_sub(entry.start)?;
-                Some((HostPhys::new(entry.start)?, len, entry.kind == TYPE_RAM))
+                area(entry.start, entry.len, entry.kind == TYPE_RAM)
             })
         };
         frames.learn(entries);

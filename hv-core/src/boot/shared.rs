@@ -40,20 +40,13 @@ impl Common {
 }
 
 /// What all processors work with.
+#[derive(Clone, Copy)]
 pub struct Shared<V: Vendor> {
-    /// See there.
+    /// The part that does not depend on the vendor.
     pub common: Common,
     /// Where vCPUs lie that no processor has.
     pub parking: &'static Parking<PcOf<V>>,
 }
-
-impl<V: Vendor> Clone for Shared<V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<V: Vendor> Copy for Shared<V> {}
 
 impl<V: Vendor> Shared<V> {
     /// A processor that takes part.

@@ -5,6 +5,7 @@ pub mod bochs;
 pub mod calibrate;
 pub mod clean;
 pub mod console;
+pub mod cpuid;
 pub mod descriptors;
 pub mod exit;
 pub mod interrupts;

@@ -4,9 +4,10 @@
 #![expect(unsafe_code, reason = "physical memory through raw pointers, and the global allocator")]
 
 use crate::base::addr::{GuestPhys, HostPhys, LARGE_PAGE_BYTES, OutsideMemory, PAGE_BYTES};
-use crate::base::hardware::{GuestRam, SharedWords};
+use crate::base::hardware::GuestRam;
 use crate::policy::mm::frames::Frames;
 use crate::policy::mm::nested::{self, EntryFormat, Rights, TableMemory};
+use crate::policy::vcpu_shared::SharedFrames;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
@@ -18,7 +19,7 @@ use linked_list_allocator::Heap;
 use spin::Mutex;
 
 /// Physical memory below is mapped at its own address (I-4).
-const MAPPED: u64 = 4 << 30;
+pub const MAPPED: u64 = 4 << 30;
 
 /// Where physical address `at` is mapped.
 fn pointer(at: HostPhys) -> *mut u8 {
@@ -68,12 +69,13 @@ impl Memory {
     }
 
     /// Zeroed pages as words that a guest will see too.
-    pub fn shared_words(&mut self, pages: u64) -> Option<(HostPhys, SharedWords)> {
-        let start = self.pages(pages, PAGE_BYTES)?;
-        let words = usize::try_from(pages * PAGE_BYTES / 8).ok()?;
+    pub fn shared_frames(&mut self, pages: usize) -> Option<SharedFrames> {
+        let start = self.pages(pages as u64, PAGE_BYTES)?;
+        let words = usize::try_from(pages as u64 * PAGE_BYTES / 8).ok()?;
         // SAFETY: the run is ours for good, aligned, zeroed, and from now on reached by atomics only; a guest's writes to
         // it are machine stores that an atomic load tolerates.
-        Some((start, unsafe { core::slice::from_raw_parts(pointer(start).cast::<AtomicU64>(), words) }))
+        let words = unsafe { core::slice::from_raw_parts(pointer(start).cast::<AtomicU64>(), words) };
+        Some(SharedFrames { start, words })
     }
 
     /// A zeroed page as a value of one page, for good.

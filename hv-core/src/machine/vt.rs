@@ -9,10 +9,10 @@ mod vmx;
 use crate::base::addr::HostPhys;
 use crate::base::time::Frequency;
 use crate::guest::seam::{Exception, Processor, VirtualCpu};
+use crate::machine::arch::cpuid::leaf;
 use crate::machine::arch::machine_check;
 use crate::machine::memory::Memory;
 use crate::policy::mm::nested::EntryFormat;
-use core::arch::x86_64::__cpuid;
 use core::fmt;
 use pv_abi::cpuid::CallInstruction;
 
@@ -24,7 +24,7 @@ pub use vmx::Intel;
 pub const EXCEPTIONS: u32 = Exception::ENDLESS | 1 << machine_check::VECTOR;
 
 /// A vendor, as the boot sees it. One match on [`Kind`] makes everything above generic over it.
-pub trait Vendor: 'static {
+pub trait Vendor: Copy + 'static {
     /// How nested page tables are spelt.
     type Format: EntryFormat;
     /// A processor.
@@ -92,10 +92,9 @@ pub enum Kind {
 impl Kind {
     /// This processor's; `None` when it has neither.
     pub fn find() -> Option<Self> {
-        let extended = __cpuid(0x8000_0000).eax;
-        if extended >= 0x8000_0001 && __cpuid(0x8000_0001).ecx & 1 << 2 != 0 {
+        if leaf(0x8000_0001, 0)[2] & 1 << 2 != 0 {
             Some(Self::Svm)
-        } else if __cpuid(1).ecx & 1 << 5 != 0 {
+        } else if leaf(1, 0)[2] & 1 << 5 != 0 {
             Some(Self::Vmx)
         } else {
             None

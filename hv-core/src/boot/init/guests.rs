@@ -9,11 +9,14 @@ use hv_core::guest::guest::WINDOW_BASE;
 use hv_core::guest::make_error::MakeError;
 use hv_core::guest::registers;
 use hv_core::guest::virtio_bus;
-use hv_core::image::manifest::ChannelConfig;
+use hv_core::machine::arch::cpuid::leaf;
 use hv_core::machine::pc::PcOf;
 use hv_core::policy::mm::nested::EntryFormat;
 use hv_core::policy::vcpu_shared::{SharedFrames, Tables};
 use pv_abi::table::{CONSOLE_PAGES, DEMAND_PAGES, EVENT_PAGES, STATUS_PAGES};
+
+/// The emulated APIC timer runs at 1 GHz, as QEMU's does.
+const APIC_BUS: Frequency = Frequency::from_khz(1_000_000).unwrap();
 
 type Vcpus<V> = Vec<Box<Vcpu<PcOf<V>>>>;
 
@@ -35,7 +38,7 @@ pub fn make<'a, V: Vendor>(
     clock: Clock,
 ) -> Result<Vcpus<V>, MakeError<'a>> {
     let manifest = bundle.manifest();
-    let facts = cpuid::Facts { machine: machine_cpuid, tsc: system.tsc, apic_bus: apic_bus(), call: V::CALL };
+    let facts = cpuid::Facts { machine: leaf, tsc: system.tsc, apic_bus: APIC_BUS, call: V::CALL };
     let usable_tsc =
         clock.is_one && clock.is_sure && (manifest.tsc == TscTrust::Trusted || has_invariant_tsc());
     let mut vcpus = Vec::new();
@@ -76,7 +79,7 @@ pub fn make<'a, V: Vendor>(
     Ok(vcpus)
 }
 
-fn out_of_memory<'a>(memory: &Memory, config: &'a hv_core::image::manifest::GuestConfig) -> MakeError<'a> {
+fn out_of_memory<'a>(memory: &Memory, config: &'a GuestConfig) -> MakeError<'a> {
     MakeError::Memory {
         guest: &config.name,
         wanted_mib: config.memory_mib,
@@ -90,15 +93,11 @@ fn make_ram<F: EntryFormat>(memory: &mut Memory, mib: u32, most_mib: u32) -> Opt
 }
 
 fn make_tables(memory: &mut Memory) -> Option<Tables> {
-    let mut frames = |pages: usize| {
-        let (start, words) = memory.shared_words(pages as u64)?;
-        Some(SharedFrames { start, words })
-    };
     Some(Tables {
-        demand: frames(DEMAND_PAGES)?,
-        status: frames(STATUS_PAGES)?,
-        event: frames(EVENT_PAGES)?,
-        console: frames(CONSOLE_PAGES)?,
+        demand: memory.shared_frames(DEMAND_PAGES)?,
+        status: memory.shared_frames(STATUS_PAGES)?,
+        event: memory.shared_frames(EVENT_PAGES)?,
+        console: memory.shared_frames(CONSOLE_PAGES)?,
     })
 }
 
@@ -107,28 +106,10 @@ fn channel_pages<'a>(
     memory: &mut Memory,
     manifest: &'a Manifest,
 ) -> Result<Vec<SharedFrames>, MakeError<'a>> {
-    let mut frames = |channel: &ChannelConfig| {
-        let (start, words) = memory.shared_words(u64::from(channel.pages))?;
-        Some(SharedFrames { start, words })
-    };
-    let channels: Option<Vec<_>> = manifest.channels.iter().map(&mut frames).collect();
-    channels.ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))
-}
-
-fn machine_cpuid(leaf: u32, subleaf: u32) -> cpuid::Leaf {
-    let answer = __cpuid_count(leaf, subleaf);
-    [answer.eax, answer.ebx, answer.ecx, answer.edx]
+    let frames = manifest.channels.iter().map(|channel| memory.shared_frames(usize::from(channel.pages)));
+    frames.collect::<Option<_>>().ok_or_else(|| out_of_memory(memory, &manifest.guests[0]))
 }
 
 fn has_invariant_tsc() -> bool {
-    machine_cpuid(0x8000_0000, 0)[0] >= 0x8000_0007 && machine_cpuid(0x8000_0007, 0)[3] & 1 << 8 != 0
-}
-
-/// The emulated APIC timer runs at 1 GHz, as QEMU's does.
-fn apic_bus() -> Frequency {
-    const BUS: Option<Frequency> = Frequency::from_khz(1_000_000);
-    match BUS {
-        Some(bus) => bus,
-        None => unreachable!(),
-    }
+    leaf(0x8000_0007, 0)[3] & 1 << 8 != 0
 }

@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "port I/O")]
 
 use super::apic::LocalApic;
+use super::cpuid::{is_virtual, leaf};
 use super::time::now_in_order;
 use crate::base::time::{Frequency, Tsc};
 use crate::policy::calibrate::{Calibration, Found, NoClock, Sample, Told};
@@ -61,18 +62,14 @@ impl References {
     /// Looks again, and says how far off `tsc` was since the measurement, in millionths; negative if it is too low. `None` where the
     /// references do not tell.
     pub fn off_ppm(&mut self, tsc: Frequency) -> Option<i64> {
-        let pm = self.pm.map(|timer| tightest(|| sample_pm(timer)));
-        self.calibration.revisit(tightest(sample_pit), pm);
+        let pm = self.pm.and_then(|timer| tightest(|| sample_pm(timer)));
+        self.calibration.revisit(tightest(sample_pit)?, pm);
         self.calibration.off_ppm(tsc)
     }
 }
 
-fn tightest(mut sample: impl FnMut() -> Sample) -> Sample {
-    let first = sample();
-    let width = |sample: &Sample| sample.after.since(sample.before).0;
-    (1..SAMPLES)
-        .map(|_| sample())
-        .fold(first, |best, next| if width(&next) < width(&best) { next } else { best })
+fn tightest(mut sample: impl FnMut() -> Sample) -> Option<Sample> {
+    (0..SAMPLES).map(|_| sample()).min_by_key(|sample| sample.after.since(sample.before))
 }
 
 /// Reads a counter between two readings of the TSC; `finish` is what need not be between them.
@@ -124,22 +121,18 @@ fn sample_pm(timer: PmTimer) -> Sample {
 /// What CPUID says of the TSC's rate: the ratio to a crystal's (SDM vol 2A, leaf 15h); what the hypervisor below this one says
 /// (leaf 4000_0010h: kHz; VMware's, KVM's and others'); the processor's base frequency (leaf 16h: MHz), which is about that.
 fn told() -> Option<Told> {
-    const HYPERVISOR: u32 = 1 << 31;
     let exact = |khz: u64| Some(Told { tsc: Frequency::from_khz(khz)?, is_exact: true });
-    let most = __cpuid(0).eax;
-    if most >= 0x15 {
-        let ratio = __cpuid(0x15);
-        let hz = u64::from(ratio.ecx) * u64::from(ratio.ebx);
-        if let Some(told) = hz.checked_div(u64::from(ratio.eax)).and_then(|hz| exact(hz / 1000)) {
-            return Some(told);
-        }
+    let [denominator, numerator, crystal_hz, _] = leaf(0x15, 0);
+    let hz = (u64::from(crystal_hz) * u64::from(numerator)).checked_div(denominator.into());
+    if let Some(told) = hz.and_then(|hz| exact(hz / 1000)) {
+        return Some(told);
     }
-    if __cpuid(1).ecx & HYPERVISOR != 0
+    if is_virtual()
         && (0x4000_0010..0x4001_0000).contains(&__cpuid(0x4000_0000).eax)
         && let Some(told) = exact(u64::from(__cpuid(0x4000_0010).eax))
     {
         return Some(told);
     }
-    let base_mhz = if most >= 0x16 { __cpuid(0x16).eax & 0xffff } else { 0 };
+    let base_mhz = leaf(0x16, 0)[0] & 0xffff;
     Some(Told { tsc: Frequency::from_khz(u64::from(base_mhz) * 1000)?, is_exact: false })
 }

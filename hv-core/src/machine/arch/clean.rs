@@ -2,9 +2,9 @@
 //! hypervisor's instructions do, or that a guest could find. Each is set, not added to (Intel SDM vol 4; AMD APM vol 2 appendix A).
 #![expect(unsafe_code, reason = "MSRs, XSETBV, WRPKRU, and the FPU's control words")]
 
+use super::cpuid::leaf;
 use super::machine_check;
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid, __cpuid_count};
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 
@@ -31,15 +31,6 @@ const PKRS: u32 = 0x6e1;
 const XCR0_X87: u32 = 1;
 /// MXCSR after reset: no exceptions.
 const MXCSR_RESET: u32 = 0x1f80;
-
-/// EAX, EBX, ECX, EDX of a leaf; zeroes past the last one.
-fn leaf(number: u32, subleaf: u32) -> [u32; 4] {
-    if number > __cpuid(number & 0x8000_0000).eax {
-        return [0; 4];
-    }
-    let answer = __cpuid_count(number, subleaf);
-    [answer.eax, answer.ebx, answer.ecx, answer.edx]
-}
 
 /// Puts this processor's registers into the state that everything else expects. The IDT is installed; no vCPU has run here.
 pub fn registers() {

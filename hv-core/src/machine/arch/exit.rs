@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "port I/O and HLT")]
 
 use super::bochs;
-use core::arch::x86_64::__cpuid;
+use super::cpuid::is_virtual;
 use spin::Once;
 use x86_64::instructions::port::Port;
 
@@ -64,11 +64,6 @@ fn soft_off(way: &SoftOff) {
             Port::<u16>::new(second).write(SLEEP | u16::from(way.kind[1]) << SLEEP_TYPE);
         }
     }
-}
-
-/// Whether something lies beneath this machine that says so (CPUID 1 ECX bit 31), as QEMU does.
-fn is_virtual() -> bool {
-    __cpuid(1).ecx & 1 << 31 != 0
 }
 
 /// Powers off: by isa-debug-exit or Bochs' port on machines that may have them, else by ACPI, else it halts for good. On a PC

@@ -35,6 +35,7 @@
 //! - The same in 32-bit code while the task register is busy, as it is after a reset: the translator keeps none busy. So
 //!   a vCPU begins with one that is not.
 
+use super::cpuid::is_virtual;
 use super::time::now;
 use crate::base::time::Frequency;
 use core::arch::x86_64::__cpuid;
@@ -59,7 +60,7 @@ impl Translator {
     /// at leaf 4000_0000.
     pub fn find(tsc: Frequency) -> Option<Self> {
         let signature = __cpuid(0x4000_0000);
-        let is_tcg = __cpuid(1).ecx & 1 << 31 != 0
+        let is_tcg = is_virtual()
             && [signature.ebx, signature.ecx, signature.edx].map(u32::to_le_bytes)
                 == [*b"TCGT", *b"CGTC", *b"GTCG"];
         is_tcg.then_some(if tsc.khz() == COUNTING_KHZ && counts() { Self::Counting } else { Self::Threaded })

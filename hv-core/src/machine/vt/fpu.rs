@@ -1,9 +1,9 @@
 //! The registers of x87, MMX and SSE, which VMRUN does not switch.
 #![expect(unsafe_code, reason = "FXSAVE, FXRSTOR, and the registers one by one")]
 
+use crate::machine::arch::cpuid::leaf;
 use crate::machine::arch::translator::Translator;
 use core::arch::asm;
-use core::arch::x86_64::__cpuid;
 
 /// FXSAVE's image (APM vol 2 §11.5.5).
 #[derive(Clone)]
@@ -30,8 +30,7 @@ impl Restore {
     /// The way for an AMD machine: in parts where a thread runs each processor (see [`crate::machine::arch::translator`]), and where
     /// FXRSTOR does not restore all. The translator keeps no pointers.
     pub fn of_machine(translator: Option<Translator>) -> Self {
-        let leaks =
-            || __cpuid(0x8000_0000).eax < 0x8000_0008 || __cpuid(0x8000_0008).ebx & RESTORES_POINTERS == 0;
+        let leaks = || leaf(0x8000_0008, 0)[1] & RESTORES_POINTERS == 0;
         match translator {
             Some(Translator::Threaded) => Self::Parts,
             None if leaks() => Self::Parts,

@@ -119,7 +119,7 @@ impl Processor for Svm {
 }
 
 /// AMD's way, as the boot sees it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Amd {}
 
 impl super::Vendor for Amd {

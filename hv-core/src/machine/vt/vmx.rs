@@ -130,7 +130,7 @@ impl Processor for Vmx {
 }
 
 /// Intel's way, as the boot sees it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Intel {}
 
 impl super::Vendor for Intel {
@@ -182,11 +182,13 @@ impl super::Vendor for Intel {
     }
 
     fn vcpu(memory: &mut Memory, maps: Maps, root: HostPhys, setup: super::Setup) -> Option<VmxVcpu> {
-        let (vmcs, words) = memory.shared_words(1)?;
-        words.first()?.store(u64::from(maps.capabilities.revision), core::sync::atomic::Ordering::Relaxed);
-        let (apic_phys, apic) = memory.shared_words(1)?;
+        let vmcs = memory.shared_frames(1)?;
+        vmcs.words
+            .first()?
+            .store(u64::from(maps.capabilities.revision), core::sync::atomic::Ordering::Relaxed);
+        let apic = memory.shared_frames(1)?;
         let number = u16::try_from(setup.number).ok()?;
         // SAFETY: the first processor makes all vCPUs, and is in VMX operation; both frames were just taken.
-        Some(unsafe { VmxVcpu::new(vmcs, (apic_phys, apic), maps, root, number) })
+        Some(unsafe { VmxVcpu::new(vmcs.start, apic, maps, root, number) })
     }
 }

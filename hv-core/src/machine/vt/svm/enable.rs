@@ -1,9 +1,9 @@
 //! Finding SVM and turning it on (§15.4).
 #![expect(unsafe_code, reason = "EFER and the host save area by MSR")]
 
+use crate::machine::arch::cpuid::leaf;
 use bitflags::bitflags;
 use core::arch::asm;
-use core::arch::x86_64::__cpuid;
 use core::fmt;
 use core::marker::PhantomData;
 use x86_64::registers::model_specific::Msr;
@@ -90,16 +90,15 @@ impl SvmOn {
     ///
     /// Runs at CPL 0 on the processor that will use the proof, and nothing else uses the frame `host_save`.
     pub unsafe fn enable(host_save: crate::base::addr::HostPhys) -> Result<Self, Missing> {
-        let extended = __cpuid(0x8000_0000).eax;
-        if extended < 0x8000_000a || __cpuid(0x8000_0001).ecx & 1 << 2 == 0 {
+        if leaf(0x8000_0001, 0)[2] & 1 << 2 == 0 {
             return Err(Missing::Svm);
         }
-        let features = __cpuid(0x8000_000a);
-        let (ebx, features) = (features.ebx, Features::from_bits_retain(features.edx));
+        let [_, asids, _, features] = leaf(0x8000_000a, 0);
+        let features = Features::from_bits_retain(features);
         if !features.contains(Features::NESTED_PAGING) {
             return Err(Missing::NestedPaging);
         }
-        if ebx < 2 {
+        if asids < 2 {
             return Err(Missing::Asids);
         }
         // SAFETY: SVM is there, so VM_CR is; CPL 0 and the frame by contract; SVME only adds the SVM instructions.
@@ -114,7 +113,7 @@ impl SvmOn {
             asm!("stgi", options(nomem, nostack, preserves_flags));
             Msr::new(VM_HSAVE_PA).write(host_save.raw());
         }
-        let capabilities = Capabilities { asids: ebx, features };
+        let capabilities = Capabilities { asids, features };
         Ok(Self { capabilities, _this_cpu_only: PhantomData })
     }
 

@@ -5,9 +5,9 @@ use super::controls::{self, Controls, LATER, LATER_AT_ENTRY, Pin, Secondary, WAN
 use super::vmcs::InVmx;
 use crate::base::addr::HostPhys;
 use crate::machine::arch::bochs;
+use crate::machine::arch::cpuid::leaf;
 use bitflags::Flags;
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::fmt;
 use x86_64::registers::model_specific::Msr;
 
@@ -48,18 +48,20 @@ pub enum Missing {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Vmx => f.write_str("this processor has no VT-x (CPUID 1 ECX.VMX)"),
+        f.write_str(match self {
+            Self::Vmx => "this processor has no VT-x (CPUID 1 ECX.VMX)",
             Self::DisabledByFirmware => {
-                f.write_str("VT-x is switched off and locked by firmware (IA32_FEATURE_CONTROL bit 2)")
+                "VT-x is switched off and locked by firmware (IA32_FEATURE_CONTROL bit 2)"
             }
-            Self::TrueControls => {
-                f.write_str("this processor has no flexible VMX controls (IA32_VMX_BASIC bit 55)")
+            Self::TrueControls => "this processor has no flexible VMX controls (IA32_VMX_BASIC bit 55)",
+            Self::Vmxon => "VMXON failed",
+            Self::Control(which, name) => {
+                return write!(f, "this processor's VT-x lacks the {which} control {name}");
             }
-            Self::Control(which, name) => write!(f, "this processor's VT-x lacks the {which} control {name}"),
-            Self::Ept(name) => write!(f, "this processor's EPT lacks {name} (IA32_VMX_EPT_VPID_CAP)"),
-            Self::Vmxon => f.write_str("VMXON failed"),
-        }
+            Self::Ept(name) => {
+                return write!(f, "this processor's EPT lacks {name} (IA32_VMX_EPT_VPID_CAP)");
+            }
+        })
     }
 }
 
@@ -87,16 +89,6 @@ const EPT_NEEDED: [(u32, &str); 5] = [
     (25, "single-context INVEPT"),
 ];
 const EPT_DIRTY: u32 = 21;
-
-/// Reads a capability MSR.
-///
-/// # Safety
-///
-/// CPUID announces VMX, and for the true controls IA32_VMX_BASIC bit 55 is set.
-unsafe fn capability(index: u32) -> u64 {
-    // SAFETY: by contract the MSR is there; reading it changes nothing.
-    unsafe { Msr::new(index).read() }
-}
 
 /// Controls with the wanted bits and those that must be set (appendix A.3 … A.5: low half must be 1, high half may be 1).
 fn adjust<F: Flags<Bits = u32> + Copy>(
@@ -132,12 +124,13 @@ fn unlock(feature_control: u64) -> Result<Option<u64>, Missing> {
 impl Capabilities {
     /// Reads and checks them.
     fn find() -> Result<Self, Missing> {
-        if __cpuid(1).ecx & 1 << 5 == 0 {
+        if leaf(1, 0)[2] & 1 << 5 == 0 {
             return Err(Missing::Vmx);
         }
         // SAFETY: VMX is announced, so that its capability MSRs are there; the true ones are read after bit 55 was seen, the
-        // others by each processor that has secondary controls, which is checked first.
-        let read = |index| unsafe { capability(index) };
+        // others by each processor that has secondary controls, which is checked first; IA32_ARCH_CAPABILITIES only where CPUID announces
+        // it. Reading changes nothing.
+        let read = |index| unsafe { Msr::new(index).read() };
         let basic = read(BASIC);
         if basic & 1 << 55 == 0 {
             return Err(Missing::TrueControls);
@@ -170,8 +163,7 @@ impl Capabilities {
             ept_flags: 6 | 3 << 3 | dirty,
             fixed: [read(CR0_FIXED_0), read(CR4_FIXED_0)],
             timer_shift: u8::try_from(read(MISC) & 0x1f).unwrap_or(0),
-            // SAFETY: read only where CPUID announces it.
-            has_multihit: has_multihit(__cpuid_count(7, 0).edx, || unsafe { capability(ARCH_CAPABILITIES) }),
+            has_multihit: has_multihit(leaf(7, 0)[3], || read(ARCH_CAPABILITIES)),
         })
     }
 }

@@ -20,6 +20,7 @@ use crate::guest::seam::{Exception, VirtualCpu};
 use crate::machine::vt::EXCEPTIONS;
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;
+use crate::policy::vcpu_shared::SharedFrames;
 use bitflags::bitflags;
 
 /// What every vCPU shares: physical addresses of the permission maps, all ones but for what guests may touch, and what the
@@ -123,7 +124,7 @@ impl VmxVcpu {
     /// This processor is in VMX operation, and nothing else uses the frames.
     pub(super) unsafe fn new(
         vmcs: HostPhys,
-        apic: (HostPhys, SharedWords),
+        apic: SharedFrames,
         maps: Maps,
         root: HostPhys,
         number: u16,
@@ -135,7 +136,7 @@ impl VmxVcpu {
             saved: Registers::default(),
             fpu: Fpu::reset(),
             extra: Extra::default(),
-            apic: apic.1,
+            apic: apic.words,
             ept_pointer,
             stale: Stale::empty(),
             rip: 0,
@@ -173,7 +174,7 @@ impl VmxVcpu {
             vmcs.write(fields::IO_MAP_A, maps.io.raw());
             vmcs.write(fields::IO_MAP_B, maps.io.raw() + 4096);
             vmcs.write(fields::MSR_MAP, maps.msr.raw());
-            vmcs.write(fields::VIRTUAL_APIC, apic.0.raw());
+            vmcs.write(fields::VIRTUAL_APIC, apic.start.raw());
             vmcs.write(fields::EPT_POINTER, ept_pointer);
             vmcs.write(fields::LINK_POINTER, u64::MAX);
             vmcs.write(fields::DEBUGCTL, 0);
