@@ -87,14 +87,14 @@ pub enum Device {
 }
 
 impl Device {
-    /// The number by which drivers find it (§5).
-    pub const fn id(&self) -> u32 {
+    /// Its device id (§5) and the number of its queues.
+    pub const fn kind(&self) -> (u32, usize) {
         match self {
-            Self::Block(_) => block::ID,
-            Self::Console(_) => console::ID,
-            Self::Net(_) => net::ID,
-            Self::Entropy(_) => entropy::ID,
-            Self::Balloon(_) => balloon::ID,
+            Self::Block(_) => (block::ID, block::QUEUES),
+            Self::Console(_) => (console::ID, console::QUEUES),
+            Self::Net(_) => (net::ID, net::QUEUES),
+            Self::Entropy(_) => (entropy::ID, entropy::QUEUES),
+            Self::Balloon(_) => (balloon::ID, balloon::QUEUES),
         }
     }
 
@@ -105,17 +105,6 @@ impl Device {
             Self::Console(_) | Self::Entropy(_) => 0,
             Self::Net(_) => net::F_MAC,
             Self::Balloon(_) => balloon::F_REPORTING,
-        }
-    }
-
-    /// How many virtqueues it has.
-    pub const fn queue_count(&self) -> usize {
-        match self {
-            Self::Block(_) => block::QUEUES,
-            Self::Console(_) => console::QUEUES,
-            Self::Net(_) => net::QUEUES,
-            Self::Entropy(_) => entropy::QUEUES,
-            Self::Balloon(_) => balloon::QUEUES,
         }
     }
 

@@ -77,7 +77,7 @@ impl Bus {
     ) -> Result<Self, DiskError> {
         let mut devices = Vec::new();
         if config.console {
-            devices.push(Device::Console(Console::new()));
+            devices.push(Device::Console(Console::default()));
         }
         if let Some(wanted) = config.disk {
             let disk = match wanted.writable_pages {
@@ -98,7 +98,7 @@ impl Bus {
             devices.push(Device::Entropy(Entropy));
         }
         if config.balloon {
-            devices.push(Device::Balloon(Balloon::new()));
+            devices.push(Device::Balloon(Balloon::default()));
         }
         let slots = devices.into_iter().map(|device| Slot { device: Transport::new(device), line: false });
         Ok(Self { slots: slots.collect(), first: 0 })

@@ -53,11 +53,6 @@ pub struct Balloon {
 }
 
 impl Balloon {
-    /// A balloon that nobody wants to be inflated.
-    pub const fn new() -> Self {
-        Self { target_pages: 0, actual_pages: 0, reports: [Report { segment: 0, block: 0 }; REPORTS] }
-    }
-
     /// Asks for a balloon of so many 4 KiB pages; the transport's `config_changed` tells the driver.
     #[cfg(test)]
     pub const fn set_target(&mut self, pages: u32) {
@@ -72,7 +67,7 @@ impl Balloon {
 
     /// An empty balloon, of which the same is wanted.
     pub(super) fn power_on(&mut self) {
-        *self = Self { target_pages: self.target_pages, ..Self::new() };
+        *self = Self { target_pages: self.target_pages, ..Self::default() };
     }
 
     pub(super) fn config(&self) -> [u8; CONFIG_BYTES] {

@@ -11,7 +11,6 @@ use super::queue::{Chain, MAX_SIZE, Malformed};
 use super::{CONFIG_BYTES, config_of};
 use crate::base::hardware::GuestRam;
 use core::ops::ControlFlow;
-use disk::Refusal;
 
 /// The disk's number among devices.
 pub const ID: u32 = 2;
@@ -178,12 +177,8 @@ impl Block {
                     chain.write(io.ram(), request.done_bytes, self.disk.read(at, granted))?;
                 }
                 Transfer::ToDisk => match self.disk.write(at, granted) {
-                    Ok(place) => {
-                        chain.read(io.ram(), HEADER_BYTES + request.done_bytes, place)?;
-                    }
-                    Err(Refusal::ReadOnly | Refusal::NoPageLeft | Refusal::PastEnd) => {
-                        return finish(io, chain, Outcome::IoError, 0);
-                    }
+                    Some(place) => chain.read(io.ram(), HEADER_BYTES + request.done_bytes, place)?,
+                    None => return finish(io, chain, Outcome::IoError, 0),
                 },
             }
             request.done_bytes += u32::try_from(granted).unwrap_or(u32::MAX);

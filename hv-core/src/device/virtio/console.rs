@@ -38,17 +38,13 @@ pub struct Console {
 }
 
 impl Default for Console {
+    /// A console that has heard nothing.
     fn default() -> Self {
-        Self::new()
+        Self { received: VecDeque::with_capacity(RECEIVED_BYTES), said: 0 }
     }
 }
 
 impl Console {
-    /// A console that has heard nothing.
-    pub fn new() -> Self {
-        Self { received: VecDeque::with_capacity(RECEIVED_BYTES), said: 0 }
-    }
-
     /// Hands in a byte from outside. Returns whether it was taken; one that was not is offered again later.
     pub fn receive(&mut self, byte: u8) -> bool {
         let taken = self.has_room();

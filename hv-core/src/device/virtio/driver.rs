@@ -133,7 +133,7 @@ impl Driver {
         self.put(0x70, 11);
         assert_eq!(self.get(0x70), 11, "the device accepts a part of what it offers");
         self.queues.clear();
-        for n in 0..self.transport.device().queue_count() {
+        for n in 0..self.transport.device().kind().1 {
             self.start_queue(u32::try_from(n).unwrap());
         }
         assert_eq!(self.set(0x70, 15), Effect::Serve);

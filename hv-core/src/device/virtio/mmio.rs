@@ -7,6 +7,7 @@ mod tests;
 use super::io::{Budget, Io};
 use super::queue::{Malformed, Notify, Queue, RingFeatures, Setup};
 use super::{CONFIG_BYTES, Device, DeviceHost, Memory, ServeProgress};
+use crate::base::addr::low;
 use crate::base::hardware::GuestRam;
 use alloc::boxed::Box;
 use bitflags::bitflags;
@@ -26,7 +27,7 @@ const VERSION_1: u64 = 1 << 32;
 
 bitflags! {
     /// The device status field (§2.1).
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct Status: u32 {
         /// The driver has seen the device.
         const ACKNOWLEDGE = 1 << 0;
@@ -43,7 +44,7 @@ bitflags! {
     }
 
     /// Why the interrupt line is up (§4.2.2, InterruptStatus).
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     struct Interrupt: u32 {
         const USED_BUFFER = 1 << 0;
         const CONFIG_CHANGE = 1 << 1;
@@ -64,33 +65,33 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Transport {
     device: Device,
+    registers: Registers,
+    setups: Box<[Setup]>,
+    queues: Box<[Queue]>,
+    generation: u32,
+}
+
+/// What a reset makes zero.
+#[derive(Debug, Default)]
+struct Registers {
     status: Status,
     device_features_half: u32,
     driver_features_half: u32,
     driver_features: u64,
     selected: u32,
-    setups: Box<[Setup]>,
-    queues: Box<[Queue]>,
     /// Bit n: queue n may have something.
     noted: u32,
     interrupt: Interrupt,
-    generation: u32,
 }
 
 impl Transport {
     /// The device as it is after a reset.
     pub fn new(device: Device) -> Self {
-        let queues = device.queue_count();
+        let (_, queues) = device.kind();
         Self {
-            status: Status::empty(),
-            device_features_half: 0,
-            driver_features_half: 0,
-            driver_features: 0,
-            selected: 0,
+            registers: Registers::default(),
             setups: (0..queues).map(|_| Setup::default()).collect(),
-            queues: (0..queues).map(|_| Queue::new()).collect(),
-            noted: 0,
-            interrupt: Interrupt::empty(),
+            queues: (0..queues).map(|_| Queue::default()).collect(),
             generation: 0,
             device,
         }
@@ -111,12 +112,12 @@ impl Transport {
     /// The level of the interrupt line.
     #[inline]
     pub fn line(&self) -> bool {
-        !self.interrupt.is_empty()
+        !self.registers.interrupt.is_empty()
     }
 
     /// The device status.
     pub const fn status(&self) -> Status {
-        self.status
+        self.registers.status
     }
 
     /// Reads `len_bytes` at `offset` in the window. Registers are four bytes wide and aligned, fields of the configuration
@@ -137,7 +138,7 @@ impl Transport {
             }
             return Effect::None;
         }
-        if len_bytes == 4 { self.write_register(offset, low_half(value)) } else { Effect::None }
+        if len_bytes == 4 { self.write_register(offset, low(value)) } else { Effect::None }
     }
 
     /// Does the next part of what the driver asks for, within what is left of the step's budget. There is nothing to do before
@@ -151,11 +152,11 @@ impl Transport {
         if !self.is_live() {
             return ServeProgress::Done;
         }
-        let mut io = Io::new(ram, &mut self.queues, &mut self.noted, budget);
+        let mut io = Io::new(ram, &mut self.queues, &mut self.registers.noted, budget);
         let served = io.catch_up().and_then(|()| self.device.serve(&mut io, host));
         let (progress, notify) = (io.progress(), io.notify());
         if notify == Notify::Wanted {
-            self.interrupt.insert(Interrupt::USED_BUFFER);
+            self.registers.interrupt.insert(Interrupt::USED_BUFFER);
         }
         match served {
             Ok(()) => progress,
@@ -164,7 +165,7 @@ impl Transport {
                 ServeProgress::More
             }
             Err(_) => {
-                self.status.insert(Status::NEEDS_RESET);
+                self.registers.status.insert(Status::NEEDS_RESET);
                 self.config_changed();
                 ServeProgress::Done
             }
@@ -174,8 +175,8 @@ impl Transport {
     /// Tells the driver that the configuration space is another one, or that the device needs a reset.
     pub fn config_changed(&mut self) {
         self.generation = self.generation.wrapping_add(1);
-        if self.status.contains(Status::DRIVER_OK) {
-            self.interrupt.insert(Interrupt::CONFIG_CHANGE);
+        if self.registers.status.contains(Status::DRIVER_OK) {
+            self.registers.interrupt.insert(Interrupt::CONFIG_CHANGE);
         }
     }
 
@@ -185,11 +186,7 @@ impl Transport {
             self.stop(index);
         }
         self.setups.fill(Setup::default());
-        self.status = Status::empty();
-        (self.device_features_half, self.driver_features_half, self.selected) = (0, 0, 0);
-        self.driver_features = 0;
-        self.noted = 0;
-        self.interrupt = Interrupt::empty();
+        self.registers = Registers::default();
     }
 
     /// Sets everything back, the device's own contents too: a machine that starts over.
@@ -201,7 +198,8 @@ impl Transport {
 
     /// Whether the device may touch its queues.
     fn is_live(&self) -> bool {
-        self.status.contains(Status::DRIVER_OK) && !self.status.contains(Status::NEEDS_RESET)
+        self.registers.status.contains(Status::DRIVER_OK)
+            && !self.registers.status.contains(Status::NEEDS_RESET)
     }
 
     fn features(&self) -> u64 {
@@ -224,13 +222,13 @@ impl Transport {
         match offset {
             register::MAGIC_VALUE => MAGIC,
             register::VERSION => VERSION,
-            register::DEVICE_ID => self.device.id(),
+            register::DEVICE_ID => self.device.kind().0,
             register::VENDOR_ID => VENDOR,
-            register::DEVICE_FEATURES => half(self.features(), self.device_features_half),
+            register::DEVICE_FEATURES => half(self.features(), self.registers.device_features_half),
             register::QUEUE_NUM_MAX => self.selected_queue().map_or(0, |_| u32::from(super::queue::MAX_SIZE)),
             register::QUEUE_READY => self.selected_queue().map_or(0, |queue| u32::from(queue.is_ready())),
-            register::INTERRUPT_STATUS => self.interrupt.bits(),
-            register::STATUS => self.status.bits(),
+            register::INTERRUPT_STATUS => self.registers.interrupt.bits(),
+            register::STATUS => self.registers.status.bits(),
             // There are no shared memory regions: their length is -1.
             register::SHARED_MEMORY..=register::SHARED_MEMORY_LAST if offset.is_multiple_of(4) => u32::MAX,
             register::CONFIG_GENERATION => self.generation,
@@ -239,21 +237,25 @@ impl Transport {
     }
 
     fn write_register(&mut self, offset: u64, value: u32) -> Effect {
+        let half = low(offset) >> 2 & 1;
         match offset {
-            register::DEVICE_FEATURES_SEL => self.device_features_half = value,
-            register::DRIVER_FEATURES_SEL => self.driver_features_half = value,
+            register::DEVICE_FEATURES_SEL => self.registers.device_features_half = value,
+            register::DRIVER_FEATURES_SEL => self.registers.driver_features_half = value,
             register::DRIVER_FEATURES => self.set_driver_features(value),
-            register::QUEUE_SEL => self.selected = value,
+            register::QUEUE_SEL => self.registers.selected = value,
             register::QUEUE_NUM => self.set_up(|setup| setup.size = value),
-            register::QUEUE_DESC_LOW => self.set_up(|setup| set_low(&mut setup.descriptors, value)),
-            register::QUEUE_DESC_HIGH => self.set_up(|setup| set_high(&mut setup.descriptors, value)),
-            register::QUEUE_DRIVER_LOW => self.set_up(|setup| set_low(&mut setup.driver, value)),
-            register::QUEUE_DRIVER_HIGH => self.set_up(|setup| set_high(&mut setup.driver, value)),
-            register::QUEUE_DEVICE_LOW => self.set_up(|setup| set_low(&mut setup.device, value)),
-            register::QUEUE_DEVICE_HIGH => self.set_up(|setup| set_high(&mut setup.device, value)),
+            register::QUEUE_DESC_LOW | register::QUEUE_DESC_HIGH => {
+                self.set_up(|setup| set_half(&mut setup.descriptors, half, value));
+            }
+            register::QUEUE_DRIVER_LOW | register::QUEUE_DRIVER_HIGH => {
+                self.set_up(|setup| set_half(&mut setup.driver, half, value));
+            }
+            register::QUEUE_DEVICE_LOW | register::QUEUE_DEVICE_HIGH => {
+                self.set_up(|setup| set_half(&mut setup.device, half, value));
+            }
             register::QUEUE_READY => self.set_ready(value),
             register::QUEUE_NOTIFY => return self.note(value),
-            register::INTERRUPT_ACK => self.interrupt.remove(Interrupt::from_bits_truncate(value)),
+            register::INTERRUPT_ACK => self.registers.interrupt.remove(Interrupt::from_bits_truncate(value)),
             register::STATUS => return self.set_status(value),
             _ => {}
         }
@@ -262,19 +264,18 @@ impl Transport {
 
     /// What was agreed on stays (§3.1.1).
     fn set_driver_features(&mut self, value: u32) {
-        if !self.status.contains(Status::FEATURES_OK) {
-            match self.driver_features_half {
-                0 => set_low(&mut self.driver_features, value),
-                1 => set_high(&mut self.driver_features, value),
+        if !self.registers.status.contains(Status::FEATURES_OK) {
+            match self.registers.driver_features_half {
+                half @ (0 | 1) => set_half(&mut self.registers.driver_features, half, value),
                 // No such features were offered, and a driver that wants one is told so at FEATURES_OK.
-                _ if value != 0 => self.driver_features |= !self.features(),
+                _ if value != 0 => self.registers.driver_features |= !self.features(),
                 _ => {}
             }
         }
     }
 
     fn index(&self) -> usize {
-        usize::try_from(self.selected).unwrap_or(usize::MAX)
+        usize::try_from(self.registers.selected).unwrap_or(usize::MAX)
     }
 
     fn selected_queue(&self) -> Option<&Queue> {
@@ -294,10 +295,12 @@ impl Transport {
     fn set_ready(&mut self, value: u32) {
         let index = self.index();
         match (self.setups.get(index), self.queues.get_mut(index)) {
-            (Some(setup), Some(queue)) if value == 1 && self.status.contains(Status::FEATURES_OK) => {
-                queue.start(setup, RingFeatures::from_bits_truncate(self.driver_features));
+            (Some(setup), Some(queue))
+                if value == 1 && self.registers.status.contains(Status::FEATURES_OK) =>
+            {
+                queue.start(setup, RingFeatures::from_bits_truncate(self.registers.driver_features));
                 // A driver that sets a queue up late may have filled it first.
-                self.noted |= bit(self.selected);
+                self.registers.noted |= bit(self.registers.selected);
             }
             _ if value == 0 => self.stop(index),
             _ => {}
@@ -313,9 +316,9 @@ impl Transport {
 
     fn note(&mut self, queue: u32) -> Effect {
         if usize::try_from(queue).is_ok_and(|queue| queue < self.queues.len()) {
-            self.noted |= bit(queue);
+            self.registers.noted |= bit(queue);
         }
-        if self.is_live() && self.noted != 0 { Effect::Serve } else { Effect::None }
+        if self.is_live() && self.registers.noted != 0 { Effect::Serve } else { Effect::None }
     }
 
     /// A driver sets bits one after the other, and clears them all (§2.1.1, §3.1.1). One bit is the device's alone.
@@ -324,21 +327,22 @@ impl Transport {
             self.reset();
             return Effect::None;
         }
-        let mut wanted = Status::from_bits_truncate(value) - Status::NEEDS_RESET - self.status;
+        let mut wanted = Status::from_bits_truncate(value) - Status::NEEDS_RESET - self.registers.status;
         if wanted.contains(Status::FEATURES_OK) && !self.features_are_acceptable() {
             wanted.remove(Status::FEATURES_OK);
         }
         // Without agreed features there is only the legacy interface, which is not here.
-        if !(self.status | wanted).contains(Status::FEATURES_OK) {
+        if !(self.registers.status | wanted).contains(Status::FEATURES_OK) {
             wanted.remove(Status::DRIVER_OK);
         }
-        self.status |= wanted;
+        self.registers.status |= wanted;
         let starts = wanted.contains(Status::DRIVER_OK) && self.is_live();
         if starts { Effect::Serve } else { Effect::None }
     }
 
     fn features_are_acceptable(&self) -> bool {
-        self.driver_features & VERSION_1 != 0 && self.driver_features & !self.features() == 0
+        self.registers.driver_features & VERSION_1 != 0
+            && self.registers.driver_features & !self.features() == 0
     }
 }
 
@@ -347,24 +351,13 @@ fn bit(queue: u32) -> u32 {
     1_u32.checked_shl(queue).unwrap_or(0)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the low half is what is meant")]
-const fn low_half(value: u64) -> u32 {
-    value as u32
-}
-
 /// Half `n` of the feature bits; there are two.
-const fn half(value: u64, n: u32) -> u32 {
-    match n {
-        0 => low_half(value),
-        1 => low_half(value >> 32),
-        _ => 0,
-    }
+fn half(value: u64, n: u32) -> u32 {
+    low(value.checked_shr(n.saturating_mul(u32::BITS)).unwrap_or(0))
 }
 
-fn set_low(whole: &mut u64, value: u32) {
-    *whole = *whole >> 32 << 32 | u64::from(value);
-}
-
-fn set_high(whole: &mut u64, value: u32) {
-    *whole = u64::from(low_half(*whole)) | u64::from(value) << 32;
+/// Writes half 0 or 1.
+fn set_half(whole: &mut u64, n: u32, value: u32) {
+    let shift = (n & 1) * u32::BITS;
+    *whole = *whole & !(u64::from(u32::MAX) << shift) | u64::from(value) << shift;
 }

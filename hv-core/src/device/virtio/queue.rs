@@ -106,17 +106,13 @@ pub struct Queue {
 }
 
 impl Default for Queue {
+    /// A queue that was not started.
     fn default() -> Self {
-        Self::new()
+        Self { rings: None, spare: Some(Chain::default()), kept: None, answered: None }
     }
 }
 
 impl Queue {
-    /// A queue that was not started.
-    pub fn new() -> Self {
-        Self { rings: None, spare: Some(Chain::default()), kept: None, answered: None }
-    }
-
     /// Starts at index 0 of the rings that the driver claims to have set up. Nothing happens where it cannot, or where it has
     /// started before.
     pub fn start(&mut self, setup: &Setup, features: RingFeatures) {
@@ -217,11 +213,9 @@ impl Queue {
 
     fn publish<R: GuestRam>(&mut self, ram: &R, head: u16, written_bytes: u32) -> Result<Notify, Malformed> {
         let Some(rings) = &mut self.rings else { return Ok(Notify::Unwanted) };
-        let mut element = [0; 8];
-        element[..4].copy_from_slice(&u32::from(head).to_le_bytes());
-        element[4..].copy_from_slice(&written_bytes.to_le_bytes());
+        let element = u64::from(written_bytes) << 32 | u64::from(head);
         let before = rings.next_used;
-        ram.write(rings.used_entry(before.0 & (rings.size - 1))?, &element)?;
+        ram.write(rings.used_entry(before.0 & (rings.size - 1))?, &element.to_le_bytes())?;
         // Whoever sees the index sees the entry.
         fence(Ordering::Release);
         write_u16(ram, further(rings.device, INDEX)?, (before + Wrapping(1)).0)?;

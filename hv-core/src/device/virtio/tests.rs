@@ -44,10 +44,10 @@ fn devices() -> Vec<Device> {
     alloc::vec![
         Device::Block(Block::new(Disk::read_only(&IMAGE).unwrap(), "fixed")),
         Device::Block(Block::new(Disk::copy_on_write(&IMAGE, 3).unwrap(), "changes")),
-        Device::Console(Console::new()),
+        Device::Console(Console::default()),
         Device::Net(Net::new([2, 0, 0, 0, 0, 1], switch, Port(0))),
         Device::Entropy(Entropy),
-        Device::Balloon(Balloon::new()),
+        Device::Balloon(Balloon::default()),
     ]
 }
 
@@ -170,10 +170,12 @@ fn outcome(kind: usize, lent: Option<Range<u64>>) -> impl PartialEq + core::fmt:
     let (device, queue, buffers) = match kind {
         0 => (Device::Block(disk()), 0, [(HEADER, 16, 0), (DATA, 8192, WRITE), (LAST, 1, WRITE)]),
         1 => (Device::Block(disk()), 0, [(HEADER, 16, 0), (DATA, 8192, 0), (LAST, 1, WRITE)]),
-        2 => (Device::Console(Console::new()), 1, [(HEADER, 16, 0), (DATA, 8192, 0), (LAST, 1, 0)]),
-        3 => {
-            (Device::Console(Console::new()), 0, [(HEADER, 7, WRITE), (DATA, 200, WRITE), (LAST, 99, WRITE)])
-        }
+        2 => (Device::Console(Console::default()), 1, [(HEADER, 16, 0), (DATA, 8192, 0), (LAST, 1, 0)]),
+        3 => (
+            Device::Console(Console::default()),
+            0,
+            [(HEADER, 7, WRITE), (DATA, 200, WRITE), (LAST, 99, WRITE)],
+        ),
         4 => (
             Device::Net(Net::new([2, 0, 0, 0, 0, 1], switch, Port(0))),
             0,
@@ -186,7 +188,7 @@ fn outcome(kind: usize, lent: Option<Range<u64>>) -> impl PartialEq + core::fmt:
         ),
         6 => (Device::Entropy(Entropy), 0, [(HEADER, 8, WRITE), (DATA, 8, WRITE), (LAST, 8, WRITE)]),
         _ => (
-            Device::Balloon(Balloon::new()),
+            Device::Balloon(Balloon::default()),
             2,
             [(2 << 20, 2 << 20, WRITE), (8 << 20, 2 << 20, WRITE), (LAST, 1, WRITE)],
         ),

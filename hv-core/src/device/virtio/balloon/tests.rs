@@ -9,7 +9,7 @@ const BLOCK: u64 = LARGE_PAGE_BYTES;
 const DATA: u64 = 0x8_0000;
 
 fn balloon() -> Driver {
-    Driver::ready(Device::Balloon(Balloon::new()))
+    Driver::ready(Device::Balloon(Balloon::default()))
 }
 
 /// A block as a driver reports it.

@@ -22,14 +22,6 @@ pub enum DiskError {
     },
 }
 
-/// Why a part of a disk cannot be written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Refusal {
-    ReadOnly,
-    NoPageLeft,
-    PastEnd,
-}
-
 /// Changed pages. All memory that they may ever have was taken at the beginning. A sparse set (Briggs and Torczon, 1993), which is
 /// emptied without a look at each page of the disk: a guest that reboots would do that in one piece.
 #[derive(Debug)]
@@ -135,12 +127,13 @@ impl Disk {
         bytes.and_then(|bytes| bytes.get(..len)).unwrap_or_default()
     }
 
-    /// The place for what is written to a range that lies in one page; the page is changed from now on.
-    pub(super) fn write(&mut self, at: u64, len: usize) -> Result<&mut [u8], Refusal> {
+    /// The place for what is written to a range that lies in one page; the page is changed from now on. `None` where the disk is read-only or
+    /// ends before, and where no page is left.
+    pub(super) fn write(&mut self, at: u64, len: usize) -> Option<&mut [u8]> {
         let (page, offset) = place(at);
-        let changes = self.changes.as_mut().ok_or(Refusal::ReadOnly)?;
+        let changes = self.changes.as_mut()?;
         let changed = changes.changed_page(page, self.image)?;
-        changed.get_mut(offset..).and_then(|bytes| bytes.get_mut(..len)).ok_or(Refusal::PastEnd)
+        changed.get_mut(offset..).and_then(|bytes| bytes.get_mut(..len))
     }
 }
 
@@ -158,27 +151,27 @@ impl Changes {
     }
 
     /// A page that may be written: one that was changed, or a copy of the image's in a place not yet used.
-    fn changed_page(&mut self, page: usize, image: &[u8]) -> Result<&mut [u8; PAGE_BYTES], Refusal> {
+    fn changed_page(&mut self, page: usize, image: &[u8]) -> Option<&mut [u8; PAGE_BYTES]> {
         let place = match self.place(page) {
             Some(place) => place,
             None => self.add(page, image)?,
         };
-        self.pages.get_mut(place).ok_or(Refusal::PastEnd)
+        self.pages.get_mut(place)
     }
 
     /// Copies a page of the image. Returns its place.
-    fn add(&mut self, page: usize, image: &[u8]) -> Result<usize, Refusal> {
-        let place = self.places.get_mut(page).ok_or(Refusal::PastEnd)?;
+    fn add(&mut self, page: usize, image: &[u8]) -> Option<usize> {
+        let place = self.places.get_mut(page)?;
         let next = self.pages.len();
         let number = u32::try_from(next).ok().filter(|number| *number < self.most_pages);
-        let (number, owner) = number.zip(u32::try_from(page).ok()).ok_or(Refusal::NoPageLeft)?;
+        let (number, owner) = number.zip(u32::try_from(page).ok())?;
         let mut copy = [0; PAGE_BYTES];
         let original = image.chunks(PAGE_BYTES).nth(page).unwrap_or_default();
         copy.iter_mut().zip(original).for_each(|(to, from)| *to = *from);
         self.pages.push(copy);
         self.owners.push(owner);
         *place = number;
-        Ok(next)
+        Some(next)
     }
 }
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 const DATA: u64 = 0x8_0000;
 
 fn console() -> Driver {
-    Driver::ready(Device::Console(Console::new()))
+    Driver::ready(Device::Console(Console::default()))
 }
 
 fn hear(driver: &mut Driver, text: &[u8]) -> usize {

@@ -28,7 +28,7 @@ impl Rings {
 
     /// A device's queue that has started with these rings.
     pub fn start(&self, features: RingFeatures) -> Queue {
-        let mut queue = Queue::new();
+        let mut queue = Queue::default();
         queue.start(&self.setup, features);
         queue
     }

@@ -39,7 +39,7 @@ fn a_queue_starts_only_with_a_legal_size_and_aligned_rings() {
         (Setup { device: 1 << 52, ..legal }, false),
     ];
     for (setup, starts) in cases {
-        let mut queue = Queue::new();
+        let mut queue = Queue::default();
         queue.start(&setup, RingFeatures::empty());
         assert_eq!(queue.is_ready(), starts, "{setup:x?}");
     }
@@ -201,7 +201,7 @@ fn rings_that_end_outside_of_memory_are_malformed() {
     let at = |at| Setup { size: 256, descriptors: at, driver: at, device: at };
     for setup in [at(RAM_BYTES - 2048), at(RAM_BYTES), at((1 << 52) - 16)] {
         let ram = Ram::new();
-        let mut queue = Queue::new();
+        let mut queue = Queue::default();
         queue.start(&setup, RingFeatures::EVENT_IDX);
         assert!(matches!(queue.arm(&ram), Err(Malformed::OutsideMemory(_))), "{setup:x?}");
     }

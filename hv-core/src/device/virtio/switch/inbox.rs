@@ -2,15 +2,12 @@
 
 use super::MAX_FRAME_BYTES;
 use alloc::boxed::Box;
+use heapless::Vec;
 
 /// Frames that an inbox holds.
 pub const INBOX_FRAMES: usize = 64;
 
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    len: usize,
-    bytes: [u8; MAX_FRAME_BYTES],
-}
+type Frame = Vec<u8, MAX_FRAME_BYTES>;
 
 /// A ring of frames.
 #[derive(Debug)]
@@ -23,8 +20,7 @@ pub struct Inbox {
 
 impl Inbox {
     pub fn new() -> Self {
-        let empty = Frame { len: 0, bytes: [0; MAX_FRAME_BYTES] };
-        let frames = alloc::vec![empty; INBOX_FRAMES].into_boxed_slice();
+        let frames = alloc::vec![Frame::new(); INBOX_FRAMES].into_boxed_slice();
         Self { frames, first: 0, waiting: 0 }
     }
 
@@ -36,13 +32,9 @@ impl Inbox {
     pub fn push(&mut self, frame: &[u8]) -> bool {
         let last = (self.first + self.waiting) % INBOX_FRAMES;
         let place = self.frames.get_mut(last).filter(|_| self.waiting < INBOX_FRAMES);
-        let taken = place.is_some_and(|place| match place.bytes.get_mut(..frame.len()) {
-            Some(bytes) => {
-                bytes.copy_from_slice(frame);
-                place.len = frame.len();
-                true
-            }
-            None => false,
+        let taken = place.is_some_and(|place| {
+            place.clear();
+            place.extend_from_slice(frame).is_ok()
         });
         self.waiting += usize::from(taken);
         taken
@@ -51,9 +43,8 @@ impl Inbox {
     /// Copies the first frame. Returns its length.
     pub fn first(&self, into: &mut [u8; MAX_FRAME_BYTES]) -> Option<usize> {
         let frame = self.frames.get(self.first).filter(|_| self.waiting > 0)?;
-        let len = frame.len;
-        into.iter_mut().zip(frame.bytes.iter().take(len)).for_each(|(to, from)| *to = *from);
-        Some(len)
+        into.iter_mut().zip(frame).for_each(|(to, from)| *to = *from);
+        Some(frame.len())
     }
 
     /// Drops the first frame, if there is one.
