@@ -4,8 +4,9 @@
 //! 15:0 and whether the peer is there in bit 31, at 8 (write) the doorbell, at 12 the vector that the peer's doorbell
 //! raises (0 to 15: none). Port 0xC0F0 tells how many there are. A guest without channels has no such ports.
 
-use crate::base::addr::{GuestPhys, PAGE_BYTES};
+use crate::base::addr::{GuestPhys, PAGE_BYTES, low};
 use crate::base::id::MAX_CHANNELS;
+use crate::device::lapic::LOWEST_LEGAL_VECTOR;
 use alloc::vec::Vec;
 
 /// The port that tells how many channels there are.
@@ -20,7 +21,6 @@ pub const END: u16 = FIRST + MAX_CHANNELS * PORTS;
 const PEER_PRESENT: u32 = 1 << 31;
 const DOORBELL: u16 = 8;
 const VECTOR: u16 = 12;
-const LOWEST_LEGAL_VECTOR: u8 = 16;
 
 /// Which channel of a guest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -92,7 +92,7 @@ impl Channels {
             };
         };
         let value = match register & !3 {
-            0 => low_half(channel.placement.at.raw() / PAGE_BYTES),
+            0 => low(channel.placement.at.raw() / PAGE_BYTES),
             4 => {
                 u32::from(channel.placement.pages)
                     | if channel.peer == Peer::Present { PEER_PRESENT } else { 0 }
@@ -124,11 +124,6 @@ impl Channels {
 /// Channel and register of a port.
 fn place(port: u16) -> Option<(ChannelIndex, u16)> {
     (FIRST..END).contains(&port).then(|| (ChannelIndex((port - FIRST) / PORTS), (port - FIRST) % PORTS))
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the low half is what the register shows")]
-const fn low_half(value: u64) -> u32 {
-    value as u32
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use timer::{Expiry, Mode, Timer};
 use vectors::Vectors;
 
 /// Vectors below are the processor's exceptions and cannot be sent or taken.
-const LOWEST_LEGAL_VECTOR: u8 = 16;
+pub const LOWEST_LEGAL_VECTOR: u8 = 16;
 const SVR_ENABLE: u32 = 1 << 8;
 const SVR_AFTER_RESET: u32 = 0xFF;
 const ESR_SEND_ILLEGAL: u32 = 1 << 5;
@@ -86,42 +86,38 @@ pub struct Lapic {
     processor_priority: u8,
     base: u64,
     timer: Timer,
-    id: u32,
+    setup: Setup,
     spurious: u32,
     lvt: [u32; LVT_COUNT],
     error_shown: u32,
     error_latched: u32,
     icr: u64,
-    physical_bits: u8,
-    /// The logical id in the flat model: LDR in the old mode, else what x2APIC derives, as far as 8 bits go.
-    flat_id: &'static AtomicU8,
 }
 
 impl Lapic {
     /// Returns an APIC as a PC's firmware leaves it: xAPIC mode, the bootstrap processor's enabled.
     pub fn new(setup: &Setup) -> Self {
-        let mut apic = Self {
+        let mut apic = Self::after_init(*setup, if setup.role == Role::Bootstrap { BASE_BSP } else { 0 });
+        apic.power_on();
+        apic
+    }
+
+    fn after_init(setup: Setup, base: u64) -> Self {
+        Self {
             requested: Vectors::EMPTY,
             in_service: InService::NONE,
             level: Vectors::EMPTY,
             task_priority: 0,
             processor_priority: 0,
-            base: register::BASE_ADDRESS | BASE_ENABLE,
+            base,
             timer: Timer::new(Rate::of(setup.tsc, setup.bus)),
-            id: setup.id,
+            setup,
             spurious: SVR_AFTER_RESET,
             lvt: [register::LVT_MASKED; LVT_COUNT],
             error_shown: 0,
             error_latched: 0,
             icr: 0,
-            physical_bits: setup.physical_bits,
-            flat_id: setup.flat_id,
-        };
-        if let Role::Bootstrap = setup.role {
-            apic.base |= BASE_BSP;
         }
-        apic.power_on();
-        apic
     }
 
     /// The state of [`Lapic::new`], for a machine that starts over: INIT alone leaves the mode as it is and LINT0 masked.
@@ -137,29 +133,19 @@ impl Lapic {
 
     /// The state after INIT: as after power-on, except for the id and IA32_APIC_BASE (§11.4.7.3).
     pub fn init(&mut self) {
-        self.requested = Vectors::EMPTY;
-        self.in_service = InService::NONE;
-        self.level = Vectors::EMPTY;
-        self.task_priority = 0;
-        self.processor_priority = 0;
-        self.timer.reset();
-        self.spurious = SVR_AFTER_RESET;
-        self.lvt = [register::LVT_MASKED; LVT_COUNT];
-        self.error_shown = 0;
-        self.error_latched = 0;
-        self.icr = 0;
+        *self = Self::after_init(self.setup, self.base);
         self.set_flat_id(0);
     }
 
     /// LDR is software's in the old mode only (§11.12.10.2).
     fn set_flat_id(&self, logical: u8) {
-        let derived = 1_u8.checked_shl(self.id).unwrap_or(0);
-        self.flat_id.store(if self.is_x2apic() { derived } else { logical }, Relaxed);
+        let derived = 1_u8.checked_shl(self.setup.id).unwrap_or(0);
+        self.setup.flat_id.store(if self.is_x2apic() { derived } else { logical }, Relaxed);
     }
 
     /// The x2APIC id.
     pub const fn id(&self) -> u32 {
-        self.id
+        self.setup.id
     }
 
     /// Whether the x2APIC registers answer.
@@ -265,7 +251,7 @@ impl Lapic {
     /// When the timer wants to be looked at: [`Tsc::NEVER`] when unarmed, a moment past when it is due.
     #[inline]
     pub const fn next_expiry(&self) -> Tsc {
-        self.timer.expiry()
+        self.timer.expiry
     }
 
     /// Tells the timer the time. Returns whether its interrupt was posted: once an expiry, however late, and only if it
@@ -301,7 +287,7 @@ impl Lapic {
 
     /// Expiries of a periodic timer that the guest will not have, since this was asked last: more were due than wait.
     pub const fn take_lost_ticks(&mut self) -> u64 {
-        self.timer.take_lost()
+        self.timer.backlog.take_lost()
     }
 
     /// Whether an interrupt with this vector waits to be taken.

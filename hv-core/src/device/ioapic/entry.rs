@@ -1,6 +1,7 @@
 //! A redirection entry (82093AA §3.2.4): how one input becomes a message.
 
 use super::{Destination, EntryDelivery, Message, Trigger};
+use crate::base::addr::low;
 use bitflags::bitflags;
 
 bitflags! {
@@ -21,30 +22,23 @@ bitflags! {
 /// The read-only bit that says: a level was sent, and its end not told yet.
 pub(super) const REMOTE_IRR: u32 = 1 << 14;
 
-/// Which register of an entry.
+/// A register of an entry: the half of its bits from this one on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Half {
-    Low,
-    High,
+    Low = 0,
+    High = 32,
 }
 
 impl Entry {
     /// One half, as written.
     pub(super) const fn half(self, half: Half) -> u32 {
-        let [b0, b1, b2, b3, b4, b5, b6, b7] = self.bits().to_le_bytes();
-        match half {
-            Half::Low => u32::from_le_bytes([b0, b1, b2, b3]),
-            Half::High => u32::from_le_bytes([b4, b5, b6, b7]),
-        }
+        low(self.bits() >> half as u32)
     }
 
     /// The entry after a write to one half.
     pub(super) fn with_half(self, half: Half, value: u32) -> Self {
-        let (low, high) = match half {
-            Half::Low => (value, self.half(Half::High)),
-            Half::High => (self.half(Half::Low), value),
-        };
-        Self::from_bits_truncate(u64::from(high) << 32 | u64::from(low))
+        let kept = self.bits() & !(u64::from(u32::MAX) << half as u32);
+        Self::from_bits_truncate(kept | u64::from(value) << half as u32)
     }
 
     pub(super) const fn vector(self) -> u8 {

@@ -1,5 +1,7 @@
 //! Interprocessor interrupts: what an ICR value asks for. SDM vol 3A §11.6 and §11.12.9, §11.12.10.
 
+use super::LOWEST_LEGAL_VECTOR;
+
 /// Who is meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Destination {
@@ -87,7 +89,6 @@ const ICR_UNCOMMON: u64 = 7 << 8 | 3 << 18;
 const ICR_LOGICAL: u64 = 1 << 11;
 const ICR_ASSERT: u64 = 1 << 14;
 const ICR_LEVEL: u64 = 1 << 15;
-const LOWEST_LEGAL_VECTOR: u8 = 16;
 const BROADCAST: u32 = u32::MAX;
 
 impl IpiRequest {

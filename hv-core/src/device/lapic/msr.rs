@@ -31,19 +31,19 @@ impl Lapic {
     /// What both modes show in the same way.
     pub(super) fn register(&self, index: u32, now: Tsc) -> Result<u32, Gp> {
         Ok(match index {
-            register::ID => self.id,
+            register::ID => self.setup.id,
             register::VERSION => VERSION,
             register::TPR => u32::from(self.task_priority),
             register::PPR => u32::from(self.processor_priority),
-            register::LDR => logical_id(self.id),
+            register::LDR => logical_id(self.setup.id),
             register::SVR => self.spurious,
             register::ISR_0..=register::ISR_7 => self.in_service.register(index - register::ISR_0),
             register::TMR_0..=register::TMR_7 => self.level.register(index - register::TMR_0),
             register::IRR_0..=register::IRR_7 => self.requested.register(index - register::IRR_0),
             register::ESR => self.error_shown,
-            register::INITIAL_COUNT => self.timer.initial(),
+            register::INITIAL_COUNT => self.timer.initial,
             register::CURRENT_COUNT => self.timer.current(now),
-            register::DIVIDE => self.timer.divide(),
+            register::DIVIDE => self.timer.divide,
             _ => self.lvt[Lvt::of_msr(index).ok_or(Gp)? as usize],
         })
     }
@@ -150,7 +150,7 @@ impl Lapic {
     #[inline(never)]
     fn write_base(&mut self, value: u64) -> Result<ApicEffect, Gp> {
         const MODE: u64 = BASE_ENABLE | BASE_X2APIC;
-        let outside = u64::MAX.checked_shl(u32::from(self.physical_bits)).unwrap_or(0);
+        let outside = u64::MAX.checked_shl(u32::from(self.setup.physical_bits)).unwrap_or(0);
         if value & (register::BASE_RESERVED | outside) != 0 {
             return Err(Gp);
         }

@@ -8,6 +8,7 @@ use super::msr::SVR_BITS;
 use super::register::{self, Lvt};
 use super::timer::DIVIDE_BITS;
 use super::{ApicEffect, Lapic};
+use crate::base::addr::low;
 use crate::base::time::Tsc;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -28,11 +29,11 @@ impl Lapic {
     /// Reads the register at an offset of the page; 0 where there is none.
     pub fn read_page(&self, offset: u16, now: Tsc) -> u32 {
         match index(offset) {
-            register::ID => self.id << ID_SHIFT,
-            register::LDR => u32::from(self.flat_id.load(Relaxed)) << ID_SHIFT,
+            register::ID => self.setup.id << ID_SHIFT,
+            register::LDR => u32::from(self.setup.flat_id.load(Relaxed)) << ID_SHIFT,
             register::DFR => u32::MAX,
-            register::ICR => self.icr_halves().0,
-            register::ICR_HIGH => self.icr_halves().1 << ID_SHIFT,
+            register::ICR => low(self.icr),
+            register::ICR_HIGH => low(self.icr >> 32) << ID_SHIFT,
             index => self.register(index, now).unwrap_or(0),
         }
     }
@@ -68,11 +69,6 @@ impl Lapic {
             _ => Lvt::of_msr(index).map_or(wide, |entry| wide & u64::from(entry.defined())),
         };
         self.write_register(index, wide, now).unwrap_or(ApicEffect::None)
-    }
-
-    fn icr_halves(&self) -> (u32, u32) {
-        let [a, b, c, d, e, f, g, h] = self.icr.to_le_bytes();
-        (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
     }
 }
 

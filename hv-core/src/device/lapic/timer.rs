@@ -19,20 +19,20 @@ pub(super) struct Timer {
     rate: Rate,
     mode: Mode,
     /// The divide configuration register as written.
-    divide: u32,
+    pub divide: u32,
     /// log2 of the divisor.
     shift: u32,
     /// Ticks of one count, where that is a whole number; else 0.
     whole_ticks: u32,
-    initial: u32,
+    pub initial: u32,
     /// Where bus clocks are counted from.
     origin: Tsc,
     /// The next expiry, in bus clocks from `origin`.
     due_clocks: u64,
     /// When it is to be looked at: the next expiry, or an earlier one that is made up for; `NEVER` when unarmed.
-    expiry: Tsc,
+    pub expiry: Tsc,
     /// Expiries of a periodic timer that the guest was not told of yet.
-    backlog: Backlog,
+    pub backlog: Backlog,
 }
 
 /// What has come of a timer.
@@ -65,24 +65,6 @@ impl Timer {
         };
         timer.divide_by(0);
         timer
-    }
-
-    /// The state after reset.
-    pub(super) const fn reset(&mut self) {
-        *self = Self::new(self.rate);
-    }
-
-    pub(super) const fn divide(&self) -> u32 {
-        self.divide
-    }
-
-    pub(super) const fn initial(&self) -> u32 {
-        self.initial
-    }
-
-    #[inline]
-    pub(super) const fn expiry(&self) -> Tsc {
-        self.expiry
     }
 
     /// Takes in the divide configuration register: 0b000 is 2, 0b110 is 128, 0b111 is 1 (SDM figure 11-10).
@@ -242,10 +224,5 @@ impl Timer {
     pub(super) fn discard_ticks(&mut self) {
         self.backlog.discard();
         self.arm();
-    }
-
-    /// Expiries that the guest will not be told of, since this was asked last.
-    pub(super) const fn take_lost(&mut self) -> u64 {
-        self.backlog.take_lost()
     }
 }

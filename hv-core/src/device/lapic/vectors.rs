@@ -1,5 +1,7 @@
 //! A set of interrupt vectors, as IRR, ISR and TMR are: 256 bits and a summary.
 
+use crate::base::addr::low;
+
 /// Vectors 0 … 255.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Vectors {
@@ -57,9 +59,8 @@ impl Vectors {
     }
 
     /// The `n`th 32 bits, `n` modulo 8, as the registers show them.
-    #[expect(clippy::cast_possible_truncation, reason = "half of the word is meant")]
     pub const fn register(&self, n: u32) -> u32 {
-        (self.words[(n >> 1 & 3) as usize] >> ((n & 1) * 32)) as u32
+        low(self.words[(n >> 1 & 3) as usize] >> ((n & 1) * 32))
     }
 }
 
