@@ -66,11 +66,10 @@ impl AcpiPm {
         let count = self.rate.clocks(now.since(self.origin));
         match port {
             0x600 => u8::from(count >> 23 != self.carry_seen),
-            0x602 => self.enable[0],
-            0x603 => self.enable[1],
-            0x604 => self.control[0],
-            0x605 => self.control[1],
+            0x602 | 0x603 => self.enable[usize::from(port & 1)],
+            0x604 | 0x605 => self.control[usize::from(port & 1)],
             PM_TIMER..PM_END => (count & TIMER_BITS).to_le_bytes()[usize::from(port - PM_TIMER) & 3],
+            RESET_CONTROL => self.reset_control,
             _ => 0,
         }
     }
@@ -79,8 +78,7 @@ impl AcpiPm {
     pub fn write(&mut self, port: u16, value: u8, now: Tsc) -> Option<Power> {
         match port {
             0x600 if value & 1 != 0 => self.carry_seen = self.rate.clocks(now.since(self.origin)) >> 23,
-            0x602 => self.enable[0] = value,
-            0x603 => self.enable[1] = value,
+            0x602 | 0x603 => self.enable[usize::from(port & 1)] = value,
             0x604 => self.control[0] = value | 1,
             0x605 => {
                 self.control[1] = value & SLEEP_TYPE;
@@ -88,20 +86,14 @@ impl AcpiPm {
                     return Some(Power::Off);
                 }
             }
+            // Bit 2 resets, bit 1 says how hard.
+            RESET_CONTROL => {
+                self.reset_control = value & !RESET_CPU;
+                return (value & RESET_CPU != 0).then_some(Power::Reset);
+            }
             _ => {}
         }
         None
-    }
-
-    /// Reads [`RESET_CONTROL`].
-    pub const fn read_reset(&self) -> u8 {
-        self.reset_control
-    }
-
-    /// Writes [`RESET_CONTROL`]: bit 2 resets, bit 1 says how hard.
-    pub const fn write_reset(&mut self, value: u8) -> Option<Power> {
-        self.reset_control = value & !RESET_CPU;
-        if value & RESET_CPU != 0 { Some(Power::Reset) } else { None }
     }
 }
 
@@ -146,9 +138,9 @@ mod tests {
     #[test]
     fn reset_control_needs_bit_2() {
         let mut pm = AcpiPm::new(TSC, Tsc(0));
-        assert_eq!(pm.write_reset(0x02), None);
-        assert_eq!(pm.read_reset(), 0x02);
-        assert_eq!(pm.write_reset(0x06), Some(Power::Reset));
-        assert_eq!(pm.write_reset(0x0E), Some(Power::Reset));
+        assert_eq!(pm.write(RESET_CONTROL, 0x02, Tsc(0)), None);
+        assert_eq!(pm.read(RESET_CONTROL, Tsc(0)), 0x02);
+        assert_eq!(pm.write(RESET_CONTROL, 0x06, Tsc(0)), Some(Power::Reset));
+        assert_eq!(pm.write(RESET_CONTROL, 0x0E, Tsc(0)), Some(Power::Reset));
     }
 }

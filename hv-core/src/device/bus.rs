@@ -10,7 +10,7 @@ use crate::base::time::{Frequency, Tsc};
 use crate::device::acpi_pm::{self, AcpiPm, Power};
 use crate::device::channel::{self, ChannelIndex, Channels, Peer, Placement};
 use crate::device::ioapic::{IoApic, Level, Message};
-use crate::device::pic::{Pics, Register};
+use crate::device::pic::Pics;
 use crate::device::pit::{self, Pit};
 use crate::device::rtc::{self, Rtc};
 use crate::device::uart::Uart;
@@ -125,12 +125,12 @@ impl PortBus {
     pub fn new(setup: &Setup) -> Self {
         let &Setup { tsc, now, unix_s, memory_mib, ref channels } = setup;
         Self {
-            com1: Uart::new(),
+            com1: Uart::default(),
             com1_level: false,
             pics: Pics::new(),
             ioapic: IoApic::new(),
             pit: Pit::new(tsc, now),
-            rtc: Rtc::new(&rtc::Setup { tsc, now, unix_s, memory_mib }),
+            rtc: Rtc::new(tsc, now, unix_s, memory_mib),
             pm: AcpiPm::new(tsc, now),
             channels: Channels::new(channels),
             next_timer: Tsc::NEVER,
@@ -222,7 +222,7 @@ impl PortBus {
 
     /// Ticks that the guest will not have, since this was asked last: more were due than wait.
     pub const fn take_lost_ticks(&mut self) -> u64 {
-        self.pit.take_lost().saturating_add(self.rtc.take_lost())
+        self.pit.backlog.take_lost().saturating_add(self.rtc.take_lost())
     }
 
     /// Says who is at the other end of a channel.
@@ -271,12 +271,11 @@ impl PortBus {
                 self.route_timers();
                 value
             }
-            acpi_pm::PM1_EVENT..acpi_pm::PM_END => self.pm.read(port, now),
+            acpi_pm::PM1_EVENT..acpi_pm::PM_END | acpi_pm::RESET_CONTROL => self.pm.read(port, now),
             channel::COUNT..channel::END => self.channels.read(port),
-            acpi_pm::RESET_CONTROL => self.pm.read_reset(),
             KEYBOARD_STATUS => KEYBOARD_ABSENT,
             SYSTEM_CONTROL_A => A20_OPEN,
-            _ => Register::at(port).map_or(0xFF, |register| self.pics.read(register)),
+            _ => self.pics.read(port).unwrap_or(0xFF),
         }
     }
 
@@ -300,18 +299,15 @@ impl PortBus {
                 self.rtc.write(value, now);
                 self.route_timers();
             }
-            acpi_pm::PM1_EVENT..acpi_pm::PM_END => return of_power(self.pm.write(port, value, now)),
+            acpi_pm::PM1_EVENT..acpi_pm::PM_END | acpi_pm::RESET_CONTROL => {
+                return of_power(self.pm.write(port, value, now));
+            }
             channel::COUNT..channel::END => {
                 return self.channels.write(port, value).map_or(PortEffect::None, PortEffect::Doorbell);
             }
-            acpi_pm::RESET_CONTROL => return of_power(self.pm.write_reset(value)),
             KEYBOARD_STATUS if value == KEYBOARD_RESET => return PortEffect::Reset,
             SYSTEM_CONTROL_A if value & FAST_RESET != 0 => return PortEffect::Reset,
-            _ => {
-                if let Some(register) = Register::at(port) {
-                    self.pics.write(register, value);
-                }
-            }
+            _ => self.pics.write(port, value),
         }
         PortEffect::None
     }
@@ -337,7 +333,7 @@ impl PortBus {
             let by_ioapic = self.tick_message().is_some();
             if !by_pic && !by_ioapic {
                 // Nobody's time depends on it. An 8259A keeps one request under its mask.
-                self.pit.discard_ticks();
+                self.pit.backlog.discard();
                 self.tick();
             } else if by_pic && !self.pics.waits(TIMER_IRQ) || by_ioapic && tick == Tick::Taken {
                 if self.pit.take_tick(now) {

@@ -13,41 +13,6 @@ const CASCADE: u8 = 2;
 /// Inputs that a PC keeps edge-triggered: timer, keyboard, cascade; clock, coprocessor.
 const ALWAYS_EDGE: [u8; 2] = [0b0000_0111, 0b0010_0001];
 
-/// Which register of the pair a port is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Register {
-    /// Port 0x20 or 0xA0.
-    Command(Which),
-    /// Port 0x21 or 0xA1.
-    Data(Which),
-    /// Port 0x4D0 or 0x4D1: which inputs are level-triggered.
-    Trigger(Which),
-}
-
-/// A chip of the pair.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Which {
-    /// Inputs 0 … 7, towards the processor.
-    First,
-    /// Inputs 8 … 15.
-    Second,
-}
-
-impl Register {
-    /// The register at `port`.
-    pub const fn at(port: u16) -> Option<Self> {
-        Some(match port {
-            0x20 => Self::Command(Which::First),
-            0x21 => Self::Data(Which::First),
-            0xA0 => Self::Command(Which::Second),
-            0xA1 => Self::Data(Which::Second),
-            0x4D0 => Self::Trigger(Which::First),
-            0x4D1 => Self::Trigger(Which::Second),
-            _ => return None,
-        })
-    }
-}
-
 /// Both chips.
 #[derive(Clone, Debug)]
 pub struct Pics {
@@ -104,39 +69,34 @@ impl Pics {
         vector
     }
 
-    /// Reads a register; after a poll command the read acknowledges.
-    pub fn read(&mut self, register: Register) -> u8 {
-        let value = match register {
-            Register::Command(which) => self.chip(which).read_command(),
-            Register::Data(which) => self.chip(which).read_data(),
-            Register::Trigger(which) => self.chip(which).level_triggered(),
+    /// Reads the register at `port`, if the pair has one there; after a poll command the read acknowledges.
+    pub fn read(&mut self, port: u16) -> Option<u8> {
+        let chip = self.chip(port);
+        let value = match port {
+            0x20 | 0xA0 => chip.read_command(),
+            0x21 | 0xA1 => chip.read_data(),
+            0x4D0 | 0x4D1 => chip.level_triggered,
+            _ => return None,
         };
         self.update();
-        value
+        Some(value)
     }
 
-    /// Writes a register.
-    pub fn write(&mut self, register: Register, value: u8) {
-        match register {
-            Register::Command(which) => self.chip(which).write_command(value),
-            Register::Data(which) => self.chip(which).write_data(value),
-            Register::Trigger(which) => {
-                let [first, second] = ALWAYS_EDGE;
-                let edge = match which {
-                    Which::First => first,
-                    Which::Second => second,
-                };
-                self.chip(which).set_level_triggered(value & !edge);
-            }
+    /// Writes the register at `port`, if the pair has one there.
+    pub fn write(&mut self, port: u16, value: u8) {
+        let chip = self.chip(port);
+        match port {
+            0x20 | 0xA0 => chip.write_command(value),
+            0x21 | 0xA1 => chip.write_data(value),
+            0x4D0 | 0x4D1 => chip.set_level_triggered(value & !ALWAYS_EDGE[usize::from(port & 1)]),
+            _ => return,
         }
         self.update();
     }
 
-    const fn chip(&mut self, which: Which) -> &mut Chip {
-        match which {
-            Which::First => &mut self.first,
-            Which::Second => &mut self.second,
-        }
+    /// The chip that has a register at `port`.
+    const fn chip(&mut self, port: u16) -> &mut Chip {
+        if matches!(port, 0xA0 | 0xA1 | 0x4D1) { &mut self.second } else { &mut self.first }
     }
 
     /// The cascade follows the second chip's output as a level: no edge of it can be missed.

@@ -48,7 +48,7 @@ pub struct Pit {
     next_rise: Tsc,
     rise_clock: u64,
     /// Its rises that the guest was not told of yet.
-    backlog: Backlog,
+    pub backlog: Backlog,
 }
 
 impl Pit {
@@ -97,16 +97,6 @@ impl Pit {
         } else {
             self.backlog.put_off(self.next_rise);
         }
-    }
-
-    /// Nobody listens.
-    pub const fn discard_ticks(&mut self) {
-        self.backlog.discard();
-    }
-
-    /// Rises that the guest will not be told of, since this was asked last.
-    pub const fn take_lost(&mut self) -> u64 {
-        self.backlog.take_lost()
     }
 
     /// Reads port 0x40 … 0x43; the control port reads all ones.

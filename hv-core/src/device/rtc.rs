@@ -62,19 +62,6 @@ const SOURCES: Control =
 /// Those that come again and again.
 const PERIODIC: [Control; 2] = [Control::PERIODIC_INTERRUPT, Control::UPDATE_INTERRUPT];
 
-/// What a clock is made from.
-#[derive(Clone, Copy, Debug)]
-pub struct Setup {
-    /// The clock of all moments given to this device.
-    pub tsc: Frequency,
-    /// Now.
-    pub now: Tsc,
-    /// The wall clock now: seconds since 1970, UTC.
-    pub unix_s: u64,
-    /// RAM from 0, in MiB, for the size fields.
-    pub memory_mib: u32,
-}
-
 /// Clock and memory.
 #[derive(Clone, Debug)]
 pub struct Rtc {
@@ -94,18 +81,17 @@ pub struct Rtc {
     next_interrupt: Tsc,
     /// What SET holds still.
     held: Option<Fields>,
-    /// Second, minute and hour, as written.
-    alarm: [u8; 3],
     memory: [u8; 128],
 }
 
 impl Rtc {
-    /// Returns the clock as firmware leaves it: BCD, 24 hours, no interrupts.
-    pub fn new(setup: &Setup) -> Self {
+    /// Returns the clock as firmware leaves it: BCD, 24 hours, no interrupts. `unix_s`: seconds since 1970 UTC at `now`; `memory_mib`: RAM from 0,
+    /// for the size fields.
+    pub fn new(tsc: Frequency, now: Tsc, unix_s: u64, memory_mib: u32) -> Self {
         Self {
-            rate: Rate::of_hz_per(setup.tsc, CRYSTAL_HZ, 1),
-            origin: setup.now,
-            base_s: setup.unix_s.saturating_add(UNIX_EPOCH_S).min(LAST_S).cast_signed(),
+            rate: Rate::of_hz_per(tsc, CRYSTAL_HZ, 1),
+            origin: now,
+            base_s: unix_s.saturating_add(UNIX_EPOCH_S).min(LAST_S).cast_signed(),
             index: 0,
             register_a: A_DEFAULT,
             control: Control::HOURS_24,
@@ -114,8 +100,7 @@ impl Rtc {
             backlogs: [Backlog::EMPTY; 2],
             next_interrupt: Tsc::NEVER,
             held: None,
-            alarm: [0; 3],
-            memory: memory_sizes(setup.memory_mib),
+            memory: memory_sizes(memory_mib),
         }
     }
 
@@ -157,10 +142,7 @@ impl Rtc {
                 told
             }
             REGISTER_D => D_VALID,
-            index => match Alarm::at(index) {
-                Some(alarm) => self.alarm[alarm as usize],
-                None => self.shown(clock).get(index).unwrap_or(self.memory[usize::from(index & 0x7F)]),
-            },
+            index => self.shown(clock).get(index).unwrap_or(self.memory[usize::from(index & 0x7F)]),
         }
     }
 
@@ -176,10 +158,7 @@ impl Rtc {
             }
             REGISTER_B => self.set_control(Control::from_bits_truncate(value), clock),
             REGISTER_C | REGISTER_D => {}
-            index => match Alarm::at(index) {
-                Some(alarm) => self.alarm[alarm as usize] = value,
-                None => self.write_time(index, value, clock),
-            },
+            index => self.write_time(index, value, clock),
         }
         self.arm(clock);
     }
@@ -267,7 +246,9 @@ impl Rtc {
         let in_seconds = if source == Control::UPDATE_INTERRUPT {
             1
         } else {
-            self.format().seconds_to_alarm(self.alarm, self.second(after))?
+            // The alarm's registers are memory that the clock compares with.
+            let [_, second, _, minute, _, hour, ..] = self.memory;
+            self.format().seconds_to_alarm([second, minute, hour], self.second(after))?
         };
         Some(second.saturating_add(in_seconds).saturating_mul(1 << SECOND_BITS))
     }
@@ -326,25 +307,6 @@ impl Rtc {
         for backlog in &self.backlogs {
             self.next_interrupt = self.next_interrupt.min(backlog.next());
         }
-    }
-}
-
-/// The alarm registers, in the order of [`Rtc::alarm`].
-#[derive(Clone, Copy)]
-enum Alarm {
-    Second,
-    Minute,
-    Hour,
-}
-
-impl Alarm {
-    const fn at(index: u8) -> Option<Self> {
-        Some(match index {
-            1 => Self::Second,
-            3 => Self::Minute,
-            5 => Self::Hour,
-            _ => return None,
-        })
     }
 }
 

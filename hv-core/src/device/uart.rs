@@ -87,14 +87,8 @@ pub struct Uart {
 }
 
 impl Default for Uart {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Uart {
     /// Returns a port as firmware leaves it: 9600 baud, interrupt line connected, nothing enabled.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             received: VecDeque::with_capacity(FIFO_BYTES),
             overrun: false,
@@ -109,7 +103,9 @@ impl Uart {
             divisor: 12_u16.to_le_bytes(),
         }
     }
+}
 
+impl Uart {
     /// Reads a register; reading takes a byte, or tells an interrupt's reason.
     pub fn read(&mut self, offset: u16) -> u8 {
         match offset & 7 {
@@ -152,7 +148,7 @@ impl Uart {
 
     /// Hands in a byte from outside. Returns whether it was taken; one that was not is offered again later.
     pub fn receive(&mut self, byte: u8) -> bool {
-        let taken = !self.control.contains(Control::LOOP) && self.received.len() < self.capacity();
+        let taken = self.has_room();
         if taken {
             self.received.push_back(byte);
         }
@@ -281,18 +277,8 @@ impl Uart {
     fn set_control(&mut self, control: Control) {
         let before = self.modem_lines();
         self.control = control;
-        let changed = before ^ self.modem_lines();
-        for (line, change) in [
-            (Modem::CTS, Modem::CTS_CHANGED),
-            (Modem::DSR, Modem::DSR_CHANGED),
-            (Modem::DCD, Modem::DCD_CHANGED),
-        ] {
-            if changed.contains(line) {
-                self.modem_changes.insert(change);
-            }
-        }
-        if changed.contains(Modem::RING) && before.contains(Modem::RING) {
-            self.modem_changes.insert(Modem::RING_ENDED);
-        }
+        // Each line lies four bits above its change; a ring counts when it ends.
+        let changed = (before ^ self.modem_lines()) & (before | !Modem::RING);
+        self.modem_changes |= Modem::from_bits_truncate(changed.bits() >> 4);
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Chip {
     in_service: u8,
     masked: u8,
     lines: u8,
-    level_triggered: u8,
+    pub level_triggered: u8,
     vector_base: u8,
     expects: Expects,
     has_icw4: bool,
@@ -67,10 +67,6 @@ impl Chip {
     /// Whether an input's request was not taken yet.
     pub(super) const fn waits(&self, input: u8) -> bool {
         self.requested & bit(input) != 0
-    }
-
-    pub(super) const fn level_triggered(&self) -> u8 {
-        self.level_triggered
     }
 
     pub(super) const fn set_level_triggered(&mut self, inputs: u8) {

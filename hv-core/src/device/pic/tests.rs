@@ -4,11 +4,11 @@ use super::*;
 use proptest::prelude::*;
 
 fn write(pics: &mut Pics, port: u16, value: u8) {
-    pics.write(Register::at(port).unwrap(), value);
+    pics.write(port, value);
 }
 
 fn read(pics: &mut Pics, port: u16) -> u8 {
-    pics.read(Register::at(port).unwrap())
+    pics.read(port).unwrap()
 }
 
 /// `init_8259A` of Linux 6.1, vectors 0x30 and 0x38, then the mask given.

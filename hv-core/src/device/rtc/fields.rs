@@ -82,58 +82,43 @@ fn next_match(wanted: Option<u64>, from: u64, end: u64) -> Option<u64> {
 
 /// The registers of time, encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Fields {
-    second: u8,
-    minute: u8,
-    hour: u8,
-    weekday: u8,
-    day: u8,
-    month: u8,
-    year: u8,
-    /// BCD in either data mode, as firmware keeps it.
-    century: u8,
-}
+pub(super) struct Fields([u8; 8]);
 
+/// The registers of the fields: second, minute, hour, weekday, day, month, year, and the century, which is BCD in either data mode, as
+/// firmware keeps it.
+const REGISTERS: [u8; 8] = [0, 2, 4, 6, 7, 8, 9, super::CENTURY];
 const CENTURY_FORMAT: Format = Format { is_binary: false, has_24_hours: true };
 
 impl Fields {
     pub(super) fn of(date: &Date, format: Format) -> Self {
-        Self {
-            second: format.encode(date.second),
-            minute: format.encode(date.minute),
-            hour: format.encode_hour(date.hour),
-            weekday: format.encode(date.weekday()),
-            day: format.encode(date.day),
-            month: format.encode(date.month),
-            year: format.encode(date.year),
-            century: CENTURY_FORMAT.encode(date.year / 100),
-        }
+        Self([
+            format.encode(date.second),
+            format.encode(date.minute),
+            format.encode_hour(date.hour),
+            format.encode(date.weekday()),
+            format.encode(date.day),
+            format.encode(date.month),
+            format.encode(date.year),
+            CENTURY_FORMAT.encode(date.year / 100),
+        ])
     }
 
     /// The date they mean; the weekday follows from it.
     pub(super) fn date(&self, format: Format) -> Date {
+        let Self([second, minute, hour, _, day, month, year, century]) = *self;
         Date {
-            year: CENTURY_FORMAT.decode(self.century) * 100 + format.decode(self.year),
-            month: format.decode(self.month),
-            day: format.decode(self.day),
-            hour: format.decode_hour(self.hour),
-            minute: format.decode(self.minute),
-            second: format.decode(self.second),
+            year: CENTURY_FORMAT.decode(century) * 100 + format.decode(year),
+            month: format.decode(month),
+            day: format.decode(day),
+            hour: format.decode_hour(hour),
+            minute: format.decode(minute),
+            second: format.decode(second),
         }
     }
 
-    const fn register(&mut self, index: u8) -> Option<&mut u8> {
-        Some(match index {
-            0 => &mut self.second,
-            2 => &mut self.minute,
-            4 => &mut self.hour,
-            6 => &mut self.weekday,
-            7 => &mut self.day,
-            8 => &mut self.month,
-            9 => &mut self.year,
-            super::CENTURY => &mut self.century,
-            _ => return None,
-        })
+    fn register(&mut self, index: u8) -> Option<&mut u8> {
+        let n = REGISTERS.iter().position(|register| *register == index)?;
+        self.0.get_mut(n)
     }
 
     pub(super) fn get(mut self, index: u8) -> Option<u8> {
@@ -160,7 +145,7 @@ mod tests {
             let format = Format { is_binary: true, has_24_hours: true };
             let matches = |at: u64| {
                 let shown = Fields::of(&Date::of(at), format);
-                [shown.second, shown.minute, shown.hour].iter().zip(alarm).all(|(shown, wanted)| wanted >= ALARM_ANY || wanted == *shown)
+                shown.0.iter().zip(alarm).all(|(shown, wanted)| wanted >= ALARM_ANY || wanted == *shown)
             };
             let first = (1..=DAY_S).find(|step| matches(second + step));
             prop_assert_eq!(format.seconds_to_alarm(alarm, second), first);

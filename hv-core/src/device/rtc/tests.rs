@@ -9,7 +9,7 @@ const UNIX_S: u64 = 20_780 * 86_400 + 5 * 3600 + 52 * 60 + 5;
 
 fn rtc() -> Rtc {
     let tsc = Frequency::from_khz(HZ / 1000).unwrap();
-    Rtc::new(&Setup { tsc, now: Tsc(0), unix_s: UNIX_S, memory_mib: 192 })
+    Rtc::new(tsc, Tsc(0), UNIX_S, 192)
 }
 
 fn read(rtc: &mut Rtc, index: u8, now: u64) -> u8 {
@@ -166,7 +166,7 @@ proptest! {
         unix_s: u64, khz in 1_u64..1 << 34, memory_mib: u32,
     ) {
         let tsc = Frequency::from_khz(khz).unwrap();
-        let mut rtc = Rtc::new(&Setup { tsc, now: Tsc(0), unix_s, memory_mib });
+        let mut rtc = Rtc::new(tsc, Tsc(0), unix_s, memory_mib);
         let mut now = Tsc(0);
         for (is_write, index, value, forward) in steps {
             now = Tsc(now.0.saturating_add(forward));

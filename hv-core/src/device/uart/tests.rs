@@ -25,7 +25,7 @@ fn run(uart: &mut Uart, steps: &[Step]) {
 /// `autoconfig` and `autoconfig_16550a` of Linux 6.1's 8250_port.c: it must find a 16550A and nothing later.
 #[test]
 fn linux_probes_a_16550a() {
-    let mut uart = Uart::new();
+    let mut uart = Uart::default();
     run(
         &mut uart,
         &[
@@ -71,7 +71,7 @@ fn linux_probes_a_16550a() {
 /// `serial8250_do_startup`: the THRE interrupt must come each time it is enabled, or Linux falls back to a timer.
 #[test]
 fn linux_finds_no_transmitter_bug() {
-    let mut uart = Uart::new();
+    let mut uart = Uart::default();
     run(
         &mut uart,
         &[Write(2, 1), Write(2, 7), Write(2, 0), Read(5, 0x60), Read(0, 0), Read(2, 1), Read(6, 0xB0)],
@@ -87,7 +87,7 @@ fn linux_finds_no_transmitter_bug() {
 
 #[test]
 fn a_written_byte_leaves_and_the_transmitter_asks_for_the_next() {
-    let mut uart = Uart::new();
+    let mut uart = Uart::default();
     let _ = uart.write(1, 2);
     assert_eq!(uart.read(2), 2);
     assert!(!uart.irq_level());
@@ -100,7 +100,7 @@ fn a_written_byte_leaves_and_the_transmitter_asks_for_the_next() {
 
 #[test]
 fn a_byte_written_to_a_transmitter_that_has_not_told_makes_an_edge_unless_the_line_is_up_for_more() {
-    let mut uart = Uart::new();
+    let mut uart = Uart::default();
     run(&mut uart, &[Write(1, 3)]);
     for _ in 0..3 {
         assert!(uart.write(0, b'x').is_some());
@@ -113,7 +113,7 @@ fn a_byte_written_to_a_transmitter_that_has_not_told_makes_an_edge_unless_the_li
 
 #[test]
 fn telling_of_a_received_byte_keeps_the_transmitters_interrupt() {
-    let mut uart = Uart::new();
+    let mut uart = Uart::default();
     run(&mut uart, &[Write(1, 3)]);
     assert!(uart.receive(b'a'));
     run(&mut uart, &[Read(2, 4), Read(0, b'a'), Read(2, 2), Read(2, 1)]);
@@ -121,7 +121,7 @@ fn telling_of_a_received_byte_keeps_the_transmitters_interrupt() {
 
 #[test]
 fn the_divisor_hides_data_and_interrupt_enable() {
-    let mut uart = Uart::new();
+    let mut uart = Uart::default();
     run(
         &mut uart,
         &[Write(3, 0x83), Read(0, 12), Read(1, 0), Write(0, 1), Write(1, 0), Write(3, 3), Read(1, 0)],
@@ -132,7 +132,7 @@ fn the_divisor_hides_data_and_interrupt_enable() {
 
 #[test]
 fn received_bytes_interrupt_at_the_trigger_and_by_time_out_below_it() {
-    let mut uart = Uart::new();
+    let mut uart = Uart::default();
     run(&mut uart, &[Write(2, 0x41), Write(1, 1)]);
     assert!(uart.receive(b'a'));
     assert!(uart.irq_level());
@@ -150,7 +150,7 @@ fn received_bytes_interrupt_at_the_trigger_and_by_time_out_below_it() {
 
 #[test]
 fn a_full_receiver_refuses_and_loses_nothing() {
-    let mut uart = Uart::new();
+    let mut uart = Uart::default();
     assert!(uart.receive(1));
     assert!(!uart.has_room() && !uart.receive(2), "one byte without FIFOs");
     let _ = uart.write(2, 1);
@@ -166,7 +166,7 @@ fn a_full_receiver_refuses_and_loses_nothing() {
 
 #[test]
 fn loop_back_returns_bytes_and_overruns() {
-    let mut uart = Uart::new();
+    let mut uart = Uart::default();
     run(&mut uart, &[Write(1, 4), Write(4, 0x1E)]);
     assert!(!uart.receive(9), "the line is disconnected");
     assert_eq!(uart.write(0, 0xAE), None);
@@ -176,7 +176,7 @@ fn loop_back_returns_bytes_and_overruns() {
 
 #[test]
 fn modem_changes_are_told_once() {
-    let mut uart = Uart::new();
+    let mut uart = Uart::default();
     run(&mut uart, &[Write(1, 8), Write(4, 0x1F), Write(4, 0x08)]);
     assert!(uart.irq_level());
     run(&mut uart, &[Read(2, 0), Read(6, 0xB4), Read(6, 0xB0), Read(2, 1)]);
@@ -185,7 +185,7 @@ fn modem_changes_are_told_once() {
 
 #[test]
 fn out2_holds_the_interrupt_back() {
-    let mut uart = Uart::new();
+    let mut uart = Uart::default();
     run(&mut uart, &[Write(1, 2), Write(4, 0)]);
     assert!(!uart.irq_level());
     let _ = uart.write(4, 8);
@@ -197,7 +197,7 @@ proptest! {
     fn the_line_is_up_exactly_when_a_reason_is_told(
         steps in prop::collection::vec((0_u8..3, 0_u16..9, any::<u8>()), 0..120),
     ) {
-        let mut uart = Uart::new();
+        let mut uart = Uart::default();
         for (kind, offset, value) in steps {
             match kind {
                 0 => { let _ = uart.read(offset); }

@@ -125,7 +125,7 @@ fn what_the_tables_say_switches_off_and_resets_the_device() {
     assert_eq!(power().write(off.control[0] + 1, value, Tsc(0)), Some(Power::Off));
     let fadt = named(&image, b"FACP");
     assert_eq!(fadt[116..128], [1, 8, 0, 1, 0xF9, 0x0C, 0, 0, 0, 0, 0, 0], "an I/O port, a byte wide");
-    assert_eq!(power().write_reset(fadt[128]), Some(Power::Reset));
+    assert_eq!(power().write(acpi_pm::RESET_CONTROL, fadt[128], Tsc(0)), Some(Power::Reset));
     assert_eq!(power().read(acpi_pm::PM1_CONTROL, Tsc(0)) & 1, 1, "SCI_EN, as there is no SMI command port");
 }
 
