@@ -164,42 +164,26 @@ fn check_guest(guest: &GuestConfig, number: usize, bundle_bytes: u64) -> Result<
     if guest.name.is_empty() || guest.name.len() > MAX_NAME_BYTES || !guest.name.bytes().all(letter) {
         return Err(BundleError::Guest { guest: alloc::format!("#{number}"), field: Field::Name });
     }
-    let bad = |field| Err(BundleError::Guest { guest: guest.name.clone(), field });
+    let even = |mib: u32| mib.is_multiple_of(2);
     let sound = |payload: Payload| bounds(payload, bundle_bytes).is_some();
-    if !(1..=MAX_VCPUS_PER_GUEST).contains(&usize::from(guest.vcpus)) {
-        return bad(Field::Vcpus);
-    }
-    if !(4..=MAX_MEMORY_MIB).contains(&guest.memory_mib) || !guest.memory_mib.is_multiple_of(2) {
-        return bad(Field::MemoryMib);
-    }
-    if !(guest.memory_mib..=MAX_MEMORY_MIB).contains(&guest.memory_max_mib)
-        || !guest.memory_max_mib.is_multiple_of(2)
-    {
-        return bad(Field::MemoryMaxMib);
-    }
-    if !(1..=10_000).contains(&guest.weight) {
-        return bad(Field::Weight);
-    }
-    if !sound(guest.kernel) {
-        return bad(Field::Kernel);
-    }
-    if guest.initrd.is_some_and(|initrd| !sound(initrd)) {
-        return bad(Field::Initrd);
-    }
-    if guest.command_line.len() > MAX_COMMAND_LINE_BYTES || guest.command_line.contains('\0') {
-        return bad(Field::CommandLine);
-    }
     let sectors = |disk: DiskConfig| sound(disk.image) && disk.image.len_bytes.is_multiple_of(512);
-    if guest.devices.disk.is_some_and(|disk| !sectors(disk)) {
-        return bad(Field::Disk);
+    let GuestConfig { memory_mib: least, memory_max_mib: most, ref command_line, ref pin, .. } = *guest;
+    let checks = [
+        (Field::Vcpus, (1..=MAX_VCPUS_PER_GUEST).contains(&usize::from(guest.vcpus))),
+        (Field::MemoryMib, (4..=MAX_MEMORY_MIB).contains(&least) && even(least)),
+        (Field::MemoryMaxMib, (least..=MAX_MEMORY_MIB).contains(&most) && even(most)),
+        (Field::Weight, (1..=10_000).contains(&guest.weight)),
+        (Field::Kernel, sound(guest.kernel)),
+        (Field::Initrd, guest.initrd.is_none_or(sound)),
+        (Field::CommandLine, command_line.len() <= MAX_COMMAND_LINE_BYTES && !command_line.contains('\0')),
+        (Field::Disk, guest.devices.disk.is_none_or(sectors)),
+        (Field::Network, guest.devices.network.is_none_or(|network| network < MAX_NETWORKS)),
+        (Field::Pin, pin.len() <= MAX_VCPUS_PER_GUEST && pin.iter().all(|cpu| usize::from(*cpu) < MAX_CPUS)),
+    ];
+    match checks.into_iter().find(|(_, is_sound)| !is_sound) {
+        Some((field, _)) => Err(BundleError::Guest { guest: guest.name.clone(), field }),
+        None => Ok(()),
     }
-    if guest.devices.network.is_some_and(|network| network >= MAX_NETWORKS) {
-        return bad(Field::Network);
-    }
-    if guest.pin.len() > MAX_VCPUS_PER_GUEST || guest.pin.iter().any(|cpu| usize::from(*cpu) >= MAX_CPUS) {
-        return bad(Field::Pin);
-    }
-    Ok(())
 }
 
 /// First byte and end of a payload that starts on a page, is not empty, and lies in a bundle of `bundle_bytes`.

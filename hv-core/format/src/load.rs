@@ -3,7 +3,7 @@
 mod linux;
 mod pvh;
 
-use crate::addr::GuestPhys;
+use crate::addr::{GuestPhys, PAGE_BYTES};
 use crate::control::Start;
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -92,6 +92,24 @@ pub enum LoadError {
     NoRoomForInitrd(usize),
     /// Other guests have memory that this one gave back.
     NoMemory,
+}
+
+/// Where a PC's memory begins again above 1 MiB: kernels are loaded from here on, and below lies what their loader tells them.
+const HIGH_BEGIN: u64 = 0x10_0000;
+
+fn check_range(begin: u64, end: u64, ram_bytes: u64) -> Result<(), LoadError> {
+    match begin {
+        _ if end > ram_bytes => Err(LoadError::High(end)),
+        ..HIGH_BEGIN => Err(LoadError::Low(begin)),
+        _ => Ok(()),
+    }
+}
+
+/// Places an initial RAM disk on the highest page that lets it end at `top` or below it, and above the kernel.
+fn place_initrd(initrd: &[u8], top: u64, kernel_end: u64) -> Result<Piece<'_>, LoadError> {
+    let start = top.checked_sub(initrd.len() as u64).map(|start| start & !(PAGE_BYTES - 1));
+    let start = start.filter(|start| *start >= kernel_end).ok_or(LoadError::NoRoomForInitrd(initrd.len()))?;
+    Ok(Piece { at: GuestPhys::new_truncate(start), bytes: initrd.into() })
 }
 
 impl fmt::Display for LoadError {

@@ -66,7 +66,7 @@ impl Frequency {
 
 /// `value * numerator / denominator` in 128 bits, saturating; `denominator` is not zero.
 #[expect(clippy::cast_possible_truncation, reason = "the value is compared with u64::MAX first")]
-const fn scale(value: u64, numerator: u64, denominator: u64) -> u64 {
+pub const fn scale(value: u64, numerator: u64, denominator: u64) -> u64 {
     let wide = value as u128 * numerator as u128 / denominator as u128;
     if wide > u64::MAX as u128 { u64::MAX } else { wide as u64 }
 }

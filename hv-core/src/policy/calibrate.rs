@@ -7,7 +7,7 @@
 //!
 //! Two counters that do not agree, or one that contradicts itself, are no clock to trust ([`Trust`]).
 
-use crate::base::time::{Frequency, Tsc};
+use crate::base::time::{Frequency, Tsc, scale};
 use heapless::Vec;
 
 /// Looking ends when both sides of the rate are this near to one another: the middle is off by half of it at most, and by far
@@ -162,7 +162,7 @@ impl Bounds {
 }
 
 fn ppm(part: u64, of: u64) -> u64 {
-    whole(u128::from(part) * 1_000_000 / u128::from(of.max(1)))
+    scale(part, 1_000_000, of.max(1))
 }
 
 fn whole(wide: u128) -> u64 {
@@ -235,9 +235,7 @@ impl Series {
         let last = self.last?;
         let wrap = self.counter.wrap();
         let step = u64::from(sample.count).wrapping_sub(last.count) & (wrap - 1);
-        let counts = |ticks: u64, tsc_hz: u64| {
-            whole(u128::from(ticks) * u128::from(self.counter.hz) / u128::from(tsc_hz))
-        };
+        let counts = |ticks: u64, tsc_hz: u64| scale(ticks, self.counter.hz, tsc_hz);
         let unsure = 1 + self.counter.lag;
         let most = counts(sample.after.since(last.before).0, self.bounds.least_hz).saturating_add(unsure);
         let mut passed = step;
@@ -269,9 +267,7 @@ impl Series {
 
     /// How long the series is, in ms of the counter's time.
     fn elapsed_ms(&self) -> u64 {
-        whole(
-            u128::from(self.before.saturating_add(self.elapsed_here())) * 1_000 / u128::from(self.counter.hz),
-        )
+        scale(self.before.saturating_add(self.elapsed_here()), 1_000, self.counter.hz)
     }
 
     /// It does not count, or not evenly.
@@ -410,9 +406,7 @@ impl Calibration {
     fn apic_rate(&self, tsc: Bounds) -> Option<Frequency> {
         // Its series says how fast the TSC were if the timer had its nominal rate.
         let relative = self.apic.rate()?;
-        let scaled = |hz: u64, by: u64| {
-            whole(u128::from(hz) * u128::from(self.apic.counter.hz) / u128::from(by.max(1)))
-        };
+        let scaled = |hz: u64, by: u64| scale(hz, self.apic.counter.hz, by.max(1));
         let least_hz = scaled(tsc.least_hz, relative.most_hz);
         Bounds { least_hz, most_hz: scaled(tsc.most_hz, relative.least_hz) }.frequency()
     }

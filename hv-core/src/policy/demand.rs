@@ -78,12 +78,8 @@ fn clamp(
     let length = if budget_ns == 0 { default.length } else { tsc.ticks(u64::from(budget_ns)) };
     let length = crate::base::time::Ticks(length.0 >> latency_class.min(3));
     let length = length.clamp(params.min_request, params.max_request);
-    let ahead = deadline > now.0 && deadline - now.0 <= horizon(tsc);
+    let ahead = deadline > now.0 && deadline - now.0 <= tsc.ticks(HORIZON_NS).0;
     SliceRequest { length, deadline: ahead.then_some(Tsc(deadline)) }
-}
-
-const fn horizon(tsc: Frequency) -> u64 {
-    tsc.ticks(HORIZON_NS).0
 }
 
 /// When the vCPU wants to be woken, as a guest TSC value; 0 = never. Its row counts only with the right cookie.

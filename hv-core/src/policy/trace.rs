@@ -73,9 +73,7 @@ impl VcpuTally {
         let classes = (0..u64::BITS).step_by(CLASS_BITS as usize).map(move |shift| recent >> shift & mask);
         classes.filter_map(|class| ExitClass::ALL.get(usize::try_from(class).ok()?).copied()).take(8)
     }
-}
 
-impl VcpuTally {
     /// What it holds now.
     pub fn counters(&self) -> GuestCounters {
         let all = |counters: &[Counter; ExitClass::COUNT]| core::array::from_fn(|n| counters[n].get());

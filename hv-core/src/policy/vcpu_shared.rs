@@ -46,19 +46,21 @@ impl Tables {
     /// Clears everything and writes the headers.
     pub fn reset(&self, header: &Header) {
         for frames in [self.demand, self.status, self.event, self.console] {
-            for word in frames.words {
-                word.store(0, Relaxed);
-            }
+            clear(frames.words);
         }
-        for (frames, row_bytes) in [(self.demand, 64), (self.status, 64), (self.event, 64)] {
+        for frames in [self.demand, self.status, self.event] {
             let size_bytes = u32::try_from(frames.words.len() * 8).unwrap_or(0);
-            let header = Header { size_bytes, row_bytes, ..*header };
+            let header = Header { size_bytes, row_bytes: 64, ..*header };
             let words = header.as_bytes().chunks_exact(8).filter_map(|bytes| bytes.first_chunk::<8>());
             for (word, bytes) in frames.words.iter().zip(words) {
                 word.store(u64::from_le_bytes(*bytes), Relaxed);
             }
         }
     }
+}
+
+fn clear<'a>(words: impl IntoIterator<Item = &'a AtomicU64>) {
+    words.into_iter().for_each(|word| word.store(0, Relaxed));
 }
 
 /// A row of eight words at a byte offset, or `None` outside the frames.
@@ -229,18 +231,14 @@ impl VcpuShared {
     /// Drops interrupts, NMIs and everything else that waits for a look, but what others wait for.
     pub fn drop_interrupts(&self) {
         self.presence.attention.fetch_and(Attention::LASTING.bits(), SeqCst);
-        for word in &self.posted {
-            word.store(0, Relaxed);
-        }
+        clear(&self.posted);
     }
 
     /// Cancels timer, events and grants, and ignores the demand row from now on.
     pub fn unregister(&self) {
         self.presence.attention.fetch_and(Attention::LASTING.bits(), SeqCst);
         self.set_cookie(NO_COOKIE);
-        for word in self.posted.iter().chain(self.event) {
-            word.store(0, Relaxed);
-        }
+        clear(self.posted.iter().chain(self.event));
         self.publish_unarmed();
         self.status[status::word::FLAGS].fetch_and(!StatusFlags::CRIT_GRANTED.bits(), Relaxed);
     }
@@ -250,9 +248,7 @@ impl VcpuShared {
     pub fn forget(&self) {
         self.unregister();
         let status = self.status.iter().skip(status::word::DISPATCH_SEQ + 1);
-        for word in self.demand.iter().chain(status) {
-            word.store(0, Relaxed);
-        }
+        clear(self.demand.iter().chain(status));
     }
 
     /// Posts an interrupt; the caller wakes the vCPU.

@@ -3,7 +3,7 @@
 //! The kernel is entered in long mode, with the first 4 GiB mapped at themselves and flat segments, RSI at `boot_params` (the "zero
 //! page", Documentation/arch/x86/zero-page.rst). Everything small lies below 640 KiB.
 
-use super::{LoadError, LoadRequest, Piece, Plan};
+use super::{HIGH_BEGIN, LoadError, LoadRequest, Piece, Plan, check_range, place_initrd};
 use crate::addr::{GuestPhys, LARGE_PAGE_BYTES, PAGE_BYTES};
 use crate::control::{Control, Start};
 use alloc::vec::Vec;
@@ -14,9 +14,8 @@ const STACK_TOP: u64 = 0x9000;
 /// A table of the highest level, one of directory pointers, four directories.
 const TABLES: u64 = 0x9000;
 const COMMAND_LINE: u64 = 0x2_0000;
-/// Where memory that a PC's kernel may use ends below 1 MiB, and begins again.
+/// Where memory that a PC's kernel may use ends below 1 MiB.
 const LOW_END: u64 = 0x9_f000;
-const HIGH_BEGIN: u64 = 0x10_0000;
 
 /// Of the setup header, by its offset in the file and in `boot_params`.
 mod field {
@@ -113,13 +112,9 @@ pub fn plan<'a>(request: &LoadRequest<'a>) -> Result<Plan<'a>, LoadError> {
     let header = header(request)?;
     let begin = header.preferred;
     let end = begin.saturating_add(header.init_bytes);
-    if end > request.ram_bytes {
-        return Err(LoadError::High(end));
-    }
-    if begin < HIGH_BEGIN {
-        return Err(LoadError::Low(begin));
-    }
-    let initrd = request.initrd.map(|initrd| place_initrd(request, &header, initrd, end)).transpose()?;
+    check_range(begin, end, request.ram_bytes)?;
+    let top = request.ram_bytes.min(header.highest_initrd.saturating_add(1));
+    let initrd = request.initrd.map(|initrd| place_initrd(initrd, top, end)).transpose()?;
     let parameters = boot_params(request, &header, initrd.as_ref());
     let mut command_line = request.command_line.as_bytes().to_vec();
     command_line.push(0);
@@ -138,18 +133,6 @@ pub fn plan<'a>(request: &LoadRequest<'a>) -> Result<Plan<'a>, LoadError> {
         arguments: [0, BOOT_PARAMS],
     };
     Ok(Plan { pieces, start })
-}
-
-fn place_initrd<'a>(
-    request: &LoadRequest<'_>,
-    header: &Header<'_>,
-    initrd: &'a [u8],
-    kernel_end: u64,
-) -> Result<Piece<'a>, LoadError> {
-    let top = request.ram_bytes.min(header.highest_initrd.saturating_add(1));
-    let start = top.checked_sub(initrd.len() as u64).map(|start| start & !(PAGE_BYTES - 1));
-    let start = start.filter(|start| *start >= kernel_end).ok_or(LoadError::NoRoomForInitrd(initrd.len()))?;
-    Ok(Piece { at: GuestPhys::new_truncate(start), bytes: initrd.into() })
 }
 
 fn boot_params(request: &LoadRequest<'_>, header: &Header<'_>, initrd: Option<&Piece<'_>>) -> Vec<u8> {

@@ -1,8 +1,8 @@
 //! Loading a PVH kernel: an ELF64 with a note that says where to enter it in 32-bit protected mode, and a start-info
 //! structure in guest memory (Xen's public/arch-x86/hvm/start_info.h, version 1).
 
-use super::{LoadError, LoadRequest, Piece, Plan};
-use crate::addr::{GuestPhys, PAGE_BYTES};
+use super::{HIGH_BEGIN, LoadError, LoadRequest, Piece, Plan, check_range, place_initrd};
+use crate::addr::GuestPhys;
 use crate::control::Start;
 use alloc::vec::Vec;
 use elf::ElfBytes;
@@ -15,8 +15,6 @@ const INFO: u64 = 0x6000;
 const MODULES: u64 = INFO + 0x80;
 const MEMORY_MAP: u64 = INFO + 0x100;
 const COMMAND_LINE: u64 = INFO + 0x200;
-/// Kernels are loaded from here on; below is the start info and what the kernel puts there itself.
-const LOWEST_LOAD: u64 = 0x10_0000;
 const START_MAGIC: u32 = 0x336e_c578;
 const MEMORY_TYPE_RAM: u32 = 1;
 /// XEN_ELFNOTE_PHYS32_ENTRY.
@@ -47,19 +45,14 @@ pub fn plan<'a>(request: &LoadRequest<'a>) -> Result<Plan<'a>, LoadError> {
     }
     let mut pieces = Vec::new();
     let mut entry = None;
-    let mut kernel_end = LOWEST_LOAD;
+    let mut kernel_end = HIGH_BEGIN;
     for segment in elf.segments().ok_or(truncated)? {
         match segment.p_type {
             PT_LOAD => {
                 let data = elf.segment_data(&segment).map_err(|_| truncated)?;
                 let at = segment.p_paddr;
                 let end = at.saturating_add(segment.p_memsz.max(segment.p_filesz));
-                if end > ram_bytes {
-                    return Err(LoadError::High(end));
-                }
-                if at < LOWEST_LOAD {
-                    return Err(LoadError::Low(at));
-                }
+                check_range(at, end, ram_bytes)?;
                 pieces.push(Piece { at: GuestPhys::new_truncate(at), bytes: data.into() });
                 kernel_end = kernel_end.max(end);
             }
@@ -72,10 +65,10 @@ pub fn plan<'a>(request: &LoadRequest<'a>) -> Result<Plan<'a>, LoadError> {
         }
     }
     let entry = entry.ok_or(LoadError::NoEntryNote)?;
-    if !(LOWEST_LOAD..kernel_end).contains(&entry.into()) {
+    if !(HIGH_BEGIN..kernel_end).contains(&entry.into()) {
         return Err(LoadError::EntryOutside(entry));
     }
-    let initrd = initrd.map(|initrd| place_initrd(ram_bytes, initrd, kernel_end)).transpose()?;
+    let initrd = initrd.map(|initrd| place_initrd(initrd, ram_bytes, kernel_end)).transpose()?;
     let module = initrd.as_ref().map(|initrd| (initrd.at.raw(), initrd.bytes.len() as u64));
     pieces.extend(initrd);
     let rsdp = request.acpi.as_ref().map_or(0, |acpi| acpi.at.raw());
@@ -90,13 +83,6 @@ fn entry_of(note: &Note<'_>) -> Option<u32> {
         return None;
     }
     desc.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes))
-}
-
-/// The initial RAM disk goes to the top of memory.
-fn place_initrd(ram_bytes: u64, initrd: &[u8], kernel_end: u64) -> Result<Piece<'_>, LoadError> {
-    let start = ram_bytes.checked_sub(initrd.len() as u64).map(|start| start & !(PAGE_BYTES - 1));
-    let start = start.filter(|start| *start >= kernel_end).ok_or(LoadError::NoRoomForInitrd(initrd.len()))?;
-    Ok(Piece { at: GuestPhys::new_truncate(start), bytes: initrd.into() })
 }
 
 fn start_info(ram_bytes: u64, module: Option<(u64, u64)>, command_line: &str, rsdp: u64) -> Piece<'static> {
@@ -115,7 +101,7 @@ fn start_info(ram_bytes: u64, module: Option<(u64, u64)>, command_line: &str, rs
     write(MODULES, &[start, len, 0, 0]);
     // The usual hole of a PC lies between the two.
     let low = [0, 0x9_f000, pair(MEMORY_TYPE_RAM, 0)];
-    let high = [LOWEST_LOAD, ram_bytes.saturating_sub(LOWEST_LOAD), pair(MEMORY_TYPE_RAM, 0)];
+    let high = [HIGH_BEGIN, ram_bytes.saturating_sub(HIGH_BEGIN), pair(MEMORY_TYPE_RAM, 0)];
     write(MEMORY_MAP, &[low, high].concat());
     write(COMMAND_LINE, &[]);
     bytes.extend(command_line.as_bytes());

@@ -21,8 +21,6 @@ pub trait EntryFormat {
     fn table(frame: HostPhys) -> u64;
     /// Whether the entry means anything.
     fn is_present(entry: u64) -> bool;
-    /// Whether a present entry above the lowest level is a page.
-    fn is_large(entry: u64) -> bool;
     /// The frame of a present entry.
     fn frame(entry: u64) -> HostPhys {
         HostPhys::new_truncate(entry & 0x000f_ffff_ffff_f000)
@@ -55,10 +53,6 @@ impl EntryFormat for Npt {
     fn is_present(entry: u64) -> bool {
         entry & PRESENT != 0
     }
-
-    fn is_large(entry: u64) -> bool {
-        entry & LARGE != 0
-    }
 }
 
 /// Intel's extended page tables: rights of their own, and the kind of memory in each leaf (SDM vol 3C §28.3.2).
@@ -87,10 +81,6 @@ impl EntryFormat for Ept {
 
     fn is_present(entry: u64) -> bool {
         entry & EPT_ALL != 0
-    }
-
-    fn is_large(entry: u64) -> bool {
-        entry & LARGE != 0
     }
 }
 
@@ -136,13 +126,27 @@ pub fn map<F: EntryFormat>(
     }
     let mut done = 0;
     while done < len_bytes {
-        let (gpa, hpa) = (at.raw() + done, to.raw() + done);
-        let large = (gpa | hpa).is_multiple_of(LARGE_PAGE_BYTES) && len_bytes - done >= LARGE_PAGE_BYTES;
+        let (at, hpa) = (GuestPhys::new_truncate(at.raw() + done), to.raw() + done);
+        let large = (at.raw() | hpa).is_multiple_of(LARGE_PAGE_BYTES) && len_bytes - done >= LARGE_PAGE_BYTES;
         let leaf = F::leaf(HostPhys::new_truncate(hpa), rights, large);
-        set_leaf::<F>(memory, root, gpa, leaf, if large { 1 } else { 0 })?;
+        let level = u32::from(large);
+        let table = prepare::<F>(memory, root, at, level)?;
+        if F::is_present(memory.entry(table, index(at.raw(), level))) {
+            return Err(MapError::Occupied(at));
+        }
+        memory.set_entry(table, index(at.raw(), level), leaf);
         done += if large { LARGE_PAGE_BYTES } else { PAGE_BYTES };
     }
     Ok(())
+}
+
+/// Whether an entry above the lowest level maps a page, in either format.
+const fn is_large(entry: u64) -> bool {
+    entry & LARGE != 0
+}
+
+fn index(gpa: u64, level: u32) -> usize {
+    usize::try_from(gpa >> (12 + 9 * level) & 511).unwrap_or(0)
 }
 
 /// Makes the tables down to `level` (0: of small pages, 1: of large ones) around `at`, so that later pages need no allocation,
@@ -157,49 +161,21 @@ pub fn prepare<F: EntryFormat>(
     at: GuestPhys,
     level: u32,
 ) -> Result<HostPhys, MapError> {
-    descend::<F>(memory, root, at.raw(), level)
-}
-
-fn index(gpa: u64, level: u32) -> usize {
-    usize::try_from(gpa >> (12 + 9 * level) & 511).unwrap_or(0)
-}
-
-/// Walks to the table at `level` (0 = lowest), making what is missing.
-fn descend<F: EntryFormat>(
-    memory: &mut impl TableMemory,
-    root: HostPhys,
-    gpa: u64,
-    level: u32,
-) -> Result<HostPhys, MapError> {
     let mut table = root;
     for above in (level + 1..4).rev() {
-        let entry = memory.entry(table, index(gpa, above));
+        let index = index(at.raw(), above);
+        let entry = memory.entry(table, index);
         table = if !F::is_present(entry) {
             let new = memory.new_table().ok_or(MapError::OutOfFrames)?;
-            memory.set_entry(table, index(gpa, above), F::table(new));
+            memory.set_entry(table, index, F::table(new));
             new
-        } else if F::is_large(entry) {
-            return Err(MapError::Occupied(GuestPhys::new_truncate(gpa)));
+        } else if is_large(entry) {
+            return Err(MapError::Occupied(at));
         } else {
             F::frame(entry)
         };
     }
     Ok(table)
-}
-
-fn set_leaf<F: EntryFormat>(
-    memory: &mut impl TableMemory,
-    root: HostPhys,
-    gpa: u64,
-    leaf: u64,
-    level: u32,
-) -> Result<(), MapError> {
-    let table = descend::<F>(memory, root, gpa, level)?;
-    if F::is_present(memory.entry(table, index(gpa, level))) {
-        return Err(MapError::Occupied(GuestPhys::new_truncate(gpa)));
-    }
-    memory.set_entry(table, index(gpa, level), leaf);
-    Ok(())
 }
 
 #[cfg(test)]
@@ -226,7 +202,7 @@ mod tests {
                 if !F::is_present(entry) {
                     return None;
                 }
-                if level == 0 || level == 1 && F::is_large(entry) {
+                if level == 0 || level == 1 && is_large(entry) {
                     let mask = (PAGE_BYTES << (9 * level)) - 1;
                     return Some((F::frame(entry).raw() & !mask | gpa & mask, entry));
                 }

@@ -4,7 +4,7 @@ use super::clock::MAX_STEP;
 use super::entity::Place;
 use super::params::Params;
 use super::vcpu::State;
-use super::{EntityId, Law, RunQueue, Slot, Usage};
+use super::{EntityId, Law, NONE, RunQueue, Slot, Usage};
 use crate::base::time::{Ticks, Tsc};
 
 impl RunQueue {
@@ -125,7 +125,7 @@ impl RunQueue {
         entity.charge_any(cost);
         if queued {
             if entity.left.0 == 0 {
-                self.issue_next(index);
+                self.issue_for(index, NONE);
             }
             self.join_trees(index);
         } else if matches!(place, Place::Free | Place::Leaving) {

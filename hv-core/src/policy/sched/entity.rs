@@ -92,9 +92,7 @@ impl Entity {
         let before = self.debt(clock).0;
         if debt.0 > before {
             self.start = self.start.max(clock);
-            let left = self.left;
-            self.charge_any(Ticks(debt.0 - before));
-            self.left = left;
+            self.charge_beside_request(Ticks(debt.0 - before));
         }
     }
 
@@ -107,9 +105,7 @@ impl Entity {
         if self.start > clock {
             let owes = old.service(self.start - clock);
             self.start = clock;
-            let left = self.left;
-            self.charge_any(owes);
-            self.left = left;
+            self.charge_beside_request(owes);
         } else {
             self.start = clock - convert(clock - self.start).min(clock);
         }
@@ -184,10 +180,15 @@ impl Entity {
         self.deadline = self.deadline.saturating_sub(back).max(self.start);
         let beyond = core::mem::take(&mut self.beyond);
         if beyond.0 != 0 {
-            let left = self.left;
-            self.charge_any(beyond);
-            self.left = left;
+            self.charge_beside_request(beyond);
         }
+    }
+
+    /// Charges service that is no part of the current request.
+    fn charge_beside_request(&mut self, service: Ticks) {
+        let left = self.left;
+        self.charge_any(service);
+        self.left = left;
     }
 
     /// Service it had ahead of the clock.

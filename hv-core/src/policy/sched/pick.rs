@@ -114,7 +114,7 @@ impl RunQueue {
             } else if alone {
                 self.leave_or_hold(last, skipped);
             } else if entity.left.0 == 0 {
-                self.issue_next(last);
+                self.issue_for(last, NONE);
             } else {
                 stands = !lent;
             }

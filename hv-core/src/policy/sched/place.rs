@@ -149,12 +149,6 @@ impl RunQueue {
         }
     }
 
-    /// Issues the request of an entity's first waiting vCPU.
-    #[inline]
-    pub(super) fn issue_next(&mut self, index: u16) {
-        self.issue_for(index, NONE);
-    }
-
     /// Issues the request of an entity's first waiting vCPU, or of `otherwise` when none waits.
     #[inline]
     pub(super) fn issue_for(&mut self, index: u16, otherwise: u16) {
