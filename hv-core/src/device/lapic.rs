@@ -21,7 +21,6 @@ use core::sync::atomic::Ordering::Relaxed;
 
 pub use ipi::{Destination, Ipi, IpiDelivery, logical_id};
 use register::{BASE_BSP, BASE_ENABLE, BASE_X2APIC, LVT_COUNT, Lvt};
-pub use register::{IA32_APIC_BASE, IA32_TSC_DEADLINE, X2APIC_FIRST, X2APIC_LAST};
 use service::InService;
 use timer::{Expiry, Mode, Timer};
 use vectors::Vectors;

@@ -8,8 +8,6 @@ pub const IA32_APIC_BASE: u32 = 0x1B;
 pub const IA32_TSC_DEADLINE: u32 = 0x6E0;
 /// First of the x2APIC registers.
 pub const X2APIC_FIRST: u32 = 0x800;
-/// Last of the x2APIC registers.
-pub const X2APIC_LAST: u32 = 0x83F;
 
 pub(super) const BASE_ADDRESS: u64 = 0xFEE0_0000;
 pub(super) const BASE_BSP: u64 = 1 << 8;

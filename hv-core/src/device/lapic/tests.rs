@@ -1,5 +1,6 @@
 //! Register sequences as kernels issue them, and arbitrary ones.
 
+use super::register::{IA32_APIC_BASE, IA32_TSC_DEADLINE, SELF_IPI, X2APIC_FIRST};
 use super::*;
 use crate::device::Gp;
 use proptest::prelude::*;
@@ -34,7 +35,7 @@ fn write(apic: &mut Lapic, index: u32, value: u64, now: u64) -> ApicEffect {
 fn registers(apic: &Lapic, now: Tsc) -> std::vec::Vec<Result<u64, Gp>> {
     [IA32_APIC_BASE, IA32_TSC_DEADLINE]
         .into_iter()
-        .chain(X2APIC_FIRST..=X2APIC_LAST)
+        .chain(X2APIC_FIRST..=SELF_IPI)
         .map(|index| apic.read_msr(index, now))
         .collect()
 }
@@ -50,7 +51,7 @@ fn the_registers_answer_in_x2apic_mode_only() {
         flat_id: nobodys(),
     });
     assert_eq!(apic.read_msr(IA32_APIC_BASE, Tsc(0)), Ok(0xFEE0_0800));
-    for index in X2APIC_FIRST..=X2APIC_LAST {
+    for index in X2APIC_FIRST..=SELF_IPI {
         assert_eq!(apic.read_msr(index, Tsc(0)), Err(Gp), "{index:#x}");
         assert_eq!(apic.write_msr(index, 0, Tsc(0)), Err(Gp), "{index:#x}");
     }
@@ -378,7 +379,7 @@ fn linux_sets_up_its_boot_processor() {
 
 fn any_step() -> impl Strategy<Value = (u32, u64, u64)> {
     let index = prop_oneof![
-        8 => X2APIC_FIRST..=X2APIC_LAST,
+        8 => X2APIC_FIRST..=SELF_IPI,
         1 => Just(IA32_APIC_BASE),
         2 => Just(IA32_TSC_DEADLINE),
         2 => Just(0x832_u32),

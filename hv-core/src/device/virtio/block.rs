@@ -4,7 +4,9 @@ mod disk;
 #[cfg(test)]
 mod tests;
 
-pub use disk::{Disk, DiskError, PAGE_BYTES, SECTOR_BYTES};
+pub use disk::{Disk, DiskError};
+#[cfg(test)]
+use disk::SECTOR_BYTES;
 
 use super::io::{Answer, Io, Turn};
 use super::queue::{Chain, MAX_SIZE, Malformed};

@@ -9,7 +9,9 @@ mod malformed;
 #[cfg(test)]
 mod tests;
 
-pub use chain::{Chain, MAX_SEGMENTS, Segment};
+#[cfg(test)]
+pub use chain::MAX_SEGMENTS;
+pub use chain::{Chain, Segment};
 pub use malformed::Malformed;
 
 use crate::base::addr::GuestPhys;

@@ -11,9 +11,9 @@ mod tests;
 
 use crate::base::lock::{Lock, Rank};
 use alloc::boxed::Box;
+#[cfg(test)]
 pub use inbox::INBOX_FRAMES;
 use inbox::Inbox;
-pub use stations::MAX_STATIONS;
 use stations::Stations;
 
 /// Most ports of a switch.
