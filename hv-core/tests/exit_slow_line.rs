@@ -327,3 +327,33 @@ fn a_guest_that_writes_a_line_every_ms_waits_for_one_text_of_a_flood_each() {
     assert!(longest <= (flood + 600) * BYTE, "{longest} ns for one of {written} lines");
     assert!(written > 1_500, "{written} lines: on its processor it has a turn every 2 ms");
 }
+
+#[test]
+fn a_guest_that_has_few_turns_begins_again_beside_a_flood() {
+    let light = Spec::cooperative("light").memory_mib(4, 4).weight(1);
+    let heavy = [Spec::cooperative("flood").weight(5_000), Spec::full("busy").weight(5_000)];
+    let mut machine = Machine::boot([light].into_iter().chain(heavy));
+    machine.compute(A, 5 * MS); // from here on it has a turn a second
+    machine.guest(1).ram.write(GuestPhys::new_truncate(0x3000), b"\n").unwrap();
+    machine.script(at(2, 0), [Step::Run(100_000 * MS)]);
+    machine.world.console_room.set(8 << 10);
+    machine.world.clock_reads.set(10 * US); // about what a part of 64 KiB takes
+    machine.script(A, call_steps(Call::SHUTDOWN, &[Shutdown::REBOOT.0]));
+    let begun = machine.world.now();
+    let mut drained_to = begun.0;
+    while machine.guest(0).life.generation.load(SeqCst) == 0
+        || machine.guest(0).memory.populating.lock().is_some()
+    {
+        assert!(machine.world.now().since(begun).0 < 40_000 * MS, "without the flood it takes 20 s");
+        if machine.state(B).script.is_empty() {
+            let write = || call_steps(Call::CONSOLE, &[ConsoleOp::WRITE.0, 0x3000, 1]);
+            machine.script(B, (0..100).flat_map(|_| write()));
+        }
+        machine.step();
+        let room = &machine.world.console_room;
+        while machine.world.now().0 - drained_to >= BYTE {
+            drained_to += BYTE;
+            room.set((room.get() + 1).min(32 << 10));
+        }
+    }
+}

@@ -3,7 +3,9 @@
 //! Start-time fair queueing, in bytes. A guest's `start` grows by what its texts become on the line. A guest may write if none that waits
 //! has an earlier start, so what two guests that wait are given differs by one text of each at most. `clock` is the start of the text
 //! that was let in last: a guest that slept, or is new, starts there. A guest that waits and does not ask again within half a second loses
-//! its turn, and is charged for it as for the longest text, so that holding the line back costs what flooding it costs.
+//! its turn, and is charged for it as for the longest text if it kept somebody from writing, so that holding the line back costs what
+//! flooding it costs. It may have few turns of its own: when it comes back, its text is the next, and there is room that only such texts
+//! have, or whoever floods the line would always be there before it.
 
 use crate::base::hardware::CONSOLE_BYTES;
 use crate::base::id::{GuestId, MAX_NAME_BYTES};
@@ -18,6 +20,8 @@ const FRAME_BYTES: usize = "[] \n".len();
 const LONGEST_BYTES: usize = becomes(TEXT_BYTES, TEXT_BYTES, MAX_NAME_BYTES);
 /// Room that a guest's text leaves to last words and to the hypervisor.
 const TEXT_FLOOR: usize = 8 << 10;
+/// The same, of a guest that lost its turn.
+const LATE_FLOOR: usize = 6 << 10;
 /// Room that a guest's last words leave to the hypervisor.
 pub const LAST_WORDS_FLOOR: usize = 4 << 10;
 // Promises are counted over all processors under one lock, so their number is in no sum; last words leave less.
@@ -38,6 +42,8 @@ struct Turn {
     start: u64,
     /// It was refused, and others let it go first until then; 0 = it does not wait.
     waits_until: Tsc,
+    /// It lost its turn, and has paid for it.
+    is_late: bool,
 }
 
 /// The guests' turns.
@@ -69,29 +75,33 @@ impl Turns {
 
     /// Whether a guest may write what becomes so many bytes, where the line has `room`. A guest that may not waits from here on.
     pub fn ask(&mut self, id: GuestId, bytes: usize, room: usize, now: Tsc) -> bool {
-        let first = if self.waited_for { self.first_but(id, now) } else { u64::MAX };
-        let (clock, waits_until) = (self.clock, now + self.patience);
+        let Some(start) = self.turn(id).map(|turn| turn.start) else { return false };
+        let start = start.max(self.clock);
+        let first = if self.waited_for { self.first_but(id, start, now) } else { u64::MAX };
+        let waits_until = now + self.patience;
         let Some(turn) = self.turn(id) else { return false };
-        *turn = Turn { start: turn.start.max(clock), waits_until };
-        let start = turn.start;
-        let granted = start <= first && self.fit(Some(id), bytes, TEXT_FLOOR, room);
+        *turn = Turn { start, waits_until, ..*turn };
+        let (is_next, floor) = if turn.is_late { (true, LATE_FLOOR) } else { (start <= first, TEXT_FLOOR) };
+        let granted = is_next && self.fit(Some(id), bytes, floor, room);
         self.waited_for |= !granted;
         if granted {
-            self.clock = start;
+            self.clock = start.min(first);
             self.forget(id);
         }
         granted
     }
 
     /// The earliest start of the other guests that wait. Those that did not come back in time wait no more.
-    fn first_but(&mut self, id: GuestId, now: Tsc) -> u64 {
+    fn first_but(&mut self, id: GuestId, start: u64, now: Tsc) -> u64 {
         let mut first = u64::MAX;
         let others = self.guests.iter_mut().zip(0..).filter(|(_, n)| GuestId(*n) != id);
         for (turn, _) in others.filter(|(turn, _)| turn.waits_until != Tsc(0)) {
             if turn.waits_until > now {
                 first = first.min(turn.start);
             } else {
-                *turn = Turn { start: turn.start.saturating_add(LONGEST_BYTES as u64), waits_until: Tsc(0) };
+                let (is_late, price) =
+                    if turn.start < start { (true, LONGEST_BYTES) } else { (turn.is_late, 0) };
+                *turn = Turn { start: turn.start.saturating_add(price as u64), waits_until: Tsc(0), is_late };
             }
         }
         self.waited_for = first != u64::MAX;
@@ -128,7 +138,7 @@ impl Turns {
     /// A guest waits no more: it may write, or has ended.
     pub fn forget(&mut self, id: GuestId) {
         if let Some(turn) = self.turn(id) {
-            turn.waits_until = Tsc(0);
+            *turn = Turn { start: turn.start, ..Turn::default() };
         }
     }
 
@@ -197,9 +207,38 @@ mod tests {
         assert!(!write(&mut turns, A, 1, ROOM, 499));
         assert!(write(&mut turns, A, 1, ROOM, 500), "B was away");
         assert!(!write(&mut turns, C, 1, FULL, 500));
-        assert!(!write(&mut turns, B, 1, ROOM, 501), "as if it had written the longest text");
+        assert!(write(&mut turns, B, 1, FULL, 501), "it is late, and has paid");
+        assert!(!write(&mut turns, B, 1, ROOM, 502), "as if it had written the longest text");
         turns.forget(C);
-        assert!(write(&mut turns, B, 1, ROOM, 502), "C has ended");
+        assert!(write(&mut turns, B, 1, ROOM, 503), "C has ended");
+    }
+
+    /// A guest asks once in so many ms, beside some that fill all the room that they get; the longest time, in ms, that one of its texts
+    /// waited in a minute.
+    fn longest_wait(period: u64, floods: u16) -> u64 {
+        let mut turns = turns(usize::from(floods) + 1);
+        let (mut queued, mut since, mut longest) = (0, 0, 0);
+        for ms in 0..60_000 {
+            queued -= 11.min(queued);
+            (1..=floods).for_each(|n| _ = keep_asking(&mut turns, GuestId(n), 300, &mut queued, ms));
+            if ms % period == 0 && write(&mut turns, A, 400, ROOM - queued, ms) {
+                queued += 400;
+                since = ms + period;
+            }
+            longest = longest.max((ms + 1).saturating_sub(since));
+        }
+        longest
+    }
+
+    #[test]
+    fn who_comes_back_late_each_time_is_served_all_the_same() {
+        for (period, floods) in [(400, 1), (501, 1), (640, 1), (640, 3), (2_000, 1), (2_000, 3), (5_000, 2)] {
+            let longest = longest_wait(period, floods);
+            assert!(
+                longest < 3 * period + 2_000 * u64::from(floods),
+                "{longest} ms, every {period} beside {floods}"
+            );
+        }
     }
 
     #[test]
