@@ -3,12 +3,15 @@
 mod common;
 
 use common::{MS, US};
-use hv_core::base::id::VcpuId;
+use hv_core::base::id::{CpuId, VcpuId};
 use hv_core::base::time::Ticks;
 use hv_core::guest::seam::{Exit, Reg, VirtualCpu};
+use hv_core::policy::cpu_shared::{CpuShared, NameTag};
+use hv_core::policy::vcpu_shared::VcpuShared;
 use hv_core::testkit::{Machine, ScriptedVcpu, Spec, Step, World, at, call_steps};
 use pv_abi::call::{Call, Code};
 use pv_abi::demand::word;
+use pv_abi::status::word as status;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -127,5 +130,62 @@ fn no_guest_foresees_when_guests_are_counted() {
     }
     // Of the processor where they meet a third is due to a guest that has the other one besides.
     let (two, one) = (machine.shared(at(0, 0)).tally.guest_ticks.get(), ran(&machine, 1));
+    assert!(one * 100 >= (one + two) * 64, "{one} of {}", one + two);
+}
+
+/// What the others see of a processor on which a guest's vCPU is alone that sleeps whenever a turn may end where it has a sibling. Only
+/// there does time pass here, so each step of whoever runs there says how that vCPU stands.
+struct Beside {
+    world: Rc<World>,
+    cpu: &'static CpuShared,
+    name: NameTag,
+    /// Whether it is the sibling that runs, and what it is told.
+    sibling: Option<&'static VcpuShared>,
+    turn_end: Rc<Cell<u64>>,
+    dispatches: &'static VcpuShared,
+    seen: u64,
+}
+
+impl Beside {
+    fn step(mut self, vcpu: &mut ScriptedVcpu) {
+        let now = self.world.now().0;
+        if self.dispatches.dispatch_seq() != self.seen {
+            self.seen = self.dispatches.dispatch_seq();
+            self.turn_end.set(now + 2 * MS - 10 * US); // as long as everybody's whose demand says nothing
+        }
+        if let Some(sibling) = self.sibling {
+            self.turn_end.set(sibling.status[status::SLICE_END].load(SeqCst));
+        }
+        let runs = now + 30 * US < self.turn_end.get();
+        self.cpu.publish_running(if runs { self.name } else { NameTag::NOBODY });
+        vcpu.script.push_back(Step::Run(10 * US));
+        vcpu.script.push_back(Step::act(|vcpu| self.step(vcpu)));
+    }
+}
+
+#[test]
+fn guests_are_counted_in_the_midst_of_turns() {
+    let specs = [Spec::cooperative("two").vcpus(2).pin(&[0, 1]), Spec::cooperative("one").pin(&[0])];
+    let mut machine = Machine::boot_on(CPUS, specs, &[]);
+    machine.world.quantum.set(1_000 * MS);
+    let turn_end = Rc::new(Cell::new(0));
+    for id in [at(0, 0), at(1, 0)] {
+        let shared = machine.shared(id);
+        let beside = Beside {
+            world: Rc::clone(&machine.world),
+            cpu: machine.cpu.core.system.cpu_table.cpu(CpuId(1)),
+            name: machine.shared(at(0, 1)).name_tag,
+            sibling: (id == at(0, 0)).then_some(shared),
+            turn_end: Rc::clone(&turn_end),
+            dispatches: shared,
+            seen: 0,
+        };
+        machine.script(id, [Step::act(|vcpu| beside.step(vcpu))]);
+    }
+    pass(&mut machine, &[], 500 * MS);
+    let before = [ran(&machine, 0), ran(&machine, 1)];
+    pass(&mut machine, &[], 2_000 * MS);
+    let [two, one] = [0, 1].map(|guest| ran(&machine, guest) - before[usize::from(guest)]);
+    // Of the processor where they meet a third is due to a guest that has the other one besides.
     assert!(one * 100 >= (one + two) * 64, "{one} of {}", one + two);
 }

@@ -54,7 +54,7 @@ pub struct CpuContext<P: Platform> {
     told: u32,
     /// Processors to interrupt when they may be again.
     put_off: CpuSet,
-    /// Where [`Self::timers`] has the moment of that: after all vCPUs.
+    /// Where [`Self::timers`] has the moment of that: after all vCPUs, and before the moment to look around.
     put_off_slot: Slot,
     /// When the timer is set to interrupt; [`Tsc::NEVER`] = not.
     armed: Tsc,
@@ -73,7 +73,7 @@ impl<P: Platform> CpuContext<P> {
             timers.add_slot();
         }
         let put_off_slot = Slot(u16::try_from(system.vcpus.len()).unwrap_or(u16::MAX));
-        timers.add_slot();
+        (0..2).for_each(|_| timers.add_slot());
         Self {
             cpu,
             system,
@@ -165,6 +165,11 @@ impl<P: Platform> CpuContext<P> {
         let first = self.timers.get(self.put_off_slot).min(until);
         self.timers.set(self.put_off_slot, first);
         self.rearm();
+    }
+
+    /// Has this processor look around then, whoever runs.
+    pub fn look_around_at(&mut self, at: Tsc) {
+        self.timers.set(Slot(self.put_off_slot.0.saturating_add(1)), at);
     }
 
     /// Has the notifications that were left be looked at when whoever runs may be interrupted again.

@@ -94,9 +94,10 @@ impl<P: Platform> Cpu<P> {
         if system.cpu_table.is_alone() {
             return now;
         }
-        // Where nobody waits, who runs at this moment is all that others know: no guest is to foresee it.
+        // Where nobody waits, who runs at this moment is all that others know: no guest is to foresee it, nor is it the end of a turn.
         let jitter_ns = self.core.hardware.random() % (EPOCH_NS / 2);
         self.epoch_end = self.epoch_end + self.core.tsc.ticks(jitter_ns);
+        self.core.look_around_at(self.epoch_end);
         self.core.queue.note_presence(now);
         for guest in &system.guests {
             self.count_present(guest.id);

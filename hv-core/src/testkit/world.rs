@@ -15,7 +15,7 @@ const MAX_ENTRIES: u64 = 5_000_000;
 /// Looks at the clock after which it is the hypervisor that has.
 const MAX_LOOKS: u64 = 50_000_000;
 
-/// How long one of several processors runs a guest before another one has its turn, in ticks.
+/// How long one of several processors runs a guest before another one has its turn, in ticks, unless a test says otherwise.
 const QUANTUM: u64 = 2_000;
 
 /// Why nothing will ever happen again by itself.
@@ -46,6 +46,8 @@ pub struct World {
     cpus: Box<[Local]>,
     /// Ticks that each look at the clock takes: what the hypervisor's own work costs.
     pub clock_reads: Cell<u64>,
+    /// How long one of several processors runs a guest before another one has its turn.
+    pub quantum: Cell<u64>,
     /// Bytes that people's line still takes; `usize::MAX`: any number.
     pub console_room: Cell<usize>,
     /// How far off the clock is, in millionths, if the machine can tell.
@@ -68,6 +70,7 @@ impl World {
             now: Cell::new(0),
             cpus: (0..cpus).map(|_| Local::default()).collect(),
             clock_reads: Cell::new(0),
+            quantum: Cell::new(QUANTUM),
             console_room: Cell::new(usize::MAX),
             clock_off_ppm: Cell::new(None),
             arms: RefCell::default(),
@@ -206,7 +209,7 @@ impl World {
         self.local(cpu).rests.set(false);
         let end = self.now.get() + ticks;
         let until = self.armed_at(cpu).map_or(end, |at| end.min(at.0));
-        let until = if self.takes_turns() { until.min(self.now.get() + QUANTUM) } else { until };
+        let until = if self.takes_turns() { until.min(self.now.get() + self.quantum.get()) } else { until };
         self.now.set(until);
         end - until
     }
@@ -222,7 +225,7 @@ impl World {
             return;
         }
         if self.takes_turns() {
-            let _ = self.pass(cpu, QUANTUM);
+            let _ = self.pass(cpu, self.quantum.get());
         } else {
             self.rest(cpu, Stuck::Spinning(slot));
         }
