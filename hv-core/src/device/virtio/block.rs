@@ -4,9 +4,9 @@ mod disk;
 #[cfg(test)]
 mod tests;
 
-pub use disk::{Disk, DiskError};
 #[cfg(test)]
 use disk::SECTOR_BYTES;
+pub use disk::{Disk, DiskError};
 
 use super::io::{Answer, Io, Turn};
 use super::queue::{Chain, MAX_SIZE, Malformed};
