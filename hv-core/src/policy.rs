@@ -6,6 +6,7 @@ pub mod cpu_shared;
 pub mod demand;
 pub mod mailbox;
 pub mod mm;
+pub mod posted;
 pub mod presence;
 pub mod sched;
 pub mod skew;

@@ -252,7 +252,7 @@ fn check(machine: &mut Machine) {
             let vcpu = machine.vcpu(id);
             let takes = vcpu.rest == Rest::Blocked || vcpu.state.interrupts;
             assert!(
-                !takes || shared.highest_posted().is_none(),
+                !takes || shared.posted.highest().is_none(),
                 "{id:?} sleeps beside an interrupt it would take"
             );
         }

@@ -40,7 +40,7 @@ fn in_the_old_mode() -> Machine {
 }
 
 fn is_posted(machine: &Machine, id: VcpuId, vector: u8) -> bool {
-    machine.shared(id).posted[usize::from(vector >> 6)].load(SeqCst) & 1 << (vector & 63) != 0
+    machine.shared(id).posted.has(vector)
 }
 
 #[test]

@@ -351,7 +351,7 @@ fn interrupts_wait_for_the_window_and_the_highest_comes_first() {
     assert_eq!(machine.state(A).vectors(), []);
     machine.run(A, [Step::act(|vcpu| vcpu.interrupts = true), Step::Run(1)]);
     assert_eq!(machine.state(A).vectors(), [0xf0, 0x90, 0x30]);
-    assert_eq!(machine.shared(A).highest_posted(), None);
+    assert_eq!(machine.shared(A).posted.highest(), None);
 }
 
 #[test]

@@ -4,17 +4,12 @@ use crate::exit::kvm;
 use crate::guest::platform::Platform;
 use crate::guest::seam::{VirtualCpu, Window};
 use crate::guest::vcpu::{Rest, Vcpu};
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// A full guest's interrupts come from its APIC, which takes what others posted; the bootstrap processor's also from the
 /// 8259A. Returns whether an interrupt is there that would end HLT.
 pub fn full<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
     kvm::eoi::take(vcpu);
-    for (base, word) in [0, 64, 128, 192_u8].into_iter().zip(&vcpu.shared.posted) {
-        let mut bits = word.load(Relaxed);
-        if bits != 0 {
-            bits = word.swap(0, SeqCst);
-        }
+    for (base, mut bits) in vcpu.shared.posted.take_all() {
         while bits != 0 {
             let vector = base | u8::try_from(bits.trailing_zeros()).unwrap_or(0);
             if vcpu.guest.is_level(vector) {
@@ -58,7 +53,7 @@ pub fn full<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
 
 /// A cooperative guest's interrupts: what IPI posted, and one vector that says "look at your events".
 pub fn cooperative<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
-    let posted = vcpu.shared.highest_posted();
+    let posted = vcpu.shared.posted.highest();
     // After BLOCK the guest looks at its events by itself; an interrupt would only come on top.
     let blocked = vcpu.rest == Rest::Blocked;
     let upcall = vcpu.event_vector != 0 && !blocked && vcpu.shared.pending_events() != 0;
@@ -70,9 +65,9 @@ pub fn cooperative<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
         return vcpu.state.interrupts_on();
     }
     if let Some(vector) = posted {
-        vcpu.shared.take_posted(vector);
+        vcpu.shared.posted.take(vector);
         deliver(vcpu, vector);
-        if upcall || vcpu.shared.highest_posted().is_some() {
+        if upcall || vcpu.shared.posted.highest().is_some() {
             vcpu.state.watch_window(Window::Interrupts);
         }
     } else {

@@ -45,7 +45,7 @@ pub fn became<P: Platform>(bootstrap: &Vcpu<P>, message: Message) -> Tick {
     let receivers = bootstrap.guest.receivers(destination(message), u32::MAX);
     let is_posted = |index: u32| {
         let vcpu = bootstrap.guest.vcpu(u64::from(index)).filter(|_| receivers >> index & 1 != 0);
-        vcpu.is_some_and(|vcpu| vcpu.is_posted(vector))
+        vcpu.is_some_and(|vcpu| vcpu.posted.has(vector))
     };
     let waits = receivers & 1 != 0 && bootstrap.lapic.is_requested(vector);
     if waits || (0..u64::BITS).any(is_posted) { Tick::Waits } else { Tick::Taken }

@@ -6,6 +6,7 @@ use crate::base::id::{CpuId, CpuSet, VcpuId, VcpuIndex};
 use crate::base::time::Frequency;
 use crate::policy::cpu_shared::NameTag;
 use crate::policy::mm::shootdown::{Shootdown, Told};
+use crate::policy::posted::Posted;
 use crate::policy::presence::{Attention, Life, Presence};
 use crate::policy::sched::Slot;
 use crate::policy::trace::{ExitClass, VcpuTally};
@@ -93,8 +94,8 @@ pub struct VcpuShared {
     wanted_by: AtomicU32,
     /// What it has caused.
     pub tally: VcpuTally,
-    /// Interrupts posted, a bit a vector.
-    pub posted: [AtomicU64; 4],
+    /// Interrupts that others posted.
+    pub posted: Posted,
     /// Its logical id in the flat model, for an ordinary PC. Its local APIC writes it, and nobody else.
     pub flat_id: AtomicU8,
     /// PAUSE does not exit, since nobody waited when it last did.
@@ -135,7 +136,7 @@ impl VcpuShared {
             allowed,
             wanted_by: AtomicU32::new(0),
             tally: VcpuTally::default(),
-            posted: [const { AtomicU64::new(0) }; 4],
+            posted: Posted::default(),
             flat_id: AtomicU8::new(0),
             pauses_run: AtomicBool::new(false),
             cookie: AtomicU32::new(NO_COOKIE),
@@ -231,14 +232,15 @@ impl VcpuShared {
     /// Drops interrupts, NMIs and everything else that waits for a look, but what others wait for.
     pub fn drop_interrupts(&self) {
         self.presence.attention.fetch_and(Attention::LASTING.bits(), SeqCst);
-        clear(&self.posted);
+        self.posted.clear();
     }
 
     /// Cancels timer, events and grants, and ignores the demand row from now on.
     pub fn unregister(&self) {
         self.presence.attention.fetch_and(Attention::LASTING.bits(), SeqCst);
         self.set_cookie(NO_COOKIE);
-        clear(self.posted.iter().chain(self.event));
+        self.posted.clear();
+        clear(self.event);
         self.publish_unarmed();
         self.status[status::word::FLAGS].fetch_and(!StatusFlags::CRIT_GRANTED.bits(), Relaxed);
     }
@@ -253,31 +255,8 @@ impl VcpuShared {
 
     /// Posts an interrupt; the caller wakes the vCPU.
     pub fn post_interrupt(&self, vector: u8) {
-        if let Some(word) = self.posted.get(usize::from(vector >> 6)) {
-            word.fetch_or(1 << (vector & 63), SeqCst);
-        }
+        self.posted.post(vector);
         self.request_attention(Attention::INTERRUPT);
-    }
-
-    /// Whether an interrupt was posted and not taken in yet.
-    pub fn is_posted(&self, vector: u8) -> bool {
-        let word = self.posted.get(usize::from(vector >> 6));
-        word.is_some_and(|word| word.load(Relaxed) >> (vector & 63) & 1 != 0)
-    }
-
-    /// The highest interrupt that was posted.
-    pub fn highest_posted(&self) -> Option<u8> {
-        (0_u8..4).rev().zip(self.posted.iter().rev()).find_map(|(quarter, word)| {
-            let highest = word.load(Relaxed).checked_ilog2()?;
-            Some(quarter << 6 | u8::try_from(highest).ok()?)
-        })
-    }
-
-    /// Takes a posted interrupt away.
-    pub fn take_posted(&self, vector: u8) {
-        if let Some(word) = self.posted.get(usize::from(vector >> 6)) {
-            word.fetch_and(!(1 << (vector & 63)), SeqCst);
-        }
     }
 
     /// Sets an event; the caller wakes the vCPU.

@@ -234,7 +234,7 @@ fn must_wake<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
         Rest::Blocked => {
             let wake = attention
                 || vcpu.shared.pending_events() & vcpu.block_mask != 0
-                || vcpu.shared.highest_posted().is_some(); // came while IF was clear
+                || vcpu.shared.posted.highest().is_some(); // came while IF was clear
             if wake && !attention {
                 vcpu.rest = Rest::Awake;
             }
