@@ -82,6 +82,7 @@ mod tests {
             ("hv-core/format/Cargo.toml", "[dependencies]\nhv-core = { path = \"..\" }\n"),
             ("pv-abi/Cargo.toml", "[target.'cfg(loom)'.dependencies]\nring-buffers = \"1\"\n"),
             ("tests/Cargo.toml", "[dependencies]\nhv-core.workspace = true\n"),
+            ("xtask/Cargo.toml", "[dependencies]\nhv-core.workspace = true\n"),
             ("hv-core/src/lib.rs", "#[path = \"../../guest-kernel-shim/src/lib.rs\"]\nmod stolen;"),
         ];
         let (_folder, tree) = sample::tree(&files);
@@ -90,6 +91,7 @@ mod tests {
             "hv-core/format/Cargo.toml:2: hv-format may not depend on hv-core",
             "pv-abi/Cargo.toml:2: pv-abi may not depend on ring-buffers",
             "guest-kernel-shim/Cargo.toml: guest-kernel-shim may not depend on hv-core",
+            "xtask/Cargo.toml:2: xtask may not depend on hv-core",
             "hv-core/src/lib.rs:2: module 'stolen' lies outside its package's own folder",
         ];
         assert_eq!(sample::lines(check(&tree).unwrap_or_default()), expected);
