@@ -1,6 +1,6 @@
 //! What an exit means.
 //!
-//! [`exit`](self::exit) handles one, [`hypercall`] decodes and does a call, and [`before_entry`] does what is pending for a vCPU before it
+//! [`exit`] handles one, [`hypercall`] decodes and does a call, and [`before_entry`] does what is pending for a vCPU before it
 //! enters guest mode.
 
 pub mod apic;

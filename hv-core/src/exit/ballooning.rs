@@ -161,7 +161,7 @@ pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code,
 
 /// Leaves a guest, all of whose vCPUs are stopped, its first `count` blocks and nothing more: those that it begins with, or none when it
 /// has ended. Where others have some of them, one with a balloon gets those as it begins
-/// ([`Populating::missing_block`](super::load::population::Populating::missing_block)); for another one this is false.
+/// ([`Populating::missing_block`](crate::guest::populate::Populating::missing_block)); for another one this is false.
 pub fn restore_blocks<R: GuestRam>(guest: &Guest<R>, system: &System<R>, count: u64) -> bool {
     let mut transit = guest.memory.transit.lock();
     let mut pool = system.pool.lock();

@@ -60,7 +60,7 @@ pub fn ring<P: Platform>(guest: &'static Guest<P::Ram>, core: &mut CpuContext<P>
 }
 
 /// Begins or ends a guest's part in its channels, as its peers and its own devices learn. Its shared pages are cleared elsewhere
-/// ([`Populating`](super::load::population::Populating)): before this where it begins, and after this where it ends.
+/// ([`Populating`](crate::guest::populate::Populating)): before this where it begins, and after this where it ends.
 pub fn connect<R: GuestRam>(guest: &Guest<R>, system: &System<R>, presence: Peer) {
     let _alone = system.channel_links.lock();
     guest.life.connected.store(presence == Peer::Present, Relaxed);

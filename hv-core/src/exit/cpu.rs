@@ -322,7 +322,7 @@ impl<P: Platform> CpuContext<P> {
     }
 
     /// Takes the interrupts that wait. Any of them may have been the timer, which is set anew only when the vCPU has left its turn: what
-    /// follows is never [`Next::Resume`](super::next::Next::Resume).
+    /// follows is never [`Next::Resume`](crate::guest::next::Next::Resume).
     pub fn take_interrupts(&mut self) {
         self.hardware.take_interrupts();
         self.armed = Tsc::NEVER;

@@ -167,7 +167,7 @@ impl VcpuShared {
         self.presence.holder()
     }
 
-    /// Bits of [`attention`] that wait for a look.
+    /// What waits for a look.
     #[inline]
     pub fn attention(&self) -> Attention {
         Attention::from_bits_retain(self.presence.attention.load(Relaxed))

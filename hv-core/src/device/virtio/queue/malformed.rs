@@ -9,7 +9,7 @@ pub enum Malformed {
     IndexAhead(u16),
     /// There is no such descriptor in the queue or in the indirect table.
     NoSuchDescriptor(u16),
-    /// The chain from this descriptor on has more than [`MAX_SEGMENTS`](super::MAX_SEGMENTS), or no end.
+    /// The chain from this descriptor on has more than `MAX_SEGMENTS`, or no end.
     TooManySegments(u16),
     /// The chain from this descriptor on has 2^32 bytes or more in one of its parts.
     TooManyBytes(u16),
