@@ -19,7 +19,7 @@ use crate::arch::port::SafePort;
 use crate::arch::tables::Rate;
 use crate::platform;
 use core::sync::atomic::{AtomicU64, Ordering};
-use fit::{Fit, Look, Span};
+use fit::{Fit, Sample, Span};
 
 mod fit;
 
@@ -129,9 +129,9 @@ fn measure() -> Option<(u64, u64)> {
     let (mut pit, mut apic) = (Fit::new(1 << 16), Fit::new(1 << 32));
     let is_good = |fit: &Fit| fit.best().is_some_and(|best| best.off_ppm <= GOOD_PPM);
     for _ in 0..MAX_LOOKS {
-        pit.add(look_at_pit());
+        pit.add(sample_pit());
         if with_apic {
-            apic.add(look_at_apic());
+            apic.add(sample_apic());
         }
         if is_good(&pit) && (!with_apic || is_good(&apic)) {
             break;
@@ -148,19 +148,19 @@ fn measure() -> Option<(u64, u64)> {
     Some((tsc_khz, rounded(apic_khz)))
 }
 
-fn look_at_pit() -> Look {
+fn sample_pit() -> Sample {
     let before = ticks();
     SafePort::PIT_COMMAND.write_u8(0b1000_0000); // latch channel 2
     let after = ticks();
     let low = SafePort::PIT_CHANNEL_2.read_u8();
     let count = u16::from_le_bytes([low, SafePort::PIT_CHANNEL_2.read_u8()]);
-    Look { before, count: u64::from(0_u16.wrapping_sub(count)), after }
+    Sample { before, count: u64::from(0_u16.wrapping_sub(count)), after }
 }
 
-fn look_at_apic() -> Look {
+fn sample_apic() -> Sample {
     let before = ticks();
     let left = lapic::read(Register::TIMER_CURRENT);
-    Look { before, count: u64::from(u32::MAX - left), after: ticks() }
+    Sample { before, count: u64::from(u32::MAX - left), after: ticks() }
 }
 
 /// The TSC frequency in kHz, from TSC ticks and PIT counts over the same span.

@@ -4,7 +4,7 @@
 //! fit uses the most precise ones and knows the error of its result.
 
 /// How many readings at the start the fit chooses its first end from.
-const FIRST_LOOKS: u32 = 8;
+const FIRST_SAMPLES: u32 = 8;
 /// Most TSC ticks between two readings before the fit is usable. The PIT, which wraps after 55 ms, cannot wrap in that
 /// time on a TSC of 100 MHz or more.
 const BLIND_TICKS: u64 = 1 << 22;
@@ -16,13 +16,13 @@ const LOOK_EVERY_TICKS: u64 = 1 << 21;
 
 /// A reading of a counter that counts up, with the TSC before and after it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
+pub(super) struct Sample {
     pub before: u64,
     pub count: u64,
     pub after: u64,
 }
 
-impl Look {
+impl Sample {
     const fn width(self) -> u64 {
         self.after.saturating_sub(self.before)
     }
@@ -43,14 +43,14 @@ pub(super) struct Fit {
     /// The value at which the counter wraps: a power of two.
     wrap: u64,
     /// The first and the last reading, with wraps added to their counts.
-    ends: Option<(Look, Look)>,
-    looks: u32,
+    ends: Option<(Sample, Sample)>,
+    samples: u32,
     best: Option<Span>,
 }
 
 impl Fit {
     pub(super) const fn new(wrap: u64) -> Self {
-        Self { wrap, ends: None, looks: 0, best: None }
+        Self { wrap, ends: None, samples: 0, best: None }
     }
 
     /// The best span so far.
@@ -68,28 +68,28 @@ impl Fit {
         self.best.filter(|best| best.off_ppm <= USABLE_PPM)
     }
 
-    pub(super) fn add(&mut self, look: Look) {
-        let counted = self.ends.and_then(|(first, last)| Some((first, self.unwrapped(last, look)?)));
-        let Some((first, look)) = counted else {
-            (self.ends, self.looks, self.best) = (Some((look, look)), 1, None);
+    pub(super) fn add(&mut self, sample: Sample) {
+        let counted = self.ends.and_then(|(first, last)| Some((first, self.unwrapped(last, sample)?)));
+        let Some((first, sample)) = counted else {
+            (self.ends, self.samples, self.best) = (Some((sample, sample)), 1, None);
             return;
         };
-        self.looks = self.looks.saturating_add(1);
-        if self.looks <= FIRST_LOOKS && look.width() < first.width() {
-            (self.ends, self.best) = (Some((look, look)), None);
+        self.samples = self.samples.saturating_add(1);
+        if self.samples <= FIRST_SAMPLES && sample.width() < first.width() {
+            (self.ends, self.best) = (Some((sample, sample)), None);
             return;
         }
-        self.ends = Some((first, look));
-        let span = span(first, look);
+        self.ends = Some((first, sample));
+        let span = span(first, sample);
         if span.is_some_and(|span| self.best.is_none_or(|best| span.off_ppm < best.off_ppm)) {
             self.best = span;
         }
     }
 
     /// Adds the wraps since the last reading; returns `None` if their number cannot be known yet.
-    fn unwrapped(&self, last: Look, look: Look) -> Option<Look> {
-        let step = look.count.wrapping_sub(last.count) & (self.wrap - 1);
-        let gap = look.after.saturating_sub(last.before);
+    fn unwrapped(&self, last: Sample, sample: Sample) -> Option<Sample> {
+        let step = sample.count.wrapping_sub(last.count) & (self.wrap - 1);
+        let gap = sample.after.saturating_sub(last.before);
         let passed = match self.usable() {
             Some(best) => {
                 let near = u128::from(gap) * u128::from(best.counts) / u128::from(best.ticks);
@@ -99,13 +99,13 @@ impl Fit {
             None if gap <= BLIND_TICKS => step,
             None => return None,
         };
-        Some(Look { count: last.count.saturating_add(passed), ..look })
+        Some(Sample { count: last.count.saturating_add(passed), ..sample })
     }
 }
 
-fn span(first: Look, last: Look) -> Option<Span> {
+fn span(first: Sample, last: Sample) -> Option<Span> {
     let counts = last.count.saturating_sub(first.count);
-    let middle = |look: Look| look.before.midpoint(look.after);
+    let middle = |sample: Sample| sample.before.midpoint(sample.after);
     let ticks = middle(last).saturating_sub(middle(first));
     // Half the width of each reading, and half a count at either end.
     let unsure = (first.width() + last.width()) / 2 + ticks / counts.max(1);
@@ -125,10 +125,10 @@ mod tests {
     const TSC_KHZ: u64 = 2_596_138;
 
     /// Reads the PIT at `at_ns`, while the reader loses `stolen_ns`.
-    fn look(at_ns: u64, stolen_ns: u64) -> Look {
+    fn sample(at_ns: u64, stolen_ns: u64) -> Sample {
         let ticks = |ns: u64| ns * TSC_KHZ / 1_000_000;
         let count = (u128::from(at_ns) * u128::from(PIT_HZ) / 1_000_000_000) & 0xffff;
-        Look {
+        Sample {
             before: ticks(at_ns - 1_000),
             count: u64::try_from(count).unwrap(),
             after: ticks(at_ns + 1_000 + stolen_ns),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_that_took_long_and_wraps_that_nobody_saw_do_no_harm() {
+    fn samples_that_took_long_and_wraps_that_nobody_saw_do_no_harm() {
         for seed in 1..200_u64 {
             let mut fit = Fit::new(1 << 16);
             let (mut at_ns, mut random) = (1_000_000, seed);
@@ -151,7 +151,7 @@ mod tests {
                 // Every other reading loses up to 4 ms in its middle, and every fourth pause takes up to 130 ms more.
                 let stolen_ns = if random >> 33 & 1 == 0 { 0 } else { (random >> 40) % 4_000_000 };
                 let pause_ns = if random >> 34 & 3 == 0 { (random >> 37) % 130_000_000 } else { 0 };
-                fit.add(look(at_ns, stolen_ns));
+                fit.add(sample(at_ns, stolen_ns));
                 at_ns += stolen_ns + pause_ns + 800_000;
             }
             let off = khz(&fit).abs_diff(TSC_KHZ) * 1_000_000 / TSC_KHZ;
@@ -165,7 +165,7 @@ mod tests {
             let mut fit = Fit::new(1 << 16);
             let mut at_ns = 1_000_000;
             for _ in 0..60 {
-                fit.add(look(at_ns, 0));
+                fit.add(sample(at_ns, 0));
                 let ready_ns = at_ns + 3_000 + fit.pause_ticks() * 1_000_000 / TSC_KHZ;
                 at_ns = ready_ns;
                 // In between, other vCPUs run.
@@ -184,7 +184,7 @@ mod tests {
     fn a_counter_that_stands_still_has_no_rate() {
         let mut fit = Fit::new(1 << 16);
         for ms in 1..100 {
-            fit.add(Look { count: 7, ..look(ms * 1_000_000, 0) });
+            fit.add(Sample { count: 7, ..sample(ms * 1_000_000, 0) });
         }
         assert_eq!(fit.best(), None);
     }

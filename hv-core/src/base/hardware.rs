@@ -77,7 +77,7 @@ pub trait GuestRam {
     fn place_in_window(&self, page: u64, frame: HostPhys, writable: bool);
 }
 
-/// The processor's surroundings: clock, timer, and the lines to people and programs.
+/// What a processor has of its own beside its registers: clock, timer, and the lines to people and programs.
 pub trait Hardware {
     /// The time-stamp counter.
     fn now(&self) -> Tsc;

@@ -29,7 +29,7 @@ pub struct Mailbox<W = AtomicU64> {
     slots: [W; WORDS],
 }
 
-/// Letters taken out of a box.
+/// Notifications taken out of a mailbox.
 #[derive(Debug)]
 pub struct Notifications<'a, W> {
     mailbox: &'a Mailbox<W>,

@@ -1,4 +1,4 @@
-//! The surroundings of a scripted processor: a clock that tests set, and lines that they read.
+//! The hardware of a scripted processor: a clock that tests set, and lines that they read.
 
 use super::World;
 use crate::base::hardware::Hardware;
@@ -13,7 +13,7 @@ pub struct ScriptedHardware {
 }
 
 impl ScriptedHardware {
-    /// The surroundings of a processor in this world.
+    /// The hardware of a processor in this world.
     pub const fn new(cpu: CpuId, world: Rc<World>) -> Self {
         Self { cpu, world }
     }

@@ -1,4 +1,4 @@
-//! What a scripted processor and its surroundings have in common: the clock, the timer, the lines.
+//! What a scripted processor and its hardware have in common: the clock, the timer, the lines.
 
 use crate::base::id::{CpuId, MAX_CPUS};
 use crate::base::time::Tsc;
