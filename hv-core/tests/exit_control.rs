@@ -6,7 +6,7 @@ use common::A;
 use hv_core::base::addr::GuestPhys;
 use hv_core::base::control::Control;
 use hv_core::base::error::KillReason;
-use hv_core::base::hardware::GuestRam;
+use hv_core::base::hardware::GuestBytes;
 use hv_core::guest::registers::{Allowed, CR4_GUEST, EFER_GUEST};
 use hv_core::guest::seam::{ControlRegister, Exception, Exit, Reg, VirtualCpu};
 use hv_core::policy::trace::{Ending, Record};

@@ -5,7 +5,7 @@ mod common;
 use common::{A, A1, B, MS};
 use hv_core::base::addr::GuestPhys;
 use hv_core::base::control::Control;
-use hv_core::base::hardware::GuestRam;
+use hv_core::base::hardware::GuestBytes;
 use hv_core::base::id::VcpuId;
 use hv_core::guest::seam::Exit;
 use hv_core::guest::vcpu::Rest;

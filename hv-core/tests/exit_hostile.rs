@@ -6,7 +6,7 @@ mod common;
 use common::{MS, US};
 use hv_core::base::addr::GuestPhys;
 use hv_core::base::control::Control;
-use hv_core::base::hardware::GuestRam;
+use hv_core::base::hardware::GuestBytes;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::{Ticks, Tsc};
 use hv_core::guest::guest::WINDOW_BASE;

@@ -5,7 +5,7 @@ mod common;
 use common::{A, A1, A2};
 use hv_core::base::addr::GuestPhys;
 use hv_core::base::control::Control;
-use hv_core::base::hardware::GuestRam;
+use hv_core::base::hardware::GuestBytes;
 use hv_core::base::id::VcpuId;
 use hv_core::guest::seam::{Access, Exit, Reg, VirtualCpu};
 use hv_core::testkit::{Machine, Spec, at};

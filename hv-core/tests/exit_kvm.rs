@@ -4,7 +4,7 @@ mod common;
 
 use common::{A, A1, A2, B, MS};
 use hv_core::base::addr::GuestPhys;
-use hv_core::base::hardware::GuestRam;
+use hv_core::base::hardware::GuestBytes;
 use hv_core::base::id::VcpuId;
 use hv_core::guest::seam::{Exit, Reg, VirtualCpu};
 use hv_core::policy::presence::{Attention, Life};

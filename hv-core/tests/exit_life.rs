@@ -6,7 +6,7 @@ use common::{A, A1, B, MS};
 use hv_core::base::addr::GuestPhys;
 use hv_core::base::control::{Control, Start};
 use hv_core::base::error::KillReason;
-use hv_core::base::hardware::GuestRam;
+use hv_core::base::hardware::{GuestBlocks, GuestBytes};
 use hv_core::base::time::Tsc;
 use hv_core::guest::guest::WINDOW_BASE;
 use hv_core::guest::seam::{Access, Direction, Exit, PortAccess, VirtualCpu};

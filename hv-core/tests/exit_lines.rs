@@ -5,7 +5,7 @@ mod common;
 
 use common::{A, B, MS};
 use hv_core::base::addr::GuestPhys;
-use hv_core::base::hardware::GuestRam;
+use hv_core::base::hardware::GuestBytes;
 use hv_core::base::id::{GuestId, VcpuIndex};
 use hv_core::guest::guest::Words;
 use hv_core::policy::trace::{ExitClass, Record};

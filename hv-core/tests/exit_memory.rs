@@ -4,7 +4,7 @@ mod common;
 
 use common::{A, A1, A2, B, MS, US};
 use hv_core::base::addr::GuestPhys;
-use hv_core::base::hardware::GuestRam;
+use hv_core::base::hardware::{GuestBlocks, GuestBytes};
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Ticks;
 use hv_core::device::virtio::ServeProgress;

@@ -5,7 +5,7 @@ mod common;
 
 use common::{A, B, MS, US};
 use hv_core::base::addr::GuestPhys;
-use hv_core::base::hardware::GuestRam;
+use hv_core::base::hardware::GuestBytes;
 use hv_core::guest::guest::Words;
 use hv_core::guest::seam::{Exit, Reg, VirtualCpu};
 use hv_core::testkit::{Machine, Spec, Step, at, call_steps};

@@ -8,7 +8,7 @@ use common::{A, A1, B, MS};
 use hv_core::base::addr::GuestPhys;
 use hv_core::base::addr::low;
 use hv_core::base::control::Control;
-use hv_core::base::hardware::GuestRam;
+use hv_core::base::hardware::{GuestBlocks, GuestBytes};
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Ticks;
 use hv_core::device::virtio::ServeProgress;

@@ -15,13 +15,40 @@ pub type SharedWords = &'static [AtomicU64];
 /// What people's line keeps at most until it is written, in bytes.
 pub const CONSOLE_BYTES: usize = 32 << 10;
 
-/// Guest memory: copied in and out after a check. No reference into it ever exists.
-pub trait GuestRam {
-    /// [`LARGE_PAGE_BYTES`](crate::base::addr::LARGE_PAGE_BYTES) of memory that nobody has.
-    type Block;
-
+/// Guest memory by its bytes: copied in and out after a check. No reference into it ever exists.
+pub trait GuestBytes {
     /// How much there is when the guest begins, from guest-physical 0.
     fn len_bytes(&self) -> u64;
+
+    /// Copies out of guest memory. An aligned word of 2, 4 or 8 bytes is copied in one step.
+    ///
+    /// # Errors
+    ///
+    /// [`OutsideMemory`], with nothing copied.
+    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory>;
+
+    /// Copies into guest memory, words as [`Self::read`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`OutsideMemory`], with nothing copied.
+    fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory>;
+
+    /// Puts a byte into guest memory in one step with taking what was there.
+    ///
+    /// # Errors
+    ///
+    /// [`OutsideMemory`], with nothing done.
+    fn exchange(&self, at: GuestPhys, byte: u8) -> Result<u8, OutsideMemory>;
+
+    /// Clears what is there of a part that does not cross a block's end, of a guest that does not run.
+    fn clear(&self, at: GuestPhys, len_bytes: u64);
+}
+
+/// Guest memory by its blocks, which come and go.
+pub trait GuestBlocks {
+    /// [`LARGE_PAGE_BYTES`](crate::base::addr::LARGE_PAGE_BYTES) of memory that nobody has.
+    type Block;
 
     /// Blocks that there may be at most, from guest-physical 0.
     fn block_count(&self) -> u64;
@@ -42,33 +69,12 @@ pub trait GuestRam {
 
     /// Clears a part of a block; what lies past its end is left out.
     fn clear_block(block: &mut Self::Block, offset: u64, len_bytes: u64);
+}
 
-    /// Copies out of guest memory. An aligned word of 2, 4 or 8 bytes is copied in one step.
-    ///
-    /// # Errors
-    ///
-    /// [`OutsideMemory`], with nothing copied.
-    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory>;
-
-    /// Copies into guest memory, words as [`Self::read`] does.
-    ///
-    /// # Errors
-    ///
-    /// [`OutsideMemory`], with nothing copied.
-    fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory>;
-
-    /// Clears what is there of a part that does not cross a block's end, of a guest that does not run.
-    fn clear(&self, at: GuestPhys, len_bytes: u64);
-
+/// The window through which a guest sees pages of the hypervisor's own.
+pub trait SharedWindow {
     /// Empties the window for shared pages.
     fn clear_window(&self);
-
-    /// Puts a byte into guest memory in one step with taking what was there.
-    ///
-    /// # Errors
-    ///
-    /// [`OutsideMemory`], with nothing done.
-    fn exchange(&self, at: GuestPhys, byte: u8) -> Result<u8, OutsideMemory>;
 
     /// Whether nothing is placed at a page of the window for shared pages, counted from its base. False past its end.
     fn window_is_free(&self, page: u64) -> bool;
@@ -76,6 +82,11 @@ pub trait GuestRam {
     /// Shows the guest a frame of the hypervisor's at a free page of the window. Nothing happens past its end.
     fn place_in_window(&self, page: u64, frame: HostPhys, writable: bool);
 }
+
+/// A guest's memory.
+pub trait GuestRam: GuestBytes + GuestBlocks + SharedWindow {}
+
+impl<R: GuestBytes + GuestBlocks + SharedWindow> GuestRam for R {}
 
 /// What a processor has of its own beside its registers: clock, timer, and the lines to people and programs.
 pub trait Hardware {

@@ -3,7 +3,7 @@
 //! A block is a guest's, in its quarantine, in its reserve, in the pool, or being cleared for one guest.
 
 use crate::base::addr::{GuestPhys, LARGE_PAGE_BYTES};
-use crate::base::hardware::GuestRam;
+use crate::base::hardware::{GuestBlocks, GuestBytes, GuestRam};
 use crate::device::virtio::ServeProgress;
 use crate::exit::cpu::CpuContext;
 use crate::guest::guest::Guest;
@@ -44,7 +44,7 @@ fn tell<P: Platform>(
     guest: &'static Guest<P::Ram>,
     giver: &'static VcpuShared,
     core: &mut CpuContext<P>,
-    transit: &mut Transit<<P::Ram as GuestRam>::Block>,
+    transit: &mut Transit<<P::Ram as GuestBlocks>::Block>,
 ) {
     transit.told = true;
     guest.memory.shootdown.begin(guest.vcpu_count());

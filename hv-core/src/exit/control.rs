@@ -6,7 +6,7 @@
 use crate::base::addr::GuestPhys;
 use crate::base::control::Control;
 use crate::base::error::KillReason;
-use crate::base::hardware::GuestRam;
+use crate::base::hardware::GuestBytes;
 use crate::exit::mmio;
 use crate::guest::next::Next;
 use crate::guest::platform::Platform;

@@ -1,6 +1,6 @@
 //! HLT and PAUSE: a vCPU that has nothing to do, or waits for another one.
 
-use crate::base::hardware::GuestRam;
+use crate::base::hardware::GuestBytes;
 use crate::exit::cpu::CpuContext;
 use crate::exit::{input, walk};
 use crate::guest::next::Next;

@@ -6,7 +6,7 @@ pub mod console;
 pub mod decode;
 pub mod outcome;
 
-use crate::base::hardware::GuestRam;
+use crate::base::hardware::GuestBlocks;
 use crate::exit::cpu::CpuContext;
 use crate::exit::kvm;
 use crate::guest::guest::{WINDOW_BASE, WINDOW_PAGES};

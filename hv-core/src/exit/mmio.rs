@@ -6,7 +6,7 @@
 use crate::base::addr::GuestPhys;
 use crate::base::addr::low;
 use crate::base::error::KillReason;
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::{GuestBytes, Hardware};
 use crate::device::ioapic;
 use crate::exit::apic;
 use crate::exit::ballooning::{self, Backing};

@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "physical memory through raw pointers, and the global allocator")]
 
 use crate::base::addr::{GuestPhys, HostPhys, LARGE_PAGE_BYTES, OutsideMemory, PAGE_BYTES};
-use crate::base::hardware::GuestRam;
+use crate::base::hardware::{GuestBlocks, GuestBytes, SharedWindow};
 use crate::policy::mm::frames::Frames;
 use crate::policy::mm::nested::{self, EntryFormat, Rights, TableMemory};
 use crate::policy::vcpu_shared::SharedFrames;
@@ -247,41 +247,9 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-impl GuestRam for Ram {
-    type Block = Block;
-
+impl GuestBytes for Ram {
     fn len_bytes(&self) -> u64 {
         self.len_bytes
-    }
-
-    fn block_count(&self) -> u64 {
-        self.blocks.len() as u64
-    }
-
-    fn has_block(&self, n: u64) -> bool {
-        self.block(n).is_some_and(|block| block.load(SeqCst) != ABSENT)
-    }
-
-    fn remove_block(&self, n: u64) -> Option<Block> {
-        let base = self.block(n)?.swap(ABSENT, SeqCst);
-        self.leaf_of(n)?.store(0, SeqCst);
-        (base != ABSENT).then_some(Block(HostPhys::new_truncate(base)))
-    }
-
-    fn insert_block(&self, n: u64, block: Block) -> Result<(), Block> {
-        let Some((place, leaf)) = self.block(n).zip(self.leaf_of(n)) else { return Err(block) };
-        if place.compare_exchange(ABSENT, block.0.raw(), SeqCst, SeqCst).is_err() {
-            return Err(block);
-        }
-        leaf.store((self.leaf)(block.0, Rights::All, true), SeqCst);
-        Ok(())
-    }
-
-    fn clear_block(block: &mut Block, offset: u64, len_bytes: u64) {
-        let from = offset.min(LARGE_PAGE_BYTES);
-        let len = usize::try_from(len_bytes.min(LARGE_PAGE_BYTES - from)).unwrap_or(0);
-        // SAFETY: the part lies in the block, which is mapped RAM and nobody else's (`Block`).
-        unsafe { ptr::write_bytes(pointer(HostPhys::new_truncate(block.0.raw() + from)), 0, len) };
     }
 
     fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
@@ -323,7 +291,43 @@ impl GuestRam for Ram {
             Self::clear_block(&mut block, at.raw() % LARGE_PAGE_BYTES, len_bytes);
         }
     }
+}
 
+impl GuestBlocks for Ram {
+    type Block = Block;
+
+    fn block_count(&self) -> u64 {
+        self.blocks.len() as u64
+    }
+
+    fn has_block(&self, n: u64) -> bool {
+        self.block(n).is_some_and(|block| block.load(SeqCst) != ABSENT)
+    }
+
+    fn remove_block(&self, n: u64) -> Option<Block> {
+        let base = self.block(n)?.swap(ABSENT, SeqCst);
+        self.leaf_of(n)?.store(0, SeqCst);
+        (base != ABSENT).then_some(Block(HostPhys::new_truncate(base)))
+    }
+
+    fn insert_block(&self, n: u64, block: Block) -> Result<(), Block> {
+        let Some((place, leaf)) = self.block(n).zip(self.leaf_of(n)) else { return Err(block) };
+        if place.compare_exchange(ABSENT, block.0.raw(), SeqCst, SeqCst).is_err() {
+            return Err(block);
+        }
+        leaf.store((self.leaf)(block.0, Rights::All, true), SeqCst);
+        Ok(())
+    }
+
+    fn clear_block(block: &mut Block, offset: u64, len_bytes: u64) {
+        let from = offset.min(LARGE_PAGE_BYTES);
+        let len = usize::try_from(len_bytes.min(LARGE_PAGE_BYTES - from)).unwrap_or(0);
+        // SAFETY: the part lies in the block, which is mapped RAM and nobody else's (`Block`).
+        unsafe { ptr::write_bytes(pointer(HostPhys::new_truncate(block.0.raw() + from)), 0, len) };
+    }
+}
+
+impl SharedWindow for Ram {
     fn clear_window(&self) {
         for entry in (0..ENTRIES).filter_map(|page| self.window_entry(page)) {
             entry.store(0, Relaxed);

@@ -4,7 +4,7 @@ use super::Cpu;
 use crate::base::addr::LARGE_PAGE_BYTES;
 use crate::base::control::Start;
 use crate::base::error::KillReason;
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::{GuestBytes, Hardware, SharedWindow};
 use crate::base::id::GuestId;
 use crate::base::time::{Ticks, Tsc};
 use crate::device::bus::PortBus;

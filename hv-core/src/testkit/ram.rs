@@ -1,7 +1,7 @@
 //! Guest memory of a scripted machine: the pages that were written; the others read zero.
 
 use crate::base::addr::{GuestPhys, HostPhys, LARGE_PAGE_BYTES, OutsideMemory, PAGE_BYTES};
-use crate::base::hardware::GuestRam;
+use crate::base::hardware::{GuestBlocks, GuestBytes, SharedWindow};
 use crate::guest::guest::WINDOW_PAGES;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -79,7 +79,44 @@ impl TestRam {
 #[derive(Debug, Default)]
 pub struct TestBlock(BTreeMap<u64, Box<[u8; PAGE]>>);
 
-impl GuestRam for TestRam {
+impl GuestBytes for TestRam {
+    fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
+        let pages = self.pages.borrow();
+        self.pieces(at, into.len(), |page, offset, done, len| {
+            let to = &mut into[done..done + len];
+            match pages.get(&page) {
+                Some(page) => to.copy_from_slice(&page[offset..offset + len]),
+                None => to.fill(0),
+            }
+        })
+    }
+
+    fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory> {
+        let mut pages = self.pages.borrow_mut();
+        self.pieces(at, from.len(), |page, offset, done, len| {
+            let page = pages.entry(page).or_insert_with(|| Box::new([0; PAGE]));
+            page[offset..offset + len].copy_from_slice(&from[done..done + len]);
+        })
+    }
+
+    fn exchange(&self, at: GuestPhys, byte: u8) -> Result<u8, OutsideMemory> {
+        let mut before = [0];
+        self.read(at, &mut before)?;
+        self.write(at, &[byte])?;
+        Ok(before[0])
+    }
+
+    fn clear(&self, at: GuestPhys, len_bytes: u64) {
+        let cleared = at.raw() / PAGE_BYTES..(at.raw() + len_bytes) / PAGE_BYTES;
+        self.pages.borrow_mut().retain(|page, _| !cleared.contains(page));
+    }
+}
+
+impl GuestBlocks for TestRam {
     type Block = TestBlock;
 
     fn block_count(&self) -> u64 {
@@ -115,42 +152,9 @@ impl GuestRam for TestRam {
         let cleared = offset / PAGE_BYTES..(offset + len_bytes) / PAGE_BYTES;
         block.0.retain(|page, _| !cleared.contains(page));
     }
+}
 
-    fn len_bytes(&self) -> u64 {
-        self.len_bytes
-    }
-
-    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
-        let pages = self.pages.borrow();
-        self.pieces(at, into.len(), |page, offset, done, len| {
-            let to = &mut into[done..done + len];
-            match pages.get(&page) {
-                Some(page) => to.copy_from_slice(&page[offset..offset + len]),
-                None => to.fill(0),
-            }
-        })
-    }
-
-    fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory> {
-        let mut pages = self.pages.borrow_mut();
-        self.pieces(at, from.len(), |page, offset, done, len| {
-            let page = pages.entry(page).or_insert_with(|| Box::new([0; PAGE]));
-            page[offset..offset + len].copy_from_slice(&from[done..done + len]);
-        })
-    }
-
-    fn exchange(&self, at: GuestPhys, byte: u8) -> Result<u8, OutsideMemory> {
-        let mut before = [0];
-        self.read(at, &mut before)?;
-        self.write(at, &[byte])?;
-        Ok(before[0])
-    }
-
-    fn clear(&self, at: GuestPhys, len_bytes: u64) {
-        let cleared = at.raw() / PAGE_BYTES..(at.raw() + len_bytes) / PAGE_BYTES;
-        self.pages.borrow_mut().retain(|page, _| !cleared.contains(page));
-    }
-
+impl SharedWindow for TestRam {
     fn clear_window(&self) {
         self.window.borrow_mut().clear();
     }

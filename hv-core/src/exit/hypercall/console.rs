@@ -1,7 +1,7 @@
 //! The console of a cooperative guest: by call, or by two rings in a shared table.
 
 use crate::base::addr::GuestPhys;
-use crate::base::hardware::GuestRam;
+use crate::base::hardware::{GuestBytes, GuestRam};
 use crate::exit::cpu::{CpuContext, Room};
 use crate::exit::hypercall::outcome::Outcome;
 use crate::guest::guest::{Guest, Words};

@@ -2,7 +2,7 @@
 //! and never changes its rate (docs/decisions/0003).
 
 use crate::base::addr::GuestPhys;
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::{GuestBytes, Hardware};
 use crate::base::time::{Frequency, Tsc};
 use crate::exit::cpu::CpuContext;
 use crate::guest::guest::Guest;

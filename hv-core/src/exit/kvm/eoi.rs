@@ -3,7 +3,7 @@
 
 use super::place;
 use crate::base::addr::GuestPhys;
-use crate::base::hardware::GuestRam;
+use crate::base::hardware::GuestBytes;
 use crate::device::Gp;
 use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;

@@ -6,7 +6,7 @@
 
 use super::place;
 use crate::base::addr::GuestPhys;
-use crate::base::hardware::{GuestRam, Hardware};
+use crate::base::hardware::{GuestBytes, Hardware};
 use crate::device::Gp;
 use crate::exit::cpu::CpuContext;
 use crate::guest::platform::Platform;

@@ -1,7 +1,7 @@
 //! Guest memory that remembers what was written to it.
 
 use crate::base::addr::{GuestPhys, HostPhys, OutsideMemory};
-use crate::base::hardware::GuestRam;
+use crate::base::hardware::{GuestBlocks, GuestBytes, SharedWindow};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::ops::Range;
@@ -78,46 +78,63 @@ impl Ram {
     }
 }
 
-impl GuestRam for Ram {
-    type Block = ();
+impl GuestBytes for Ram {
     fn len_bytes(&self) -> u64 {
         RAM_BYTES
     }
-    fn block_count(&self) -> u64 {
-        4096
-    }
-    /// All but every fourth.
-    fn has_block(&self, n: u64) -> bool {
-        n % 4 != 3
-    }
-    fn remove_block(&self, _n: u64) -> Option<()> {
-        None
-    }
-    fn insert_block(&self, _n: u64, block: ()) -> Result<(), ()> {
-        Err(block)
-    }
-    fn clear_block(_block: &mut (), _offset: u64, _len_bytes: u64) {}
+
     fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
         self.check(at, into.len())?;
         into.copy_from_slice(&self.get(at.raw(), into.len()));
         Ok(())
     }
+
     fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory> {
         self.check(at, from.len())?;
         self.put(at.raw(), from);
         self.written.borrow_mut().push(at.raw()..at.raw() + from.len() as u64);
         Ok(())
     }
+
     fn exchange(&self, at: GuestPhys, byte: u8) -> Result<u8, OutsideMemory> {
         let mut before = [0];
         self.read(at, &mut before)?;
         self.write(at, &[byte])?;
         Ok(before[0])
     }
+
     fn clear(&self, _at: GuestPhys, _len_bytes: u64) {}
+}
+
+impl GuestBlocks for Ram {
+    type Block = ();
+
+    fn block_count(&self) -> u64 {
+        4096
+    }
+
+    /// All but every fourth.
+    fn has_block(&self, n: u64) -> bool {
+        n % 4 != 3
+    }
+
+    fn remove_block(&self, _n: u64) -> Option<()> {
+        None
+    }
+
+    fn insert_block(&self, _n: u64, block: ()) -> Result<(), ()> {
+        Err(block)
+    }
+
+    fn clear_block(_block: &mut (), _offset: u64, _len_bytes: u64) {}
+}
+
+impl SharedWindow for Ram {
     fn clear_window(&self) {}
+
     fn window_is_free(&self, _page: u64) -> bool {
         false
     }
+
     fn place_in_window(&self, _page: u64, _frame: HostPhys, _writable: bool) {}
 }
