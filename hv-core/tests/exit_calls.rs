@@ -4,7 +4,7 @@ mod common;
 
 use common::{A, A1, B, MS, Picture};
 use hv_core::guest::guest::{WINDOW_BASE, WINDOW_PAGES};
-use hv_core::guest::seam::{Exception, Exit, Reg, VirtualCpu};
+use hv_core::guest::seam::{CpuRegisters, Exception, Exit, Reg};
 use hv_core::image::manifest::ChannelConfig;
 use hv_core::policy::presence::Life;
 use hv_core::testkit::{Machine, Seen, Spec, Step, call_steps};

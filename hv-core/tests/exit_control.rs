@@ -8,7 +8,7 @@ use hv_core::base::control::Control;
 use hv_core::base::error::KillReason;
 use hv_core::base::hardware::GuestBytes;
 use hv_core::guest::registers::{Allowed, CR4_GUEST, EFER_GUEST};
-use hv_core::guest::seam::{ControlRegister, Exception, Exit, Reg, VirtualCpu};
+use hv_core::guest::seam::{ControlRegister, CpuRegisters, Exception, Exit, Reg};
 use hv_core::policy::trace::{Ending, Record};
 use hv_core::testkit::{Machine, Seen, Spec};
 

@@ -6,7 +6,7 @@ use common::{A, A1, A2, B, MS, US};
 use hv_core::base::control::Start;
 use hv_core::base::id::{CpuId, GuestId, VcpuId};
 use hv_core::base::time::{Ticks, Tsc};
-use hv_core::guest::seam::{Direction, Exit, PortAccess, Reg, VirtualCpu};
+use hv_core::guest::seam::{CpuRegisters, Direction, Exit, PortAccess, Reg};
 use hv_core::policy::presence::{Attention, Life};
 use hv_core::policy::trace::{Ending, Record};
 use hv_core::testkit::{Machine, Seen, Spec, Step, at, call_steps, write_msr_steps};

@@ -7,7 +7,7 @@ use hv_core::base::addr::GuestPhys;
 use hv_core::base::control::Control;
 use hv_core::base::error::KillReason;
 use hv_core::base::hardware::GuestBytes;
-use hv_core::guest::seam::{Access, Direction, Exception, Exit, PortAccess, Reg, VirtualCpu};
+use hv_core::guest::seam::{Access, CpuEvents, CpuRegisters, Direction, Exception, Exit, PortAccess, Reg};
 use hv_core::policy::trace::{Ending, Record};
 use hv_core::testkit::{Machine, Seen, Spec, Step, call_steps};
 use pv_abi::call::{Call, ConsoleOp, Info};

@@ -6,7 +6,7 @@ use common::{A, A1, B, MS, US};
 use hv_core::base::control::Start;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::Tsc;
-use hv_core::guest::seam::{Exception, Exit, Reg, VirtualCpu};
+use hv_core::guest::seam::{CpuRegisters, Exception, Exit, Reg};
 use hv_core::policy::presence::Life;
 use hv_core::policy::trace::{Ending, Record};
 use hv_core::testkit::{Machine, Seen, Spec, Step, Stuck, at, write_msr_steps};

@@ -10,7 +10,7 @@ use hv_core::base::hardware::GuestBytes;
 use hv_core::base::id::VcpuId;
 use hv_core::base::time::{Ticks, Tsc};
 use hv_core::guest::guest::WINDOW_BASE;
-use hv_core::guest::seam::{Access, Direction, Exit, PortAccess, Reg, VirtualCpu};
+use hv_core::guest::seam::{Access, CpuRegisters, Direction, Exit, PortAccess, Reg};
 use hv_core::guest::vcpu::Rest;
 use hv_core::image::manifest::ChannelConfig;
 use hv_core::policy::presence::{Attention, Life};

@@ -7,7 +7,7 @@ use hv_core::base::addr::GuestPhys;
 use hv_core::base::control::Control;
 use hv_core::base::hardware::GuestBytes;
 use hv_core::base::id::VcpuId;
-use hv_core::guest::seam::{Access, Exit, Reg, VirtualCpu};
+use hv_core::guest::seam::{Access, CpuRegisters, Exit, Reg};
 use hv_core::testkit::{Machine, Spec, at};
 use std::sync::atomic::Ordering::SeqCst;
 

@@ -6,7 +6,7 @@ use common::{A, A1, A2, B, MS};
 use hv_core::base::addr::GuestPhys;
 use hv_core::base::hardware::GuestBytes;
 use hv_core::base::id::VcpuId;
-use hv_core::guest::seam::{Exit, Reg, VirtualCpu};
+use hv_core::guest::seam::{CpuRegisters, Exit, Reg};
 use hv_core::policy::presence::{Attention, Life};
 use hv_core::testkit::{Machine, Seen, Spec, Step};
 use pv_abi::protocol::dispatch::is_on_cpu;

@@ -9,7 +9,7 @@ use hv_core::base::error::KillReason;
 use hv_core::base::hardware::{GuestBlocks, GuestBytes};
 use hv_core::base::time::Tsc;
 use hv_core::guest::guest::WINDOW_BASE;
-use hv_core::guest::seam::{Access, Direction, Exit, PortAccess, VirtualCpu};
+use hv_core::guest::seam::{Access, CpuRegisters, Direction, Exit, PortAccess};
 use hv_core::image::manifest::ChannelConfig;
 use hv_core::policy::presence::{Attention, Life};
 use hv_core::policy::trace::{Ending, ExitClass, Record};

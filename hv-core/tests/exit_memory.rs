@@ -9,7 +9,7 @@ use hv_core::base::id::VcpuId;
 use hv_core::base::time::Ticks;
 use hv_core::device::virtio::ServeProgress;
 use hv_core::exit::ballooning;
-use hv_core::guest::seam::{Access, Direction, Exit, PortAccess, Reg, VirtualCpu};
+use hv_core::guest::seam::{Access, CpuRegisters, Direction, Exit, PortAccess, Reg};
 use hv_core::image::manifest::Devices;
 use hv_core::policy::presence::{Attention, Life};
 use hv_core::testkit::{Machine, Seen, Spec, Step, at, call_steps};

@@ -5,7 +5,7 @@ mod common;
 use common::{MS, US};
 use hv_core::base::id::{CpuId, VcpuId};
 use hv_core::base::time::Ticks;
-use hv_core::guest::seam::{Exit, Reg, VirtualCpu};
+use hv_core::guest::seam::{CpuRegisters, Exit, Reg};
 use hv_core::policy::cpu_shared::{CpuShared, NameTag};
 use hv_core::policy::vcpu_shared::VcpuShared;
 use hv_core::testkit::{Machine, ScriptedVcpu, Spec, Step, World, at, call_steps};

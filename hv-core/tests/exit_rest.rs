@@ -4,7 +4,7 @@ mod common;
 
 use common::{A, A1, B, MS, US};
 use hv_core::base::time::Tsc;
-use hv_core::guest::seam::{Exit, Pauses, Reg, VirtualCpu};
+use hv_core::guest::seam::{CpuRegisters, Exit, Pauses, Reg};
 use hv_core::policy::presence::{Attention, Life};
 use hv_core::testkit::{Machine, Seen, Spec, Step, Stuck, call_steps};
 use pv_abi::call::{Call, Code, IPI_NMI};

@@ -4,7 +4,7 @@ mod common;
 
 use common::{A, A1, A2, B, MS, US};
 use hv_core::base::id::VcpuId;
-use hv_core::guest::seam::{Exit, VirtualCpu};
+use hv_core::guest::seam::{CpuRegisters, Exit};
 use hv_core::image::manifest::ChannelConfig;
 use hv_core::policy::presence::Life;
 use hv_core::policy::trace::ExitClass;

@@ -7,7 +7,7 @@ use common::{A, B, MS, US};
 use hv_core::base::addr::GuestPhys;
 use hv_core::base::hardware::GuestBytes;
 use hv_core::guest::guest::Words;
-use hv_core::guest::seam::{Exit, Reg, VirtualCpu};
+use hv_core::guest::seam::{CpuRegisters, Exit, Reg};
 use hv_core::testkit::{Machine, Spec, Step, at, call_steps};
 use pv_abi::call::{Call, Code, ConsoleOp, Shutdown};
 use pv_abi::table::CONSOLE_RING_BYTES;

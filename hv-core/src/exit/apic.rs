@@ -7,7 +7,7 @@ use crate::exit::interrupts;
 use crate::exit::timers;
 use crate::guest::next::{Next, StartAt, VcpuSet};
 use crate::guest::platform::Platform;
-use crate::guest::seam::VirtualCpu;
+use crate::guest::seam::CpuRegisters;
 use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::{Attention, Life};
 

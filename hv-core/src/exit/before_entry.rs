@@ -6,7 +6,7 @@ use crate::exit::cpu::CpuContext;
 use crate::exit::{begin, inject, timers, virtio};
 use crate::guest::platform::Platform;
 use crate::guest::populate::PopulateProgress;
-use crate::guest::seam::{Nmi, Pauses, VirtualCpu};
+use crate::guest::seam::{CpuEvents, Nmi, Pauses, VirtualCpu};
 use crate::guest::vcpu::{Rest, Vcpu};
 use crate::policy::demand;
 use crate::policy::presence::Attention;

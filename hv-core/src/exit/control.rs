@@ -13,7 +13,7 @@ use crate::guest::platform::Platform;
 use crate::guest::registers::{
     CR0_CD, CR0_DEFINED, CR0_ET, CR0_NW, CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME,
 };
-use crate::guest::seam::{ControlRegister, Exception, Instruction, VirtualCpu};
+use crate::guest::seam::{ControlRegister, CpuEvents, CpuRegisters, Exception, Instruction, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 
 /// Does the write.

@@ -13,7 +13,9 @@ use crate::exit::msr;
 use crate::exit::port;
 use crate::guest::next::Next;
 use crate::guest::platform::Platform;
-use crate::guest::seam::{ControlRegister, Exception, Exit, Instruction, Reg, VirtualCpu, Window};
+use crate::guest::seam::{
+    ControlRegister, CpuEvents, CpuRegisters, Exception, Exit, Instruction, Reg, VirtualCpu, Window,
+};
 use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::Attention;
 use crate::policy::trace::ExitClass;

@@ -5,7 +5,7 @@ use crate::exit::cpu::CpuContext;
 use crate::exit::{input, walk};
 use crate::guest::next::Next;
 use crate::guest::platform::Platform;
-use crate::guest::seam::{Instruction, Pauses, VirtualCpu, Window};
+use crate::guest::seam::{CpuEvents, CpuRegisters, Instruction, Pauses, VirtualCpu, Window};
 use crate::guest::vcpu::{Rest, Vcpu};
 use crate::policy::demand;
 use crate::policy::presence::Attention;

@@ -12,7 +12,7 @@ use crate::exit::kvm;
 use crate::guest::guest::{WINDOW_BASE, WINDOW_PAGES};
 use crate::guest::next::{Next, StartAt};
 use crate::guest::platform::Platform;
-use crate::guest::seam::{Exception, Instruction, Reg, VirtualCpu};
+use crate::guest::seam::{CpuEvents, CpuRegisters, Exception, Instruction, Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use core::sync::atomic::Ordering::Relaxed;
 use outcome::Outcome;

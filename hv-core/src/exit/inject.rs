@@ -2,7 +2,7 @@
 
 use crate::exit::kvm;
 use crate::guest::platform::Platform;
-use crate::guest::seam::{VirtualCpu, Window};
+use crate::guest::seam::{CpuEvents, CpuRegisters, Window};
 use crate::guest::vcpu::{Rest, Vcpu};
 
 /// A full guest's interrupts come from its APIC, which takes what others posted; the bootstrap processor's also from the

@@ -17,7 +17,7 @@ use crate::exit::virtio;
 use crate::exit::walk;
 use crate::guest::next::Next;
 use crate::guest::platform::Platform;
-use crate::guest::seam::{Access, Instruction, Reg, VirtualCpu};
+use crate::guest::seam::{Access, CpuEvents, CpuRegisters, Instruction, Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use iced_x86::{Code, Decoder, DecoderOptions, Mnemonic, OpKind, Register};
 

@@ -9,7 +9,7 @@ use crate::exit::kvm;
 use crate::guest::next::Next;
 use crate::guest::platform::Platform;
 use crate::guest::registers::{self, EFER_NXE};
-use crate::guest::seam::{Exception, Instruction, Reg, VirtualCpu};
+use crate::guest::seam::{CpuEvents, CpuRegisters, Exception, Instruction, Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 
 const TSC: u32 = 0x10;

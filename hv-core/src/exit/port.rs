@@ -9,7 +9,7 @@ use crate::exit::interrupts::sync_device_interrupts;
 use crate::exit::{channel, marks};
 use crate::guest::next::Next;
 use crate::guest::platform::Platform;
-use crate::guest::seam::{Direction, Instruction, PortAccess, Reg, VirtualCpu};
+use crate::guest::seam::{CpuRegisters, Direction, Instruction, PortAccess, Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use crate::policy::trace::Ending;
 

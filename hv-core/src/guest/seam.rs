@@ -239,8 +239,8 @@ impl Exception {
     pub const ENDLESS: u32 = 1 << Self::Debug.vector() | 1 << Self::AlignmentCheck.vector();
 }
 
-/// One virtual CPU's architectural state, as far as the core handles it.
-pub trait VirtualCpu {
+/// Registers of a virtual CPU.
+pub trait CpuRegisters {
     /// Reads a general register.
     fn reg(&self, reg: Reg) -> u64;
     /// Writes a general register.
@@ -268,8 +268,24 @@ pub trait VirtualCpu {
     fn set_cr4(&mut self, value: u64);
     /// Current privilege level, 0 … 3.
     fn cpl(&self) -> u8;
-    /// Steps over an instruction that was emulated, and ends the interrupt shadow. Under TF a #DB follows, which is injected.
-    fn finish(&mut self, instruction: Instruction);
+    /// CR8, the task priority's upper four bits.
+    fn cr8(&self) -> u8;
+    /// Sets CR8.
+    fn set_cr8(&mut self, value: u8);
+    /// EFER as the guest sees it.
+    fn efer(&self) -> u64;
+    /// Sets EFER as the guest sees it; false when a bit is reserved.
+    fn set_efer(&mut self, value: u64) -> bool;
+    /// PAT.
+    fn pat(&self) -> u64;
+    /// Sets PAT.
+    fn set_pat(&mut self, value: u64);
+    /// Its control state, to start another with.
+    fn control(&self) -> Control;
+}
+
+/// What is injected into a virtual CPU, and when it can take it.
+pub trait CpuEvents {
     /// Whether RFLAGS.IF is set.
     fn interrupts_on(&self) -> bool;
     /// Whether an interrupt could be injected now: IF set, no shadow, nothing injected already.
@@ -286,30 +302,22 @@ pub trait VirtualCpu {
     fn watch_window(&mut self, watch: Window);
     /// Whether it waits for an [`Exit::Window`].
     fn watches_window(&self) -> bool;
-    /// Sets what PAUSE does from the next entry on.
-    fn watch_pauses(&mut self, pauses: Pauses);
     /// Whether an instruction that holds interrupts back for one more (STI, MOV SS) was the last.
     fn in_shadow(&self) -> bool;
-    /// CR8, the task priority's upper four bits.
-    fn cr8(&self) -> u8;
-    /// Sets CR8.
-    fn set_cr8(&mut self, value: u8);
-    /// EFER as the guest sees it.
-    fn efer(&self) -> u64;
-    /// Sets EFER as the guest sees it; false when a bit is reserved.
-    fn set_efer(&mut self, value: u64) -> bool;
-    /// PAT.
-    fn pat(&self) -> u64;
-    /// Sets PAT.
-    fn set_pat(&mut self, value: u64);
+}
+
+/// One virtual CPU's architectural state, as far as the core handles it.
+pub trait VirtualCpu: CpuRegisters + CpuEvents {
+    /// Steps over an instruction that was emulated, and ends the interrupt shadow. Under TF a #DB follows, which is injected.
+    fn finish(&mut self, instruction: Instruction);
+    /// Sets what PAUSE does from the next entry on.
+    fn watch_pauses(&mut self, pauses: Pauses);
     /// Makes its next entry forget its cached translations.
     fn flush(&mut self);
     /// Gives the vCPU its own debug registers until it is switched out.
     fn load_debug_registers(&mut self);
     /// Puts the vCPU into its state at `start`.
     fn reset(&mut self, start: Start);
-    /// Its control state, to start another with.
-    fn control(&self) -> Control;
 }
 
 /// A processor that runs virtual CPUs of one vendor's kind.

@@ -17,7 +17,7 @@ use crate::guest::guest::{Guest, NOT_BEGUN};
 use crate::guest::lifecycle::Stopped;
 use crate::guest::platform::Platform;
 use crate::guest::populate::{PopulateProgress, Populating};
-use crate::guest::seam::{Reg, VirtualCpu};
+use crate::guest::seam::{CpuRegisters, Reg};
 use crate::guest::vcpu::Vcpu;
 use crate::image::load::{self, LoadError, acpi};
 use crate::policy::presence::Attention;

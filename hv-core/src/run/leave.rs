@@ -12,7 +12,7 @@ use crate::exit::kvm;
 use crate::exit::timers;
 use crate::guest::next::{Next, StartAt};
 use crate::guest::platform::Platform;
-use crate::guest::seam::VirtualCpu;
+use crate::guest::seam::CpuRegisters;
 use crate::guest::vcpu::{Rest, Vcpu};
 use crate::policy::demand;
 use crate::policy::presence::Life;

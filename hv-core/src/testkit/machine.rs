@@ -13,7 +13,7 @@ use crate::guest::build::{self, Parts};
 use crate::guest::cpuid;
 use crate::guest::guest::Guest;
 use crate::guest::parking::Parking;
-use crate::guest::seam::{Direction, Exit, PortAccess, Reg, VirtualCpu};
+use crate::guest::seam::{CpuRegisters, Direction, Exit, PortAccess, Reg};
 use crate::guest::system::System;
 use crate::guest::vcpu::Vcpu;
 use crate::guest::virtio_bus;

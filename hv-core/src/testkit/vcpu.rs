@@ -4,7 +4,9 @@ use crate::base::control::{Control, Start};
 use crate::base::time::Tsc;
 use crate::guest::registers::efer_paged;
 use crate::guest::registers::{EFER_GUEST, EFER_LMA};
-use crate::guest::seam::{Exception, Exit, Instruction, Nmi, Pauses, Reg, VirtualCpu, Window};
+use crate::guest::seam::{
+    CpuEvents, CpuRegisters, Exception, Exit, Instruction, Nmi, Pauses, Reg, VirtualCpu, Window,
+};
 use crate::policy::sched::Slot;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -176,11 +178,7 @@ impl ScriptedVcpu {
     }
 }
 
-impl VirtualCpu for ScriptedVcpu {
-    fn flush(&mut self) {
-        self.must_flush = true;
-    }
-
+impl CpuRegisters for ScriptedVcpu {
     fn reg(&self, reg: Reg) -> u64 {
         self.registers[reg as usize]
     }
@@ -201,18 +199,6 @@ impl VirtualCpu for ScriptedVcpu {
         self.code_base
     }
 
-    fn set_cr0(&mut self, value: u64, pdptes: Option<[u64; 4]>) -> bool {
-        let Control { cr, efer, pdptes: loaded, .. } = &mut self.control;
-        cr[0] = value;
-        *efer = efer_paged(*efer, value);
-        *loaded = pdptes.unwrap_or(*loaded);
-        true
-    }
-
-    fn set_cr4(&mut self, value: u64) {
-        self.control.cr[2] = value;
-    }
-
     fn rsp(&self) -> u64 {
         self.rsp
     }
@@ -225,25 +211,56 @@ impl VirtualCpu for ScriptedVcpu {
         self.control.cr[1]
     }
 
+    fn set_cr0(&mut self, value: u64, pdptes: Option<[u64; 4]>) -> bool {
+        let Control { cr, efer, pdptes: loaded, .. } = &mut self.control;
+        cr[0] = value;
+        *efer = efer_paged(*efer, value);
+        *loaded = pdptes.unwrap_or(*loaded);
+        true
+    }
+
+    fn set_cr4(&mut self, value: u64) {
+        self.control.cr[2] = value;
+    }
+
     fn cpl(&self) -> u8 {
         self.cpl
     }
 
-    fn finish(&mut self, instruction: Instruction) {
-        let length = match instruction {
-            Instruction::Call => 3,
-            Instruction::Cpuid | Instruction::Msr | Instruction::Pause | Instruction::CacheFlush => 2,
-            Instruction::Halt | Instruction::Port => 1,
-            Instruction::ControlRegister => 3,
-            Instruction::Decoded(length) => u64::from(length),
-        };
-        self.rip = self.rip.wrapping_add(length);
-        self.shadow = false;
-        if self.single_step {
-            self.inject_exception(Exception::Debug);
-        }
+    fn cr8(&self) -> u8 {
+        self.cr8
     }
 
+    fn set_cr8(&mut self, value: u8) {
+        self.cr8 = value & 0xf;
+    }
+
+    fn efer(&self) -> u64 {
+        self.control.efer
+    }
+
+    fn set_efer(&mut self, value: u64) -> bool {
+        if value & !EFER_GUEST != 0 {
+            return false;
+        }
+        self.control.efer = value & !EFER_LMA | self.control.efer & EFER_LMA;
+        true
+    }
+
+    fn pat(&self) -> u64 {
+        self.control.pat
+    }
+
+    fn set_pat(&mut self, value: u64) {
+        self.control.pat = value;
+    }
+
+    fn control(&self) -> Control {
+        self.control
+    }
+}
+
+impl CpuEvents for ScriptedVcpu {
     fn interrupts_on(&self) -> bool {
         self.interrupts
     }
@@ -279,10 +296,6 @@ impl VirtualCpu for ScriptedVcpu {
         self.injected.is_some()
     }
 
-    fn watch_pauses(&mut self, pauses: Pauses) {
-        self.pauses = pauses;
-    }
-
     fn watch_window(&mut self, watch: Window) {
         self.window = watch;
     }
@@ -294,33 +307,30 @@ impl VirtualCpu for ScriptedVcpu {
     fn in_shadow(&self) -> bool {
         self.shadow
     }
+}
 
-    fn cr8(&self) -> u8 {
-        self.cr8
-    }
-
-    fn set_cr8(&mut self, value: u8) {
-        self.cr8 = value & 0xf;
-    }
-
-    fn efer(&self) -> u64 {
-        self.control.efer
-    }
-
-    fn set_efer(&mut self, value: u64) -> bool {
-        if value & !EFER_GUEST != 0 {
-            return false;
+impl VirtualCpu for ScriptedVcpu {
+    fn finish(&mut self, instruction: Instruction) {
+        let length = match instruction {
+            Instruction::Call => 3,
+            Instruction::Cpuid | Instruction::Msr | Instruction::Pause | Instruction::CacheFlush => 2,
+            Instruction::Halt | Instruction::Port => 1,
+            Instruction::ControlRegister => 3,
+            Instruction::Decoded(length) => u64::from(length),
+        };
+        self.rip = self.rip.wrapping_add(length);
+        self.shadow = false;
+        if self.single_step {
+            self.inject_exception(Exception::Debug);
         }
-        self.control.efer = value & !EFER_LMA | self.control.efer & EFER_LMA;
-        true
     }
 
-    fn pat(&self) -> u64 {
-        self.control.pat
+    fn watch_pauses(&mut self, pauses: Pauses) {
+        self.pauses = pauses;
     }
 
-    fn set_pat(&mut self, value: u64) {
-        self.control.pat = value;
+    fn flush(&mut self) {
+        self.must_flush = true;
     }
 
     fn load_debug_registers(&mut self) {}
@@ -344,9 +354,5 @@ impl VirtualCpu for ScriptedVcpu {
         }
         self.injected = None;
         self.note(Tsc(0), Seen::Start(start));
-    }
-
-    fn control(&self) -> Control {
-        self.control
     }
 }

@@ -95,7 +95,7 @@ impl Picture {
 }
 
 fn face(machine: &mut Machine, id: VcpuId) -> Face {
-    use hv_core::guest::seam::VirtualCpu;
+    use hv_core::guest::seam::CpuRegisters;
     let shared = machine.shared(id);
     let timer = machine.cpu.core.timers.get(shared.slot);
     let vcpu = machine.vcpu(id);

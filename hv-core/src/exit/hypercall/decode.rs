@@ -5,7 +5,7 @@ use crate::base::hardware::GuestRam;
 use crate::base::id::VcpuIndex;
 use crate::guest::guest::Guest;
 use crate::guest::platform::{Platform, State};
-use crate::guest::seam::{Reg, VirtualCpu};
+use crate::guest::seam::{CpuRegisters, Reg};
 use crate::policy::trace::Ending;
 use crate::policy::vcpu_shared::{SharedFrames, VcpuShared};
 use pv_abi::call::{

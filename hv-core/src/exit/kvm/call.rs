@@ -7,7 +7,7 @@ use crate::device::lapic::IpiDelivery;
 use crate::exit::cpu::CpuContext;
 use crate::guest::next::Next;
 use crate::guest::platform::Platform;
-use crate::guest::seam::{Instruction, Reg, VirtualCpu};
+use crate::guest::seam::{CpuRegisters, Instruction, Reg, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 use crate::policy::demand;
 use crate::policy::presence::{Attention, Life};

@@ -20,7 +20,7 @@ mod vmcs;
 use super::fpu::Restore;
 use crate::base::addr::{HostPhys, PAGE_BYTES};
 use crate::base::time::Frequency;
-use crate::guest::seam::{Exit, Processor, VirtualCpu};
+use crate::guest::seam::{CpuEvents, Exit, Processor, VirtualCpu};
 use crate::machine::arch::apic;
 use crate::machine::memory::Memory;
 use crate::policy::mm::nested::Ept;

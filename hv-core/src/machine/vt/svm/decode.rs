@@ -7,7 +7,7 @@ use super::vmcb::{code, event};
 use crate::base::addr::GuestPhys;
 use crate::guest::registers::RFLAGS_TF;
 use crate::guest::registers::{DR6_BREAKPOINTS, DR6_GENERAL_DETECT, DR6_STEP, DR7_GENERAL_DETECT};
-use crate::guest::seam::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
+use crate::guest::seam::{Access, CpuEvents, Direction, Exception, Exit, PortAccess, VirtualCpu};
 
 /// INT1, which takes no prefixes.
 const INT1_BYTES: u64 = 1;

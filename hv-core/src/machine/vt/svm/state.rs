@@ -13,7 +13,9 @@ use crate::guest::general::Registers;
 use crate::guest::registers::{CR0_PE, EFER_GUEST};
 use crate::guest::registers::{DR6_STEP, DR7_ENABLES, DR7_GENERAL_DETECT};
 use crate::guest::registers::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
-use crate::guest::seam::{Exception, Instruction, Nmi, Pauses, Reg, VirtualCpu, Window};
+use crate::guest::seam::{
+    CpuEvents, CpuRegisters, Exception, Instruction, Nmi, Pauses, Reg, VirtualCpu, Window,
+};
 use crate::machine::arch::translator::Translator;
 use crate::machine::vt::EXCEPTIONS;
 use crate::machine::vt::debug;
@@ -201,7 +203,7 @@ impl SvmVcpu {
     }
 }
 
-impl VirtualCpu for SvmVcpu {
+impl CpuRegisters for SvmVcpu {
     #[inline]
     fn reg(&self, reg: Reg) -> u64 {
         if reg == Reg::Rax { self.vmcb.save.rax } else { self.saved.get(reg) }
@@ -230,18 +232,6 @@ impl VirtualCpu for SvmVcpu {
         self.vmcb.save.cs.base
     }
 
-    /// Its processor does all of it without an exit: nobody calls this.
-    fn set_cr0(&mut self, value: u64, _pdptes: Option<[u64; 4]>) -> bool {
-        let save = &mut self.vmcb.save;
-        save.cr0 = value;
-        save.efer = efer_paged(save.efer, value);
-        true
-    }
-
-    fn set_cr4(&mut self, value: u64) {
-        self.vmcb.save.cr4 = value;
-    }
-
     fn rsp(&self) -> u64 {
         self.vmcb.save.rsp
     }
@@ -254,40 +244,68 @@ impl VirtualCpu for SvmVcpu {
         self.vmcb.save.cr3
     }
 
+    /// Its processor does all of it without an exit: nobody calls this.
+    fn set_cr0(&mut self, value: u64, _pdptes: Option<[u64; 4]>) -> bool {
+        let save = &mut self.vmcb.save;
+        save.cr0 = value;
+        save.efer = efer_paged(save.efer, value);
+        true
+    }
+
+    fn set_cr4(&mut self, value: u64) {
+        self.vmcb.save.cr4 = value;
+    }
+
     #[inline]
     fn cpl(&self) -> u8 {
         self.vmcb.save.cpl
     }
 
     #[inline]
-    fn finish(&mut self, instruction: Instruction) {
-        // A processor that gives the next RIP does so at each instruction's exit (§15.7.1). QEMU's TCG gives none but for I/O, and
-        // leaves the field zero; the lengths of unprefixed instructions stand in.
-        let control = &self.vmcb.control;
-        let rip = self.vmcb.save.rip;
-        let by = |length: u8| match control.next_rip {
-            0 => rip.wrapping_add(length.into()),
-            given => given,
-        };
-        self.vmcb.save.rip = match instruction {
-            // The most frequent, and nobody puts prefixes before it.
-            Instruction::Call => rip.wrapping_add(3),
-            Instruction::Cpuid | Instruction::Msr | Instruction::Pause | Instruction::CacheFlush => by(2),
-            Instruction::Halt => by(1),
-            Instruction::Port => control.exit_info_2,
-            Instruction::Decoded(length) => rip.wrapping_add(length.into()),
-            Instruction::ControlRegister => by(3),
-        };
-        self.vmcb.control.interrupt_shadow = 0;
-        if self.vmcb.save.rflags & (RFLAGS_TF | RFLAGS_RF) != 0 {
-            self.finish_flagged();
+    fn cr8(&self) -> u8 {
+        (self.vmcb.control.virtual_interrupt.bits() & 0xf) as u8
+    }
+
+    fn set_cr8(&mut self, value: u8) {
+        let bits = self.vmcb.control.virtual_interrupt.bits() & !0xf | u64::from(value & 0xf);
+        self.vmcb.control.virtual_interrupt = VirtualInterrupt::from_bits_retain(bits);
+    }
+
+    fn efer(&self) -> u64 {
+        self.vmcb.save.efer & !EFER_SVME
+    }
+
+    fn set_efer(&mut self, value: u64) -> bool {
+        let save = &mut self.vmcb.save;
+        let written = efer_written(value, save.efer & !EFER_SVME, save.cr0);
+        if let Some(efer) = written {
+            save.efer = efer | EFER_SVME;
+        }
+        written.is_some()
+    }
+
+    fn pat(&self) -> u64 {
+        self.vmcb.save.pat
+    }
+
+    fn set_pat(&mut self, value: u64) {
+        self.vmcb.save.pat = value;
+    }
+
+    fn control(&self) -> Control {
+        let save = &self.vmcb.save;
+        Control {
+            cr: [save.cr0, save.cr3, save.cr4],
+            efer: save.efer & EFER_GUEST,
+            pat: save.pat,
+            tables: [(save.gdtr.base, save.gdtr.limit), (save.idtr.base, save.idtr.limit)],
+            segments: [(save.cs.selector, save.cs.attributes), (save.ss.selector, save.ss.attributes)],
+            pdptes: [0; 4], // read from memory when one is needed (§15.25.10)
         }
     }
+}
 
-    fn flush(&mut self) {
-        self.vmcb.control.tlb_control = self.flush;
-    }
-
+impl CpuEvents for SvmVcpu {
     #[inline]
     fn interrupts_on(&self) -> bool {
         self.vmcb.save.rflags & RFLAGS_IF != 0
@@ -349,11 +367,6 @@ impl VirtualCpu for SvmVcpu {
         self.vmcb.control.event_injection & event::VALID != 0 || self.holds_virtual_interrupt()
     }
 
-    #[inline]
-    fn watch_pauses(&mut self, pauses: Pauses) {
-        self.vmcb.control.intercept_instructions.set(Instructions::PAUSE, pauses == Pauses::Exit);
-    }
-
     fn watch_window(&mut self, watch: Window) {
         if self.holds_virtual_interrupt() {
             // While it cannot be an event, it stays what it is, and the second one waits for it.
@@ -396,15 +409,41 @@ impl VirtualCpu for SvmVcpu {
     fn in_shadow(&self) -> bool {
         self.vmcb.control.interrupt_shadow & 1 != 0
     }
+}
 
+impl VirtualCpu for SvmVcpu {
     #[inline]
-    fn cr8(&self) -> u8 {
-        (self.vmcb.control.virtual_interrupt.bits() & 0xf) as u8
+    fn finish(&mut self, instruction: Instruction) {
+        // A processor that gives the next RIP does so at each instruction's exit (§15.7.1). QEMU's TCG gives none but for I/O, and
+        // leaves the field zero; the lengths of unprefixed instructions stand in.
+        let control = &self.vmcb.control;
+        let rip = self.vmcb.save.rip;
+        let by = |length: u8| match control.next_rip {
+            0 => rip.wrapping_add(length.into()),
+            given => given,
+        };
+        self.vmcb.save.rip = match instruction {
+            // The most frequent, and nobody puts prefixes before it.
+            Instruction::Call => rip.wrapping_add(3),
+            Instruction::Cpuid | Instruction::Msr | Instruction::Pause | Instruction::CacheFlush => by(2),
+            Instruction::Halt => by(1),
+            Instruction::Port => control.exit_info_2,
+            Instruction::Decoded(length) => rip.wrapping_add(length.into()),
+            Instruction::ControlRegister => by(3),
+        };
+        self.vmcb.control.interrupt_shadow = 0;
+        if self.vmcb.save.rflags & (RFLAGS_TF | RFLAGS_RF) != 0 {
+            self.finish_flagged();
+        }
     }
 
-    fn set_cr8(&mut self, value: u8) {
-        let bits = self.vmcb.control.virtual_interrupt.bits() & !0xf | u64::from(value & 0xf);
-        self.vmcb.control.virtual_interrupt = VirtualInterrupt::from_bits_retain(bits);
+    #[inline]
+    fn watch_pauses(&mut self, pauses: Pauses) {
+        self.vmcb.control.intercept_instructions.set(Instructions::PAUSE, pauses == Pauses::Exit);
+    }
+
+    fn flush(&mut self) {
+        self.vmcb.control.tlb_control = self.flush;
     }
 
     fn load_debug_registers(&mut self) {
@@ -415,40 +454,7 @@ impl VirtualCpu for SvmVcpu {
         self.vmcb.control.intercept_dr = 0;
     }
 
-    fn efer(&self) -> u64 {
-        self.vmcb.save.efer & !EFER_SVME
-    }
-
-    fn set_efer(&mut self, value: u64) -> bool {
-        let save = &mut self.vmcb.save;
-        let written = efer_written(value, save.efer & !EFER_SVME, save.cr0);
-        if let Some(efer) = written {
-            save.efer = efer | EFER_SVME;
-        }
-        written.is_some()
-    }
-
-    fn pat(&self) -> u64 {
-        self.vmcb.save.pat
-    }
-
-    fn set_pat(&mut self, value: u64) {
-        self.vmcb.save.pat = value;
-    }
-
     fn reset(&mut self, start: Start) {
         self.begin(start);
-    }
-
-    fn control(&self) -> Control {
-        let save = &self.vmcb.save;
-        Control {
-            cr: [save.cr0, save.cr3, save.cr4],
-            efer: save.efer & EFER_GUEST,
-            pat: save.pat,
-            tables: [(save.gdtr.base, save.gdtr.limit), (save.idtr.base, save.idtr.limit)],
-            segments: [(save.cs.selector, save.cs.attributes), (save.ss.selector, save.ss.attributes)],
-            pdptes: [0; 4], // read from memory when one is needed (§15.25.10)
-        }
     }
 }

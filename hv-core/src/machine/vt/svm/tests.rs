@@ -10,7 +10,7 @@ use crate::base::addr::HostPhys;
 use crate::base::control::Start;
 use crate::guest::registers::{DR6_CLEAR, DR6_STEP};
 use crate::guest::registers::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF};
-use crate::guest::seam::{Exit, Instruction, Nmi, VirtualCpu, Window};
+use crate::guest::seam::{CpuEvents, CpuRegisters, Exit, Instruction, Nmi, VirtualCpu, Window};
 use crate::machine::arch::translator::Translator;
 use crate::machine::vt::EXCEPTIONS;
 use std::boxed::Box;

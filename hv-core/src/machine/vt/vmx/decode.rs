@@ -6,7 +6,7 @@ use super::fields;
 use super::state::{VmxVcpu, event};
 use super::vmcs::Current;
 use crate::base::addr::GuestPhys;
-use crate::guest::seam::{Access, Direction, Exception, Exit, PortAccess, VirtualCpu};
+use crate::guest::seam::{Access, CpuEvents, Direction, Exception, Exit, PortAccess};
 use crate::machine::arch::machine_check;
 
 /// Basic exit reasons that are told apart before [`codes`] is asked.

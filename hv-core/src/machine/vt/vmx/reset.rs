@@ -8,7 +8,7 @@ use crate::base::control::{Control, Start};
 use crate::guest::general::Registers;
 use crate::guest::registers::PAT_RESET;
 use crate::guest::registers::{CR0_NE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
-use crate::guest::seam::{Reg, VirtualCpu};
+use crate::guest::seam::{CpuRegisters, Reg};
 use crate::machine::vt::fpu::Fpu;
 
 /// A segment that may not be used (§24.4.1).

@@ -16,7 +16,7 @@ use crate::guest::general::Registers;
 use crate::guest::registers::{CR0_SHADOWED, CR4_GUEST};
 use crate::guest::registers::{DR6_STEP, DR7_ENABLES, DR7_GENERAL_DETECT};
 use crate::guest::registers::{RFLAGS_RF, RFLAGS_TF};
-use crate::guest::seam::{Exception, VirtualCpu};
+use crate::guest::seam::{CpuEvents, Exception, VirtualCpu};
 use crate::machine::vt::EXCEPTIONS;
 use crate::machine::vt::debug;
 use crate::machine::vt::fpu::Fpu;

@@ -9,7 +9,7 @@ use super::SvmVcpu;
 use crate::guest::registers::CR0_PE;
 use crate::guest::registers::{DR6_BREAKPOINTS, DR6_CLEAR, DR6_STEP};
 use crate::guest::registers::{RFLAGS_RF, RFLAGS_TF};
-use crate::guest::seam::{Exception, VirtualCpu};
+use crate::guest::seam::{CpuEvents, Exception};
 use crate::machine::vt::EXCEPTIONS;
 use crate::machine::vt::svm::vmcb::{CrIntercepts, Instructions, Segment, VirtualInterrupt, code, event};
 

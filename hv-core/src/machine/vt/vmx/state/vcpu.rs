@@ -4,7 +4,9 @@ use super::{CR4_HELD, NMI_BLOCKED, SHADOW, Stale, VmxVcpu, event, packed};
 use crate::base::control::{Control, Start};
 use crate::guest::registers::{CR0_PE, CR0_SHADOWED, CR4_GUEST, EFER_GUEST, EFER_LMA};
 use crate::guest::registers::{RFLAGS_IF, RFLAGS_RF, RFLAGS_TF, efer_paged, efer_written};
-use crate::guest::seam::{Exception, Instruction, Nmi, Pauses, Reg, VirtualCpu, Window};
+use crate::guest::seam::{
+    CpuEvents, CpuRegisters, Exception, Instruction, Nmi, Pauses, Reg, VirtualCpu, Window,
+};
 use crate::machine::vt::debug;
 use crate::machine::vt::vmx::controls::Primary;
 use crate::machine::vt::vmx::fields::{self, Field, SegmentFields};
@@ -17,7 +19,7 @@ const BUSY_TASK: u32 = 11;
 /// Index of the word of the virtual-APIC page that holds the task priority.
 const TASK_PRIORITY: usize = 0x80 / 8;
 
-impl VirtualCpu for VmxVcpu {
+impl CpuRegisters for VmxVcpu {
     #[inline]
     fn reg(&self, reg: Reg) -> u64 {
         self.saved.get(reg)
@@ -39,6 +41,18 @@ impl VirtualCpu for VmxVcpu {
 
     fn code_base(&self) -> u64 {
         self.get(fields::CS.base)
+    }
+
+    fn rsp(&self) -> u64 {
+        self.get(fields::RSP)
+    }
+
+    fn cr2(&self) -> u64 {
+        self.extra.cr2
+    }
+
+    fn cr3(&self) -> u64 {
+        self.get(fields::CR3)
     }
 
     fn set_cr0(&mut self, value: u64, pdptes: Option<[u64; 4]>) -> bool {
@@ -65,46 +79,73 @@ impl VirtualCpu for VmxVcpu {
         });
     }
 
-    fn rsp(&self) -> u64 {
-        self.get(fields::RSP)
-    }
-
-    fn cr2(&self) -> u64 {
-        self.extra.cr2
-    }
-
-    fn cr3(&self) -> u64 {
-        self.get(fields::CR3)
-    }
-
     /// The descriptor privilege level of SS (§24.4.1).
     #[inline]
     fn cpl(&self) -> u8 {
         (self.stack_access >> 5 & 3) as u8
     }
 
-    /// An instruction that exits has its length in the VMCS (§27.2.5).
     #[inline]
-    fn finish(&mut self, instruction: Instruction) {
-        // Where no instruction exits by itself, the length is not the processor's to know (§27.2.5).
-        let length = match instruction {
-            Instruction::Decoded(length) => length.into(),
-            // The most frequent, and nobody puts prefixes before it.
-            Instruction::Call => 3,
-            Instruction::Cpuid
-            | Instruction::Msr
-            | Instruction::Halt
-            | Instruction::Pause
-            | Instruction::Port
-            | Instruction::CacheFlush
-            | Instruction::ControlRegister => self.instruction_length,
-        };
-        self.step_over(length);
-        if self.rflags & (RFLAGS_TF | RFLAGS_RF) != 0 {
-            self.finish_flagged();
-        }
+    fn cr8(&self) -> u8 {
+        self.apic.get(TASK_PRIORITY).map_or(0, |word| (word.load(Relaxed) >> 4 & 0xf) as u8)
     }
 
+    fn set_cr8(&mut self, value: u8) {
+        if let Some(word) = self.apic.get(TASK_PRIORITY) {
+            word.store(u64::from(value & 0xf) << 4, Relaxed);
+        }
+        self.set_threshold(self.threshold.min(value & 0xf));
+    }
+
+    fn efer(&self) -> u64 {
+        self.get(fields::EFER)
+    }
+
+    fn set_efer(&mut self, value: u64) -> bool {
+        let written = efer_written(value, self.get(fields::EFER), self.get(fields::CR0));
+        if let Some(efer) = written {
+            self.set(fields::EFER, efer);
+        }
+        written.is_some()
+    }
+
+    fn pat(&self) -> u64 {
+        self.get(fields::PAT)
+    }
+
+    fn set_pat(&mut self, value: u64) {
+        self.set(fields::PAT, value);
+    }
+
+    fn control(&self) -> Control {
+        self.vmcs(|vmcs| {
+            let segment = |of: SegmentFields| packed((vmcs.read(of.selector), vmcs.read(of.access)));
+            let seen = |real: Field<u64>, shadow: Field<u64>, mask: u64| {
+                vmcs.read(real) & !mask | vmcs.read(shadow) & mask
+            };
+            let cr = [
+                seen(fields::CR0, fields::CR0_SHADOW, CR0_SHADOWED),
+                vmcs.read(fields::CR3),
+                seen(fields::CR4, fields::CR4_SHADOW, !CR4_GUEST),
+            ];
+            let efer = vmcs.read(fields::EFER) & EFER_GUEST;
+            let is_pae = Control::is_pae(cr[0], cr[2], efer);
+            Control {
+                cr,
+                efer,
+                pat: vmcs.read(fields::PAT),
+                tables: [
+                    (vmcs.read(fields::GDTR_BASE), vmcs.read(fields::GDTR_LIMIT)),
+                    (vmcs.read(fields::IDTR_BASE), vmcs.read(fields::IDTR_LIMIT)),
+                ],
+                segments: [segment(fields::CS), segment(fields::SS)],
+                pdptes: if is_pae { fields::PDPTES.map(|field| vmcs.read(field)) } else { [0; 4] },
+            }
+        })
+    }
+}
+
+impl CpuEvents for VmxVcpu {
     #[inline]
     fn interrupts_on(&self) -> bool {
         self.rflags & RFLAGS_IF != 0
@@ -145,11 +186,6 @@ impl VirtualCpu for VmxVcpu {
         self.event.0 & event::VALID != 0
     }
 
-    #[inline]
-    fn watch_pauses(&mut self, _pauses: Pauses) {
-        // Only a loop of them exits, once in its window: nothing to save (§25.1.3).
-    }
-
     fn watch_window(&mut self, watch: Window) {
         self.control_primary(Primary::INTERRUPT_WINDOW, watch == Window::Interrupts);
         self.set_threshold(match watch {
@@ -167,17 +203,38 @@ impl VirtualCpu for VmxVcpu {
     fn in_shadow(&self) -> bool {
         self.interruptibility & SHADOW != 0
     }
+}
 
+impl VirtualCpu for VmxVcpu {
+    /// An instruction that exits has its length in the VMCS (§27.2.5).
     #[inline]
-    fn cr8(&self) -> u8 {
-        self.apic.get(TASK_PRIORITY).map_or(0, |word| (word.load(Relaxed) >> 4 & 0xf) as u8)
+    fn finish(&mut self, instruction: Instruction) {
+        // Where no instruction exits by itself, the length is not the processor's to know (§27.2.5).
+        let length = match instruction {
+            Instruction::Decoded(length) => length.into(),
+            // The most frequent, and nobody puts prefixes before it.
+            Instruction::Call => 3,
+            Instruction::Cpuid
+            | Instruction::Msr
+            | Instruction::Halt
+            | Instruction::Pause
+            | Instruction::Port
+            | Instruction::CacheFlush
+            | Instruction::ControlRegister => self.instruction_length,
+        };
+        self.step_over(length);
+        if self.rflags & (RFLAGS_TF | RFLAGS_RF) != 0 {
+            self.finish_flagged();
+        }
     }
 
-    fn set_cr8(&mut self, value: u8) {
-        if let Some(word) = self.apic.get(TASK_PRIORITY) {
-            word.store(u64::from(value & 0xf) << 4, Relaxed);
-        }
-        self.set_threshold(self.threshold.min(value & 0xf));
+    #[inline]
+    fn watch_pauses(&mut self, _pauses: Pauses) {
+        // Only a loop of them exits, once in its window: nothing to save (§25.1.3).
+    }
+
+    fn flush(&mut self) {
+        self.stale.insert(Stale::FLUSH);
     }
 
     fn load_debug_registers(&mut self) {
@@ -186,58 +243,7 @@ impl VirtualCpu for VmxVcpu {
         self.control_primary(Primary::MOV_DR, false);
     }
 
-    fn efer(&self) -> u64 {
-        self.get(fields::EFER)
-    }
-
-    fn set_efer(&mut self, value: u64) -> bool {
-        let written = efer_written(value, self.get(fields::EFER), self.get(fields::CR0));
-        if let Some(efer) = written {
-            self.set(fields::EFER, efer);
-        }
-        written.is_some()
-    }
-
-    fn pat(&self) -> u64 {
-        self.get(fields::PAT)
-    }
-
-    fn set_pat(&mut self, value: u64) {
-        self.set(fields::PAT, value);
-    }
-
-    fn flush(&mut self) {
-        self.stale.insert(Stale::FLUSH);
-    }
-
     fn reset(&mut self, start: Start) {
         self.begin(start);
-    }
-
-    fn control(&self) -> Control {
-        self.vmcs(|vmcs| {
-            let segment = |of: SegmentFields| packed((vmcs.read(of.selector), vmcs.read(of.access)));
-            let seen = |real: Field<u64>, shadow: Field<u64>, mask: u64| {
-                vmcs.read(real) & !mask | vmcs.read(shadow) & mask
-            };
-            let cr = [
-                seen(fields::CR0, fields::CR0_SHADOW, CR0_SHADOWED),
-                vmcs.read(fields::CR3),
-                seen(fields::CR4, fields::CR4_SHADOW, !CR4_GUEST),
-            ];
-            let efer = vmcs.read(fields::EFER) & EFER_GUEST;
-            let is_pae = Control::is_pae(cr[0], cr[2], efer);
-            Control {
-                cr,
-                efer,
-                pat: vmcs.read(fields::PAT),
-                tables: [
-                    (vmcs.read(fields::GDTR_BASE), vmcs.read(fields::GDTR_LIMIT)),
-                    (vmcs.read(fields::IDTR_BASE), vmcs.read(fields::IDTR_LIMIT)),
-                ],
-                segments: [segment(fields::CS), segment(fields::SS)],
-                pdptes: if is_pae { fields::PDPTES.map(|field| vmcs.read(field)) } else { [0; 4] },
-            }
-        })
     }
 }
