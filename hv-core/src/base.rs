@@ -1,4 +1,4 @@
-//! The words every other room is written in; those that the bundle and the records need too are hv-format's.
+//! Basic types that every other module uses; those that the bundle and the records need as well are in hv-format.
 
 pub use hv_format::{addr, control, error, id};
 

@@ -4,51 +4,52 @@
 use core::ops::{Deref, DerefMut};
 use spin::{Mutex, MutexGuard};
 
-/// Which locks may be held when another one is taken: those of lower rank only.
+/// A lock's place in the order: a processor may take a lock only while all locks that it holds are of lower rank.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Rank {
-    /// The connecting of guests' channels.
+    /// The connection state of guests' channels.
     ChannelLinks,
     /// A guest's console ring.
     Console,
     /// A guest's virtio devices.
     Virtio,
-    /// The part of a guest's console line that has not ended.
+    /// The unfinished line of a guest's console output.
     Line,
-    /// A guest's memory that is on its way.
+    /// A guest's memory in transit.
     Memory,
-    /// Everything under which no other lock of ours is taken.
+    /// Any lock under which the hypervisor takes no other one.
     Leaf,
 }
 
-/// A value that one processor at a time may reach. Interrupts are off while it is held (I-1), and nobody sleeps in it.
+/// A value that one processor at a time may access. Interrupts are off while the lock is held (I-1), and its holder never
+/// sleeps.
 #[derive(Debug)]
 pub struct Lock<T> {
     rank: Rank,
     inner: Mutex<T>,
 }
 
-/// The right to reach a locked value.
+/// Access to a locked value; dropping it releases the lock.
 pub struct Guard<'a, T> {
     inner: MutexGuard<'a, T>,
     _held: held::Held,
 }
 
 impl<T> Lock<T> {
-    /// A lock of this rank.
+    /// An open lock of rank `rank` around `value`.
     pub const fn new(rank: Rank, value: T) -> Self {
         Self { rank, inner: Mutex::new(value) }
     }
 
-    /// Waits for the lock.
+    /// Takes the lock; spins while another processor holds it.
     #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
         let held = held::Held::take(self.rank);
         Guard { inner: self.inner.lock(), _held: held }
     }
 
-    /// Takes the lock, unless somebody holds it.
+    /// Takes the lock, or returns `None` if it is held.
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         let held = held::Held::take(self.rank);
         Some(Guard { inner: self.inner.try_lock()?, _held: held })
@@ -70,7 +71,7 @@ impl<T> DerefMut for Guard<'_, T> {
     }
 }
 
-/// Which ranks this thread holds, where it is checked.
+/// The ranks of the locks that this thread holds, in builds that check the order.
 #[cfg(all(debug_assertions, any(test, feature = "testkit")))]
 mod held {
     use super::Rank;
