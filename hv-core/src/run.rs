@@ -1,5 +1,5 @@
-//! The life of a processor: pick a vCPU, run it until it must leave the CPU, do what that asks for; sleep when there is
-//! nobody.
+//! A processor's main loop: it picks a vCPU, runs it until the vCPU must leave the CPU, and acts on the reason; it sleeps
+//! when no vCPU is runnable.
 
 mod balance;
 mod end;
@@ -31,7 +31,7 @@ use pv_abi::protocol::dispatch::is_on_cpu;
 use pv_abi::protocol::flush::Flush;
 use pv_abi::protocol::yield_wanted::Enter;
 
-/// No vCPU's slot: a machine has fewer.
+/// The slot of no vCPU: a machine has fewer vCPUs.
 const NOBODY: Slot = Slot(u16::MAX);
 
 /// A place for a vCPU in a processor's table.
@@ -40,23 +40,23 @@ type Place<P> = Option<Box<Vcpu<P>>>;
 /// A processor with the vCPUs that it holds.
 pub struct Cpu<P: Platform> {
     processor: P::Processor,
-    /// Queues, timers, lines.
+    /// Run queue, timers, hardware, and what this processor shows the others.
     pub core: CpuContext<P>,
-    /// Where vCPUs lie that no processor holds.
+    /// The vCPUs that no processor holds.
     parking: &'static Parking<P>,
-    /// By slot; those that this processor holds. Nobody else can reach them.
+    /// The vCPUs that this processor holds, by slot. No other processor can reach them.
     vcpus: Box<[Place<P>]>,
-    /// Whose FPU state is in the processor; [`NOBODY`] when it is no vCPU's.
+    /// The vCPU whose FPU state is in the processor; [`NOBODY`] when it is no vCPU's.
     loaded: Slot,
-    /// When the time in the hypervisor began that is not booked yet, and under what.
+    /// Start of the time in the hypervisor that is not accounted for yet, and the class that it counts under.
     left: (Tsc, ExitClass),
-    /// Since when it sleeps.
+    /// When this processor's sleep began; `None` while it is awake.
     asleep: Option<Tsc>,
-    /// Before this, another processor is not asked for work once more.
+    /// Earliest moment at which this processor asks another one for work again.
     ask_after: Tsc,
-    /// When weights and places are worked out anew.
+    /// When weights and the placement of vCPUs are recomputed next.
     epoch_end: Tsc,
-    /// When the clock is judged next, if somebody waits here then.
+    /// When the clock is checked next, if a vCPU waits here then.
     clock_due: Tsc,
     balancer: Balancer,
     /// Every guest has ended.
@@ -87,7 +87,7 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Runs until every guest has ended; true when all ended well. The first processor then writes the records.
+    /// Runs until every guest has ended; returns true if all ended well. The first processor then writes the records.
     pub fn run_forever(&mut self) -> bool {
         let mut now = self.core.hardware.now();
         while !self.over {
@@ -103,7 +103,7 @@ impl<P: Platform> Cpu<P> {
         self.core.system.is_well()
     }
 
-    /// One turn, or one sleep; returns when it ended.
+    /// Runs one turn of a vCPU, or sleeps once; returns when that ended.
     #[inline]
     fn round(&mut self, mut now: Tsc) -> Tsc {
         if let Some(since) = self.asleep {
@@ -125,7 +125,7 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// One turn or one sleep, for tests. False when every guest has ended, and nothing happens any more.
+    /// Runs one turn or sleeps once, for tests. Returns false once every guest has ended; nothing happens from then on.
     #[cfg(any(test, feature = "testkit"))]
     pub fn step(&mut self) -> bool {
         if self.core.system.is_alive() {
@@ -134,13 +134,13 @@ impl<P: Platform> Cpu<P> {
         self.core.system.is_alive()
     }
 
-    /// When weights and places are worked out anew, for tests of guests that know.
+    /// When weights and placement are recomputed next, for tests of guests that know that moment.
     #[cfg(any(test, feature = "testkit"))]
     pub const fn epoch_end(&self) -> Tsc {
         self.epoch_end
     }
 
-    /// A vCPU that this processor holds, for tests that write scripts and look at what became of them.
+    /// A vCPU that this processor holds, for tests that write its script and inspect its state.
     #[cfg(any(test, feature = "testkit"))]
     pub fn vcpu_mut(&mut self, slot: Slot) -> Option<&mut Vcpu<P>> {
         self.vcpu(slot)
@@ -151,13 +151,13 @@ impl<P: Platform> Cpu<P> {
         self.vcpus.get_mut(usize::from(slot.0))?.as_deref_mut()
     }
 
-    /// Whoever's moment has come is looked at before it runs again; returns when that was done.
+    /// Handles the timers that are due: a vCPU looks at its own before it runs again. Returns when that was done.
     #[inline(always)] // on the way of every switch, and both vendors' loops call it
     fn wake_due(&mut self, now: Tsc) -> Tsc {
         if self.core.timers.first() <= now { self.wake_all_due(now) } else { now }
     }
 
-    /// Once for each slot at most: nothing here sets a moment that has passed.
+    /// Handles each slot at most once: nothing here sets a timer to a moment that has passed.
     fn wake_all_due(&mut self, mut now: Tsc) -> Tsc {
         while let Some(slot) = self.core.timers.take_due(now) {
             let Some(vcpu) = self.core.system.vcpu(slot) else {
@@ -176,8 +176,8 @@ impl<P: Platform> Cpu<P> {
         now
     }
 
-    /// Does something that is about a vCPU while another guest's may have the CPU; returns when it was done. The vCPU's guest pays,
-    /// whatever becomes of the vCPU meanwhile.
+    /// Does work on behalf of a vCPU, while another guest's vCPU may have the CPU; returns when the work was done. The guest
+    /// of the former vCPU is charged for it, whatever happens to that vCPU meanwhile.
     fn at_cost_of(&mut self, vcpu: &VcpuShared, since: Tsc, work: impl FnOnce(&mut Self, Tsc)) -> Tsc {
         work(self, since);
         let done = self.core.hardware.now();
@@ -185,7 +185,7 @@ impl<P: Platform> Cpu<P> {
         done
     }
 
-    /// Gives the CPU to a vCPU, until it leaves; returns when that was.
+    /// Gives the CPU to a vCPU until it leaves; returns when it left.
     fn run_slot(&mut self, slot: Slot, now: Tsc) -> Tsc {
         let comes = self.loaded != slot;
         if comes {
@@ -209,7 +209,7 @@ impl<P: Platform> Cpu<P> {
         self.core.rearm();
         let next = turn(&mut self.processor, vcpu, &mut self.core, &mut self.left);
         let now = self.core.hardware.now();
-        // The usual way out has the vCPU at hand; the others look it up again.
+        // A yield, the most frequent reason, uses the vCPU at hand; all other reasons look it up again.
         if let Next::Yield = next {
             leave::yield_cpu(vcpu, &mut self.core, now);
             return now;
@@ -217,7 +217,7 @@ impl<P: Platform> Cpu<P> {
         self.leave(slot, next, now)
     }
 
-    /// Takes the FPU state of whoever ran last out of the processor.
+    /// Takes the FPU state of the vCPU that ran last out of the processor.
     #[inline]
     fn unload(&mut self, now: Tsc) {
         let Some(before) = self.vcpus.get_mut(usize::from(self.loaded.0)).and_then(Option::as_deref_mut)
@@ -225,17 +225,18 @@ impl<P: Platform> Cpu<P> {
             return;
         };
         self.processor.switch_out(&mut before.state);
-        // The queue may take the CPU from one that did not leave it: a moment before its slice's end, or for one that
-        // it started itself.
+        // The queue may take the CPU from a vCPU that did not leave it: a moment before its slice's end, or for another vCPU
+        // that it started itself.
         if is_on_cpu(before.shared.dispatch_seq()) {
             leave::preempt(before, &mut self.core, now);
         }
-        // The way to the decision is the leaver's; the decision itself, and the way in, the comer's.
+        // The time up to the scheduling decision counts for the vCPU that leaves; the decision itself, and the way in, for
+        // the next vCPU.
         before.note_hypervisor(self.left.1, self.left.0, now);
         self.left.0 = now;
     }
 
-    /// Nobody can run: asks for work where there is some, and sleeps until something may have changed.
+    /// No vCPU is runnable: asks a busy processor for work, and sleeps until something may have changed.
     fn idle(&mut self, now: Tsc) -> Tsc {
         self.core.rearm();
         self.core.shared.publish_running(NameTag::NOBODY);
@@ -243,7 +244,8 @@ impl<P: Platform> Cpu<P> {
         self.core.system.cpu_table.rest(self.core.cpu);
         self.ask_for_work(now);
         let now = self.core.hardware.now();
-        // The way to sleep is the leaver's; the sleep is nobody's, and the way back is whoever's wakes.
+        // The time up to the sleep counts for the vCPU that ran last; the sleep counts for no vCPU, and the way back for the
+        // vCPU that wakes.
         if let Some(before) = self.vcpus.get(usize::from(self.loaded.0)).and_then(Option::as_deref) {
             before.note_hypervisor(self.left.1, self.left.0, now);
         }
@@ -255,7 +257,7 @@ impl<P: Platform> Cpu<P> {
         self.sleep(now)
     }
 
-    /// Sleeps, since then.
+    /// Sleeps, or sleeps on; the sleep began at `since`.
     fn sleep(&mut self, since: Tsc) -> Tsc {
         if let Some(now) = self.core.wait(since) {
             self.asleep = None;
@@ -273,13 +275,13 @@ impl<P: Platform> Cpu<P> {
     }
 }
 
-/// Something was left for a vCPU while it was off CPU.
+/// Does what was left for a vCPU while it was off CPU: a flush, and for a KVM guest the update of its steal-time record.
 #[cold]
 fn come_back<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     if vcpu.guest.is_kvm() { kvm::steal::come(vcpu, core) } else { vcpu.state.flush() }
 }
 
-/// Runs a vCPU until something other than itself must be looked at: the exit path, top to bottom.
+/// Runs a vCPU until the processor must look at something else: the exit path, top to bottom.
 fn turn<P: Platform>(
     processor: &mut P::Processor,
     vcpu: &mut Vcpu<P>,

@@ -1,4 +1,4 @@
-//! Sharing the work among processors: with those that have nothing to do at once, and by weight once an epoch.
+//! Load balancing among processors: idle ones get work at once, the others by weight once an epoch.
 
 use super::Cpu;
 use crate::base::hardware::Hardware;
@@ -10,18 +10,18 @@ use crate::policy::balance::PART;
 use crate::policy::sched::EntityId;
 use crate::policy::vcpu_shared::VcpuShared;
 
-/// An idle processor asks for work no more often than this: whoever is asked leaves guest mode for it.
+/// Shortest time between an idle processor's requests for work: the processor that it asks leaves guest mode for that.
 const ASK_PERIOD_NS: u64 = 50_000;
-/// How long weights and places stay (DESIGN §5: at least 10 ms).
+/// How long weights and placement stay fixed (DESIGN §5: at least 10 ms).
 const EPOCH_NS: u64 = 10_000_000;
-/// How often the clock is judged while guests run.
+/// Time between two checks of the clock while guests run: 10 minutes.
 pub(super) const CLOCK_PERIOD_NS: u64 = 600_000_000_000;
-/// vCPUs that leave a processor in one epoch because others have less to do.
+/// Largest number of vCPUs that leave a processor in one epoch because others have less to do.
 const MOVES_PER_EPOCH: usize = 4;
 
 impl<P: Platform> Cpu<P> {
-    /// Somebody waits here: gives to whoever has nothing to do, and looks at the balance when that is due; returns up to when the time
-    /// is accounted for.
+    /// A vCPU waits here: gives vCPUs to idle processors, and looks at the balance when that is due; returns the moment up to
+    /// which time is accounted for.
     #[inline]
     pub(super) fn share(&mut self, mut now: Tsc) -> Tsc {
         if self.core.system.cpu_table.idle().0 != 0 {
@@ -33,7 +33,7 @@ impl<P: Platform> Cpu<P> {
         now
     }
 
-    /// Gives vCPUs that wait here to processors that have nothing to do. Whose vCPU moves pays for the move.
+    /// Gives vCPUs that wait here to idle processors. The guest of a vCPU that moves is charged for the move.
     #[cold]
     fn give(&mut self, mut now: Tsc) -> Tsc {
         for _ in 0..self.core.spare() {
@@ -54,7 +54,7 @@ impl<P: Platform> Cpu<P> {
         })
     }
 
-    /// Asks the processor with most to give for something.
+    /// Asks the processor with the most vCPUs to give for one of them.
     pub(super) fn ask_for_work(&mut self, now: Tsc) {
         if let Some(busy) = self.core.system.cpu_table.busiest().filter(|_| now >= self.ask_after) {
             self.ask_after = now + self.core.tsc.ticks(ASK_PERIOD_NS);
@@ -62,13 +62,13 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Shows the others how many of a guest's vCPUs run or wait here.
+    /// Shows the other processors how many of a guest's vCPUs run or wait here.
     pub(super) fn count_present(&self, guest: GuestId) {
         self.core.shared.count(guest, self.core.queue.presence(EntityId(guest.0)));
     }
 
-    /// A guest's weight on this processor: of its own, the part that its vCPUs here are of all that run or wait. Starting
-    /// vCPUs buys no share.
+    /// A guest's weight on this processor: its whole weight, times the fraction of its running and waiting vCPUs that are
+    /// here. A guest gains no share by starting vCPUs.
     pub(super) fn weight_here(&self, guest: &Guest<P::Ram>) -> u32 {
         let cpu_table = &self.core.system.cpu_table;
         let whole = guest.config.weight * self.core.system.finest_weight();
@@ -81,8 +81,8 @@ impl<P: Platform> Cpu<P> {
         u32::try_from(u64::from(whole) * here / (here + elsewhere)).unwrap_or(whole).max(1)
     }
 
-    /// Counts who runs and waits here, fixes the weights for the next epoch, and moves vCPUs away if the others have less to
-    /// do.
+    /// Counts the vCPUs that run and wait here, fixes the weights for the next epoch, and moves vCPUs to processors that have
+    /// less to do.
     #[cold]
     fn end_epoch(&mut self, now: Tsc) -> Tsc {
         self.epoch_end = now + self.core.tsc.ticks(EPOCH_NS);
@@ -94,7 +94,8 @@ impl<P: Platform> Cpu<P> {
         if system.cpu_table.is_alone() {
             return now;
         }
-        // Where nobody waits, who runs at this moment is all that others know: no guest is to foresee it, nor is it the end of a turn.
+        // Where no vCPU waits, the one that runs at this moment is all that other processors learn: no guest must be able to
+        // predict the moment, and it must not be the end of a turn.
         let jitter_ns = self.core.hardware.random() % (EPOCH_NS / 2);
         self.epoch_end = self.epoch_end + self.core.tsc.ticks(jitter_ns);
         self.core.look_around_at(self.epoch_end);
@@ -106,7 +107,8 @@ impl<P: Platform> Cpu<P> {
         self.move_apart(now)
     }
 
-    /// Moves vCPUs that wait here to where there is less to do. Whose vCPU moves pays for the move; the look is nobody's.
+    /// Moves vCPUs that wait here to processors that have less to do. The guest of a vCPU that moves is charged for the move;
+    /// no guest is charged for the search.
     fn move_apart(&mut self, begun: Tsc) -> Tsc {
         let system = self.core.system;
         let balancer = &mut self.balancer;

@@ -37,11 +37,11 @@ impl<P: Platform> Cpu<P> {
         for guest in &self.core.system.guests {
             let begun = self.core.hardware.now();
             let start = self.reset(guest).map_err(|error| (guest.id, error))?;
-            // What is done with the last part is left to its first vCPU.
+            // The work that follows the last part is left to the guest's first vCPU.
             if let Some(populating) = guest.memory.populating.lock().as_mut() {
                 while populating.step(&guest.ram) == PopulateProgress::More {}
             }
-            // The first time is the machine's.
+            // No guest is charged for populating memory at boot.
             let now = self.core.hardware.now();
             self.core.queue.lose(now.since(begun));
             self.start_first(guest, start, apart(guest.id, self.core.params.default_request), now);
@@ -49,8 +49,7 @@ impl<P: Platform> Cpu<P> {
         Ok(())
     }
 
-    /// Makes a guest, all of whose vCPUs are stopped, as it was at the beginning, but for its memory: that is its first vCPU's
-    /// to do, in its own time.
+    /// Resets a guest, all of whose vCPUs are stopped, except for RAM; its first vCPU populates that on its own time.
     fn reset(&mut self, guest: &'static Guest<P::Ram>) -> Result<Start, LoadError> {
         let system = self.core.system;
         let image = system.image(guest.id).ok_or(LoadError::NotKernel)?;
@@ -99,7 +98,7 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Has a guest end, unless it is to end already.
+    /// Ends a guest, unless it is ending already.
     pub(super) fn end(&mut self, guest: &'static Guest<P::Ram>, ending: Ending, now: Tsc) {
         let ends = guest.life.lifecycle.lock().end(ending);
         if ends {
@@ -107,7 +106,7 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Tells all vCPUs of a guest that is to end to stop; the last one to stop sees to the rest.
+    /// Tells all vCPUs of an ending guest to stop; the last one to stop concludes the guest.
     fn stop_all(&mut self, guest: &'static Guest<P::Ram>, now: Tsc) {
         for vcpu in &guest.vcpus {
             self.stop(vcpu, now);
@@ -118,8 +117,9 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// All vCPUs of a guest have stopped: says how it ended, and starts it again when it asked for that. If it does not, its first
-    /// vCPU starts once more, to clear what the guest shared: in parts and in the guest's own time, as it would at a new beginning.
+    /// All vCPUs of a guest have stopped: reports how the guest ended, and restarts it if its ending calls for that.
+    /// Otherwise its first vCPU starts once more, to clear the pages that the guest shared: in parts and on the guest's own
+    /// time, as at a new beginning.
     pub(super) fn conclude(&mut self, guest: &'static Guest<P::Ram>, ending: Ending, now: Tsc) {
         let system = self.core.system;
         let said_all = console::drain(guest, &mut self.core, CpuContext::last_words_room);
@@ -168,7 +168,7 @@ impl<P: Platform> Cpu<P> {
         self.start_first(guest, Start::Protected { entry: 0, ebx: 0 }, Ticks(0), now);
     }
 
-    /// A guest that has ended for good shares nothing any more: its memory is anybody's.
+    /// Gives the memory of a guest that has ended for good to the pool; the guest shares no pages any more.
     pub(super) fn depart(&mut self, guest: &'static Guest<P::Ram>) {
         let system = self.core.system;
         let _ = ballooning::restore_blocks(guest, system, 0);
@@ -179,8 +179,8 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Starts a guest again, at its own cost: whoever reboots in a loop waits longer and longer for it. False when its kernel is
-    /// refused now.
+    /// Restarts a guest at its own cost: a guest that reboots in a loop waits longer and longer for each restart. Returns
+    /// false if the reset fails.
     fn begin_again(&mut self, guest: &'static Guest<P::Ram>, now: Tsc) -> bool {
         guest.life.generation.fetch_add(1, Relaxed);
         match self.reset(guest) {
@@ -197,7 +197,8 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Kills a guest that cannot go on, and says where it stood; of many vCPUs that fail at once the first does.
+    /// Kills a guest that cannot go on, and reports the vCPU's registers; of several vCPUs that fail at once only the first
+    /// one's are reported.
     pub(super) fn kill(&mut self, slot: Slot, reason: KillReason, now: Tsc) {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)).and_then(Option::as_deref) else { return };
         let guest = vcpu.guest;
@@ -208,7 +209,7 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Ends a guest whose last vCPU, in its parking space by now, was stopped by the guest itself.
+    /// Ends a guest that has itself stopped its last vCPU, which is in its parking space by now.
     pub(super) fn bury(&mut self, shared: &'static VcpuShared, now: Tsc) {
         let Some(guest) = self.core.system.guest(shared.id.guest) else { return };
         let reason = KillReason::AllStopped;
@@ -220,16 +221,16 @@ impl<P: Platform> Cpu<P> {
     }
 }
 
-/// What a guest owes when the machine begins: less than one request, and for no two the same. Guests that only compute would
-/// else go in step for ever, and whoever wakes beside them would wait for a turn of each.
+/// The CPU time that a guest owes at boot: less than one request, and different for any two guests. Otherwise compute-bound
+/// guests would run in step forever, and a vCPU that wakes beside them would wait for a turn of each.
 fn apart(id: GuestId, request: Ticks) -> Ticks {
-    // Multiples of the golden ratio: however many there are, their fractions lie apart evenly (the three-gap theorem).
+    // Multiples of the golden ratio: the fractional parts of any number of them are spread evenly (the three-gap theorem).
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let fraction = u64::from(id.0).wrapping_mul(GOLDEN) >> 32;
     Ticks((request.0.min(u64::from(u32::MAX)) * fraction) >> 32)
 }
 
-/// Says why a guest is killed, and where it stood.
+/// Reports why a guest is killed, with the registers and last exits of the vCPU.
 fn obituary<P: Platform>(core: &mut CpuContext<P>, vcpu: &Vcpu<P>, reason: KillReason) {
     core.end_line(vcpu.guest);
     let name = &vcpu.guest.config.name;

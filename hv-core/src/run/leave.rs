@@ -1,4 +1,4 @@
-//! A vCPU leaves the CPU: what its last exit asked for.
+//! A vCPU leaves the CPU: the processor does what the vCPU's last exit asked for.
 
 use super::Cpu;
 use crate::base::control::Start;
@@ -21,7 +21,7 @@ use crate::policy::trace::Record;
 use crate::policy::vcpu_shared::{NO_COOKIE, VcpuShared};
 use alloc::vec::Vec;
 
-/// How a vCPU starts that `starter` starts.
+/// The initial state of a vCPU that `starter` starts.
 fn start<P: Platform>(starter: &Vcpu<P>, at: StartAt) -> Start {
     match at {
         StartAt::Copy { entry, stack, argument } => {
@@ -32,8 +32,8 @@ fn start<P: Platform>(starter: &Vcpu<P>, at: StartAt) -> Start {
 }
 
 impl<P: Platform> Cpu<P> {
-    /// Does what `next` asks for, but for a yield, which has a way of its own; returns up to when the time is accounted for. The vCPU
-    /// in `slot` was on the CPU until now.
+    /// Does what `next` asks for, except for a yield, which has a path of its own; returns the moment up to which time is
+    /// accounted for. The vCPU in `slot` was on the CPU until now.
     #[inline]
     pub(super) fn leave(&mut self, slot: Slot, next: Next, now: Tsc) -> Tsc {
         let Some(shared) = self.core.system.vcpu(slot) else { return now };
@@ -59,7 +59,7 @@ impl<P: Platform> Cpu<P> {
         now
     }
 
-    /// Does what takes long, and may take the vCPU out of this processor.
+    /// Handles the values of `next` that take long, and that may take the vCPU out of this processor.
     #[cold]
     fn act(&mut self, slot: Slot, shared: &'static VcpuShared, next: Next, now: Tsc) {
         match next {
@@ -112,8 +112,8 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// An interrupt came. At the end of a slice a vCPU in a critical section may get one short extension; otherwise the
-    /// queue decides.
+    /// Handles a host interrupt. At the end of a slice a vCPU in a critical section may get one short extension; otherwise
+    /// the queue decides.
     fn reschedule(&mut self, shared: &'static VcpuShared, mut now: Tsc) -> Tsc {
         input::poll(&mut self.core);
         if self.core.timers.first() <= now {
@@ -122,7 +122,7 @@ impl<P: Platform> Cpu<P> {
         if now < self.core.queue.slice_end() {
             return now;
         }
-        // One that never sleeps nor yields says here how long its next turns should be.
+        // A vCPU that neither sleeps nor yields requests the length of its next turns here.
         self.core.queue.ask(demand::request(shared, &self.core.params, self.core.tsc, now));
         if demand::is_critical(shared)
             && let Some(until) = self.core.queue.extend(now)
@@ -136,8 +136,9 @@ impl<P: Platform> Cpu<P> {
         now
     }
 
-    /// Timers are due that may be why the runner was interrupted. If the first is another guest's, the runner is left alone for a
-    /// while. The time before is not that guest's: it may have been the runner's own work outside of guest mode.
+    /// Handles due timers, which may be why the running vCPU was interrupted. If the first timer is another guest's, the
+    /// running vCPU is not interrupted for other guests for a while. The time before is not charged to the timer's guest: the
+    /// running vCPU's own work outside of guest mode may have taken it.
     fn heed_timers(&mut self, shared: &VcpuShared, now: Tsc) -> Tsc {
         if self.core.first_timer_owner() != Some(shared.id.guest) {
             self.core.shared.be_quiet(now + self.core.quiet);
@@ -145,8 +146,8 @@ impl<P: Platform> Cpu<P> {
         self.wake_due(now)
     }
 
-    /// Puts a vCPU to sleep, unless something is pending that would wake it. That it sleeps and is off CPU is published
-    /// before that is looked at: whoever posts afterwards sees it, and wakes it.
+    /// Puts a vCPU to sleep, unless something is pending that would wake it. This processor publishes that the vCPU sleeps
+    /// and is off CPU before it looks for pending work: a sender that posts afterwards sees that, and wakes the vCPU.
     fn block(&mut self, slot: Slot, shared: &'static VcpuShared, now: Tsc) {
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)).and_then(Option::as_deref_mut) else {
             return;
@@ -163,7 +164,7 @@ impl<P: Platform> Cpu<P> {
         self.core.queue.block_current(now);
     }
 
-    /// Notes a mark with everybody's counters.
+    /// Records a mark with the counters of all guests and processors.
     fn mark(&mut self, shared: &VcpuShared, id: u64, value: u64) {
         let system = self.core.system;
         let cpus = system.cpu_table.iter().count();
@@ -178,7 +179,7 @@ impl<P: Platform> Cpu<P> {
     }
 }
 
-/// The vCPU gives the CPU to whoever waits.
+/// The vCPU yields the CPU to the vCPUs that wait for it.
 #[inline(always)]
 pub(super) fn yield_cpu<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, now: Tsc) {
     off(vcpu, core, now);
@@ -186,21 +187,21 @@ pub(super) fn yield_cpu<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P
     core.queue.yield_current(request, now);
 }
 
-/// The same, where it is rare.
+/// [`yield_cpu`] for rare cases, out of line.
 #[cold]
 fn yield_coldly<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, now: Tsc) {
     yield_cpu(vcpu, core, now);
 }
 
-/// A vCPU loses the CPU although it would go on.
+/// The vCPU loses the CPU although it could go on.
 #[cold]
 pub(super) fn preempt<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, now: Tsc) {
     vcpu.shared.tally.preempted_in_critical.add(u64::from(demand::is_critical(vcpu.shared)));
     off(vcpu, core, now);
 }
 
-/// Publishes that a vCPU is off CPU, with what it got so far when that was not published a moment ago. That comes first, and is
-/// the last touch of the guest's memory: a vCPU that is off CPU has let go of it (I-9).
+/// Publishes that a vCPU is off CPU, and before that its statistics if they are due. Those are the last access to the guest's
+/// memory: a vCPU that is off CPU has let go of it (I-9).
 #[inline]
 fn off<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, now: Tsc) {
     if now >= vcpu.publish_after && vcpu.shared.cookie() != NO_COOKIE {

@@ -1,4 +1,4 @@
-//! From one processor to another: notifications, and vCPUs that come and go.
+//! Notifications between processors, and the migration of vCPUs.
 
 use super::{Cpu, NOBODY};
 use crate::base::hardware::Hardware;
@@ -14,8 +14,9 @@ use alloc::boxed::Box;
 use pv_abi::protocol::dispatch::is_on_cpu;
 
 impl<P: Platform> Cpu<P> {
-    /// Looks at what others left here; returns when that was done. The guests pay that the notifications are for, but no payment gives back
-    /// the time: where another guest runs, what takes long is done in parts, guest by guest.
+    /// Handles the notifications that other processors left here; returns when that was done. Each notification is charged to
+    /// the guest that it is for, but the charge does not give the running guest its time back: where another guest runs, a
+    /// guest whose notifications take long has the rest of them put off.
     #[cold]
     pub(super) fn take_notifications(&mut self, mut now: Tsc) -> Tsc {
         self.core.tally().notifications.add(1);
@@ -36,12 +37,12 @@ impl<P: Platform> Cpu<P> {
         if some_stay {
             self.core.put_off_letters(now);
         }
-        // Whoever sees the last guest end has every processor look.
+        // The processor that sees the last guest end asks every other one to look.
         self.over = !self.core.system.is_alive();
         now
     }
 
-    /// Somebody left something for a vCPU that this processor holds, or is to hold.
+    /// Handles a notification for a vCPU that this processor holds, or is to hold.
     fn answer(&mut self, shared: &'static VcpuShared, now: Tsc) {
         let is_here = self.vcpu(shared.slot).is_some();
         match shared.presence.on_notification(self.core.cpu, is_here) {
@@ -71,7 +72,7 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Takes a vCPU out of this processor, whatever it does; `None` if it is not here.
+    /// Takes a vCPU out of this processor, whatever the vCPU's state; `None` if it is not here.
     pub(super) fn take_out(&mut self, slot: Slot, now: Tsc) -> Option<Box<Vcpu<P>>> {
         let mut vcpu = self.vcpus.get_mut(usize::from(slot.0))?.take()?;
         if self.loaded == slot {
@@ -94,7 +95,7 @@ impl<P: Platform> Cpu<P> {
         Some(vcpu)
     }
 
-    /// Takes a vCPU in: it was started, or comes from another processor.
+    /// Takes in a vCPU that was started, or that comes from another processor.
     pub(super) fn adopt(&mut self, mut vcpu: Box<Vcpu<P>>, now: Tsc) {
         let shared = vcpu.shared;
         let entity = EntityId(shared.id.guest.0);
@@ -103,7 +104,8 @@ impl<P: Platform> Cpu<P> {
         let departure = core::mem::take(&mut vcpu.departure);
         let weight = self.weight_here(guest);
         self.core.queue.attach(shared.slot, entity, shared.index().0, weight, departure, now);
-        // How many are here changes that; and one that still owes something here comes back with the weight that it had.
+        // The number of the guest's vCPUs here changes its weight; and an entity that still owes time here comes back with
+        // its former weight.
         self.count_present(guest.id);
         self.core.queue.set_weight(entity, self.weight_here(guest), now);
         self.core.timers.set(shared.slot, vcpu.timer);
@@ -120,7 +122,7 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Whether a vCPU may run on another processor than this.
+    /// Whether a vCPU may run on a processor other than this one.
     fn is_movable(&self, shared: &VcpuShared) -> bool {
         shared.allowed.both(self.core.system.cpu_table.cpus()).0 & !CpuSet::one(self.core.cpu).0 != 0
     }
@@ -135,12 +137,12 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Notes what a vCPU's leaving or coming has cost here.
+    /// Counts the time that a vCPU's departure or arrival has taken here.
     fn count_move(&self, since: Tsc) {
         self.core.tally().move_ticks.add(self.core.hardware.now().since(since).0);
     }
 
-    /// Leaves a vCPU for a processor, and tells it.
+    /// Parks a vCPU for processor `to`, and notifies that processor.
     pub(super) fn hand_over(&mut self, vcpu: Box<Vcpu<P>>, to: CpuId) {
         let shared = vcpu.shared;
         self.parking.leave(vcpu);

@@ -1,4 +1,4 @@
-//! vCPUs start and stop, on whichever processor they are.
+//! How vCPUs start and stop, on whichever processor holds them.
 
 use super::Cpu;
 use crate::base::control::Start;
@@ -13,7 +13,8 @@ use crate::policy::vcpu_shared::VcpuShared;
 use alloc::boxed::Box;
 
 impl<P: Platform> Cpu<P> {
-    /// Starts a vCPU on another one's behalf. False when it is not stopped, or its guest ends: then nothing happens.
+    /// Starts a vCPU on another one's behalf. Returns false, with nothing done, if the target is not stopped or its guest is
+    /// ending.
     pub(super) fn start(&mut self, target: &'static VcpuShared, start: Start, now: Tsc) -> bool {
         let start_up = if let Start::Real { vector } = start { Some(vector) } else { None };
         match self.parking.order_start(target, start_up) {
@@ -23,19 +24,19 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Starts the first vCPU of a guest, all of whose vCPUs are stopped. It pays for what it cost.
+    /// Starts the first vCPU of a guest, all of whose vCPUs are stopped. The vCPU owes `cost`.
     pub(super) fn start_stopped(&mut self, target: &'static VcpuShared, start: Start, cost: Ticks, now: Tsc) {
         if let Found::Stopped(vcpu) = self.parking.order_start(target, None) {
-            let _ = self.launch(vcpu, start, cost, now); // refused only where somebody has the guest end already
+            let _ = self.launch(vcpu, start, cost, now); // refused only where the guest is ending already
         }
     }
 
-    /// Puts a vCPU that is nobody else's into its state at `start` and lets it run, here or where its home is. False when its
-    /// guest is to end: then it is stopped. `now` is up to when the time is accounted for: the time since is for whoever has it begin,
-    /// and none of whoever runs here.
+    /// Puts a vCPU that the caller owns into its state at `start` and lets it run, here or on its home processor. Returns
+    /// false if its guest is ending: then the vCPU stays stopped. Time is accounted for up to `now`: the time since then is
+    /// charged to the vCPU's guest, never to another vCPU that runs here.
     fn launch(&mut self, mut vcpu: Box<Vcpu<P>>, start: Start, cost: Ticks, now: Tsc) -> bool {
         let shared = vcpu.shared;
-        // It lives already: who has the guest end after this finds it so, and stops it.
+        // The vCPU counts as started from here on: a processor that ends the guest after this finds it so, and stops it.
         let starts = vcpu.guest.life.lifecycle.lock().start();
         if !starts {
             self.parking.retire(vcpu);
@@ -53,7 +54,7 @@ impl<P: Platform> Cpu<P> {
         true
     }
 
-    /// Stops a vCPU wherever it is: at once if it is here, else its processor is told.
+    /// Stops a vCPU wherever it is: at once if this processor holds it; otherwise its holder is notified.
     pub(super) fn stop(&mut self, target: &'static VcpuShared, now: Tsc) {
         if !self.parking.order_stop(target) {
             return;
@@ -65,8 +66,8 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Stops a vCPU that is here, as it was ordered to, and cancels its timer, events and grants; a start-up that came after
-    /// that order begins it anew. The last one of a guest that is to end sees to the end.
+    /// Stops a vCPU that this processor holds, as ordered, and cancels its timer, events and grants; a start-up that came
+    /// after that order begins it anew. The last vCPU of an ending guest to stop concludes the guest.
     pub(super) fn park(&mut self, shared: &'static VcpuShared, now: Tsc) {
         let Some(mut vcpu) = self.take_out(shared.slot, now) else { return };
         vcpu.timer = Tsc::NEVER;
@@ -86,21 +87,22 @@ impl<P: Platform> Cpu<P> {
         }
     }
 
-    /// Begins a vCPU that has just stopped, at a page, unless its guest is to end.
+    /// Begins a vCPU that has just stopped, at the start-up's page, unless its guest is ending.
     fn restart(&mut self, mut vcpu: Box<Vcpu<P>>, page: u8) {
         let starts = vcpu.guest.life.lifecycle.lock().start();
         if !starts {
             return self.parking.retire(vcpu);
         }
         begin(&mut vcpu, Start::Real { vector: page });
-        // By a notification even where it is to be here: whoever stops and starts it without end has no stack grow.
+        // By a notification even where its home is this processor: a guest that stops and starts it endlessly must not make
+        // the stack grow.
         let home = self.core.system.home(vcpu.shared);
         self.hand_over(vcpu, home);
     }
 }
 
-/// A vCPU begins. A processor that waits for its start-up takes nothing in; VCPU_START keeps what was sent (docs/src/abi.md,
-/// IPI). The bootstrap processor's devices went on without it: it looks at their timers first.
+/// Puts a vCPU into its initial state. A processor that waits for its start-up accepts no interrupt; VCPU_START keeps what
+/// was sent (docs/src/abi.md, IPI). The bootstrap processor's devices went on without it, so it looks at their timers first.
 fn begin<P: Platform>(vcpu: &mut Vcpu<P>, start: Start) {
     if let Start::Real { .. } = start {
         vcpu.shared.drop_interrupts();
