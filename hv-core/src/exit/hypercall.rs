@@ -1,5 +1,5 @@
-//! Calls: [`decode`] checks everything and changes nothing; [`commit`] acts and cannot fail.
-//! The text is docs/src/abi.md.
+//! Hypercalls: [`decode`] checks everything and changes nothing; [`commit`] acts and cannot fail. The specification is
+//! docs/src/abi.md.
 
 pub mod commit;
 pub mod console;
@@ -18,7 +18,8 @@ use core::sync::atomic::Ordering::Relaxed;
 use outcome::Outcome;
 use pv_abi::call::{Call, Code, Info};
 
-/// Handles the call instruction. A full guest has no such instruction, and neither has user mode.
+/// Handles the call instruction. For a full guest without KVM's interface, and for user mode of a cooperative one, it raises
+/// #UD.
 #[inline]
 pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     if vcpu.state.cpl() != 0 || !vcpu.guest.is_cooperative() {
@@ -29,7 +30,7 @@ pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next
         return Next::Resume;
     }
     match Call(vcpu.state.reg(Reg::Rax)) {
-        // The two that guests make most have nothing to decode.
+        // The two calls that guests make most have nothing to decode.
         Call::YIELD => {
             answer(vcpu, Code::OK, 0);
             if core.queue.wanted() { Next::Yield } else { Next::Resume }
@@ -62,7 +63,7 @@ fn decode_and_commit<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) 
     next
 }
 
-/// INFO of anything but the version: the item's value; `None` for one that there is not.
+/// INFO of any item but the version: the item's value, or `None` if there is no such item.
 #[cold]
 fn info<P: Platform>(item: Info, vcpu: &Vcpu<P>, core: &CpuContext<P>) -> Option<u64> {
     Some(match item {
@@ -87,7 +88,7 @@ fn answer<P: Platform>(vcpu: &mut Vcpu<P>, code: Code, value: u64) {
     vcpu.state.set_reg(Reg::Rdx, value);
 }
 
-/// VCPU_START found its target started after all: whoever starts a vCPU learns it after the call is decoded. A start-up IPI has
+/// VCPU_START found its target started already: the processor learns that only after the call is decoded. A start-up IPI has
 /// no answer.
 #[cold]
 pub fn refuse_start<P: Platform>(starter: &mut Vcpu<P>, at: StartAt) {

@@ -1,8 +1,10 @@
-//! KVM's paravirtual interface, for stock kernels that know it: a full guest that may say a few things, and be told some.
+//! KVM's paravirtual interface, for stock kernels that know it: a full guest that can give the hypervisor a few hints, and
+//! receive some.
 //!
-//! Linux, Documentation/virt/kvm/x86/{cpuid,msr,hypercalls}.rst; the structures are in arch/x86/include/uapi/asm/kvm_para.h and
-//! pvclock-abi.h. [`call`] is the hypercalls, [`clock`] the clock, [`steal`] what a vCPU did not get and whom it keeps waiting,
-//! [`eoi`] the end of interrupts without an exit. All memory that a guest names is its own, copied to and from.
+//! Linux, Documentation/virt/kvm/x86/{cpuid,msr,hypercalls}.rst; the structures are in arch/x86/include/uapi/asm/kvm_para.h
+//! and pvclock-abi.h. [`call`] has the hypercalls, [`clock`] the clock, [`steal`] steal time and preemption, [`eoi`] the end
+//! of interrupts without an exit. Every address that a guest names is in its own memory, which the hypervisor copies to and
+//! from.
 
 pub mod call;
 pub mod clock;
@@ -17,29 +19,29 @@ use crate::guest::vcpu::Vcpu;
 
 /// The model-specific registers.
 pub mod register {
-    /// The clock's first ones.
+    /// First number of [`WALL_CLOCK`], which older kernels use; both mean the same.
     pub const OLD_WALL_CLOCK: u32 = 0x11;
-    /// See there.
+    /// First number of [`SYSTEM_TIME`], which older kernels use; both mean the same.
     pub const OLD_SYSTEM_TIME: u32 = 0x12;
-    /// Where the wall clock is to be written, once.
+    /// The guest writes the address at which the hypervisor then writes the wall clock, once per write.
     pub const WALL_CLOCK: u32 = 0x4b56_4d00;
-    /// Where the vCPU's clock is.
+    /// Address of the vCPU's clock; bit 0 enables it.
     pub const SYSTEM_TIME: u32 = 0x4b56_4d01;
-    /// Where its steal-time record is.
+    /// Address of the vCPU's steal-time record; bit 0 enables it, bits 5:1 are reserved.
     pub const STEAL_TIME: u32 = 0x4b56_4d03;
-    /// Where its end-of-interrupt flag is.
+    /// Address of the vCPU's end-of-interrupt flag; bit 0 enables it, bit 1 is reserved.
     pub const PV_EOI: u32 = 0x4b56_4d04;
 }
 
-/// Of an address register: it counts.
+/// Bit of an address register: its address is valid.
 const ENABLED: u64 = 1 << 0;
 
-/// Where an enabled register points, if so.
+/// The address in a register, or `None` if the register is not enabled.
 fn place(value: u64, unused: u64) -> Option<GuestPhys> {
     (value & ENABLED != 0).then(|| GuestPhys::new_truncate(value & !unused))
 }
 
-/// RDMSR of one of its registers; `None`: it is none of its.
+/// RDMSR of one of KVM's registers; `None` if `index` is no such register, or the guest is no KVM guest.
 #[cold]
 pub fn read_msr<P: Platform>(vcpu: &Vcpu<P>, index: u32) -> Option<u64> {
     if !vcpu.guest.is_kvm() {
@@ -54,7 +56,7 @@ pub fn read_msr<P: Platform>(vcpu: &Vcpu<P>, index: u32) -> Option<u64> {
     })
 }
 
-/// WRMSR of one of its registers; `None`: it is none of its.
+/// WRMSR to one of KVM's registers; `None` if `index` is no such register, or the guest is no KVM guest.
 #[cold]
 pub fn write_msr<P: Platform>(
     vcpu: &mut Vcpu<P>,

@@ -1,5 +1,4 @@
-//! What a checked call does; it cannot fail, though it may find that the moment has passed, or has not come
-//! ([`Outcome::Retry`]).
+//! Executes a checked call. That cannot fail, though the call may come too late, or too early ([`Outcome::Retry`]).
 
 use super::decode::Hypercall;
 use super::outcome::Outcome;
@@ -18,7 +17,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use pv_abi::call::{Code, Stat, VcpuState};
 use pv_abi::status::word;
 
-/// Acts.
+/// Executes `call` for the vCPU that made it.
 #[inline]
 pub fn commit<P: Platform>(call: Hypercall, vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Outcome {
     match call {
@@ -69,7 +68,7 @@ pub fn commit<P: Platform>(call: Hypercall, vcpu: &mut Vcpu<P>, core: &mut CpuCo
             Outcome::Done(code, left)
         }
         Hypercall::Given => Outcome::ok(ballooning::given(vcpu.guest)),
-        // BAD_STATE is for whoever tries it to find (`refuse_start`).
+        // The processor finds BAD_STATE only when it starts the target (`refuse_start`).
         Hypercall::Start { target, entry, stack, argument } => {
             let at = StartAt::Copy { entry, stack, argument };
             Outcome::Then(Next::Start { targets: VcpuSet::one(target.index()), at })
@@ -95,7 +94,7 @@ fn unregister<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Outc
     Outcome::ok(0)
 }
 
-/// `target` was left something.
+/// Wakes `target`, which has something pending now, and answers OK.
 #[inline]
 fn woken<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>, target: &'static VcpuShared) -> Outcome {
     core.wake(target, vcpu.guest.id, core.hardware.now());
@@ -110,8 +109,8 @@ fn state(target: &VcpuShared) -> u64 {
     }
 }
 
-/// Gives the CPU to `target` if it was preempted just as the caller saw it: off CPU, and not dispatched since. One that
-/// waits for another processor is asked for, and may be here the next time.
+/// Gives the CPU to `target` if it is still preempted as the caller saw it: off CPU, and not dispatched since. If the target
+/// waits on another processor, this processor asks for it; the target may be here at the next attempt.
 fn yield_to<P: Platform>(
     vcpu: &Vcpu<P>,
     core: &mut CpuContext<P>,
@@ -130,7 +129,8 @@ fn yield_to<P: Platform>(
     Outcome::Then(Next::YieldTo { target: target.index() })
 }
 
-/// Where the target is with another processor, times are as old as its statistics in the status table: 1 ms at most.
+/// The value of a statistic. If another processor holds the target, times are as old as the target's statistics in the status
+/// table: 1 ms at most.
 fn statistic<P: Platform>(item: Stat, vcpu: &VcpuShared, core: &mut CpuContext<P>) -> u64 {
     let (run_ns, steal_ns) = if vcpu.holder() == core.cpu {
         core.queue.charge(core.hardware.now());

@@ -1,4 +1,4 @@
-//! The console of a cooperative guest: by call, or by two rings in a shared table.
+//! The console of a cooperative guest, by hypercall or by two rings in a shared table.
 
 use crate::base::addr::GuestPhys;
 use crate::base::hardware::{GuestBytes, GuestRam};
@@ -14,7 +14,7 @@ use ring_buffers::bytes::Consumer;
 const MAX: usize = 256;
 const _: () = assert!(MAX as u64 == CONSOLE_MAX_BYTES);
 
-/// CONSOLE(WRITE): copies out of guest memory, then to people.
+/// CONSOLE(WRITE): copies text out of guest memory, and writes it to the console.
 pub fn write<P: Platform>(
     guest: &Guest<P::Ram>,
     core: &mut CpuContext<P>,
@@ -31,13 +31,14 @@ pub fn write<P: Platform>(
     Outcome::ok(len as u64)
 }
 
-/// CONSOLE(FLUSH): takes what the guest left in its ring.
+/// CONSOLE(FLUSH): writes out the text that the guest left in its ring.
 pub fn flush<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>) -> Outcome {
     let done = drain(guest, core, CpuContext::console_room);
     if done { Outcome::ok(0) } else { Outcome::Retry }
 }
 
-/// Takes what the guest left in its ring while there is `room`; false when some is left. A ring that the guest spoilt is emptied.
+/// Writes out the text that the guest left in its ring while there is `room`; returns false if some is left. For a ring that
+/// the guest corrupted, it returns true.
 pub fn drain<P: Platform>(
     guest: &Guest<P::Ram>,
     core: &mut CpuContext<P>,
@@ -50,17 +51,17 @@ pub fn drain<P: Platform>(
     }
     let Some(consumer) = ring_end.as_mut() else { return true };
     let mut buffer = [0; MAX];
-    // One round trip is bounded by what the ring holds.
+    // One call takes no more than the ring holds.
     for _ in 0..=CONSOLE_RING_BYTES / MAX {
         match consumer.take(&mut buffer) {
             Ok(count) if count > 0 => {
                 let text = buffer.get(..count).unwrap_or_default();
                 let Some(room) = room(core, guest, text) else {
-                    *ring_end = None; // what was taken and not released is found again
+                    *ring_end = None; // text that was taken and not released is found again
                     return false;
                 };
                 core.console(guest, text, room);
-                let _ = consumer.release(); // nobody waits at the other end
+                let _ = consumer.release(); // the guest does not wait for space
             }
             Ok(_) | Err(RingError::Empty) => return true,
             Err(RingError::Full | RingError::Corrupt(_)) => {
@@ -72,7 +73,7 @@ pub fn drain<P: Platform>(
     true
 }
 
-/// CONSOLE(READ): what people typed, as much as there is.
+/// CONSOLE(READ): copies console input to guest memory, up to `len` bytes of what there is.
 pub fn read<R: GuestRam>(guest: &Guest<R>, at: GuestPhys, len: usize) -> Outcome {
     let mut input = guest.console.input.lock();
     let mut buffer = [0; MAX];

@@ -1,4 +1,4 @@
-//! From registers to a checked call. Nothing here changes anything.
+//! Decodes registers into a checked call. No function here changes any state.
 
 use crate::base::addr::GuestPhys;
 use crate::base::hardware::GuestRam;
@@ -47,17 +47,17 @@ pub enum Hypercall {
 /// Why a call is refused, with what was wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// RAX is no call.
+    /// The number in RAX is no call's.
     NoSuchCall(u64),
     /// An argument is out of range.
     BadArgument(u64),
-    /// No such vCPU.
+    /// The guest has no vCPU of this index.
     NoSuchVcpu(u64),
-    /// No such table or channel.
+    /// The guest has no such table or channel.
     NotThere(u64),
     /// An address is not canonical, not aligned, or not where it must be.
     BadAddress(u64),
-    /// Known and not offered.
+    /// The call or table is known, but not offered.
     NotSupported(u64),
 }
 
@@ -74,14 +74,14 @@ impl From<Refusal> for Code {
     }
 }
 
-/// Lowest vector that may be sent: those below are exceptions.
+/// Lowest vector that a guest may send: vectors below it are exceptions.
 const LOWEST_VECTOR: u64 = 32;
 
-/// Checks a call.
+/// Checks a call's arguments.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong.
+/// Returns the first argument that is wrong, with the reason.
 #[inline]
 pub fn decode<P: Platform>(state: &State<P>, guest: &'static Guest<P::Ram>) -> Result<Hypercall, Refusal> {
     let number = state.reg(Reg::Rax);

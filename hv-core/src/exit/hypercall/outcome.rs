@@ -1,27 +1,27 @@
-//! What a call comes to.
+//! The outcome of a call.
 
 use crate::guest::next::Next;
 use pv_abi::call::Code;
 
-/// What the caller is answered, and what happens next.
+/// The answer to the caller, and what the processor does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Outcome {
-    /// The call is done: the caller goes on with this code and value.
+    /// The call is done: the caller continues with this code and value.
     Done(Code, u64),
-    /// The caller has OK for an answer, and leaves guest mode for this.
+    /// The answer is OK, and the processor acts on this before the caller enters guest mode again.
     Then(Next),
-    /// It cannot be done yet: the caller makes the same call again in its next turn.
+    /// The call cannot be done yet: the caller makes the same call again in its next turn.
     Retry,
 }
 
 impl Outcome {
-    /// Done, with a value.
+    /// Done, with code OK and a value.
     pub const fn ok(value: u64) -> Self {
         Self::Done(Code::OK, value)
     }
 
-    /// Done, with a code that says all.
+    /// Done, with this code and value 0.
     pub const fn code(code: Code) -> Self {
         Self::Done(code, 0)
     }

@@ -18,14 +18,14 @@ const CLOCK_PAIRING: u64 = 9;
 const SEND_IPI: u64 = 10;
 const SCHED_YIELD: u64 = 11;
 
-/// Answers, as the kernel numbers its errors.
+/// Answers in RAX: KVM's error numbers, negated.
 const NO_SUCH_CALL: i64 = -1000;
 const NOT_PERMITTED: i64 = -1;
 const BAD_ADDRESS: i64 = -14;
 const INVALID: i64 = -22;
 const NOT_SUPPORTED: i64 = -95;
 
-/// Of CLOCK_PAIRING: the wall clock, the only one.
+/// CLOCK_PAIRING's clock type for the wall clock, the only one offered.
 const WALL_CLOCK: u64 = 0;
 
 /// Handles the call instruction.
@@ -60,7 +60,7 @@ pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next
     next
 }
 
-/// An interrupt to the APIC ids in a bit map that begins at `first`; answers how many got it.
+/// Sends an interrupt to the APIC ids in a bit map whose bit 0 is id `first`; returns the number of vCPUs that received it.
 fn send_ipi<P: Platform>(
     vcpu: &Vcpu<P>,
     core: &mut CpuContext<P>,
@@ -89,7 +89,7 @@ fn send_ipi<P: Platform>(
     got
 }
 
-/// The CPU goes to the vCPU with this APIC id, if it waits for one; nothing happens for oneself.
+/// Yields the CPU to the vCPU with APIC id `id`, if that vCPU waits for a CPU. Does nothing if the caller names itself.
 fn yield_to<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>, id: u64) -> Next {
     let Some(target) = vcpu.guest.vcpu(id) else { return Next::Resume };
     let waits = target.life() == Life::Runnable && !is_on_cpu(target.dispatch_seq());

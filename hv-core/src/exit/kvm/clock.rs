@@ -1,5 +1,5 @@
-//! kvmclock: nanoseconds since the guest began, from its time-stamp counter. Written once: the counter is one for all of its vCPUs
-//! and never changes its rate (docs/decisions/0003).
+//! kvmclock: nanoseconds since the guest began, from its time-stamp counter. The hypervisor writes it once per enabling: all
+//! vCPUs share one counter, whose rate never changes (docs/decisions/0003).
 
 use crate::base::addr::GuestPhys;
 use crate::base::hardware::{GuestBytes, Hardware};
@@ -9,7 +9,7 @@ use crate::guest::guest::Guest;
 use crate::guest::platform::Platform;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// PVCLOCK_TSC_STABLE_BIT: no two vCPUs disagree.
+/// PVCLOCK_TSC_STABLE_BIT: all vCPUs read the same clock.
 const STABLE: u8 = 1 << 0;
 const NS_PER_S: u64 = 1_000_000_000;
 
@@ -21,7 +21,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// With the multiplier as large as 32 bits allow.
+    /// The scale for `tsc`, with the multiplier as large as 32 bits allow.
     fn of(tsc: Frequency) -> Self {
         let mut hz = tsc.khz().saturating_mul(1000).max(1);
         let mut shift = 0;
@@ -42,12 +42,13 @@ fn since_begin<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>, now: Ts
     core.ns(now.since(Tsc(guest.life.began.load(Relaxed))).0)
 }
 
-/// Writes the clock of a vCPU (struct pvclock_vcpu_time_info, 32 bytes); nothing outside the guest's memory.
+/// Writes the clock of a vCPU (struct pvclock_vcpu_time_info, 32 bytes). Writes nothing if `at` is outside the guest's
+/// memory.
 pub fn write<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>, at: GuestPhys) {
     let now = core.hardware.now();
     let scale = Scale::of(core.tsc);
     let mut bytes = heapless::Vec::<u8, 32>::new();
-    // The version is even: nobody writes while the vCPU that reads is here.
+    // The version is even: the only reader is this vCPU, and it does not run while the hypervisor writes.
     let stable = if guest.usable_tsc { STABLE } else { 0 };
     let parts: [&[u8]; 6] = [
         &[2, 0, 0, 0, 0, 0, 0, 0],
@@ -63,7 +64,7 @@ pub fn write<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>, at: Guest
     let _ = guest.ram.write(at, &bytes);
 }
 
-/// Unix time when the guest began, in seconds and nanoseconds (struct pvclock_wall_clock, 12 bytes).
+/// Writes the Unix time at which the guest began, in seconds and nanoseconds (struct pvclock_wall_clock, 12 bytes).
 pub fn write_wall_clock<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>, at: GuestPhys) {
     let began_ns = core.system.wall_ns.wrapping_add(core.ns(guest.life.began.load(Relaxed)));
     let low = |value: u64| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
@@ -73,7 +74,8 @@ pub fn write_wall_clock<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>
     let _ = guest.ram.write(at, &bytes);
 }
 
-/// The wall clock and the counter at one moment (struct kvm_clock_pairing, 64 bytes); false outside the guest's memory.
+/// Writes the wall clock and the counter at one moment (struct kvm_clock_pairing, 64 bytes). Returns false if `at` is outside
+/// the guest's memory.
 pub fn write_pairing<P: Platform>(guest: &Guest<P::Ram>, core: &CpuContext<P>, at: GuestPhys) -> bool {
     let now = core.hardware.now();
     let unix_ns = core.system.wall_ns.wrapping_add(core.ns(now.0));

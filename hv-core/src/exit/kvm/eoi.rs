@@ -1,5 +1,6 @@
-//! The end of an interrupt without an exit: a flag in the guest's memory says that nothing else waits, and the guest clears it
-//! where it would have written to its APIC. The APIC learns of that when it is needed next.
+//! Paravirtual EOI, the end of an interrupt without an exit: a flag in the guest's memory says that no other interrupt is
+//! pending, and the guest clears it instead of writing to its APIC. The emulated APIC reads the flag when it is accessed
+//! next.
 
 use super::place;
 use crate::base::addr::GuestPhys;
@@ -13,7 +14,7 @@ const RESERVED: u64 = 0x2;
 /// KVM_PV_EOI_ENABLED, in the flag's first byte.
 const OPEN: u8 = 1;
 
-/// WRMSR.
+/// Handles WRMSR to KVM's PV_EOI register; #GP if a reserved bit is set.
 pub fn set_up<P: Platform>(vcpu: &mut Vcpu<P>, value: u64) -> Result<(), Gp> {
     if value & RESERVED != 0 {
         return Err(Gp);
@@ -27,7 +28,8 @@ fn flag<P: Platform>(vcpu: &Vcpu<P>) -> Option<GuestPhys> {
     place(vcpu.kvm.pv_eoi, UNUSED)
 }
 
-/// An interrupt with this vector is on its way: if it is alone, and nobody else waits for its end, it may end by the flag.
+/// Called when an interrupt with this vector is injected: the guest may end it by the flag if no other interrupt is pending
+/// or in service, and if the I/O APIC does not wait for its EOI.
 pub fn offer<P: Platform>(vcpu: &mut Vcpu<P>, vector: u8) {
     let Some(at) = flag(vcpu) else { return };
     if vcpu.lapic.is_alone(vector) && !vcpu.guest.is_level(vector) {
@@ -35,7 +37,8 @@ pub fn offer<P: Platform>(vcpu: &mut Vcpu<P>, vector: u8) {
     }
 }
 
-/// Before the APIC is looked at: what ended by the flag is ended there too, and from now on ends by the APIC.
+/// Called before any access to the APIC: an interrupt that the guest ended by the flag is ended in the APIC too; one that it
+/// has not ended yet must end by the APIC.
 #[inline]
 pub fn take<P: Platform>(vcpu: &mut Vcpu<P>) {
     if vcpu.kvm.eoi_is_open {

@@ -1,8 +1,8 @@
-//! Steal time: how long a vCPU waited while it wanted to run, and whether it is off CPU now, which spares the others a wait for it
-//! and an interrupt to it (struct kvm_steal_time, 64 bytes).
+//! Steal time: how long a vCPU was runnable but waited for a CPU, and whether it is off CPU now, which spares the guest's
+//! other vCPUs waiting for it and interrupting it (struct kvm_steal_time, 64 bytes).
 //!
-//! A sender that finds the byte `preempted` set leaves its order to flush there, by one compare-and-exchange; who comes back takes
-//! both by one exchange, before its first instruction.
+//! A sender that finds the byte `preempted` set leaves its flush request there, by one compare-and-exchange; a vCPU that
+//! comes back on CPU takes both bits by one exchange, before its first instruction.
 
 use super::place;
 use crate::base::addr::GuestPhys;
@@ -19,11 +19,11 @@ const UNUSED: u64 = 0x3f;
 const RESERVED: u64 = 0x3e;
 const VERSION: u64 = 8;
 const PREEMPTED: u64 = 16;
-/// Of the byte `preempted`.
+/// Bits of the byte `preempted`: KVM_VCPU_PREEMPTED and KVM_VCPU_FLUSH_TLB.
 const IS_OFF: u8 = 1 << 0;
 const FLUSH: u8 = 1 << 1;
 
-/// WRMSR.
+/// Handles WRMSR to KVM's STEAL_TIME register; #GP if a reserved bit is set.
 pub fn set_up<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, value: u64) -> Result<(), Gp> {
     if value & RESERVED != 0 {
         return Err(Gp);
@@ -38,17 +38,18 @@ fn record<P: Platform>(vcpu: &Vcpu<P>) -> Option<GuestPhys> {
     place(vcpu.kvm.steal_time, UNUSED)
 }
 
-/// The vCPU is about to leave the CPU, of its own will or not. It is still published as on CPU: this touches its guest's memory
-/// (I-9).
+/// Called when the vCPU is about to leave the CPU, voluntarily or not. The vCPU is still published as on CPU, because this
+/// accesses its guest's memory (I-9).
 pub fn leave<P: Platform>(vcpu: &Vcpu<P>) {
     if let Some(at) = record(vcpu).and_then(|record| record.checked_add(PREEMPTED)) {
-        // Nobody else changes it while it is zero.
+        // No other vCPU changes the byte while it is zero.
         let _ = vcpu.guest.ram.write(at, &[IS_OFF]);
         vcpu.shared.ask_to_flush();
     }
 }
 
-/// It came back, and is published as on CPU: does what was left for it, and says what it waited.
+/// Called when the vCPU is on CPU again, and published so: flushes if a sender requested it, and writes how long the vCPU has
+/// waited in all.
 pub fn come<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     let Some(record) = record(vcpu) else { return };
     let ram = &vcpu.guest.ram;
@@ -62,7 +63,8 @@ pub fn come<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     let mut version = [0; 4];
     let Some(version_at) = record.checked_add(VERSION) else { return };
     if ram.read(version_at, &mut version).is_ok() {
-        // Odd while it changes. Only this vCPU reads it, and it is here; the rule is kept all the same.
+        // The version is odd while the record changes. Only this vCPU reads the record, and it does not run now; the protocol
+        // is kept all the same.
         let version = u32::from_le_bytes(version) | 1;
         let _ = ram.write(version_at, &version.to_le_bytes());
         let _ = ram.write(record, &steal_ns.to_le_bytes());
