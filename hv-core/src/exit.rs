@@ -1,7 +1,7 @@
 //! What an exit means.
 //!
-//! [`exit`] handles one, [`hypercall`] decodes and does a call, and [`before_entry`] does what is pending for a vCPU before it
-//! enters guest mode.
+//! [`exit`] handles one exit, [`hypercall`] decodes and executes a hypercall, and [`before_entry`] does what is pending for a
+//! vCPU before it enters guest mode.
 
 pub mod apic;
 pub mod ballooning;

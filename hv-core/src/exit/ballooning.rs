@@ -1,6 +1,8 @@
-//! Memory that guests give back and take: MEMORY (docs/src/abi.md), a balloon's reports, and what a guest's end and restart do about it.
+//! Memory that guests give back and take: MEMORY (docs/src/abi.md), a balloon's reports, and the restoring of blocks at a
+//! guest's end and restart.
 //!
-//! A block is a guest's, in its quarantine, in its reserve, in the pool, or being cleared for one guest.
+//! Each block is in a guest's memory, in a guest's quarantine, in a guest's reserve, in the pool, or being cleared for one
+//! guest.
 
 use crate::base::addr::{GuestPhys, LARGE_PAGE_BYTES};
 use crate::base::hardware::{GuestBlocks, GuestBytes, GuestRam};
@@ -15,11 +17,11 @@ use crate::policy::presence::Attention;
 use crate::policy::vcpu_shared::VcpuShared;
 use pv_abi::call::Code;
 
-/// Bytes that one call clears: some microseconds' work.
+/// Number of bytes that one call clears: some microseconds' work.
 const CLEARED_AT_ONCE: u64 = 64 << 10;
 
-/// MEMORY(GIVE): takes `count` blocks from `first` on away from the guest, and has its vCPUs forget them. They are free when
-/// all have. Answers how many have not yet.
+/// MEMORY(GIVE): takes `count` blocks from `first` on away from the guest, and has its vCPUs flush their translations. The
+/// blocks are free when all vCPUs have. Returns the number of vCPUs that have not yet.
 pub fn give<P: Platform>(
     guest: &'static Guest<P::Ram>,
     giver: &'static VcpuShared,
@@ -39,7 +41,7 @@ pub fn give<P: Platform>(
     (Code::OK, u64::from(guest.memory.shootdown.remaining()))
 }
 
-/// Has a guest's vCPUs forget what is in its quarantine.
+/// Has a guest's vCPUs flush their translations of the blocks in its quarantine.
 fn tell<P: Platform>(
     guest: &'static Guest<P::Ram>,
     giver: &'static VcpuShared,
@@ -58,14 +60,14 @@ fn tell<P: Platform>(
         };
         debug_assert!(!last, "the giver has not let go");
     }
-    // It is in this very exit; before it enters guest mode again it flushes.
+    // The giver is in this very exit; it flushes before it enters guest mode again.
     giver.request_attention(Attention::FLUSH);
     if guest.memory.shootdown.let_go(giver.index()) {
         transit.free(&mut core.system.pool.lock());
     }
 }
 
-/// A guest's balloon says that it does not use a block now: it goes to the quarantine.
+/// A guest's balloon reports that the guest does not use block `n` now: the block goes to the quarantine.
 pub fn report<R: GuestRam>(guest: &Guest<R>, n: u64) {
     let mut transit = guest.memory.transit.lock();
     if !transit.told
@@ -77,7 +79,7 @@ pub fn report<R: GuestRam>(guest: &Guest<R>, n: u64) {
     }
 }
 
-/// Whether processors may still reach what was reported; when they may not, it is free.
+/// Whether processors may still reach the reported blocks ([`ServeProgress::More`]); once they cannot, the blocks are free.
 pub fn shoot_down<P: Platform>(
     guest: &'static Guest<P::Ram>,
     giver: &'static VcpuShared,
@@ -90,19 +92,19 @@ pub fn shoot_down<P: Platform>(
     if transit.quarantine.is_empty() { ServeProgress::Done } else { ServeProgress::More }
 }
 
-/// What became of a touch of memory that a balloon has reported.
+/// Result of an access to memory that a balloon may have reported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Backing {
-    /// It was not: nothing is there.
+    /// The balloon did not report it: the access has no memory to reach.
     Resident,
-    /// Its next part was made, or all of it is there: whoever touched it tries again.
+    /// The next part of the block was cleared, or the whole block is present: the vCPU retries the access.
     Restoring,
-    /// Others have it, and who touched it waits.
+    /// No block is free for it now, and the vCPU that made the access waits.
     Unavailable,
 }
 
-/// Brings memory back that a balloon has reported, part by part: 64 KiB by one call.
+/// Brings back memory that a balloon has reported, in parts: each call clears 64 KiB.
 pub fn bring_back<P: Platform>(
     guest: &'static Guest<P::Ram>,
     server: &'static VcpuShared,
@@ -115,29 +117,30 @@ pub fn bring_back<P: Platform>(
     }
     match take(guest, n, core.system) {
         (Code::AGAIN, _) => {
-            // Blocks of the guest's own may be on their way, and the device that would send them on may be what waits.
+            // Blocks of the guest may still be in its quarantine, and the device that would move them on may be the one that
+            // waits.
             let _ = shoot_down(guest, server, core);
             Backing::Unavailable
         }
-        // There, or more is to be cleared, or another vCPU has brought it.
+        // The block is present, or more of it is to be cleared, or another vCPU has brought it back.
         _ => Backing::Restoring,
     }
 }
 
-/// MEMORY(QUERY): how many vCPUs have not let go of the last batch; 0 only when it is in the pool.
+/// MEMORY(QUERY): the number of vCPUs that have not let go of the last batch; 0 only when the batch is free.
 pub fn given<R: GuestRam>(guest: &Guest<R>) -> u64 {
     let is_gone = guest.memory.transit.lock().quarantine.is_empty();
     if is_gone { 0 } else { u64::from(guest.memory.shootdown.remaining().max(1)) }
 }
 
-/// A vCPU has flushed, or stopped.
+/// Called when a vCPU has flushed or stopped: if it was the last one, the quarantined blocks are free.
 pub fn let_go<R: GuestRam>(guest: &Guest<R>, vcpu: &VcpuShared, system: &System<R>) {
     if guest.memory.shootdown.let_go(vcpu.index()) {
         guest.memory.transit.lock().free(&mut system.pool.lock());
     }
 }
 
-/// MEMORY(TAKE): a free block, cleared call by call. Answers how many bytes are left.
+/// MEMORY(TAKE): takes a free block, cleared in parts by repeated calls. Returns the number of bytes left to clear.
 pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code, u64) {
     if n >= guest.ram.block_count() {
         return (Code::BAD_ADDRESS, 0);
@@ -159,9 +162,10 @@ pub fn take<R: GuestRam>(guest: &Guest<R>, n: u64, system: &System<R>) -> (Code,
     (Code::OK, left)
 }
 
-/// Leaves a guest, all of whose vCPUs are stopped, its first `count` blocks and nothing more: those that it begins with, or none when it
-/// has ended. Where others have some of them, one with a balloon gets those as it begins
-/// ([`Populating::missing_block`](crate::guest::populate::Populating::missing_block)); for another one this is false.
+/// Gives a guest, all of whose vCPUs are stopped, exactly its first `count` blocks: those that it begins with, or none when
+/// it has ended. Where other guests use some of them, a guest with a balloon gets those as it begins
+/// ([`Populating::missing_block`](crate::guest::populate::Populating::missing_block)); for a guest without one the result is
+/// false.
 pub fn restore_blocks<R: GuestRam>(guest: &Guest<R>, system: &System<R>, count: u64) -> bool {
     let mut transit = guest.memory.transit.lock();
     let mut pool = system.pool.lock();

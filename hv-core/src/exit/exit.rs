@@ -20,7 +20,7 @@ use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::Attention;
 use crate::policy::trace::ExitClass;
 
-/// The class an exit is counted under.
+/// The class that an exit is counted under.
 #[inline]
 pub fn class<S: VirtualCpu>(exit: &Exit, state: &S) -> ExitClass {
     match exit {
@@ -97,7 +97,7 @@ pub fn dispatch<P: Platform>(exit: Exit, vcpu: &mut Vcpu<P>, core: &mut CpuConte
         }
         Exit::StringPort(access) => Next::Kill(KillReason::StringPort(access.port)),
         Exit::TaskSwitch => Next::Kill(KillReason::TaskSwitch),
-        // On AMD CR4.MCE is clear while a guest runs, which makes a shutdown of a machine check (APM vol 2 §9.3.3).
+        // On AMD, CR4.MCE is clear while a guest runs, so a machine check causes a shutdown (APM vol 2 §9.3.3).
         Exit::Shutdown if core.hardware.has_failed() => core.hardware.fail(),
         Exit::MachineCheck => core.hardware.fail(),
         Exit::Shutdown => Next::Kill(KillReason::TripleFault),

@@ -1,4 +1,4 @@
-//! What people type, on its way to the guest that has the input.
+//! Console input, on its way to the guest that receives it.
 
 use crate::base::hardware::Hardware;
 use crate::base::id::CpuId;
@@ -10,10 +10,11 @@ use crate::policy::presence::Attention;
 use crate::policy::vcpu_shared::VcpuShared;
 use pv_abi::event;
 
-/// Input that could not be handed over is looked for again after this; nobody types faster.
+/// Delay before input that could not be handed over is tried again, in nanoseconds: shorter than the time between two
+/// keystrokes.
 const PERIOD_NS: u64 = 1_000_000;
 
-/// Hands what people typed to the guest that has the input. The line is the first processor's.
+/// Hands console input to the guest that receives it. Only the first processor reads the console.
 pub fn poll<P: Platform>(core: &mut CpuContext<P>) {
     if core.cpu != CpuId(0) {
         return;
@@ -26,19 +27,21 @@ pub fn poll<P: Platform>(core: &mut CpuContext<P>) {
     }
 }
 
-/// Hands over one byte; false when there is none, or no room for it.
+/// Hands over one byte; returns false if there is none, or if the guest has no room for it.
 fn hand_over<P: Platform>(
     core: &mut CpuContext<P>,
     guest: &'static Guest<P::Ram>,
     first: &'static VcpuShared,
 ) -> bool {
-    // The guest's vCPUs may hold its devices step after step on other processors. Whoever runs here does not wait for them.
+    // The guest's vCPUs may hold the lock of its devices step after step on other processors. This processor does not wait
+    // for them.
     let Some(mut bus) = guest.pc.virtio.try_lock() else {
         let now = core.hardware.now();
         core.put_off_until(now + core.tsc.ticks(PERIOD_NS));
         return false;
     };
-    // Virtio's console has the input once its driver is there, else the UART. What has no room there stays in the line.
+    // The virtio console receives the input once its driver is there, otherwise the UART does. A byte that has no room there
+    // stays in the console's input.
     let virtio_has_room = bus.takes_input();
     let has_room = || virtio_has_room.unwrap_or_else(|| guest.pc.ports.lock().has_room());
     if !guest.is_cooperative() && !has_room() {
@@ -50,7 +53,7 @@ fn hand_over<P: Platform>(
     }
     drop(bus);
     if guest.is_cooperative() {
-        let _ = guest.console.input.lock().push_back(byte); // what nobody reads is dropped
+        let _ = guest.console.input.lock().push_back(byte); // dropped if full, because the guest does not read
         first.post_event(event::CONSOLE);
     } else if virtio_has_room.is_some() {
         virtio::notify(guest, guest.id, core);

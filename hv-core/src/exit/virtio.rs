@@ -1,7 +1,8 @@
-//! A full guest's virtio devices: where they are, who does their work, and how they interrupt.
+//! A full guest's virtio devices: where they are, which vCPU does their work, and how they interrupt.
 //!
-//! An exit only notes that a device has something to do. The vCPU whose exit it was does it before it enters guest mode again, part
-//! by part, as it would run: others have their turns in between. Frames for a guest are its bootstrap processor's to take in.
+//! An exit only notes that a device has work. The vCPU that exited does the work before it enters guest mode again, part by
+//! part and on its own CPU time: other vCPUs have their turns in between. A guest's bootstrap processor takes in the network
+//! frames for it.
 
 use crate::base::addr::GuestPhys;
 use crate::base::hardware::Hardware;
@@ -19,7 +20,7 @@ use crate::guest::virtio_bus::{Bus, Told};
 use crate::policy::presence::Attention;
 use crate::policy::vcpu_shared::VcpuShared;
 
-/// Does a store to a device's register.
+/// Executes a store to a device's register.
 pub fn write<P: Platform>(
     vcpu: &Vcpu<P>,
     core: &mut CpuContext<P>,
@@ -53,7 +54,7 @@ fn send<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, told: Told
     }
 }
 
-/// Has a guest's devices be looked at by its bootstrap processor, since `cause` left them something.
+/// Has a guest's bootstrap processor look at the guest's devices, because guest `cause` left them work.
 pub fn notify<P: Platform>(guest: &Guest<P::Ram>, cause: GuestId, core: &mut CpuContext<P>) {
     if let Some(bootstrap) = guest.vcpu(0) {
         bootstrap.request_attention(Attention::VIRTIO);
@@ -62,10 +63,10 @@ pub fn notify<P: Platform>(guest: &Guest<P::Ram>, cause: GuestId, core: &mut Cpu
     }
 }
 
-/// What a guest's devices reach outside of it.
+/// What a guest's devices can reach outside of the guest.
 struct GuestDeviceHost<'a, P: Platform> {
     guest: &'static Guest<P::Ram>,
-    /// The vCPU whose time it is.
+    /// The vCPU that does the work, on its own CPU time.
     server: &'static VcpuShared,
     core: &'a mut CpuContext<P>,
 }
