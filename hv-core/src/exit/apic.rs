@@ -1,4 +1,4 @@
-//! What follows from an access to the emulated local APIC, by MSR or by memory, and interrupts between the vCPUs of a guest.
+//! Effects of an access to the emulated local APIC, by MSR or by memory, and interrupts between the vCPUs of a guest.
 
 use crate::base::hardware::Hardware;
 use crate::device::lapic::{ApicEffect, Ipi, IpiDelivery};
@@ -11,7 +11,7 @@ use crate::guest::seam::CpuRegisters;
 use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::{Attention, Life};
 
-/// Does what a write asks for.
+/// Carries out the effect of a write to the APIC.
 #[inline(always)] // on the way of every EOI, and both vendors' loops call it
 pub fn follow<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, effect: ApicEffect) -> Next {
     match effect {
@@ -36,7 +36,7 @@ pub fn follow<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, effect:
     Next::Resume
 }
 
-/// Sends an interprocessor interrupt: bounded by the 64 vCPUs of a guest.
+/// Sends an interprocessor interrupt. The number of receivers is bounded by a guest's 64 vCPUs.
 pub fn send<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, ipi: Ipi) -> Next {
     let now = core.hardware.now();
     let mut receivers = vcpu.guest.receivers(ipi.to, vcpu.lapic.id());
@@ -46,7 +46,7 @@ pub fn send<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, ipi: Ipi)
         receivers &= receivers - 1;
         match ipi.delivery {
             IpiDelivery::Fixed(vector) => target.post_interrupt(vector),
-            // Who is stopped does not take part.
+            // A stopped vCPU does not take part in the arbitration.
             IpiDelivery::LowestPriority(_) if target.life() == Life::Stopped => continue,
             IpiDelivery::LowestPriority(vector) => {
                 target.post_interrupt(vector);
@@ -55,7 +55,7 @@ pub fn send<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, ipi: Ipi)
             IpiDelivery::Nmi => {
                 target.request_attention(Attention::NMI);
             }
-            // Whether a start-up counts is for whoever starts it to find, after all orders that came before.
+            // Whether a start-up has an effect is decided only when the target is started, after all orders that came before.
             IpiDelivery::Init | IpiDelivery::StartUp(_) => {
                 if target.index() != vcpu.shared.index() {
                     lives = lives.and(VcpuSet::one(target.index()));

@@ -1,4 +1,4 @@
-//! What a vCPU must know before it enters guest mode: its timer, its events, its interrupts.
+//! What the hypervisor does for a vCPU before it enters guest mode: pending timers, events, interrupts and other work.
 
 use crate::device::virtio::ServeProgress;
 use crate::exit::ballooning;
@@ -15,17 +15,17 @@ use crate::policy::presence::Attention;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Readiness {
-    /// It goes on.
+    /// The vCPU enters guest mode.
     Go,
-    /// It is halted, and nothing that would end that has come.
+    /// The vCPU is halted, and no event that ends the halt has come.
     Sleep,
-    /// It was told to stop.
+    /// The vCPU was ordered to stop.
     Stop,
-    /// A part of what it has to do outside of guest mode is done, and there is more.
+    /// The vCPU has done a part of its work outside of guest mode, and has more to do.
     Busy,
 }
 
-/// Settles everything that is pending. When nothing is, this is two loads.
+/// Handles everything that is pending. If nothing is, the cost is two loads.
 #[inline]
 pub fn check<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Readiness {
     if demand::next_wake(vcpu.shared) != vcpu.seen_wake {
@@ -40,7 +40,8 @@ fn handle_pending<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> 
     if waiting.intersects(Attention::STOP) {
         return Readiness::Stop;
     }
-    // Work first: what it raises on this very vCPU is taken before guest mode. `act` has no `CpuContext`, and so cannot raise anything.
+    // Work comes first: attention that it raises on this very vCPU is handled before guest mode. `act` has no `CpuContext`,
+    // and so cannot raise any.
     if waiting.intersects(Attention::WORK | Attention::FLUSH) && catch_up(vcpu, core) == Work::Left {
         return Readiness::Busy;
     }
@@ -54,7 +55,7 @@ fn handle_pending<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> 
     readiness
 }
 
-/// Whether a vCPU has done what it has to do outside of guest mode.
+/// Whether a vCPU has work left to do outside of guest mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Work {
     Left,
@@ -64,7 +65,7 @@ enum Work {
 /// Does the next part of the work, and flushes.
 fn catch_up<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Work {
     work(vcpu, core);
-    // Also where work is left: others wait for the flush, and the work may be waiting for them.
+    // Flushes even where work is left: other vCPUs wait for the flush, and the work may be waiting for them.
     if !vcpu.shared.take_attention(Attention::FLUSH).is_empty() {
         vcpu.state.flush();
         ballooning::let_go(vcpu.guest, vcpu.shared, core.system);
@@ -72,10 +73,10 @@ fn catch_up<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Work {
     if vcpu.shared.attention().intersects(Attention::WORK) { Work::Left } else { Work::Done }
 }
 
-/// Does the next part of what takes time, and leaves its bits set where there is more.
+/// Does the next part of the work that takes time; the attention bits of unfinished work stay set.
 fn work<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     let bits = vcpu.shared.take_attention(Attention::WORK);
-    // Timers first: what they post is taken with the rest, and does not disturb the next BLOCK.
+    // Timers come first: the events that they post are handled with the rest, and do not disturb the next BLOCK.
     if bits.intersects(Attention::TIMER) {
         if vcpu.guest.is_cooperative() {
             timers::refresh_wake(vcpu, core)
@@ -90,7 +91,7 @@ fn work<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     }
 }
 
-/// Takes everything that is not work, and acts upon it.
+/// Takes all attention that is not work, and acts on it.
 fn act<P: Platform>(vcpu: &mut Vcpu<P>) -> Readiness {
     let bits = vcpu.shared.take_attention(Attention::NEWS);
     let nmi = bits.intersects(Attention::NMI) && take_nmi(vcpu);
@@ -113,7 +114,7 @@ fn act<P: Platform>(vcpu: &mut Vcpu<P>) -> Readiness {
     Readiness::Go
 }
 
-/// Injects an NMI, if the vCPU takes one now; true where one has come, which ends a HLT.
+/// Injects an NMI, if the vCPU accepts one now; returns whether an NMI has come that ends a HLT.
 fn take_nmi<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
     match vcpu.state.inject_nmi() {
         Nmi::Injected => true,

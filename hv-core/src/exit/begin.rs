@@ -1,4 +1,4 @@
-//! How a guest begins: its first vCPU makes its memory, part by part, in its own turns.
+//! How a guest begins: its first vCPU populates the memory, part by part, in its own turns.
 
 use crate::base::hardware::Hardware;
 use crate::device::channel::Peer;
@@ -11,14 +11,14 @@ use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::Attention;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Makes the next part of a guest's memory; with the last, the guest begins, and its peers find it. A life begins when people can be
-/// told of its end.
+/// Populates the next part of a guest's memory; after the last part the guest begins, and is connected to its peers.
+/// Populating starts only when the console has room for the report of the guest's end.
 pub fn step<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>) -> PopulateProgress {
     let guest = vcpu.guest;
     let missing =
         guest.memory.populating.lock().as_ref().and_then(|populating| populating.missing_block(&guest.ram));
     if let Some(n) = missing {
-        let _ = ballooning::take(guest, n, core.system); // a part of it, or it waits
+        let _ = ballooning::take(guest, n, core.system); // clears a part of it, or none is free yet
         return PopulateProgress::More;
     }
     let untouched = guest.memory.populating.lock().as_ref().is_some_and(Populating::is_untouched);

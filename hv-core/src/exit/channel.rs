@@ -1,5 +1,5 @@
-//! Channels: pages that two guests share, and a doorbell each way. A cooperative guest rings and is rung by events, a full
-//! one by a port and an interrupt.
+//! Channels: pages that two guests share, and a doorbell each way. A cooperative guest rings by a hypercall and is rung by an
+//! event; a full guest rings by a port and is rung by an interrupt.
 
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::base::id::VcpuIndex;
@@ -12,19 +12,19 @@ use crate::guest::system::System;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use pv_abi::call::Code;
 
-/// What a bound end holds: bit 16 set, event in bits 15:8, vCPU in bits 7:0.
+/// Encoding of a bound end: bit 16 set, event in bits 15:8, vCPU in bits 7:0.
 const fn binding(vcpu: u8, event: u8) -> u32 {
     1 << 16 | (event as u32) << 8 | vcpu as u32
 }
 
-/// Says which event of which vCPU the other end's RING is.
+/// Binds this end of a channel: the other end's RING then posts `event` to `vcpu`.
 pub fn bind<R: GuestRam>(guest: &Guest<R>, channel: u8, vcpu: VcpuIndex, event: u8) {
     if let Some(end) = guest.channels.get(usize::from(channel)) {
         end.bound.store(binding(vcpu.0, event), SeqCst);
     }
 }
 
-/// The other end of a guest's channel, and the guest that has it.
+/// The guest at the other end of a channel, with the number and the state of that end.
 fn peer<P: Platform>(
     guest: &'static Guest<P::Ram>,
     core: &CpuContext<P>,
@@ -38,7 +38,8 @@ fn peer<P: Platform>(
 /// Rings the peer's doorbell.
 pub fn ring<P: Platform>(guest: &'static Guest<P::Ram>, core: &mut CpuContext<P>, channel: u8) -> Code {
     let Some((other, theirs, end)) = peer(guest, core, channel) else { return Code::NOT_THERE };
-    // Posted while the devices are locked: once the peer's end has hung up, nothing is posted that its next life would get.
+    // The event or interrupt is posted while the devices are locked: after the peer's end has hung up, no ring can reach the
+    // guest's next life.
     let devices = other.pc.ports.lock();
     let target = if other.is_cooperative() {
         let [index, event, valid, _] = end.bound.load(SeqCst).to_le_bytes();
@@ -59,8 +60,9 @@ pub fn ring<P: Platform>(guest: &'static Guest<P::Ram>, core: &mut CpuContext<P>
     Code::OK
 }
 
-/// Begins or ends a guest's part in its channels, as its peers and its own devices learn. Its shared pages are cleared elsewhere
-/// ([`Populating`](crate::guest::populate::Populating)): before this where it begins, and after this where it ends.
+/// Connects or disconnects a guest's channels, and tells its peers' devices and its own. Its shared pages are cleared
+/// elsewhere ([`Populating`](crate::guest::populate::Populating)): before this call where the guest begins, and after it
+/// where the guest ends.
 pub fn connect<R: GuestRam>(guest: &Guest<R>, system: &System<R>, presence: Peer) {
     let _alone = system.channel_links.lock();
     guest.life.connected.store(presence == Peer::Present, Relaxed);
@@ -70,14 +72,14 @@ pub fn connect<R: GuestRam>(guest: &Guest<R>, system: &System<R>, presence: Peer
         let (id, index) = end.peer;
         if let Some(other) = system.guest(id) {
             other.pc.ports.lock().set_peer(ChannelIndex(u16::from(index)), presence);
-            // This guest's devices are new: they know nothing of a peer that was there before.
+            // This guest's devices are new: they do not know yet whether the peer is present.
             let peer = if other.life.connected.load(Relaxed) { Peer::Present } else { Peer::Absent };
             guest.pc.ports.lock().set_peer(ChannelIndex(mine), peer);
         }
     }
 }
 
-/// Pages of a channel in bits 15:0; bit 16: the peer has bound its end.
+/// QUERY's answer: number of the channel's pages in bits 15:0; bit 16 is set if the peer has bound its end.
 pub fn query<P: Platform>(guest: &'static Guest<P::Ram>, core: &CpuContext<P>, channel: u8) -> u64 {
     let pages = guest.channels.get(usize::from(channel)).map_or(0, |end| end.frames.words.len() / 512);
     let bound = peer(guest, core, channel).is_some_and(|(other, theirs, end)| {

@@ -1,7 +1,8 @@
-//! MOV to CR0 and CR4 where it exits: what it checks, and what it does besides (SDM vol 2B MOV, vol 3A §2.5; APM vol 2 §3.1).
+//! MOV to CR0 and CR4 where it exits: its checks and its side effects (SDM vol 2B MOV, vol 3A §2.5; APM vol 2 §3.1).
 //!
-//! On VMX MOV to CR0 exits where it changes a bit that VMX only shows the guest, and MOV to CR4 where it sets a bit that no guest may.
-//! On SVM every MOV to CR4 exits, since a processor checks it by its own CPUID and not by the guest's.
+//! On VMX, MOV to CR0 exits if it changes a bit whose value the guest only sees in the read shadow, and MOV to CR4 if it sets
+//! a bit that no guest may set. On SVM, every MOV to CR4 exits, since a processor checks the value against its own CPUID and
+//! not the guest's.
 
 use crate::base::addr::GuestPhys;
 use crate::base::control::Control;
@@ -16,7 +17,7 @@ use crate::guest::registers::{
 use crate::guest::seam::{ControlRegister, CpuEvents, CpuRegisters, Exception, Instruction, VirtualCpu};
 use crate::guest::vcpu::Vcpu;
 
-/// Does the write.
+/// Executes the MOV that exited, or injects #GP.
 #[cold]
 pub fn write<P: Platform>(vcpu: &mut Vcpu<P>, register: ControlRegister) -> Next {
     let control = vcpu.state.control();
@@ -52,7 +53,7 @@ fn write_cr0<P: Platform>(vcpu: &mut Vcpu<P>, control: &Control, value: u64) -> 
     let bad = value >> 32 != 0
         || is_set(CR0_PG) && !is_set(CR0_PE)
         || is_set(CR0_NW) && !is_set(CR0_CD)
-        // Long mode begins in a code segment that is not 64-bit already, and with PAE; it does not end in 64-bit code.
+        // Entering long mode requires PAE, and a code segment that is not 64-bit already; 64-bit code cannot leave it.
         || turns(CR0_PG, true) && control.efer & EFER_LME != 0 && (cr4 & CR4_PAE == 0 || has_long_code(control))
         || turns(CR0_PG, false) && bits == 64;
     if bad {
@@ -69,13 +70,14 @@ fn write_cr0<P: Platform>(vcpu: &mut Vcpu<P>, control: &Control, value: u64) -> 
     true
 }
 
-/// Whether the code segment is a 64-bit one, in long mode or not.
+/// Whether the code segment is a 64-bit one (CS.L), in long mode or not.
 const fn has_long_code(control: &Control) -> bool {
     Control { efer: EFER_LMA, ..*control }.code_bits() == 64
 }
 
-/// False where it raises #GP. What PAE paging loads is left to the processor: SVM's reads the table when it needs an entry of it (APM
-/// vol 2 §15.25.10), and on VMX only writes that are refused come here.
+/// Writes CR4; returns false if the write raises #GP. Loading the PAE page-directory-pointer entries is left to the
+/// processor: on SVM it reads the table when it needs an entry of it (APM vol 2 §15.25.10), and on VMX only writes that are
+/// refused come here.
 fn write_cr4<P: Platform>(vcpu: &mut Vcpu<P>, control: &Control, value: u64) -> bool {
     let [_, _, before] = control.cr;
     if value & !vcpu.allowed.cr4 != 0 || control.efer & EFER_LMA != 0 && value & CR4_PAE == 0 {
@@ -88,8 +90,8 @@ fn write_cr4<P: Platform>(vcpu: &mut Vcpu<P>, control: &Control, value: u64) -> 
     true
 }
 
-/// The four entries of the page-directory-pointer table at `cr3`; none where they are not in RAM, or one has a reserved bit (SDM vol 3A
-/// §4.4.1).
+/// The four entries of the page-directory-pointer table at `cr3`; `None` if they are not in RAM, or if one has a reserved bit
+/// set (SDM vol 3A §4.4.1).
 fn pdptes<P: Platform>(vcpu: &Vcpu<P>, cr3: u64) -> Option<[u64; 4]> {
     let mut bytes = [0; 32];
     vcpu.guest.ram.read(GuestPhys::new_truncate(cr3 & 0xffff_ffe0), &mut bytes).ok()?;
@@ -106,7 +108,7 @@ fn pdptes<P: Platform>(vcpu: &Vcpu<P>, cr3: u64) -> Option<[u64; 4]> {
     Some(entries)
 }
 
-/// The general register of MOV to a control register (0F 22 /n), and the instruction's length.
+/// The number of the general register of a MOV to `register` (0F 22 /n), and the instruction's length in bytes.
 fn operand(bytes: &[u8], bits: u32, register: ControlRegister) -> Option<(u8, u8)> {
     let (mut rex, mut bytes_before) = (0, 0_u8);
     let mut rest = bytes;
@@ -144,7 +146,7 @@ mod tests {
             (&[0x41, 0x0f, 0x22, 0xe7], 64, Some((15, 4))),
             (&[0x48, 0x0f, 0x22, 0xe1], 64, Some((1, 4))),
             (&[0x66, 0x2e, 0x0f, 0x22, 0xe3], 32, Some((3, 5))),
-            (&[0x41, 0x66, 0x0f, 0x22, 0xe3], 64, Some((3, 5))), // a REX that another prefix follows is none
+            (&[0x41, 0x66, 0x0f, 0x22, 0xe3], 64, Some((3, 5))), // a REX prefix before another prefix is ignored
             (&[0x41, 0x0f, 0x22, 0xe7], 32, None),               // INC
             (&[0x44, 0x0f, 0x22, 0xe0], 64, None),               // CR12
             (&[0x0f, 0x22, 0xc0], 64, None),                     // CR0

@@ -1,4 +1,4 @@
-//! One processor's share of the work: who may run, when to look again, and what to tell whom.
+//! One processor's scheduling state: its run queue, its timers, and its notifications to other processors.
 
 mod console;
 
@@ -19,44 +19,47 @@ use crate::policy::trace::{CpuTally, Record};
 use crate::policy::vcpu_shared::VcpuShared;
 use pv_abi::protocol::yield_wanted::Interrupt;
 
-/// Publishing statistics costs as much as a third of a switch, so a vCPU that switches all the time does it less often.
+/// Publishing statistics costs as much as a third of a switch, so a vCPU that switches all the time does it no more often
+/// than this.
 const STATISTICS_PERIOD_NS: u64 = 1_000_000;
-/// Whoever runs is interrupted because of other guests no more often than this, by notifications and timers together (DESIGN §5).
+/// Shortest time between two interruptions of the running vCPU because of other guests, by notifications and timers together
+/// (DESIGN §5).
 const QUIET_NS: u64 = 50_000;
 
-/// Everything of a processor but its vCPUs' private state.
+/// All state of a processor except its vCPUs' private state.
 pub struct CpuContext<P: Platform> {
-    /// Which processor.
+    /// The processor's number.
     pub cpu: CpuId,
-    /// What all processors have in common.
+    /// The state that all processors share.
     pub system: &'static System<P::Ram>,
-    /// What the others see of this one.
+    /// The part of this processor's state that other processors see.
     pub shared: &'static CpuShared,
-    /// Clock, timer, lines.
+    /// Clock, timer, console and telemetry line.
     pub hardware: P::Hardware,
-    /// Who may run.
+    /// The vCPUs that run or wait here.
     pub queue: RunQueue,
-    /// When vCPUs want to be looked at.
+    /// The next timer of each vCPU here, by slot.
     pub timers: Timers,
-    /// What the scheduler's constants are.
+    /// The scheduler's constants, in ticks.
     pub params: Params,
     /// The time-stamp counter's frequency.
     pub tsc: Frequency,
-    /// How long whoever runs is left alone after it was interrupted because of another guest: 50 µs.
+    /// How long the running vCPU is left alone after it was interrupted because of another guest: 50 µs.
     pub quiet: Ticks,
     /// How old a vCPU's published statistics may be when it leaves the CPU: 1 ms.
     pub statistics_period: Ticks,
-    /// Nanoseconds a tick, 32 bits behind the point.
+    /// Nanoseconds per tick, in fixed point with 32 fractional bits.
     pub ns_per_tick: u64,
-    /// vCPUs here that may run elsewhere.
+    /// Number of vCPUs here that may run on other processors.
     movable: u32,
-    /// How many the others were told wait here; `u32::MAX` when they are to be told anew.
+    /// The number of waiting vCPUs that this processor last published; `u32::MAX` if it must publish anew.
     told: u32,
-    /// Processors to interrupt when they may be again.
+    /// Processors to interrupt once they may be interrupted again.
     put_off: CpuSet,
-    /// Where [`Self::timers`] has the moment of that: after all vCPUs, and before the moment to look around.
+    /// The slot of [`Self::timers`] with the moment for that: after all vCPUs' slots, and before the slot of
+    /// [`Self::look_around_at`].
     put_off_slot: Slot,
-    /// When the timer is set to interrupt; [`Tsc::NEVER`] = not.
+    /// The moment for which the hardware timer is armed; [`Tsc::NEVER`] if it is not.
     armed: Tsc,
 }
 
@@ -101,13 +104,13 @@ impl<P: Platform> CpuContext<P> {
         ((ticks as u128 * self.ns_per_tick as u128) >> 32) as u64
     }
 
-    /// What this processor counts.
+    /// This processor's counters.
     #[inline]
     pub const fn tally(&self) -> &'static CpuTally {
         &self.shared.tally
     }
 
-    /// What others left for this processor.
+    /// The notifications that other processors leave for this one.
     #[inline]
     pub const fn mailbox(&self) -> &'static Mailbox {
         &self.shared.mailbox
@@ -118,7 +121,8 @@ impl<P: Platform> CpuContext<P> {
         self.queue.current().and_then(|slot| self.system.vcpu(slot))
     }
 
-    /// Has a vCPU look at what was left for it: wakes it if it sleeps, here or by its processor. `cause` is the guest that left it.
+    /// Has a vCPU look at its pending attention: wakes it if it sleeps, here or through its processor. `cause` is the guest
+    /// that caused the attention.
     #[inline]
     pub fn wake(&mut self, vcpu: &'static VcpuShared, cause: GuestId, now: Tsc) {
         if vcpu.holder() == self.cpu {
@@ -146,7 +150,8 @@ impl<P: Platform> CpuContext<P> {
         }
     }
 
-    /// Interrupts a processor that has a notification, or sees to it that this is done when whoever runs there may be interrupted again.
+    /// Interrupts a processor that has a notification, or puts that off until the vCPU that runs there may be interrupted
+    /// again.
     fn interrupt(&mut self, cpu: CpuId, cause: Option<GuestId>, now: Tsc) {
         if cpu == self.cpu {
             return;
@@ -160,26 +165,26 @@ impl<P: Platform> CpuContext<P> {
         }
     }
 
-    /// Has what was put off be done at `until`, or before.
+    /// Schedules the interrupts that were put off for `until`, or earlier.
     pub fn put_off_until(&mut self, until: Tsc) {
         let first = self.timers.get(self.put_off_slot).min(until);
         self.timers.set(self.put_off_slot, first);
         self.rearm();
     }
 
-    /// Has this processor look around then, whoever runs.
+    /// Sets the moment at which this processor looks around, whichever vCPU runs.
     pub fn look_around_at(&mut self, at: Tsc) {
         self.timers.set(Slot(self.put_off_slot.0.saturating_add(1)), at);
     }
 
-    /// Has the notifications that were left be looked at when whoever runs may be interrupted again.
+    /// Puts the remaining notifications off until the running vCPU may be interrupted again.
     pub fn put_off_letters(&mut self, now: Tsc) {
         self.put_off.0 |= CpuSet::one(self.cpu).0;
         self.put_off_until(now + self.quiet);
     }
 
-    /// Interrupts the processors for which that was put off, if they have not looked by themselves meanwhile. Nobody remembers which
-    /// guests that was for, so it counts as another guest's interruption everywhere.
+    /// Interrupts the processors for which that was put off, if they have not looked by themselves meanwhile. The guests that
+    /// it was for are not recorded, so it counts as another guest's interruption everywhere.
     #[cold]
     pub fn kick_put_off(&mut self, now: Tsc) {
         let system = self.system;
@@ -194,14 +199,14 @@ impl<P: Platform> CpuContext<P> {
         }
     }
 
-    /// Asks for a vCPU that waits for another processor, for a vCPU of its guest that runs here.
+    /// Asks the holder of a waiting vCPU to send it here, on behalf of a vCPU of its guest that runs here.
     #[cold]
     pub fn pull(&mut self, vcpu: &VcpuShared) {
         vcpu.ask_for(self.cpu);
         self.post(vcpu, vcpu.id.guest);
     }
 
-    /// Asks a busy processor for a vCPU that waits there.
+    /// Asks a busy processor for one of the vCPUs that wait there.
     #[cold]
     pub fn ask_for_work(&mut self, busy: CpuId, now: Tsc) {
         if self.system.cpu_table.cpu(busy).mailbox.ask() == Interrupt::Needed {
@@ -224,7 +229,7 @@ impl<P: Platform> CpuContext<P> {
         }
     }
 
-    /// Puts a vCPU that became runnable into the queue, and tells the runner that somebody waits.
+    /// Puts a vCPU that became runnable into the queue, and tells the running vCPU that another one waits.
     pub fn enqueue(&mut self, vcpu: &'static VcpuShared, now: Tsc) {
         let request = demand::request(vcpu, &self.params, self.tsc, now);
         match self.queue.wake(vcpu.slot, request, now) {
@@ -234,7 +239,7 @@ impl<P: Platform> CpuContext<P> {
                     runner.expect_pauses();
                 }
                 vcpu.expect_pauses();
-                // The runner may go on without an exit of its own for as long as it likes.
+                // The running vCPU may go on without an exit of its own for any length of time.
                 self.rearm();
                 self.offer();
             }
@@ -242,8 +247,8 @@ impl<P: Platform> CpuContext<P> {
         }
     }
 
-    /// Somebody waits here: where another processor idles, this one looks around before it enters guest mode again. Either
-    /// it sees that one idle, or that one sees what is spare.
+    /// A vCPU waits here: if another processor is idle, this one looks around before it enters guest mode again. Either this
+    /// processor sees the other one idle, or the idle one sees the spare vCPU.
     fn offer(&mut self) {
         self.tell_queued();
         if self.system.cpu_table.idle().0 != 0 {
@@ -251,13 +256,13 @@ impl<P: Platform> CpuContext<P> {
         }
     }
 
-    /// vCPUs that wait here and could run elsewhere: at most so many. Where nobody runs yet, one of them will.
+    /// Upper bound of the number of vCPUs that wait here and could run elsewhere. If no vCPU runs here yet, one of them will.
     #[inline]
     pub fn spare(&self) -> u32 {
         self.queue.waiting().saturating_sub(u32::from(self.queue.current().is_none())).min(self.movable)
     }
 
-    /// Tells the others how many wait here, unless they know.
+    /// Publishes the number of vCPUs that wait here, if it has changed.
     #[inline]
     pub fn show_queued(&mut self) {
         if self.queue.waiting() != self.told {
@@ -274,19 +279,19 @@ impl<P: Platform> CpuContext<P> {
         self.shared.publish_queued(Queued { waiting: waiting as u16, spare: spare as u16 });
     }
 
-    /// vCPUs here that may run elsewhere.
+    /// Number of vCPUs here that may run on other processors.
     pub const fn movable(&self) -> u32 {
         self.movable
     }
 
-    /// One of them came or went.
+    /// Sets the number of vCPUs here that may run on other processors, after one of them came or went.
     pub fn set_movable(&mut self, movable: u32) {
         self.movable = movable;
         self.told = u32::MAX;
     }
 
-    /// Sets the timer for whatever comes first. A timer that is set too early stays: it costs one look, and moving it
-    /// costs a register write at each switch.
+    /// Arms the hardware timer for the slice's end or the first timer, whichever comes first. A timer that is set too early
+    /// stays: it costs one look, and moving it costs a register write at each switch.
     #[inline]
     pub fn rearm(&mut self) {
         if self.queue.slice_end().min(self.timers.first()) < self.armed {
@@ -303,8 +308,9 @@ impl<P: Platform> CpuContext<P> {
         }
     }
 
-    /// When the first timer is looked at. Where the runner was interrupted because of another guest a moment ago, other guests'
-    /// timers wait until it may be interrupted again; its own does not, whatever stands before it.
+    /// When this processor looks at the first timer. If the running vCPU was interrupted because of another guest a moment
+    /// ago, other guests' timers wait until it may be interrupted again; its own timer does not, whatever timers come before
+    /// it.
     fn next_check(&self) -> Tsc {
         let (first, quiet_until) = (self.timers.first(), self.shared.quiet_until());
         match self.running() {
@@ -315,21 +321,22 @@ impl<P: Platform> CpuContext<P> {
         }
     }
 
-    /// The guest whose timer is the first; `None` where there is none, or it is this processor's own.
+    /// The guest whose timer comes first; `None` if no timer is set, or if the first one is this processor's own.
     pub fn first_timer_owner(&self) -> Option<GuestId> {
         let first = self.timers.first_slot()?;
         self.system.vcpu(first).map(|vcpu| vcpu.id.guest)
     }
 
-    /// Takes the interrupts that wait. Any of them may have been the timer, which is set anew only when the vCPU has left its turn: what
-    /// follows is never [`Next::Resume`](crate::guest::next::Next::Resume).
+    /// Takes the pending interrupts. Any of them may have been the timer, which is armed again only when the vCPU has left
+    /// its turn, so the caller never answers [`Next::Resume`](crate::guest::next::Next::Resume).
     pub fn take_interrupts(&mut self) {
         self.hardware.take_interrupts();
         self.armed = Tsc::NEVER;
         self.tally().interrupts.add(1);
     }
 
-    /// Sleeps until an interrupt; returns when that was, or `None` while it sleeps on.
+    /// Sleeps until an interrupt; returns the moment after it, or `None` while the processor sleeps on. The sleep began at
+    /// `since`.
     pub fn wait(&mut self, since: Tsc) -> Option<Tsc> {
         if !self.hardware.wait() {
             return None;
@@ -341,7 +348,7 @@ impl<P: Platform> CpuContext<P> {
         Some(now)
     }
 
-    /// Notes how far off the clock has been, in a line and in a record. Nothing that was published changes.
+    /// Reports how far off the clock has been, in a console line and in a record. Published values do not change.
     pub fn judge_clock(&mut self) {
         if let Some(off_ppm) = self.hardware.clock_off_ppm(self.tsc) {
             let tsc = self.hardware.now().0;
@@ -354,7 +361,7 @@ impl<P: Platform> CpuContext<P> {
     /// Writes the records that were kept.
     pub fn write_records(&mut self) {
         let records = self.system.telemetry.lock().take();
-        // Ends whatever firmware left on the line.
+        // The zero byte ends any output that firmware left on the line.
         self.hardware.telemetry_write(&[0]);
         for record in records {
             if let Ok(bytes) = postcard::to_allocvec_cobs(&record) {

@@ -18,7 +18,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use outcome::Outcome;
 use pv_abi::call::{Call, Code, Info};
 
-/// Handles the call instruction. For a full guest without KVM's interface, and for user mode of a cooperative one, it raises
+/// Handles the call instruction. For a full guest without KVM's interface, and for user mode of a cooperative one, the instruction raises
 /// #UD.
 #[inline]
 pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {

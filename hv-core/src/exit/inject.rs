@@ -1,12 +1,12 @@
-//! Which interrupt a vCPU enters guest mode with.
+//! Chooses the interrupt with which a vCPU enters guest mode.
 
 use crate::exit::kvm;
 use crate::guest::platform::Platform;
 use crate::guest::seam::{CpuEvents, CpuRegisters, Window};
 use crate::guest::vcpu::{Rest, Vcpu};
 
-/// A full guest's interrupts come from its APIC, which takes what others posted; the bootstrap processor's also from the
-/// 8259A. Returns whether an interrupt is there that would end HLT.
+/// A full guest's interrupts come from its APIC, which accepts the vectors that senders posted; the bootstrap processor's
+/// also come from the 8259A. Returns whether an interrupt is pending that ends HLT.
 pub fn full<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
     kvm::eoi::take(vcpu);
     for (base, mut bits) in vcpu.shared.posted.take_all() {
@@ -44,17 +44,18 @@ pub fn full<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
         vector
     };
     deliver(vcpu, vector);
-    // A second one that outranks the first waits for IF.
+    // A second interrupt that outranks the first waits for IF.
     if vcpu.lapic.highest_pending().is_some() {
         vcpu.state.watch_window(Window::Interrupts);
     }
     true
 }
 
-/// A cooperative guest's interrupts: what IPI posted, and one vector that says "look at your events".
+/// A cooperative guest's interrupts: the vectors that IPI posted, and the event vector, which tells the guest to look at its
+/// events.
 pub fn cooperative<P: Platform>(vcpu: &mut Vcpu<P>) -> bool {
     let posted = vcpu.shared.posted.highest();
-    // After BLOCK the guest looks at its events by itself; an interrupt would only come on top.
+    // After BLOCK the guest looks at its events by itself; an interrupt would be redundant.
     let blocked = vcpu.rest == Rest::Blocked;
     let upcall = vcpu.event_vector != 0 && !blocked && vcpu.shared.pending_events() != 0;
     if posted.is_none() && !upcall {

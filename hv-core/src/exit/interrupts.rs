@@ -1,5 +1,5 @@
-//! Interrupts of a full guest's devices on their way to its processors: by the 8259A to the bootstrap processor, by the I/O APIC to
-//! whom its entries say.
+//! Interrupts from a full guest's devices to its vCPUs: through the 8259A to the bootstrap processor, and through the I/O
+//! APIC to the destinations of its entries.
 
 use crate::base::hardware::Hardware;
 use crate::base::time::Tsc;
@@ -13,9 +13,9 @@ use crate::guest::vcpu::Vcpu;
 use crate::policy::presence::{Attention, Life};
 use crate::policy::vcpu_shared::VcpuShared;
 
-/// An access may have changed the devices' interrupts and timers. The timers, and the 8259A, are the bootstrap processor's: it
-/// looks at them itself, wherever it is. Only whoever has a vCPU queues its timer; one that lies in its parking space may be on its way
-/// to this processor, and brings its own.
+/// Called when an access may have changed the devices' interrupts and timers. The timers and the 8259A belong to the
+/// bootstrap processor, which looks at them itself, wherever it is. Only the processor that holds a vCPU queues its timer; a
+/// vCPU in its parking space may be on its way to this processor, and brings its own timer.
 pub fn sync_device_interrupts<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, now: Tsc) {
     let (sends, pending, sooner) = {
         let mut devices = guest.pc.ports.lock();
@@ -35,7 +35,8 @@ pub fn sync_device_interrupts<P: Platform>(guest: &Guest<P::Ram>, core: &mut Cpu
     }
 }
 
-/// What became of an edge that the I/O APIC sent, as far as the bootstrap processor can tell: another one's local APIC is its own.
+/// What became of an edge that the I/O APIC sent, as far as the bootstrap processor can tell: it cannot look at another
+/// vCPU's local APIC.
 pub fn became<P: Platform>(bootstrap: &Vcpu<P>, message: Message) -> Tick {
     let (ioapic::EntryDelivery::Fixed(vector) | ioapic::EntryDelivery::LowestPriority(vector)) =
         message.delivery
@@ -51,7 +52,7 @@ pub fn became<P: Platform>(bootstrap: &Vcpu<P>, message: Message) -> Tick {
     if waits || (0..u64::BITS).any(is_posted) { Tick::Waits } else { Tick::Taken }
 }
 
-/// Sends what the I/O APIC has to say: one message an input at most.
+/// Sends the I/O APIC's pending messages: at most one per input.
 #[cold]
 pub fn send<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, now: Tsc) {
     for _ in 0..ioapic::INPUTS {
@@ -81,7 +82,7 @@ const fn destination(message: Message) -> Destination {
     }
 }
 
-/// Who hears a message.
+/// Whether all addressed vCPUs receive a message, or only one.
 #[derive(PartialEq, Eq)]
 enum Heard {
     All,
@@ -91,7 +92,7 @@ enum Heard {
 fn give(target: &VcpuShared, delivery: ioapic::EntryDelivery) -> Heard {
     match delivery {
         ioapic::EntryDelivery::Fixed(vector) => target.post_interrupt(vector),
-        // Who is stopped does not take part.
+        // A stopped vCPU does not take part in the arbitration.
         ioapic::EntryDelivery::LowestPriority(_) if target.life() == Life::Stopped => {}
         ioapic::EntryDelivery::LowestPriority(vector) => {
             target.post_interrupt(vector);
@@ -100,13 +101,13 @@ fn give(target: &VcpuShared, delivery: ioapic::EntryDelivery) -> Heard {
         ioapic::EntryDelivery::Nmi => {
             target.request_attention(Attention::NMI);
         }
-        // Nobody wires the 8259A through the I/O APIC where LINT0 has it, or resets a processor by a device.
+        // No guest routes the 8259A through the I/O APIC where LINT0 has it, or lets a device reset a processor.
         ioapic::EntryDelivery::Init | ioapic::EntryDelivery::ExtInt => {}
     }
     Heard::All
 }
 
-/// A processor ended a level-triggered interrupt: whose line is still high sends again.
+/// Called when a vCPU ended a level-triggered interrupt: inputs whose line is still high send again.
 #[cold]
 pub fn end<P: Platform>(guest: &Guest<P::Ram>, core: &mut CpuContext<P>, vector: u8) {
     guest.pc.ports.lock().ioapic().end_of_interrupt(vector);

@@ -1,21 +1,21 @@
-//! MARK by ports: an aid for benchmarks of full guests, where a scenario says `mark_port`.
+//! MARK by ports: an aid for benchmarks of full guests, if the scenario sets `mark_port`.
 
 use crate::device::bus::Width;
 use crate::guest::next::Next;
 use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
 
-/// A mark's value is written here, as a doubleword …
+/// Port to which the guest writes a mark's value first, as a doubleword.
 const VALUE: u16 = 0xcf4;
-/// … and then its id here.
+/// Port to which the guest then writes the mark's id, as a doubleword; that makes the mark.
 const ID: u16 = 0xcf0;
 
-/// Whether a write is one of these.
+/// Whether a write of `width` to `port` belongs to a mark.
 pub fn has(port: u16, width: Width) -> bool {
     width == Width::Dword && (port == VALUE || port == ID)
 }
 
-/// Does it.
+/// Keeps a mark's value, or makes the mark when its id is written.
 #[cold]
 pub fn write<P: Platform>(vcpu: &mut Vcpu<P>, port: u16, value: u32) -> Next {
     if port == ID {

@@ -1,7 +1,7 @@
-//! Memory that is a device: the instruction that touched it is fetched, decoded and done.
+//! Memory-mapped devices: the hypervisor fetches, decodes and emulates the instruction that accessed one.
 //!
-//! The loads and stores of drivers are done: MOV, MOVZX, MOVSX and XCHG of 1 to 8 bytes. A guest that touches a device with
-//! anything else, or from code that its own page tables do not lead to, is killed and says so.
+//! It emulates the loads and stores of drivers: MOV, MOVZX, MOVSX and XCHG of 1 to 8 bytes. A guest that accesses a device
+//! with any other instruction, or from code that its own page tables do not map, is killed, and the reason is reported.
 
 use crate::base::addr::GuestPhys;
 use crate::base::addr::low;
@@ -21,15 +21,15 @@ use crate::guest::seam::{Access, CpuEvents, CpuRegisters, Instruction, Reg, Virt
 use crate::guest::vcpu::Vcpu;
 use iced_x86::{Code, Decoder, DecoderOptions, Mnemonic, OpKind, Register};
 
-/// Longest instruction.
+/// Longest x86 instruction, in bytes.
 const MOST_BYTES: usize = 15;
 const PAGE: u64 = crate::base::addr::PAGE_BYTES;
 
-/// What an instruction does with the memory that it touched.
+/// What an instruction does with the memory that it accesses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Operation {
     kind: Kind,
-    /// How much memory, 1, 2, 4 or 8 bytes.
+    /// Size of the memory operand: 1, 2, 4 or 8 bytes.
     size_bytes: u8,
     length_bytes: u8,
 }
@@ -46,7 +46,7 @@ enum Kind {
 struct Part {
     reg: Reg,
     size_bytes: u8,
-    /// AH, BH, CH, DH.
+    /// Whether the part is AH, BH, CH or DH.
     high: High,
 }
 
@@ -68,13 +68,13 @@ enum Source {
     Immediate(u64),
 }
 
-/// Makes the decoder's tables. That takes some 4 million instructions, which the first guest that touches a device is not to have done
-/// at the cost of all others.
+/// Builds the decoder's tables. That takes some 4 million instructions; otherwise the first guest that accesses a device
+/// would delay all others by them.
 pub fn prepare() {
     let _ = decode(&[0x90], 64);
 }
 
-/// Does the access to `at`, if a device is there.
+/// Emulates the access to `at` if a device is there; otherwise brings back ballooned memory, or kills the guest.
 #[cold]
 pub fn handle<P: Platform>(
     vcpu: &mut Vcpu<P>,
@@ -90,7 +90,7 @@ pub fn handle<P: Platform>(
             Backing::Unavailable => Next::Yield,
         };
     };
-    // The delivery of an event touched it: no instruction did.
+    // The delivery of an event accessed the device: no instruction did.
     if vcpu.state.injects() {
         return Next::Kill(KillReason::NotEmulated { at, rip: vcpu.state.rip() });
     }
@@ -126,11 +126,11 @@ pub fn handle<P: Platform>(
 /// A device's register.
 #[derive(Clone, Copy)]
 enum Device {
-    /// Of the vCPU's own local APIC, at an offset of its page.
+    /// A register of the vCPU's own local APIC, by its offset in the page.
     LocalApic(u16),
-    /// Of the I/O APIC.
+    /// A register of the I/O APIC, by its offset in the page.
     IoApic(u16),
-    /// Of a virtio device: which, and at which offset of its page.
+    /// A register of a virtio device: the device's number, and the offset in its page.
     Virtio(usize, u64),
 }
 
@@ -192,7 +192,7 @@ fn write<P: Platform>(
     }
 }
 
-/// The bytes at RIP, as many as are there, and how wide its code is.
+/// The instruction bytes at RIP, as far as they are mapped, and the width of the code in bits; `None` if there are no bytes.
 pub fn fetch<P: Platform>(vcpu: &Vcpu<P>) -> Option<(heapless::Vec<u8, MOST_BYTES>, u32)> {
     let control = vcpu.state.control();
     let start = walk::code(&vcpu.state, &control);
@@ -243,7 +243,7 @@ const fn is_memory(kind: OpKind) -> bool {
 
 const HIGH: [Register; 4] = [Register::AH, Register::BH, Register::CH, Register::DH];
 
-/// A general register that the seam knows.
+/// The general register, or the part of one, that the decoder named; `None` for any other register.
 fn part(register: Register) -> Option<Part> {
     let full = register.full_register();
     let number = u8::try_from(full.number()).ok().filter(|_| full.is_gpr64());
@@ -252,7 +252,7 @@ fn part(register: Register) -> Option<Part> {
     Some(Part { reg, size_bytes: u8::try_from(register.size()).ok()?, high })
 }
 
-/// The lower `size_bytes` of all ones.
+/// A mask of the low `size_bytes` bytes.
 const fn mask(size_bytes: u8) -> u64 {
     match size_bytes {
         1 => 0xff,
@@ -270,7 +270,7 @@ fn get<P: Platform>(vcpu: &Vcpu<P>, part: Part) -> u64 {
     }
 }
 
-/// As the processor does it: 32 bits clear the upper half, 8 and 16 leave the rest alone.
+/// Writes a register as the processor does: a 32-bit write clears the upper half, an 8- or 16-bit one leaves the rest alone.
 fn set<P: Platform>(vcpu: &mut Vcpu<P>, part: Part, value: u64) {
     let before = vcpu.state.reg(part.reg);
     let kept = match (part.size_bytes, part.high) {

@@ -17,13 +17,13 @@ const APIC_BASE: u32 = 0x1b;
 const PAT: u32 = 0x277;
 const TSC_DEADLINE: u32 = 0x6e0;
 const EFER: u32 = 0xc000_0080;
-/// Whether RCX names a register of the local APIC's: its accesses are counted apart.
+/// Whether RCX names a register of the local APIC: exits for it are counted separately.
 #[inline]
 pub const fn is_apic(rcx: u64) -> bool {
     matches!(low(rcx), 0x800..=0x83f | TSC_DEADLINE)
 }
 
-/// RDMSR.
+/// Handles RDMSR.
 pub fn read<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     let index = low(vcpu.state.reg(Reg::Rcx));
     let value = match index {
@@ -49,7 +49,7 @@ pub fn read<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     Next::Resume
 }
 
-/// WRMSR.
+/// Handles WRMSR.
 #[inline]
 pub fn write<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     let index = low(vcpu.state.reg(Reg::Rcx));
@@ -63,7 +63,7 @@ pub fn write<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next 
             Ok(Next::Resume)
         }
         EFER if set_efer(vcpu, value) => Ok(Next::Resume),
-        // A write to the time-stamp counter changes nothing: it is one clock for all of a guest's vCPUs.
+        // A write to the time-stamp counter changes nothing: all vCPUs of a guest share one clock.
         TSC => Ok(Next::Resume),
         quiet if registers::is_zero(quiet) => Ok(Next::Resume),
         index => kvm::write_msr(vcpu, core, index, value).unwrap_or(Err(Gp)).map(|()| Next::Resume),
@@ -80,7 +80,8 @@ pub fn write<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next 
     }
 }
 
-/// WRMSR to EFER: what CPUID does not announce is reserved. Cached translations say whether bit 63 of an entry forbade execution.
+/// WRMSR to EFER: bits that CPUID does not announce are reserved. A change of NXE flushes, because cached translations
+/// contain whether bit 63 of an entry forbade execution.
 #[cold]
 fn set_efer<P: Platform>(vcpu: &mut Vcpu<P>, value: u64) -> bool {
     let before = vcpu.state.efer();
@@ -104,7 +105,7 @@ fn write_apic<P: Platform>(
     value: u64,
 ) -> Result<Next, Gp> {
     let now = core.hardware.now();
-    // CR8 is the guest's without an exit, so the APIC learns of it here.
+    // The guest writes CR8 without an exit, so the APIC learns of its value here.
     vcpu.lapic.set_task_class(vcpu.state.cr8());
     kvm::eoi::take(vcpu);
     let effect = vcpu.lapic.write_msr(index, value, now)?;

@@ -1,4 +1,4 @@
-//! IN and OUT of a register.
+//! IN and OUT of one register, as opposed to INS and OUTS.
 
 use crate::base::addr::low;
 use crate::base::hardware::Hardware;
@@ -13,7 +13,7 @@ use crate::guest::seam::{CpuRegisters, Direction, Instruction, PortAccess, Reg, 
 use crate::guest::vcpu::Vcpu;
 use crate::policy::trace::Ending;
 
-/// Does the access.
+/// Executes the access. OUT to the console is retried in the guest's next turn while the console has no room.
 pub fn access<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, access: PortAccess) -> Next {
     let width = match access.size_bytes {
         1 => Width::Byte,
@@ -56,7 +56,7 @@ pub fn access<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>, access:
                 PortEffect::Console(byte) => {
                     match room {
                         Some(room) => core.console(vcpu.guest, &[byte], room),
-                        // Where others have filled the line meanwhile, the byte is lost.
+                        // If other vCPUs have filled the line meanwhile, the byte is lost.
                         None => _ = vcpu.guest.console.line.lock().push(byte),
                     }
                     Next::Resume

@@ -1,4 +1,4 @@
-//! A vCPU's timers: the moment in its demand row, or its emulated APIC's and devices'.
+//! A vCPU's timers: next_wake in its demand row, or the timers of its emulated APIC and devices.
 
 use crate::base::hardware::Hardware;
 use crate::base::time::Tsc;
@@ -11,14 +11,15 @@ use crate::policy::demand;
 use pv_abi::event;
 use pv_abi::protocol::arm::Wake;
 
-/// Emulated timers of a vCPU that fired are not looked at again sooner, nor is an NMI later that could not come.
+/// Shortest time between two looks at a vCPU's emulated timers, and longest delay before a blocked NMI is tried again.
 const SHORTEST_PERIOD_NS: u64 = 20_000;
 
-/// Queues the vCPU's next_wake, or fires it when it is past. Each value fires once.
+/// Queues the vCPU's next_wake, or fires it if it is in the past. Each value fires once.
 #[cold]
 pub fn refresh_wake<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     let now = core.hardware.now();
-    // Read before the look: a value stored in between is seen as new at the next entry.
+    // `seen_wake` is read before the timer is evaluated: a value that the guest stores in between is seen as new at the next
+    // entry.
     vcpu.seen_wake = demand::next_wake(vcpu.shared);
     let at = if !demand::is_valid(vcpu.shared) || !vcpu.guest.usable_tsc {
         vcpu.shared.publish_unarmed();
@@ -37,7 +38,8 @@ pub fn refresh_wake<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     core.rearm();
 }
 
-/// An NMI could not come at this entry: there is another one soon, whatever the guest does. Then the timer is worked out anew.
+/// An NMI could not be injected at this entry: forces another entry soon, whatever the guest does. The timer is then computed
+/// anew.
 pub fn retry_soon<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>) {
     let soon = core.hardware.now() + core.tsc.ticks(SHORTEST_PERIOD_NS);
     if soon < core.timers.get(vcpu.shared.slot) {
@@ -67,14 +69,15 @@ pub fn expire_timers<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) 
         }
     }
     queue_timer(vcpu, core);
-    // A period shorter than an exit would let the guest do nothing else: what comes sooner is told together.
+    // With a period shorter than an exit the guest could do nothing else, so expiries that follow sooner are delivered
+    // together.
     let soonest = now + core.tsc.ticks(SHORTEST_PERIOD_NS);
     if core.timers.get(vcpu.shared.slot) < soonest {
         core.timers.set(vcpu.shared.slot, soonest);
     }
 }
 
-/// Queues the emulated APIC timer; on the bootstrap processor whichever is earlier of that and the devices'.
+/// Queues the emulated APIC timer; on the bootstrap processor, the earlier one of that and the devices' timers.
 #[inline]
 pub fn queue_timer<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) {
     let mut at = vcpu.lapic.next_expiry();

@@ -1,4 +1,4 @@
-//! A guest's own page tables, walked in software: at most four reads, each checked, whatever the tables say.
+//! A software walk of a guest's own page tables: at most four reads, each checked, whatever the tables contain.
 
 use crate::base::addr::GuestPhys;
 use crate::base::control::Control;
@@ -16,8 +16,8 @@ pub fn code(state: &impl VirtualCpu, control: &Control) -> u64 {
     if control.code_bits() == 64 { rip } else { rip.wrapping_add(state.code_base()) & 0xffff_ffff }
 }
 
-/// Where a linear address lies, or `None` when the tables do not say. Without paging it is itself; 32-bit, PAE and 4-level paging
-/// are walked (APM vol 2 §5.2, §5.3; SDM vol 3A §4.3 … §4.5).
+/// The guest-physical address of a linear address, or `None` if the tables do not map it. Without paging both are equal;
+/// 32-bit, PAE and 4-level paging are walked (APM vol 2 §5.2, §5.3; SDM vol 3A §4.3 … §4.5).
 pub fn translate(ram: &impl GuestRam, control: &Control, linear: u64) -> Option<GuestPhys> {
     let [cr0, cr3, cr4] = control.cr;
     let is_long = control.efer & EFER_LMA != 0;

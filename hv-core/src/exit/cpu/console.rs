@@ -1,8 +1,9 @@
-//! What guests and the hypervisor write to people.
+//! Console output of guests and of the hypervisor.
 //!
-//! A serial line takes eleven kilobytes a second, and what it has not taken yet is kept. Where much is kept it is the guest that writes
-//! which waits, in its own turns, and nobody else; among those that wait, `policy/turns.rs` says who is next. Whatever is written was
-//! promised room before, all processors' promises together, so more is never written than the line keeps.
+//! A serial line takes eleven kilobytes a second, and output that it has not taken yet is buffered. When much output is
+//! buffered, only the guest that writes waits, in its own turns; `policy/turns.rs` decides which of the waiting guests is
+//! next. Every text is promised room before it is written, and the promises of all processors are summed, so the buffer never
+//! overflows.
 
 use super::CpuContext;
 use crate::base::hardware::{GuestRam, Hardware};
@@ -13,13 +14,13 @@ use crate::guest::platform::Platform;
 use crate::policy::turns::{LAST_WORDS_FLOOR, TEXT_BYTES, Turns, becomes};
 use alloc::string::String;
 
-/// Longest line of a guest's, with its name.
+/// Longest line of a guest's, with its name, in bytes.
 const MAX_LINE_BYTES: usize = 1024;
-/// What a life is charged for before it begins: about what people are told of its end.
+/// Console output that a guest is charged for before it begins: about the length of the report of its end.
 const ENDING_BYTES: usize = 1024;
 
-/// Room for one text on people's line, until this is dropped. [`CpuContext::console`] takes it, so whoever lets a guest write has asked for
-/// room first, whichever instruction, register or queue the guest writes by.
+/// Room for one text in the console's buffer, until this value is dropped. [`CpuContext::console`] takes it, so every path by
+/// which a guest writes (instruction, register or queue) has to ask for room first.
 #[derive(Debug)]
 #[must_use]
 pub struct Room {
@@ -35,22 +36,23 @@ impl Drop for Room {
     }
 }
 
-/// Most that this text of a guest's becomes.
+/// Upper bound of this text's length in bytes once lines carry the guest's name.
 fn exactly<R: GuestRam>(guest: &Guest<R>, text: &[u8]) -> usize {
     let ends = text.iter().filter(|byte| **byte == b'\n').count();
     becomes(text.len(), ends, guest.config.name.len())
 }
 
 impl<P: Platform> CpuContext<P> {
-    /// Room for a text of a guest's. Where there is none, or it is another guest's turn, what the guest does to write is done again in
-    /// its next turn.
+    /// Room for a text of a guest's. If there is none, or if it is another guest's turn, the guest retries the write in its
+    /// next turn.
     pub fn console_room(&mut self, guest: &Guest<P::Ram>, text: &[u8]) -> Option<Room> {
-        // Where there is room for any such text, nobody looks at this one.
+        // If any text of this length fits, its line ends need not be counted.
         let most = becomes(text.len(), text.len(), guest.config.name.len());
         self.room_for(guest, most).or_else(|| self.room_for(guest, exactly(guest, text)))
     }
 
-    /// Whether a byte only makes the guest's unfinished line longer, even if all its vCPUs do that at once: it waits for nothing.
+    /// Whether a byte only makes the guest's unfinished line longer, even if all vCPUs of the guest do that at once: such a
+    /// byte needs no room.
     pub fn is_only_kept(&self, guest: &Guest<P::Ram>, byte: u8) -> bool {
         !matches!(byte, b'\n' | b'\r')
             && !self.is_terminal(guest)
@@ -62,7 +64,7 @@ impl<P: Platform> CpuContext<P> {
     }
 
     fn room_for(&mut self, guest: &Guest<P::Ram>, bytes: usize) -> Option<Room> {
-        self.hardware.serve_console(); // some room for whoever asks, before others wait for the lock
+        self.hardware.serve_console(); // makes some room for the caller, before other processors wait for the lock
         let mut turns = self.system.turns.lock();
         let granted = turns.ask(guest.id, bytes, self.hardware.console_room(), self.hardware.now());
         let news = granted.then(|| turns.news())?;
@@ -73,7 +75,7 @@ impl<P: Platform> CpuContext<P> {
         Some(self.promised(Some(guest.id), bytes))
     }
 
-    /// Whether a life may begin: there is room to tell people of its end, which it is charged for.
+    /// Whether a guest may begin: the console has room for the report of its end, and the guest is charged for that.
     pub fn may_begin(&mut self, guest: &Guest<P::Ram>) -> bool {
         self.room_for(guest, ENDING_BYTES).map(|mut room| room.unused = 0).is_some()
     }
@@ -92,7 +94,8 @@ impl<P: Platform> CpuContext<P> {
         Room { turns: &self.system.turns, guest, bytes, unused: bytes }
     }
 
-    /// Writes to a guest's console: lines appear whole, with the guest's name in front, unless it is somebody's terminal.
+    /// Writes to a guest's console: lines appear whole, with the guest's name in front, unless the console is a terminal for
+    /// that guest.
     pub fn console(&mut self, guest: &Guest<P::Ram>, text: &[u8], mut room: Room) {
         if self.is_terminal(guest) {
             return self.write(text, &mut room);
@@ -109,7 +112,7 @@ impl<P: Platform> CpuContext<P> {
         }
     }
 
-    /// Shows what a guest wrote and did not end: it will not write more.
+    /// Writes out a guest's unfinished line: the guest will not write more.
     pub fn end_line(&mut self, guest: &Guest<P::Ram>) {
         let is_begun = !guest.console.line.lock().is_empty();
         if is_begun && let Some(room) = self.last_words_room(guest, b"\n") {
@@ -121,12 +124,12 @@ impl<P: Platform> CpuContext<P> {
     fn write_line(&mut self, guest: &Guest<P::Ram>, line: &[u8], room: &mut Room) {
         let mut whole = heapless::Vec::<u8, MAX_LINE_BYTES>::new();
         for part in [b"[".as_slice(), guest.config.name.as_bytes(), b"] ", line, b"\n"] {
-            let _ = whole.extend_from_slice(part); // a name and a line are shorter together
+            let _ = whole.extend_from_slice(part); // the name and the line fit together
         }
         self.write(&whole, room);
     }
 
-    /// Writes what a text has become, which is no more than was promised.
+    /// Writes a formatted text, if it is no longer than the room that was promised.
     fn write(&mut self, text: &[u8], room: &mut Room) {
         if let Some(unused) = room.unused.checked_sub(text.len()) {
             room.unused = unused;
@@ -134,7 +137,7 @@ impl<P: Platform> CpuContext<P> {
         }
     }
 
-    /// Writes a line of the hypervisor's own, unless the line is full.
+    /// Writes a line of the hypervisor's own; drops it if the console has no room.
     pub fn say(&mut self, text: core::fmt::Arguments<'_>) {
         let mut line = String::new();
         let _ = core::fmt::Write::write_fmt(&mut line, format_args!("comity: {text}\n"));
