@@ -1,4 +1,4 @@
-//! What an exit means.
+//! The handling of exits from guest mode.
 //!
 //! [`exit`] handles one exit, [`hypercall`] decodes and executes a hypercall, and [`before_entry`] does what is pending for a
 //! vCPU before it enters guest mode.

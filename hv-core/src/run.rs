@@ -34,7 +34,7 @@ use pv_abi::protocol::yield_wanted::Enter;
 /// The slot of no vCPU: a machine has fewer vCPUs.
 const NOBODY: Slot = Slot(u16::MAX);
 
-/// A place for a vCPU in a processor's table.
+/// A place for a vCPU in a processor's table; `None` while another processor holds the vCPU, or none does.
 type Place<P> = Option<Box<Vcpu<P>>>;
 
 /// A processor with the vCPUs that it holds.
@@ -59,7 +59,7 @@ pub struct Cpu<P: Platform> {
     /// When the clock is checked next, if a vCPU waits here then.
     clock_due: Tsc,
     balancer: Balancer,
-    /// Every guest has ended.
+    /// Whether this processor has seen that every guest has ended.
     over: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Locks in a written order (docs/src/invariants.md, "Locks"): a debug build on the host checks that each is taken only
-//! while locks of lower rank are held.
+//! Locks in a written order (docs/src/invariants.md, "Locks"): a debug build on the host checks that a thread takes a lock
+//! only while all locks that it holds are of lower rank.
 
 use core::ops::{Deref, DerefMut};
 use spin::{Mutex, MutexGuard};

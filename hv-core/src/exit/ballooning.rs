@@ -133,7 +133,7 @@ pub fn given<R: GuestRam>(guest: &Guest<R>) -> u64 {
     if is_gone { 0 } else { u64::from(guest.memory.shootdown.remaining().max(1)) }
 }
 
-/// Called when a vCPU has flushed or stopped: if it was the last one, the quarantined blocks are free.
+/// Called when a vCPU has flushed or stopped: if no other vCPU is left to do so, the quarantined blocks are free.
 pub fn let_go<R: GuestRam>(guest: &Guest<R>, vcpu: &VcpuShared, system: &System<R>) {
     if guest.memory.shootdown.let_go(vcpu.index()) {
         guest.memory.transit.lock().free(&mut system.pool.lock());

@@ -35,7 +35,7 @@ fn peer<P: Platform>(
     Some((other, theirs, other.channels.get(usize::from(theirs))?))
 }
 
-/// Rings the peer's doorbell.
+/// Rings the peer's doorbell: BAD_STATE if the peer has not bound its end.
 pub fn ring<P: Platform>(guest: &'static Guest<P::Ram>, core: &mut CpuContext<P>, channel: u8) -> Code {
     let Some((other, theirs, end)) = peer(guest, core, channel) else { return Code::NOT_THERE };
     // The event or interrupt is posted while the devices are locked: after the peer's end has hung up, no ring can reach the

@@ -43,7 +43,7 @@ pub fn write<P: Platform>(vcpu: &mut Vcpu<P>, register: ControlRegister) -> Next
     Next::Resume
 }
 
-/// False where it raises #GP.
+/// Writes CR0; returns false if the write raises #GP.
 fn write_cr0<P: Platform>(vcpu: &mut Vcpu<P>, control: &Control, value: u64) -> bool {
     let [before, cr3, cr4] = control.cr;
     let changed = value ^ before;

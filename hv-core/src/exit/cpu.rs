@@ -42,7 +42,7 @@ pub struct CpuContext<P: Platform> {
     pub timers: Timers,
     /// The scheduler's constants, in ticks.
     pub params: Params,
-    /// The time-stamp counter's frequency.
+    /// The time-stamp counter's frequency, which converts nanoseconds to ticks.
     pub tsc: Frequency,
     /// How long the running vCPU is left alone after it was interrupted because of another guest: 50 µs.
     pub quiet: Ticks,
@@ -141,7 +141,8 @@ impl<P: Platform> CpuContext<P> {
         }
     }
 
-    /// Has the processor that holds a vCPU look at it: at once, unless that interrupts another guest than `cause` too often.
+    /// Has the processor that holds a vCPU look at it: at once, unless that would interrupt a guest other than `cause` too
+    /// often.
     #[cold]
     pub fn post(&mut self, vcpu: &VcpuShared, cause: GuestId) {
         let holder = vcpu.holder();
@@ -214,7 +215,7 @@ impl<P: Platform> CpuContext<P> {
         }
     }
 
-    /// Has another processor look around at once.
+    /// Asks another processor to look around at once, without sparing the vCPU that runs there.
     #[cold]
     pub fn ask(&mut self, cpu: CpuId) {
         if self.system.cpu_table.cpu(cpu).mailbox.ask() == Interrupt::Needed {

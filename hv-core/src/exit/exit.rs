@@ -1,4 +1,4 @@
-//! What each exit means.
+//! Dispatch of exits: what the processor does for each kind.
 
 use crate::base::addr::low;
 use crate::base::error::KillReason;
@@ -50,7 +50,7 @@ pub fn class<S: VirtualCpu>(exit: &Exit, state: &S) -> ExitClass {
     }
 }
 
-/// Handles one exit.
+/// Handles one exit, and returns what the processor does next with the vCPU.
 #[inline]
 pub fn dispatch<P: Platform>(exit: Exit, vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     match exit {

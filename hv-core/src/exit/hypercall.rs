@@ -18,8 +18,8 @@ use core::sync::atomic::Ordering::Relaxed;
 use outcome::Outcome;
 use pv_abi::call::{Call, Code, Info};
 
-/// Handles the call instruction. For a full guest without KVM's interface, and for user mode of a cooperative one, the instruction raises
-/// #UD.
+/// Handles the call instruction, which raises #UD in a full guest without KVM's interface, and in user mode of a cooperative
+/// guest.
 #[inline]
 pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     if vcpu.state.cpl() != 0 || !vcpu.guest.is_cooperative() {

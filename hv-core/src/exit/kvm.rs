@@ -17,7 +17,7 @@ use crate::exit::cpu::CpuContext;
 use crate::guest::platform::Platform;
 use crate::guest::vcpu::Vcpu;
 
-/// The model-specific registers.
+/// Numbers of KVM's model-specific registers.
 pub mod register {
     /// First number of [`WALL_CLOCK`], which older kernels use; both mean the same.
     pub const OLD_WALL_CLOCK: u32 = 0x11;

@@ -1,4 +1,4 @@
-//! Model-specific registers: what is emulated, what is switched with the vCPU, and #GP for everything else.
+//! Model-specific registers: some are emulated, some are switched with the vCPU, and all others raise #GP.
 
 use crate::base::addr::low;
 use crate::base::hardware::Hardware;

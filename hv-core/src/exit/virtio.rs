@@ -37,7 +37,7 @@ pub fn write<P: Platform>(
     send(guest, core, told);
 }
 
-/// Does the next part of what a guest's devices have to do.
+/// Does the next part of the work of a guest's devices.
 pub fn serve<P: Platform>(vcpu: &Vcpu<P>, core: &mut CpuContext<P>) -> ServeProgress {
     let guest = vcpu.guest;
     let mut host = GuestDeviceHost { guest, server: vcpu.shared, core };

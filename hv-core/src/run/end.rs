@@ -1,4 +1,4 @@
-//! A guest ends: by itself, or because it cannot go on.
+//! How guests begin, restart and end: on their own, or because they cannot go on.
 
 use super::Cpu;
 use crate::base::addr::LARGE_PAGE_BYTES;

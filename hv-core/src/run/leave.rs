@@ -103,7 +103,7 @@ impl<P: Platform> Cpu<P> {
         self.core.system.guest(of.id.guest)?.vcpu(u64::from(index.0))
     }
 
-    /// Runs another vCPU of the guest in this one's place.
+    /// Yields the CPU to another vCPU of the same guest.
     fn donate(&mut self, slot: Slot, target: Option<&'static VcpuShared>, now: Tsc) {
         let vcpu = self.vcpus.get_mut(usize::from(slot.0)).and_then(Option::as_deref_mut);
         if let Some((target, vcpu)) = target.zip(vcpu) {

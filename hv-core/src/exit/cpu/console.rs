@@ -80,7 +80,7 @@ impl<P: Platform> CpuContext<P> {
         self.room_for(guest, ENDING_BYTES).map(|mut room| room.unused = 0).is_some()
     }
 
-    /// Room for a text that cannot wait.
+    /// Room for a text of a guest's that cannot wait, because the guest is ending.
     pub fn last_words_room(&mut self, guest: &Guest<P::Ram>, text: &[u8]) -> Option<Room> {
         self.promise(Some(guest.id), exactly(guest, text), LAST_WORDS_FLOOR)
     }

@@ -200,7 +200,7 @@ fn memory(op: u64, rsi: u64, rdx: u64) -> Result<Hypercall, Refusal> {
     }
 }
 
-/// Whether bits 63:47 are all alike.
+/// Whether bits 63:47 are all equal.
 const fn is_canonical(address: u64) -> bool {
     let upper = address >> 47;
     upper == 0 || upper == 0x1_ffff

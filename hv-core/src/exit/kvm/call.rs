@@ -28,7 +28,7 @@ const NOT_SUPPORTED: i64 = -95;
 /// CLOCK_PAIRING's clock type for the wall clock, the only one offered.
 const WALL_CLOCK: u64 = 0;
 
-/// Handles the call instruction.
+/// Handles the call instruction of a KVM guest; user mode is not permitted any call.
 #[inline(never)]
 pub fn handle<P: Platform>(vcpu: &mut Vcpu<P>, core: &mut CpuContext<P>) -> Next {
     vcpu.state.finish(Instruction::Call);
