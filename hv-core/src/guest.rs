@@ -1,4 +1,4 @@
-//! What a guest is: its vCPUs, its memory, its life; and the seam behind which the processor's vendor lies.
+//! A guest: its vCPUs, memory and lifecycle, and the traits that hide the processor vendor from the core.
 
 pub mod build;
 pub mod channel_end;

@@ -1,4 +1,4 @@
-//! Making a guest: what is the same on every machine. Memory and the vendor's vCPU state come from the caller.
+//! The vendor-neutral part of building a guest. The caller provides the memory and the vendor's vCPU state.
 
 use crate::base::hardware::GuestRam;
 use crate::base::id::{GuestId, MAX_GUESTS, MAX_VCPUS, VcpuId, VcpuIndex};
@@ -23,27 +23,27 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
-/// What a guest is made from.
+/// The parts from which [`guest`] makes a guest.
 pub struct Parts<R: GuestRam> {
-    /// What the owner of the machine grants it.
+    /// The resources and limits that the owner of the machine grants it.
     pub config: GuestConfig,
-    /// Its memory.
+    /// The guest's memory.
     pub ram: R,
-    /// What it shares with the hypervisor.
+    /// The tables that the guest shares with the hypervisor.
     pub tables: Tables,
-    /// Its virtio devices.
+    /// The guest's virtio devices.
     pub virtio: Bus,
-    /// Its ends of channels.
+    /// The guest's ends of channels, by number.
     pub channels: Vec<ChannelEnd>,
     /// Whether the time-stamp counter may be trusted for deadlines.
     pub usable_tsc: bool,
 }
 
-/// The machine holds no more guests or vCPUs.
+/// The machine has no room for another guest or vCPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
-/// Makes the next guest. Its vCPUs are to be made by [`vcpu`], in the order of [`Guest::vcpus`]; nothing runs yet.
+/// Makes the next guest. The caller makes its vCPUs by [`vcpu`], in the order of [`Guest::vcpus`]; none of them runs yet.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ pub fn guest<R: GuestRam>(system: &mut System<R>, parts: Parts<R>) -> Result<&'s
                 .ok_or(Full)?;
         vcpus.push(&*Box::leak(Box::new(shared)));
     }
-    // Replaced when the guest boots, by devices that know the time.
+    // These devices are placeholders: when the guest boots, devices that know the time replace them.
     let setup = bus::Setup { tsc: system.tsc, now: Tsc(0), unix_s: 0, memory_mib: 0, channels: Vec::new() };
     let restarts = config.restarts;
     let guest: &'static Guest<R> = Box::leak(Box::new(Guest {
@@ -118,7 +118,7 @@ pub fn vcpu<P: Platform>(
     Box::new(Vcpu::new(state, shared, guest, cpuid::table(facts, guest, index), lapic))
 }
 
-/// A guest's ends of the machine's channels, in the order of the configuration; `frames` are the channels' pages.
+/// Makes a guest's ends of the machine's channels, in the order of the configuration; `frames` are the channels' pages.
 pub fn channel_ends(channels: &[ChannelConfig], frames: &[SharedFrames], guest: GuestId) -> Vec<ChannelEnd> {
     let ends = |before: &[ChannelConfig], of: u16| {
         before.iter().flat_map(|channel| channel.ends).filter(|end| *end == of).count()
@@ -128,7 +128,7 @@ pub fn channel_ends(channels: &[ChannelConfig], frames: &[SharedFrames], guest: 
         let [a, b] = channel.ends;
         let before = channels.get(..n).unwrap_or_default();
         let index = |of, more| u8::try_from(ends(before, of) + more).unwrap_or(u8::MAX);
-        // A channel from a guest to itself has both its ends there, one after the other.
+        // A channel from a guest to itself has both ends in that guest, with consecutive numbers.
         let numbers = [index(a, 0), index(b, usize::from(a == b))];
         for (own, peer, number) in [(a, b, numbers[1]), (b, a, numbers[0])] {
             if own == guest.0 {

@@ -1,6 +1,6 @@
-//! What CPUID tells a guest: one table a vCPU, made when the guest is made, read by index.
+//! The CPUID that a guest sees: one table per vCPU, built when the guest is built and read by leaf index.
 //!
-//! The rule: what the hypervisor neither switches nor emulates is hidden, with the reason beside the mask.
+//! Rule: a table hides every feature that the hypervisor neither switches nor emulates; the reason stands beside the mask.
 
 use crate::base::hardware::GuestRam;
 use crate::base::time::Frequency;
@@ -28,7 +28,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// What CPUID answers. A leaf past the last answers zeroes, and so does any subleaf but 0 of a leaf that has several.
+    /// The registers that CPUID returns. They are zero for a leaf past the last, and for any subleaf but 0 of a leaf that has several.
     #[inline]
     pub fn answer(&self, leaf: u32, subleaf: u32) -> Leaf {
         let range = match leaf >> 28 {
@@ -45,7 +45,7 @@ impl Table {
         usize::try_from(index).ok().and_then(|index| leaves.get(index)).copied().unwrap_or([0; 4])
     }
 
-    /// What a word of it announces.
+    /// The feature bits that this vCPU's table announces in `word`.
     pub fn word(&self, word: Word) -> u32 {
         let [basic, _, extended] = &self.leaves;
         match word {
@@ -60,7 +60,7 @@ impl Table {
     }
 }
 
-/// Where CPUID announces the features that control registers depend on.
+/// The CPUID words that announce the features on which control-register bits depend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "leaf and register")]
 pub enum Word {
@@ -73,7 +73,7 @@ pub enum Word {
     ExtendedEdx,
 }
 
-/// What a word of CPUID announces to some guest.
+/// The feature bits that `word` may announce to any guest; a vCPU's table may have fewer.
 pub const fn may_announce(word: Word) -> u32 {
     match word {
         Word::Leaf1Ecx => LEAF_1_ECX,
@@ -89,16 +89,16 @@ const fn has_subleaves(leaf: u32) -> bool {
     matches!(leaf, 4 | 7 | 0xb)
 }
 
-/// What is common to a guest's vCPUs, beside the guest itself.
+/// Facts about the machine from which every vCPU's table is built.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
     /// The machine's CPUID.
     pub machine: Machine,
-    /// The guest's time-stamp counter.
+    /// Frequency of the guest's time-stamp counter.
     pub tsc: Frequency,
-    /// The emulated APIC timer.
+    /// Frequency of the emulated APIC timer, undivided.
     pub apic_bus: Frequency,
-    /// How guests call.
+    /// The instruction by which guests make hypercalls: VMMCALL or VMCALL.
     pub call: CallInstruction,
 }
 
@@ -108,7 +108,7 @@ pub struct Facts {
 const LEAF_1_ECX: u32 =
     1 << 0 | 1 << 1 | 1 << 9 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 25 | 1 << 30;
 const X2APIC: u32 = 1 << 21;
-/// Leaf 1 EDX: a cooperative guest has events instead.
+/// Leaf 1 EDX: hidden from a cooperative guest, which has events instead.
 const APIC: u32 = 1 << 9;
 const TSC_DEADLINE: u32 = 1 << 24;
 const HYPERVISOR: u32 = 1 << 31;
@@ -121,14 +121,14 @@ const LEAF_7_EBX: u32 =
 const EXTENDED_ECX: u32 = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
 /// 8000_0001 EDX: SYSCALL, NX, 1 GiB pages, long mode. Hidden: FFXSR, RDTSCP (TSC_AUX is not switched).
 const EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 29;
-/// 8000_0001 EDX: copies of leaf 1 on AMD's processors (APM vol 3, appendix E.4.2), and hidden where that hides them.
+/// 8000_0001 EDX: copies of leaf 1 on AMD's processors (APM vol 3, appendix E.4.2); a copy is hidden where leaf 1 hides the feature.
 const COPIES_OF_LEAF_1_EDX: u32 = 0x0183_f3ff;
 const INVARIANT_TSC: u32 = 1 << 8;
 
-/// Leaf 8000_0008 EAX: 5-level paging is hidden, and every long mode has this width.
+/// Leaf 8000_0008 EAX: the width of linear addresses with 4-level paging, since 5-level paging is hidden.
 const LINEAR_BITS: u32 = 48;
-/// Of the width of guest-physical addresses: what is assumed of a processor that tells none (SDM vol 3A §4.1.4), and the widest
-/// that a guest has.
+/// Range of the width of guest-physical addresses: from the width assumed for a processor that reports none (SDM vol 3A §4.1.4) to
+/// the widest that a guest gets.
 const PHYSICAL_BITS: RangeInclusive<u8> = 36..=40;
 
 /// Width of guest-physical addresses, as CPUID leaf 8000_0008 shows it and the emulated APIC's base register checks it.

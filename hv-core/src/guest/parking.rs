@@ -1,11 +1,11 @@
-//! Where a vCPU lies while no processor holds it: stopped, or on its way from one to another. Orders to stop and to start are
-//! taken here too: what an order finds, and what it does about that, are under one lock.
+//! Parking spaces hold the vCPUs that no processor holds: those that are stopped, and those that migrate from one processor to
+//! another. Orders to stop and to start are handled here too, so that an order tests a vCPU's state and acts on it under one lock.
 //!
-//! A vCPU is a `Box<Vcpu>`: whoever has the box owns it, and nobody else can run it. It is in one processor's table, or in its
-//! parking space.
+//! A vCPU is a `Box<Vcpu>`: the owner of the box owns the vCPU, and nobody else can run it. The box is in one processor's table or in
+//! the vCPU's parking space.
 //!
-//! An order to stop a vCPU that another processor holds is obeyed later. Until then, later orders find the vCPU as it will be: a
-//! start-up waits in the parking space until the vCPU is laid up, and another order to stop takes it away again.
+//! A processor that holds a vCPU obeys an order to stop it later. Until then, later orders treat the vCPU as stopped: a start-up IPI
+//! waits in the parking space until the holder lays the vCPU up, and another order to stop cancels that start-up.
 
 use crate::base::lock::{Lock, Rank};
 use crate::guest::platform::Platform;
@@ -19,18 +19,18 @@ use core::sync::atomic::Ordering::SeqCst;
 /// One parking space.
 struct ParkingSpace<P: Platform> {
     vcpu: Option<Box<Vcpu<P>>>,
-    /// The page at which a start-up IPI starts the vCPU as soon as it has stopped, as it was ordered to.
+    /// The page of a pending start-up IPI: the vCPU starts there as soon as it has obeyed its order to stop.
     start_up: Option<u8>,
 }
 
-/// What an order to start finds.
+/// The state in which an order to start finds a vCPU.
 #[must_use]
 pub enum Found<P: Platform> {
-    /// The vCPU was stopped; it is the caller's to start.
+    /// The vCPU was stopped; the caller now owns it and must start it.
     Stopped(Box<Vcpu<P>>),
-    /// It is ordered to stop, and whoever lays it up starts it.
+    /// The vCPU is ordered to stop; the processor that lays it up will start it.
     Stopping,
-    /// It runs, or somebody else starts it already.
+    /// The vCPU runs, or another processor is starting it already.
     Started,
 }
 
@@ -38,7 +38,7 @@ pub enum Found<P: Platform> {
 pub struct Parking<P: Platform>(Box<[Lock<ParkingSpace<P>>]>);
 
 impl<P: Platform> Parking<P> {
-    /// All vCPUs in their parking spaces, by slot.
+    /// Puts each of `vcpus`, which are in the order of their slots, into its parking space.
     pub fn new(vcpus: Vec<Box<Vcpu<P>>>) -> Self {
         let space = |vcpu| Lock::new(Rank::Leaf, ParkingSpace { vcpu: Some(vcpu), start_up: None });
         Self(vcpus.into_iter().map(space).collect())
@@ -48,26 +48,26 @@ impl<P: Platform> Parking<P> {
         self.0.get(usize::from(of.slot.0))
     }
 
-    /// Leaves a vCPU that is on its way.
+    /// Leaves a migrating vCPU in its parking space.
     pub fn leave(&self, vcpu: Box<Vcpu<P>>) {
         if let Some(space) = self.space(vcpu.shared) {
             space.lock().vcpu = Some(vcpu);
         }
     }
 
-    /// Takes a vCPU that is on its way; `None` for one that is not here, or stopped.
+    /// Takes a migrating vCPU; `None` when the vCPU is not here, or is stopped.
     pub fn pick_up(&self, shared: &VcpuShared) -> Option<Box<Vcpu<P>>> {
         let mut space = self.space(shared)?.lock();
         if shared.life() == Life::Stopped { None } else { space.vcpu.take() }
     }
 
-    /// Takes a vCPU that is stopped, to look at it; [`Self::retire`] puts it back. `None` for one that is not stopped.
+    /// Takes a stopped vCPU, so that the caller can inspect it; [`Self::retire`] puts it back. `None` when the vCPU is not stopped.
     pub fn take_stopped(&self, shared: &VcpuShared) -> Option<Box<Vcpu<P>>> {
         let mut space = self.space(shared)?.lock();
         if shared.life() == Life::Stopped { space.vcpu.take() } else { None }
     }
 
-    /// Leaves a vCPU that is stopped, for good or until somebody starts it. No earlier start-up counts.
+    /// Leaves a vCPU and marks it stopped, until an order starts it. Any pending start-up IPI is dropped.
     pub fn retire(&self, vcpu: Box<Vcpu<P>>) {
         let shared = vcpu.shared;
         if let Some(space) = self.space(shared) {
@@ -77,8 +77,8 @@ impl<P: Platform> Parking<P> {
         }
     }
 
-    /// Leaves a vCPU that has obeyed its order to stop, and so is stopped; or gives it back with the page at which a start-up
-    /// has it begin, which came meanwhile.
+    /// Leaves a vCPU that obeys its order to stop, and marks it stopped. If a start-up IPI came meanwhile, returns the vCPU and the
+    /// page at which it must start instead.
     pub fn lay_up(&self, vcpu: Box<Vcpu<P>>) -> Option<(Box<Vcpu<P>>, u8)> {
         let shared = vcpu.shared;
         let mut space = self.space(shared)?.lock();
@@ -91,7 +91,8 @@ impl<P: Platform> Parking<P> {
         None
     }
 
-    /// Orders a vCPU to stop, and overtakes a start-up that waits for that. False when it is stopped: then nobody is to be told.
+    /// Orders a vCPU to stop, and cancels a pending start-up IPI. False when the vCPU is stopped: then the caller need not notify
+    /// a processor.
     pub fn order_stop(&self, shared: &VcpuShared) -> bool {
         let Some(space) = self.space(shared) else { return false };
         let mut space = space.lock();
@@ -103,7 +104,8 @@ impl<P: Platform> Parking<P> {
         lives
     }
 
-    /// Orders a vCPU to start. One that has not yet obeyed its order to stop begins later, by a start-up IPI only: at `start_up`.
+    /// Orders a vCPU to start. A vCPU that has not yet obeyed its order to stop can be started by a start-up IPI only: it starts later,
+    /// at page `start_up`.
     pub fn order_start(&self, shared: &VcpuShared, start_up: Option<u8>) -> Found<P> {
         let Some(space) = self.space(shared) else { return Found::Started };
         let mut space = space.lock();
@@ -115,14 +117,15 @@ impl<P: Platform> Parking<P> {
         if let Some(page) = start_up
             && shared.attention().intersects(Attention::STOP)
         {
-            let _ = *space.start_up.get_or_insert(page); // the first counts
+            let _ = *space.start_up.get_or_insert(page); // the first start-up IPI wins
             return Found::Stopping;
         }
         Found::Started
     }
 }
 
-/// From here on, under the parking space's lock, a vCPU is one that lives: the next order to stop is for this life.
+/// Marks a vCPU runnable and withdraws its order to stop; the next order to stop is for the new life. The caller holds the parking
+/// space's lock.
 fn revive(shared: &VcpuShared) {
     shared.presence.attention.fetch_and((!Attention::STOP).bits(), SeqCst);
     shared.set_life(Life::Runnable);

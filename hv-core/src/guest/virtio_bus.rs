@@ -1,4 +1,4 @@
-//! The virtio devices of one guest: where they are, whose turn it is, and the lines that they interrupt by.
+//! The virtio devices of one guest: their addresses, their turns, and their interrupt lines.
 
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
 use crate::base::hardware::GuestRam;
@@ -20,21 +20,22 @@ use crate::image::manifest::{Devices, GuestConfig};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-/// The first device's page; the others follow. Above RAM and the window for shared pages, below the APICs.
+/// The first device's page; the other devices' pages follow. The pages lie above RAM and the window for shared pages, and below the
+/// APICs.
 const BASE: u64 = 0xd000_0000;
 
-/// The first device's input of the I/O APIC: above those of a PC's own.
+/// The I/O APIC input of the first device, above the inputs of a PC's own devices.
 const FIRST_INPUT: u8 = 16;
 
 /// A switch, and the guests at its ports.
 #[derive(Debug)]
 pub struct Network {
     switch: &'static Switch,
-    /// By port.
+    /// The guest at each port, by port number.
     pub members: Vec<GuestId>,
 }
 
-/// The networks that guests are joined by, by number.
+/// The networks that connect `guests`, by number.
 pub fn networks(guests: &[GuestConfig]) -> Vec<Network> {
     let of = |guest: &GuestConfig| guest.devices.network;
     let count = guests.iter().filter_map(of).max().map_or(0, |most| most + 1);
@@ -48,7 +49,7 @@ pub fn networks(guests: &[GuestConfig]) -> Vec<Network> {
     (0..count).map(network).collect()
 }
 
-/// A device, and what the I/O APIC was last told of its line.
+/// A device, and the state of its line that the I/O APIC was last told.
 #[derive(Debug)]
 struct Slot {
     device: Transport,
@@ -59,16 +60,16 @@ struct Slot {
 #[derive(Debug, Default)]
 pub struct Bus {
     slots: Vec<Slot>,
-    /// Which device has the first turn in the next step.
+    /// Index of the device that has the first turn in the next step.
     first: usize,
 }
 
 impl Bus {
-    /// The devices that `config` asks for; `disk` is the image of its disk.
+    /// Makes the devices that `config` asks for; `disk` is the image of the guest's disk.
     ///
     /// # Errors
     ///
-    /// What is wrong with the disk.
+    /// The image is not usable as a disk.
     pub fn new(
         id: GuestId,
         config: &Devices,
@@ -90,7 +91,7 @@ impl Bus {
         if let Some(network) = network {
             let port = network.members.iter().position(|member| *member == id);
             let port = Port(port.and_then(|port| u8::try_from(port).ok()).unwrap_or(0));
-            // Locally administered, and the guest's own.
+            // A locally administered MAC address that is unique to the guest.
             let [high, low] = id.0.to_be_bytes();
             devices.push(Device::Net(Net::new([0x52, b'C', b'o', b'm', high, low], network.switch, port)));
         }
@@ -104,7 +105,7 @@ impl Bus {
         Ok(Self { slots: slots.collect(), first: 0 })
     }
 
-    /// What the guest's firmware tables say of them.
+    /// The devices as the guest's firmware tables describe them.
     pub fn described(&self) -> Vec<VirtioMmio> {
         let bytes = u32::try_from(WINDOW_BYTES).unwrap_or(0);
         let at = |n: u64| GuestPhys::new_truncate(BASE + n * PAGE_BYTES);
@@ -115,7 +116,7 @@ impl Bus {
             .collect()
     }
 
-    /// Power-on, with disks as they were: nothing of an earlier life is left.
+    /// Resets all devices to their power-on state. The contents of disks stay.
     pub fn power_on(&mut self) {
         for slot in &mut self.slots {
             slot.device.power_on();
@@ -123,25 +124,25 @@ impl Bus {
         }
     }
 
-    /// The device of a page, and how far from its beginning.
+    /// The number of the device whose page holds `at`, and the offset in that page.
     pub fn find(&self, at: GuestPhys) -> Option<(usize, u64)> {
         let offset = at.raw().checked_sub(BASE)?;
         let number = usize::try_from(offset / PAGE_BYTES).ok().filter(|number| *number < self.slots.len())?;
         Some((number, offset % PAGE_BYTES))
     }
 
-    /// Reads a register; 0 where there is none.
+    /// Reads a device register; 0 where there is no device.
     pub fn read(&self, number: usize, offset: u64, size_bytes: u8) -> u64 {
         self.slots.get(number).map_or(0, |slot| slot.device.read(offset, usize::from(size_bytes)))
     }
 
-    /// Writes a register.
+    /// Writes a device register.
     pub fn write(&mut self, number: usize, offset: u64, size_bytes: u8, value: u64) -> Effect {
         let slot = self.slots.get_mut(number);
         slot.map_or(Effect::None, |slot| slot.device.write(offset, usize::from(size_bytes), value))
     }
 
-    /// The console, once the guest's driver has taken it over.
+    /// The virtio console, once the guest's driver has taken it over.
     fn console(&mut self) -> Option<&mut Console> {
         let mut consoles =
             self.slots.iter_mut().filter(|slot| slot.device.status().contains(Status::DRIVER_OK));
@@ -151,20 +152,20 @@ impl Bus {
         })
     }
 
-    /// Whether what people type is for the console here, and whether it has room.
+    /// Whether the virtio console has room for typed input; `None` when typed input is not for this console.
     pub fn takes_input(&mut self) -> Option<bool> {
         self.console().map(|console| console.has_room())
     }
 
-    /// Gives the console a byte that people typed.
+    /// Gives the virtio console a byte of typed input.
     pub fn receive(&mut self, byte: u8) {
         if let Some(console) = self.console() {
             let _ = console.receive(byte);
         }
     }
 
-    /// Does the next part of what the devices have to do. They share the step's budget, and the first turn goes round, so that none
-    /// keeps another one from its work.
+    /// Does the next part of the devices' pending work. The devices share the step's budget, and the first turn rotates among them, so
+    /// that no device starves another.
     pub fn step<R: GuestRam>(&mut self, ram: &R, host: &mut impl DeviceHost) -> ServeProgress {
         let mut budget = Budget::of_step();
         let mut progress = ServeProgress::Done;
@@ -179,8 +180,8 @@ impl Bus {
         progress
     }
 
-    /// Does something to the devices, and tells the I/O APIC of the lines that this changed. Whoever changes a line tells of it
-    /// before anybody else can change it again: two changes never overtake one another.
+    /// Calls `act` on the devices, and tells the I/O APIC of each line that changed. The caller holds the lock of the devices, so it
+    /// reports a change before another processor can change the line again: two changes never overtake one another.
     pub fn with<T>(&mut self, ports: &Lock<PortBus>, act: impl FnOnce(&mut Self) -> T) -> (T, Told) {
         let outcome = act(self);
         let mut told = Told::Nothing;
@@ -200,9 +201,9 @@ impl Bus {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Told {
-    /// It was told nothing.
+    /// No line changed.
     Nothing,
-    /// It was told of a change.
+    /// At least one line changed.
     Changes,
 }
 
@@ -223,7 +224,7 @@ mod tests {
         PortBus::new(&Setup { tsc, now: Tsc(0), unix_s: 0, memory_mib: 4, channels: Vec::new() })
     }
 
-    /// A source of random bytes whose driver is ready, at a level-triggered input.
+    /// An entropy device whose driver is ready, at a level-triggered input.
     fn level_triggered() -> (Lock<Bus>, Lock<PortBus>) {
         let config = Devices { entropy: true, ..Devices::default() };
         let mut bus = Bus::new(GuestId(0), &config, &[], &[]).unwrap();
@@ -236,7 +237,7 @@ mod tests {
         (Lock::new(Rank::Virtio, bus), Lock::new(Rank::Leaf, ports))
     }
 
-    /// Does something to the device, as an exit or a step of its work does.
+    /// Calls `act` on the device, as an exit or a step of its work does.
     fn with(bus: &Lock<Bus>, ports: &Lock<PortBus>, act: impl FnOnce(&mut Bus)) {
         let ((), _) = bus.lock().with(ports, act);
     }
@@ -262,7 +263,7 @@ mod tests {
             with(bus, ports, complete);
             assert!(sends(), "round {round}");
             thread::scope(|scope| {
-                let busy = ports.lock(); // whoever changed a line waits before the I/O APIC
+                let busy = ports.lock(); // a thread that changed a line waits here to tell the I/O APIC
                 scope.spawn(|| with(bus, ports, acknowledge));
                 thread::sleep(Duration::from_millis(2));
                 scope.spawn(|| with(bus, ports, complete));
