@@ -9,8 +9,8 @@ use core::sync::atomic::AtomicU32;
 pub struct ChannelEnd {
     /// The shared pages.
     pub frames: SharedFrames,
-    /// Whose the other end is, and which of its channels.
+    /// The guest at the other end, and the number of that end among the guest's channels.
     pub peer: (GuestId, u8),
-    /// What the peer's doorbell sets here: bit 16 valid, bits 15:8 event (or vector in full mode), bits 7:0 vCPU.
+    /// The event that the peer's doorbell sets at this end: bit 16 valid, bits 15:8 event (or vector in full mode), bits 7:0 vCPU.
     pub bound: AtomicU32,
 }

@@ -1,4 +1,4 @@
-//! One guest: what its vCPUs have in common.
+//! One guest: the state that its vCPUs share.
 
 use crate::base::addr::{GuestPhys, PAGE_BYTES};
 use crate::base::hardware::{GuestRam, SharedWords};
@@ -25,15 +25,16 @@ use pv_abi::cpuid::Features;
 use ring_buffers::Memory;
 use ring_buffers::bytes::Consumer;
 
-/// Where the window for shared pages begins: below the APIC's and the firmware's addresses, above any RAM of this version.
+/// Guest-physical base of the window for shared pages: below the APIC's and the firmware's addresses, above any RAM of this version.
 pub const WINDOW_BASE: u64 = 0xc000_0000;
-/// Pages in the window: what one lowest-level table maps.
+/// Pages in the window: as many as one lowest-level table maps.
 pub const WINDOW_PAGES: u64 = 512;
 const _: () = assert!(MAX_SHOWN_PAGES == WINDOW_PAGES);
-/// See [`Life::began`].
+/// The value of [`Life::began`] before the guest has begun.
 pub const NOT_BEGUN: u64 = 0;
 
-/// Shared frames as the rings see them. An index outside reads zero and writes nothing; the rings compute none.
+/// Shared frames as the rings access them. A read at an index outside returns zero and a write there has no effect; the rings compute no
+/// such index.
 #[derive(Clone, Copy, Debug)]
 pub struct Words(pub SharedWords);
 
@@ -67,99 +68,99 @@ impl Memory for Words {
 
 /// A guest's emulated devices.
 pub struct Pc {
-    /// Those of ports, and the I/O APIC. Rank: leaf.
+    /// The devices at I/O ports, and the I/O APIC. Rank: leaf.
     pub ports: Lock<PortBus>,
-    /// Those of virtio. Rank: virtio.
+    /// The virtio devices. Rank: virtio.
     pub virtio: Lock<Bus>,
-    /// Vectors whose end the I/O APIC wants to know.
+    /// Bit map of the vectors whose EOI the I/O APIC must be told.
     pub level_vectors: [AtomicU64; 4],
 }
 
-/// A guest's console, as people see it.
+/// A guest's text to and from the machine's console.
 #[derive(Debug)]
 pub struct Console {
-    /// The hypervisor's end of the console ring, once it was used. Rank: console.
+    /// The hypervisor's end of the console ring; `None` until its first use. Rank: console.
     pub ring: Lock<Option<Consumer<Words>>>,
-    /// The part of a line that has not ended. Rank: line.
+    /// The guest's unfinished line of text. Rank: line.
     pub line: Lock<heapless::Vec<u8, TEXT_BYTES>>,
-    /// Bytes that people typed and that no UART took yet, for a cooperative guest. Rank: leaf.
+    /// Typed bytes for a cooperative guest that it has not taken yet; other guests have a UART for them. Rank: leaf.
     pub input: Lock<heapless::Deque<u8, 256>>,
 }
 
-/// Memory that comes to a guest, or leaves it.
+/// The state of memory that comes to a guest or leaves it.
 pub struct MovingMemory<B> {
-    /// What is left to do before the first vCPU enters guest mode, or before a guest that has ended leaves its memory. Rank: leaf.
+    /// The populating work left before the first vCPU enters guest mode, or before a guest that has ended leaves its memory. Rank: leaf.
     pub populating: Lock<Option<Populating>>,
-    /// Blocks that are on their way. Rank: memory.
+    /// Blocks in transit. Rank: memory.
     pub transit: Lock<Transit<B>>,
-    /// Which vCPUs may still reach memory that was taken away.
+    /// The vCPUs that may still reach memory that the guest gave back.
     pub shootdown: Shootdown,
 }
 
-/// How far a guest is in its life.
+/// A guest's lifecycle state.
 #[derive(Debug)]
 pub struct Life {
-    /// Where it is between its start and its end. Rank: leaf.
+    /// The guest's phase between its start and its end. Rank: leaf.
     pub lifecycle: Lock<Lifecycle>,
-    /// Whether its channels are connected; changes under [`System::channel_links`](super::system::System::channel_links) only.
+    /// Whether the guest's channels are connected; writers hold [`System::channel_links`](super::system::System::channel_links).
     pub connected: AtomicBool,
-    /// How often it was started before.
+    /// The number of earlier starts of the guest.
     pub generation: AtomicU64,
-    /// The time-stamp counter when its memory was done, in this life; [`NOT_BEGUN`] before.
+    /// The time-stamp counter when the guest's memory was populated in this life; [`NOT_BEGUN`] before.
     pub began: AtomicU64,
 }
 
-/// A guest. Made once and never freed.
+/// A guest. It is made once and never freed.
 pub struct Guest<R: GuestRam> {
-    /// Which.
+    /// The guest's number, in the order of the configuration.
     pub id: GuestId,
-    /// What the owner of the machine grants it.
+    /// The resources and limits that the owner of the machine grants it.
     pub config: GuestConfig,
-    /// Its memory.
+    /// The guest's memory.
     pub ram: R,
-    /// What it shares with the hypervisor.
+    /// The tables that the guest shares with the hypervisor.
     pub tables: Tables,
-    /// The shared view of each vCPU.
+    /// The shared view of each vCPU, by index.
     pub vcpus: Box<[&'static VcpuShared]>,
-    /// Its channels.
+    /// The guest's ends of channels, by number.
     pub channels: Vec<ChannelEnd>,
-    /// Its devices.
+    /// The guest's emulated devices.
     pub pc: Pc,
-    /// What it writes to people, and what they type.
+    /// The guest's console output, and the input typed for it.
     pub console: Console,
-    /// Memory of it that changes hands.
+    /// The state of memory that comes to the guest or leaves it.
     pub memory: MovingMemory<R::Block>,
-    /// How far it is in its life.
+    /// The guest's lifecycle state.
     pub life: Life,
     /// Whether the time-stamp counter may be trusted for deadlines.
     pub usable_tsc: bool,
 }
 
 impl<R: GuestRam> Guest<R> {
-    /// Whether Comity is announced to it.
+    /// Whether CPUID announces Comity to the guest.
     #[inline]
     pub fn is_cooperative(&self) -> bool {
         self.config.mode == Mode::Cooperative
     }
 
-    /// Whether it may use KVM's paravirtual interface.
+    /// Whether the guest may use KVM's paravirtual interface.
     #[inline]
     pub fn is_kvm(&self) -> bool {
         self.config.mode == Mode::Kvm
     }
 
-    /// A vCPU, or `None` when there is none of that index.
+    /// The vCPU of that index; `None` when the guest has none.
     #[inline]
     pub fn vcpu(&self, index: u64) -> Option<&'static VcpuShared> {
         usize::try_from(index).ok().and_then(|index| self.vcpus.get(index)).copied()
     }
 
-    /// How many vCPUs it has.
+    /// The number of the guest's vCPUs.
     pub fn vcpu_count(&self) -> u8 {
         self.config.vcpus
     }
 
-    /// What this version offers it.
+    /// The features of the ABI that this version offers the guest.
     pub fn features(&self) -> Features {
         let mut features = Features::DEMAND
             | Features::STATUS
@@ -175,26 +176,26 @@ impl<R: GuestRam> Guest<R> {
         features
     }
 
-    /// Whether it may know that somebody waits for its CPU.
+    /// Whether the guest may learn that another vCPU waits for its CPU.
     pub fn shows_waiters(&self) -> bool {
         self.config.visibility != crate::image::manifest::Visibility::None
     }
 
-    /// Whether the end of an interrupt with this vector is to be told to the I/O APIC.
+    /// Whether the I/O APIC must be told of the EOI of an interrupt with this vector.
     #[inline]
     pub fn is_level(&self, vector: u8) -> bool {
         let word = self.pc.level_vectors.get(usize::from(vector >> 6));
         word.is_some_and(|word| word.load(Relaxed) >> (vector & 63) & 1 != 0)
     }
 
-    /// Which those are may have changed.
+    /// Replaces the bit map that [`Self::is_level`] reads.
     pub fn set_level_vectors(&self, vectors: &[u64; 4]) {
         for (word, vectors) in self.pc.level_vectors.iter().zip(vectors) {
             word.store(*vectors, Relaxed);
         }
     }
 
-    /// The vCPUs that an interrupt is for, as a bit map by index; `sender` is an APIC id, which is the index.
+    /// The vCPUs that receive an interrupt, as a bit map by index; `sender` is an APIC id, which equals the vCPU's index.
     #[inline]
     pub fn receivers(&self, to: Destination, sender: u32) -> u64 {
         if let Destination::Flat(mask) = to {
@@ -209,13 +210,13 @@ impl<R: GuestRam> Guest<R> {
         ids.zip(0..64).fold(0, |set, (id, n)| set | u64::from(id & mask != 0) << n)
     }
 
-    /// What its devices are made from.
+    /// The parameters from which the guest's devices are made.
     pub fn bus_setup(&self, tsc: Frequency, now: Tsc, unix_s: u64) -> bus::Setup {
         let channels = self.placements().collect();
         bus::Setup { tsc, now, unix_s, memory_mib: self.config.memory_mib, channels }
     }
 
-    /// Where a full guest finds its channels: one after the other in the window.
+    /// The places of a full guest's channels: one after the other in the window.
     fn placements(&self) -> impl Iterator<Item = Placement> {
         let mut next = WINDOW_BASE;
         self.channels.iter().map(move |end| {
@@ -226,7 +227,7 @@ impl<R: GuestRam> Guest<R> {
         })
     }
 
-    /// Shows a full guest its channels; a cooperative one places them itself.
+    /// Places the channels in the window, unless the guest is cooperative: a cooperative guest places them itself.
     pub fn place_channels(&self) {
         if !self.is_cooperative() {
             for (end, placement) in self.channels.iter().zip(self.placements()) {
@@ -235,7 +236,7 @@ impl<R: GuestRam> Guest<R> {
         }
     }
 
-    /// Places `frames` in the window at `at`. Nothing is placed unless everything fits.
+    /// Places `frames` in the window at `at`. False, and nothing is placed, when they do not fit or a page there is taken.
     pub fn place(&self, frames: SharedFrames, writable: bool, at: GuestPhys) -> bool {
         let pages = frames.words.len() as u64 * 8 / PAGE_BYTES;
         let first = at.raw().wrapping_sub(WINDOW_BASE) / PAGE_BYTES;

@@ -1,42 +1,42 @@
-//! A guest's course over all processors: it runs, it is told to end, its last vCPU stops, it begins again or clears away what it
-//! shared, and is over.
+//! A guest's lifecycle over all processors: the guest runs, it is told to end, and its last vCPU stops. Then it begins again; or its first
+//! vCPU clears the pages that it shared, and the guest is over.
 
 use crate::policy::trace::Ending;
 
-/// What a guest is doing.
+/// A guest's phase.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// It runs, or is about to.
+    /// The guest runs, or is about to.
     Running,
-    /// It is to end so, once all its vCPUs are stopped.
+    /// The guest is to end in this way, once all its vCPUs are stopped.
     Ending(Ending),
-    /// It has ended, and its first vCPU clears the pages that it shared.
+    /// The guest has ended, and its first vCPU clears the pages that it shared.
     Leaving,
-    /// It has ended.
+    /// The guest has ended, or has not begun.
     Over,
 }
 
-/// What follows from a vCPU's stop.
+/// The consequence of a vCPU's stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Stopped {
-    /// Others run on, or somebody else sees to the end.
+    /// Other vCPUs of the guest run on, or another processor completes the guest's end.
     OthersRun,
-    /// It was the last, and nobody is left to start one.
+    /// The vCPU was the last of a running guest, which has no vCPU left to start another.
     Deserted,
-    /// It was the last of a guest that is to end so.
+    /// The vCPU was the last of a guest that is to end in this way.
     Ended(Ending),
-    /// It has cleared what its guest, which has ended, had shared.
+    /// The vCPU has cleared the pages that its guest, which has ended, had shared.
     Left,
 }
 
-/// A guest's course.
+/// A guest's lifecycle state.
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: Phase,
-    /// vCPUs that are not stopped, and whoever is stopping them all.
+    /// Number of vCPUs that are not stopped; plus one while a processor that ends the guest is stopping them all.
     live: u32,
-    /// How often it may still be started again.
+    /// Number of restarts that the guest has left.
     restarts: u32,
 }
 
@@ -46,22 +46,22 @@ impl Lifecycle {
         Self { phase: Phase::Over, live: 0, restarts }
     }
 
-    /// It begins, once more or for the first time.
+    /// The guest begins, for the first time or again.
     pub fn begin(&mut self) {
         self.phase = Phase::Running;
     }
 
-    /// It has ended for good: one vCPU starts once more, and never enters guest mode.
+    /// The guest has ended for good: one vCPU starts once more to clear the shared pages, and does not enter guest mode.
     pub fn leave(&mut self) {
         self.phase = Phase::Leaving;
     }
 
-    /// Whether it has ended for good.
+    /// Whether the guest has ended for good, or has not begun.
     pub fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Leaving | Phase::Over)
     }
 
-    /// Whether a vCPU may start now; if so it counts.
+    /// Whether a vCPU may start now; if so, counts it as live.
     #[must_use]
     pub fn start(&mut self) -> bool {
         let starts = match self.phase {
@@ -73,8 +73,8 @@ impl Lifecycle {
         starts
     }
 
-    /// The guest is to end; false when that was decided already. Who is told true has every vCPU stopped, and then says
-    /// [`Self::stop`] once for itself: until then the guest does not begin again, so that no stop meets its next life.
+    /// Decides that the guest is to end; false when that was decided already. A caller that gets true orders every vCPU to stop, and then
+    /// calls [`Self::stop`] once for itself. Until that call the guest does not begin again, so that no order to stop reaches its next life.
     #[must_use]
     pub fn end(&mut self, ending: Ending) -> bool {
         let runs = self.phase == Phase::Running;
@@ -85,7 +85,7 @@ impl Lifecycle {
         runs
     }
 
-    /// A vCPU has stopped, or all were told to.
+    /// A vCPU has stopped, or the caller of [`Self::end`] has ordered all to stop.
     pub fn stop(&mut self) -> Stopped {
         self.live = self.live.saturating_sub(1);
         if self.live > 0 {
@@ -99,7 +99,7 @@ impl Lifecycle {
         }
     }
 
-    /// Takes one of the restarts that are left.
+    /// Takes one of the restarts that are left; false when none is.
     pub fn take_restart(&mut self) -> bool {
         let left = self.restarts > 0;
         self.restarts = self.restarts.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! Why the guests of a bundle cannot be made.
+//! The error for a bundle whose guests cannot be made.
 
 use crate::base::id::VcpuIndex;
 use crate::device::virtio::block::DiskError;
@@ -8,23 +8,23 @@ use core::fmt;
 pub enum MakeError<'a> {
     /// The machine's memory does not suffice for this guest.
     Memory {
-        /// Its name.
+        /// The guest's name.
         guest: &'a str,
-        /// What it wants.
+        /// Its `memory_mib`.
         wanted_mib: u32,
-        /// What is left.
+        /// The machine's free memory.
         free_mib: u64,
     },
-    /// A vCPU is pinned to a processor that is not there.
+    /// A vCPU is pinned to a processor that the machine does not have.
     NoSuchCpu {
-        /// Its name.
+        /// The guest's name.
         guest: &'a str,
-        /// The vCPU.
+        /// The index of the vCPU in its guest.
         vcpu: VcpuIndex,
     },
-    /// A machine has no more guests or vCPUs.
+    /// The machine has no room for this guest or its vCPUs.
     TooManyVcpus(&'a str),
-    /// Its disk is none.
+    /// The guest's disk image is not usable.
     Disk(&'a str, DiskError),
 }
 

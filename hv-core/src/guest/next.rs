@@ -1,49 +1,49 @@
-//! What happens after an exit: a value that cannot be dropped.
+//! The action that follows an exit: a value that the caller must not drop.
 
 use crate::base::error::KillReason;
 use crate::base::id::VcpuIndex;
 use crate::policy::trace::Ending;
 
-/// What happens next to the vCPU that exited.
+/// The action that follows an exit of a vCPU.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Next {
-    /// It goes on.
+    /// The vCPU goes on.
     Resume,
-    /// It goes on if the queue still picks it.
+    /// The vCPU goes on if the run queue still picks it.
     Reschedule,
-    /// It gives the CPU to whoever waits.
+    /// The vCPU yields the CPU to the vCPUs that wait for it.
     Yield,
-    /// It does so, and then its instruction again: there was no room for what that does.
+    /// The vCPU yields, and later retries its instruction, because the hypervisor had no room for the instruction's effect.
     Again,
-    /// It gives the CPU to a vCPU of its guest, as last seen on CPU at `seq`.
+    /// The vCPU gives the CPU to another vCPU of its guest (directed yield).
     YieldTo {
-        /// To whom.
+        /// The index of the vCPU that gets the CPU.
         target: VcpuIndex,
     },
-    /// It sleeps until something is pending.
+    /// The vCPU sleeps until an event for it is pending.
     Block,
-    /// Other vCPUs of its guest start.
+    /// The vCPU starts other vCPUs of its guest.
     Start {
-        /// Which.
+        /// The vCPUs to start.
         targets: VcpuSet,
-        /// Where.
+        /// The state in which they start.
         at: StartAt,
     },
-    /// vCPUs of its guest stop, maybe itself.
+    /// The vCPU stops vCPUs of its guest, which may include itself.
     Stop(VcpuSet),
-    /// It was told to stop.
+    /// The vCPU obeys an order to stop.
     Park,
-    /// Its counters, and everybody's, are noted.
+    /// A mark: the counters of all guests and processors are recorded.
     Mark {
         /// The guest's name for the mark.
         id: u64,
-        /// A number of the guest's own.
+        /// A number that the guest chose.
         value: u64,
     },
-    /// Its guest ends.
+    /// The vCPU's guest ends.
     End(Ending),
-    /// Its guest cannot go on.
+    /// The vCPU's guest cannot go on, and is killed.
     Kill(KillReason),
 }
 
@@ -52,12 +52,12 @@ pub enum Next {
 pub struct VcpuSet(u64);
 
 impl VcpuSet {
-    /// One of them.
+    /// The set of this one vCPU.
     pub const fn one(index: VcpuIndex) -> Self {
         Self(1 << (index.0 & 63))
     }
 
-    /// Both sets together.
+    /// The union of both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -73,10 +73,10 @@ impl Iterator for VcpuSet {
     }
 }
 
-/// Where another vCPU starts.
+/// The state in which a vCPU that another one starts begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StartAt {
-    /// In the starter's own control state.
+    /// With a copy of the starter's control state.
     Copy {
         /// RIP.
         entry: u64,
@@ -85,6 +85,6 @@ pub enum StartAt {
         /// RDI.
         argument: u64,
     },
-    /// In real mode at this page: a start-up IPI.
+    /// In real mode at this page, as a start-up IPI asks.
     Real(u8),
 }

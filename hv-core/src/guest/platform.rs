@@ -1,13 +1,13 @@
-//! What a build of the hypervisor runs on, as one parameter.
+//! The kind of machine that a build of the hypervisor runs on, as one type parameter.
 
 use crate::base::hardware::{GuestRam, Hardware};
 use crate::guest::seam::Processor;
 
-/// A kind of machine: the PC with one of the vendors' processors, or the one that host tests look into.
+/// A kind of machine: the PC with one vendor's processors, or the simulated machine of the host tests.
 pub trait Platform: 'static {
     /// The processor, and with it the vCPUs' state.
     type Processor: Processor;
-    /// What else a processor has of its own: clock, timer, interrupts, random numbers.
+    /// The other hardware of each processor: clock, timer, interrupts, random numbers.
     type Hardware: Hardware;
     /// A guest's memory.
     type Ram: GuestRam;

@@ -1,31 +1,31 @@
-//! Every control-register bit and MSR that a guest can name, and who answers for it.
+//! Every control-register bit and MSR that a guest can name, and how the hypervisor handles it.
 //!
-//! Guest masks, the MSR permission maps and [the page](../../../docs/src/registers.md) are computed from these tables: a bit or an MSR
-//! that is in none of them is refused with #GP. Names are those of AMD APM vol 2 and Intel SDM vol 3 and 4.
+//! Guest masks, the MSR permission maps and [the page](../../../docs/src/registers.md) are computed from these tables: an access to a
+//! bit or an MSR that is in none of them raises #GP. Names are those of AMD APM vol 2 and Intel SDM vol 3 and 4.
 
 use crate::guest::cpuid::{self, Word};
 
 pub use crate::base::control::{CR0_PG, CR4_PAE, EFER_LMA, EFER_LME};
 
-/// What a bit of a control register depends on.
+/// The condition on which a guest may set a bit of a control register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Needs {
-    /// Nothing: every processor that runs us has it.
+    /// No condition: every processor that runs the hypervisor has the bit.
     Nothing,
-    /// This bit of CPUID.
+    /// The guest's CPUID announces this bit.
     Cpuid(Word, u8),
-    /// It is never given to a guest.
+    /// No guest may set it.
     Refused,
 }
 
-/// Who answers for a register or a bit of one.
+/// How the hypervisor keeps the guest's value of a register, or of a bit of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keeper {
-    /// Every entry loads the guest's, every exit the hypervisor's or one that it has no use for.
+    /// Every entry loads the guest's value; every exit loads the hypervisor's, or a value that the hypervisor does not use.
     World,
-    /// It stays in the processor until the vCPU is switched out; the hypervisor does not use it.
+    /// The guest's value stays in the processor until the vCPU is switched out; the hypervisor does not use the register.
     Switch,
-    /// The guest reads what it wrote; the processor keeps the hypervisor's.
+    /// The guest reads the value that it wrote; the processor keeps the hypervisor's.
     Shadow,
     /// Each access exits and is emulated.
     Emulated,
@@ -36,24 +36,24 @@ pub enum Keeper {
 /// A bit of a control register.
 #[derive(Clone, Copy, Debug)]
 pub struct Bit {
-    /// Which.
+    /// Its position in the register, 0 … 63.
     pub number: u8,
     /// The manual's name.
     pub name: &'static str,
-    /// What a guest needs to set it; #GP without.
+    /// The condition on which a guest may set it; otherwise the write raises #GP.
     pub needs: Needs,
-    /// Who answers for it on SVM and on VMX, where a guest may set it.
+    /// How it is kept on SVM and on VMX, where a guest may set it.
     pub keepers: [Keeper; 2],
 }
 
-/// An MSR. One that is not listed raises #GP.
+/// An MSR. An access to an MSR that is not listed raises #GP.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelSpecific {
-    /// Which.
+    /// Its number, as ECX of RDMSR and WRMSR gives it.
     pub index: u32,
     /// The manual's name.
     pub name: &'static str,
-    /// Who answers for it on SVM and on VMX.
+    /// How it is kept on SVM and on VMX.
     pub keepers: [Keeper; 2],
 }
 
@@ -137,10 +137,11 @@ const fn msr(index: u32, name: &'static str, keepers: [Keeper; 2]) -> ModelSpeci
 
 const EMULATED: [Keeper; 2] = [Keeper::Emulated; 2];
 const ZERO: [Keeper; 2] = [Keeper::Zero; 2];
-/// VMLOAD and VMSAVE are part of the world switch of SVM; VMX leaves these to us.
+/// On SVM the world switch includes VMLOAD and VMSAVE, which move these MSRs; on VMX the hypervisor switches them itself.
 const SYSTEM_CALL: [Keeper; 2] = [Keeper::World, Keeper::Switch];
 
-/// MSRs that a guest may touch. Those of the local APIC (0x800 … 0x83f) and of KVM's interface are emulated besides, where the guest has them.
+/// MSRs that a guest may access. The MSRs of the local APIC (0x800 … 0x83f) and of KVM's interface are not listed here: they are emulated
+/// for the guests that have them.
 pub const MSRS: [ModelSpecific; 21] = [
     msr(0x10, "TSC", EMULATED),
     msr(0x1b, "APIC_BASE", EMULATED),
@@ -165,33 +166,33 @@ pub const MSRS: [ModelSpecific; 21] = [
     msr(0xc001_0055, "interrupt pending message", ZERO),
 ];
 
-/// Protection is on.
+/// PE of CR0: protected mode is on.
 pub const CR0_PE: u64 = 1 << 0;
-/// Set in every processor that runs us.
+/// ET of CR0: always set in every processor that runs the hypervisor.
 pub const CR0_ET: u64 = 1 << 4;
-/// x87 errors are #MF.
+/// NE of CR0: x87 errors raise #MF.
 pub const CR0_NE: u64 = 1 << 5;
-/// Not write-through.
+/// NW of CR0: not write-through.
 pub const CR0_NW: u64 = 1 << 29;
-/// Caches are off.
+/// CD of CR0: caches are off.
 pub const CR0_CD: u64 = 1 << 30;
-/// Large pages where entries have 4 bytes.
+/// PSE of CR4: large pages in page tables whose entries have 4 bytes.
 pub const CR4_PSE: u64 = 1 << 4;
-/// Tables of five levels.
+/// LA57 of CR4: 5-level paging.
 pub const CR4_LA57: u64 = 1 << 12;
-/// Page-table bit 63 forbids execution.
+/// NXE of EFER: bit 63 of a page-table entry forbids execution.
 pub const EFER_NXE: u64 = 1 << 11;
 
-/// All bits of CR0 that there are: no guest is refused one.
+/// All defined bits of CR0; every guest may set each of them.
 pub const CR0_DEFINED: u64 = most(&CR0);
-/// Bits of CR0 of which VMX only shows the guest what it wrote.
+/// Bits of CR0 that are shadowed on VMX: the guest reads the value that it wrote, and the processor keeps the hypervisor's.
 pub const CR0_SHADOWED: u64 = CR0_NE | CR0_NW | CR0_CD;
-/// What some guest may set of CR4: [`Allowed`] says what one may.
+/// Bits of CR4 that at least some guest may set; [`Allowed`] has the bits of one vCPU.
 pub const CR4_GUEST: u64 = most(&CR4);
-/// What some guest may set of EFER.
+/// Bits of EFER that at least some guest may set.
 pub const EFER_GUEST: u64 = most(&EFER);
 
-/// What a guest may set on a machine that has everything.
+/// Bits that a guest may set on a machine with every feature.
 const fn most(bits: &[Bit]) -> u64 {
     let (mut all, mut n) = (0, 0);
     while n < bits.len() {
@@ -208,17 +209,17 @@ const fn most(bits: &[Bit]) -> u64 {
     all
 }
 
-/// What a guest may set, as its CPUID announces it.
+/// The bits that a vCPU may set according to its CPUID.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Allowed {
-    /// Of CR4.
+    /// Bits of CR4.
     pub cr4: u64,
-    /// Of EFER.
+    /// Bits of EFER.
     pub efer: u64,
 }
 
 impl Allowed {
-    /// By a vCPU's CPUID.
+    /// The bits that a vCPU with the CPUID `table` may set.
     pub fn by(table: &cpuid::Table) -> Self {
         let of = |bits: &[Bit]| {
             let may = |bit: &&Bit| match bit.needs {
@@ -232,7 +233,7 @@ impl Allowed {
     }
 }
 
-/// MSRs that a guest touches without an exit.
+/// The MSRs that a guest accesses without an exit.
 pub fn untouched() -> impl Iterator<Item = u32> {
     let direct = |msr: &&ModelSpecific| {
         msr.keepers.iter().all(|keeper| matches!(keeper, Keeper::World | Keeper::Switch))
@@ -240,41 +241,41 @@ pub fn untouched() -> impl Iterator<Item = u32> {
     MSRS.iter().filter(direct).map(|msr| msr.index)
 }
 
-/// Whether an MSR is one that kernels touch without asking whether it is there.
+/// Whether an MSR is kept as [`Keeper::Zero`], because kernels access it without testing whether it exists.
 #[cold]
 pub fn is_zero(index: u32) -> bool {
     MSRS.iter().any(|msr| msr.index == index && msr.keepers == ZERO)
 }
 
-/// L0 … G3 of DR7: a breakpoint is on.
+/// L0 … G3 of DR7: the breakpoints' enable bits.
 pub const DR7_ENABLES: u64 = 0xff;
-/// GD of DR7: the next MOV to or from a debug register is a #DB, whose delivery clears it.
+/// GD of DR7: the next MOV to or from a debug register raises #DB, whose delivery clears GD.
 pub const DR7_GENERAL_DETECT: u64 = 1 << 13;
-/// DR6 with no cause in it; the bits that are always set (APM vol 2 §13.1.1.3).
+/// DR6 without a cause: only the bits that are always set (APM vol 2 §13.1.1.3).
 pub const DR6_CLEAR: u64 = 0xffff_0ff0;
-/// B0 … B3 of DR6: which breakpoints a #DB is for.
+/// B0 … B3 of DR6: the breakpoints that caused a #DB.
 pub const DR6_BREAKPOINTS: u64 = 0b1111;
-/// BD of DR6: it is for a MOV to or from a debug register.
+/// BD of DR6: a MOV to or from a debug register caused the #DB.
 pub const DR6_GENERAL_DETECT: u64 = 1 << 13;
-/// BS of DR6: it is for a single step.
+/// BS of DR6: a single step caused the #DB.
 pub const DR6_STEP: u64 = 1 << 14;
-/// A #DB follows each instruction.
+/// TF of RFLAGS: a #DB follows each instruction.
 pub const RFLAGS_TF: u64 = 1 << 8;
-/// Interrupts are on.
+/// IF of RFLAGS: maskable interrupts are enabled.
 pub const RFLAGS_IF: u64 = 1 << 9;
-/// No breakpoint is met at the next instruction, whose end clears it.
+/// RF of RFLAGS: the next instruction meets no instruction breakpoint, and its end clears RF.
 pub const RFLAGS_RF: u64 = 1 << 16;
 /// Power-on PAT (AMD APM vol 2 §7.8.2, Intel SDM vol 3A §11.12.4).
 pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
-/// What EFER is after a guest with this CR0 has written it; `None` when it may not.
+/// EFER after a guest with this CR0 has written `value`; `None` when the guest may not write that.
 pub fn efer_written(value: u64, before: u64, cr0: u64) -> Option<u64> {
     let refused = value & !EFER_GUEST != 0 || cr0 & CR0_PG != 0 && (value ^ before) & EFER_LME != 0;
     // LMA follows LME and paging; software cannot set it (AMD APM vol 2 §2.2.1).
     (!refused).then_some(value & !EFER_LMA | before & EFER_LMA)
 }
 
-/// What EFER is after CR0 was written: LMA follows paging (AMD APM vol 2 §14.6.1).
+/// EFER after CR0 was written: LMA follows paging (AMD APM vol 2 §14.6.1).
 pub const fn efer_paged(efer: u64, cr0: u64) -> u64 {
     if cr0 & CR0_PG != 0 && efer & EFER_LME != 0 { efer | EFER_LMA } else { efer & !EFER_LMA }
 }

@@ -1,4 +1,5 @@
-//! What all processors have in common: the guests, the board, the records. Made before any of them runs, never freed.
+//! The state that all processors share: the guests, the table of processors, the records. It is made before any guest runs, and never
+//! freed.
 
 use crate::base::hardware::GuestRam;
 use crate::base::id::{CpuId, CpuSet, GuestId};
@@ -19,49 +20,49 @@ use core::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize};
 
 /// Heaviest weight of an entity in a run queue.
 const MAX_WEIGHT: u32 = 10_000;
-/// Parts that a guest's weight is split into at most.
+/// Upper limit of the number of parts into which a guest's weight is split.
 const MOST_SHARES: u32 = 64;
 
-/// Everything that is not one processor's.
+/// The state that belongs to no single processor.
 pub struct System<R: GuestRam + 'static> {
     /// All guests, by id.
     pub guests: Vec<&'static Guest<R>>,
     /// All vCPUs, by slot.
     pub vcpus: Vec<&'static VcpuShared>,
-    /// How each guest is made again, by id.
+    /// The image from which each guest starts and restarts, by guest id.
     pub images: Vec<Image>,
-    /// What joins guests' network cards, by number.
+    /// The switches that connect guests' network cards, by number.
     pub networks: Vec<Network>,
-    /// What processors show one another.
+    /// The part of each processor's state that the others may read.
     pub cpu_table: CpuTable,
     /// Records that are not written yet.
     pub telemetry: Lock<Telemetry>,
-    /// Who writes to people next.
+    /// The order in which guests write to the machine's console.
     pub turns: Lock<Turns>,
-    /// Held while guests' channels are connected or cut.
+    /// A processor holds this lock while it connects or cuts guests' channels.
     pub channel_links: Lock<()>,
-    /// Memory that no guest has.
+    /// Blocks of memory that no guest has.
     pub pool: Lock<Vec<R::Block>>,
     /// The time-stamp counter's frequency.
     pub tsc: Frequency,
     /// Unix time in ns when the time-stamp counter was zero.
     pub wall_ns: u64,
-    /// Who gets what people type.
+    /// The guest that receives typed input.
     pub input_guest: GuestId,
-    /// Whether what that guest writes is shown as it comes, without its name: somebody sits at a terminal.
+    /// Whether that guest's output is shown as it comes, without its name, because a person sits at a terminal.
     pub has_terminal: bool,
-    /// How finely weights are split among processors.
+    /// The number of parts into which weights are split among processors.
     finest: u32,
-    /// Guests that have not ended.
+    /// Number of guests that have not ended for good.
     alive: AtomicUsize,
-    /// A guest ended badly.
+    /// Whether any guest ended badly.
     ill: AtomicBool,
     /// The last cookie given out.
     last_cookie: AtomicU16,
 }
 
 impl<R: GuestRam> System<R> {
-    /// A machine of so many processors, without guests.
+    /// A machine of `cpus` processors, without guests.
     pub fn new(cpus: u8, tsc: Frequency, wall_ns: u64) -> Self {
         Self {
             guests: Vec::new(),
@@ -84,7 +85,7 @@ impl<R: GuestRam> System<R> {
         }
     }
 
-    /// Takes the machine's free memory into the pool, with room for all that guests may give back.
+    /// Takes the machine's free memory into the pool, and reserves room for every block that guests may give back.
     pub fn fill_pool(&mut self, blocks: Vec<R::Block>) {
         let room: u64 = self.guests.iter().map(|guest| guest.ram.block_count()).sum();
         let mut pool = self.pool.lock();
@@ -92,7 +93,7 @@ impl<R: GuestRam> System<R> {
         pool.reserve_exact(usize::try_from(room).unwrap_or(0));
     }
 
-    /// Takes in the next guest; it has not begun.
+    /// Adds the next guest, which has not begun yet.
     pub fn add(&mut self, guest: &'static Guest<R>) {
         self.vcpus.extend(guest.vcpus.iter());
         self.guests.push(guest);
@@ -104,24 +105,24 @@ impl<R: GuestRam> System<R> {
         }
     }
 
-    /// The vCPU of a slot, whose number it has in every processor's table.
+    /// The vCPU of a slot. A vCPU has the same slot in every processor's table.
     #[inline]
     pub fn vcpu(&self, slot: Slot) -> Option<&'static VcpuShared> {
         self.vcpus.get(usize::from(slot.0)).copied()
     }
 
-    /// A guest.
+    /// The guest with this id; `None` when the machine has none.
     pub fn guest(&self, id: GuestId) -> Option<&'static Guest<R>> {
         self.guests.get(usize::from(id.0)).copied()
     }
 
-    /// How a guest is made.
+    /// The image from which a guest starts and restarts.
     pub fn image(&self, id: GuestId) -> Option<&Image> {
         self.images.get(usize::from(id.0))
     }
 
-    /// Where a vCPU starts that may run on `allowed`: the guests begin at different processors, and the vCPUs of one go
-    /// round, so that those that start together do not start on one.
+    /// The processor on which a vCPU starts, among those that it may run on. Each guest begins at a different processor and its vCPUs
+    /// go round from there, so that vCPUs that start together do not start on one processor.
     pub fn home(&self, vcpu: &VcpuShared) -> CpuId {
         let allowed = vcpu.allowed.both(self.cpu_table.cpus());
         let cpus = u16::try_from(self.cpu_table.cpus().0.count_ones()).unwrap_or(1);
@@ -129,17 +130,18 @@ impl<R: GuestRam> System<R> {
         allowed.next_from(CpuId(wish)).unwrap_or_default()
     }
 
-    /// How finely weights are split among processors: as finely as the largest allows, and not at all where there is one.
+    /// The number of parts into which weights are split among processors: as many as the largest weight allows, and 1 where there is
+    /// only one processor.
     pub const fn finest_weight(&self) -> u32 {
         self.finest
     }
 
-    /// Whether a processor is there that this set allows.
+    /// Whether the machine has a processor that is in `allowed`.
     pub fn can_run(&self, allowed: CpuSet) -> bool {
         allowed.both(self.cpu_table.cpus()) != CpuSet(0)
     }
 
-    /// A cookie that no vCPU has had for a long time; never 0, so that a zeroed row matches none.
+    /// A cookie that no vCPU has had for a long time. It is never 0, so that a zeroed row matches no cookie.
     pub fn new_cookie(&self) -> u16 {
         loop {
             let cookie = self.last_cookie.fetch_add(1, Relaxed).wrapping_add(1);
@@ -149,7 +151,7 @@ impl<R: GuestRam> System<R> {
         }
     }
 
-    /// What a guest has caused: the sum over its vCPUs.
+    /// A guest's counters: the sums over its vCPUs.
     pub fn counters(&self, guest: &Guest<R>) -> GuestCounters {
         let mut sum = GuestCounters::default();
         for vcpu in &guest.vcpus {
@@ -158,17 +160,17 @@ impl<R: GuestRam> System<R> {
         sum
     }
 
-    /// A guest has ended for good; true when it was the last.
+    /// Counts a guest that has ended for good; true when it was the last.
     pub fn guest_is_over(&self) -> bool {
         self.alive.fetch_sub(1, SeqCst) == 1
     }
 
-    /// A guest ended badly.
+    /// Notes that a guest ended badly.
     pub fn note_bad_end(&self) {
         self.ill.store(true, Relaxed);
     }
 
-    /// Whether some guest has not ended.
+    /// Whether at least one guest has not ended for good.
     #[inline]
     pub fn is_alive(&self) -> bool {
         self.alive.load(Relaxed) != 0

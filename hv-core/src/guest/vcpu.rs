@@ -1,5 +1,4 @@
-//! One vCPU, as the processor that holds it sees it. Whoever has `&mut Vcpu` owns it; everybody else has its
-//! [`VcpuShared`].
+//! One vCPU, as the processor that holds it sees it. The holder has `&mut Vcpu`; every other processor sees its [`VcpuShared`] only.
 
 use crate::base::control::Start;
 use crate::base::time::Tsc;
@@ -15,57 +14,57 @@ use crate::policy::trace::ExitClass;
 use crate::policy::vcpu_shared::VcpuShared;
 use alloc::boxed::Box;
 
-/// Whether a vCPU rests, and what ends that.
+/// Whether a vCPU rests, and which events end its rest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rest {
-    /// It does not.
+    /// The vCPU does not rest.
     Awake,
     /// In HLT: only an interrupt, an NMI or a reset ends it.
     Halted,
-    /// In BLOCK: anything ends it, and it looks at its events by itself.
+    /// In BLOCK: any wake-up ends it, and the vCPU reads its events by itself.
     Blocked,
 }
 
 /// A vCPU.
 pub struct Vcpu<P: Platform> {
-    /// Architectural state, the vendor's.
+    /// The architectural state, in the vendor's format.
     pub state: State<P>,
-    /// What everybody may know.
+    /// The part that every processor may read.
     pub shared: &'static VcpuShared,
-    /// Whose it is.
+    /// The guest that the vCPU belongs to.
     pub guest: &'static Guest<P::Ram>,
-    /// What CPUID answers.
+    /// The CPUID that the vCPU sees.
     pub cpuid: Box<Table>,
-    /// What it may set of control registers.
+    /// The control-register bits that the vCPU may set.
     pub allowed: Allowed,
     /// The emulated local APIC.
     pub lapic: Lapic,
-    /// The vector that says "look at your events"; 0 = none.
+    /// The vector of the interrupt that tells the vCPU to look at its events; 0 = none.
     pub event_vector: u8,
-    /// The next_wake that is queued.
+    /// The value of next_wake at the last look, a guest TSC value; a value that differs is new.
     pub seen_wake: u64,
-    /// A next_wake that fired; the same value does not fire twice.
+    /// The value of next_wake that fired last; the same value does not fire twice.
     pub fired_wake: u64,
-    /// What it uses of KVM's interface.
+    /// The parts of KVM's interface that the vCPU has set up.
     pub kvm: Kvm,
     /// Whether it rests.
     pub rest: Rest,
-    /// An NMI waits for the IRET of the one before, and ends no HLT.
+    /// An NMI waits for the IRET of the NMI before it, and does not end HLT.
     pub nmi_blocked: bool,
-    /// Events that end its BLOCK.
+    /// Bit map of the events that end the vCPU's BLOCK.
     pub block_mask: u64,
-    /// What a full guest wrote to the upper mark port.
+    /// The value that a full guest last wrote to the upper mark port.
     pub mark_value: u32,
-    /// From when on its statistics are published again.
+    /// The time at which the vCPU's statistics are published again.
     pub publish_after: Tsc,
-    /// When it wants to be looked at, while no processor holds it.
+    /// The vCPU's next timer, while no processor holds it.
     pub timer: Tsc,
-    /// What it takes from one run queue to the next, while no processor holds it.
+    /// The state that the vCPU carries from one run queue to the next, while no processor holds it.
     pub departure: Departure,
 }
 
 impl<P: Platform> Vcpu<P> {
-    /// A vCPU that is not started.
+    /// Makes a vCPU that is not started.
     pub fn new(
         state: State<P>,
         shared: &'static VcpuShared,
@@ -94,7 +93,7 @@ impl<P: Platform> Vcpu<P> {
         }
     }
 
-    /// Puts it into its state at `start`; what was armed or pending is forgotten, what it caused is not.
+    /// Puts the vCPU into its state at `start`. Armed timers and pending events are forgotten; counters stay.
     pub fn begin(&mut self, start: Start) {
         self.state.reset(start);
         self.event_vector = 0;
@@ -107,7 +106,7 @@ impl<P: Platform> Vcpu<P> {
         self.mark_value = 0;
     }
 
-    /// Books a turn in guest mode that ended with an exit of `class`.
+    /// Counts a stay in guest mode from `entered` to `left` that ended with an exit of `class`.
     #[inline]
     pub fn note_exit(&self, class: ExitClass, entered: Tsc, left: Tsc) {
         let tally = &self.shared.tally;
@@ -115,7 +114,7 @@ impl<P: Platform> Vcpu<P> {
         tally.note_exit(class);
     }
 
-    /// Books time in the hypervisor that an exit of `class` led to.
+    /// Counts the time in the hypervisor, `from` … `to`, that an exit of `class` caused.
     #[inline]
     pub fn note_hypervisor(&self, class: ExitClass, from: Tsc, to: Tsc) {
         self.shared.tally.hv_ticks[class as usize].add(to.0.wrapping_sub(from.0));
