@@ -1,4 +1,4 @@
-//! What is decided, without knowing how the machine does it.
+//! Policy: decisions that do not depend on the machine's mechanisms.
 
 pub mod balance;
 pub mod calibrate;

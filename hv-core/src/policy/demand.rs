@@ -1,4 +1,5 @@
-//! What guests say, taken once and clamped; for guests that say nothing, what their behaviour says.
+//! Guests' scheduling demands: the hypervisor reads a demand row's words once and clamps them. For a guest that has no demand row, it
+//! fills the row from the guest's behaviour.
 
 use crate::base::time::{Frequency, Tsc};
 use crate::policy::sched::{Params, SliceRequest};
@@ -6,18 +7,18 @@ use crate::policy::vcpu_shared::{SWITCHES_TOLD, VcpuShared};
 use core::sync::atomic::Ordering::Relaxed;
 use pv_abi::demand::{self, DemandFlags, Reason, State, WaitFor, word};
 
-/// Two steps: a quarter of the usual request.
+/// Latency class of a vCPU that waits for a lock: two steps, which make a quarter of the default request.
 const LOCK_CLASS: u8 = 2;
-/// A deadline further ahead than this is ignored, in ns.
+/// The hypervisor ignores a deadline further ahead than this, in ns.
 const HORIZON_NS: u64 = 1_000_000_000;
 
-/// The request a vCPU makes when it wakes or yields. Without a registered row, or with a foreign cookie in it, the
-/// default: nobody gains by saying nothing.
+/// The request that a vCPU makes when it wakes or yields. It is the default request if the row is not registered or has a foreign
+/// cookie, so that no guest gains by leaving its demand out.
 #[inline]
 pub fn request(vcpu: &VcpuShared, params: &Params, tsc: Frequency, now: Tsc) -> SliceRequest {
     let default = SliceRequest::default_for(params);
     let state = State::unpack(vcpu.demand[word::STATE].load(Relaxed));
-    // Without a registration the cookie is one that no row can carry. A row that is written here needs none.
+    // An unregistered vCPU has a cookie that no row can carry. A row that the hypervisor writes by `note` needs no cookie.
     if u32::from(state.cookie) != vcpu.cookie() && vcpu.cookie() != SWITCHES_TOLD {
         return default;
     }
@@ -29,21 +30,21 @@ pub fn request(vcpu: &VcpuShared, params: &Params, tsc: Frequency, now: Tsc) -> 
     clamp(params, tsc, wish.budget_ns, state.latency_class, deadline, now)
 }
 
-/// What a vCPU does that has no row of its own to say so, as its exits tell (DESIGN §5's synthetic row).
+/// The activity of a vCPU without a demand row of its own, as its exits show it (DESIGN §5's synthetic row).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Seen {
-    /// It runs.
+    /// The vCPU runs.
     Running,
-    /// HLT with interrupts on: nothing to do.
+    /// HLT with interrupts on: the vCPU is idle.
     Idle,
-    /// HLT with interrupts off: it waits for a lock, and for a kick of who has it.
+    /// HLT with interrupts off: the vCPU is waiting for a lock; the holder will kick it.
     WaitsForLock,
-    /// PAUSE while others wait.
+    /// PAUSE while other vCPUs wait for the CPU: the vCPU spins.
     Spins,
 }
 
-/// Writes that into the row, which is not mapped to its guest. Who was kicked for a lock has an earlier turn, since others wait for
-/// it next; the share is the same. Timers are not in the row: they are queued as they are set.
+/// Writes `seen` into the vCPU's row, which is not mapped to its guest. A vCPU kicked for a lock runs earlier, with the same share,
+/// because others are likely waiting for it. Timers are not in the row: they are queued when the guest sets them.
 pub fn note(vcpu: &VcpuShared, seen: Seen) {
     let (flags, latency_class) = match seen {
         Seen::Running => (DemandFlags::empty(), 0),
@@ -56,7 +57,7 @@ pub fn note(vcpu: &VcpuShared, seen: Seen) {
     vcpu.demand[word::WAIT_FOR].store(0, Relaxed);
 }
 
-/// Writes there whom a vCPU gives the CPU to, as it was seen: what it waits for is an answer.
+/// Notes in the vCPU's row that it gives the CPU to `target`, with the target's present dispatch sequence, and waits for its answer.
 pub fn note_wait(vcpu: &VcpuShared, target: &VcpuShared) {
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is noted")]
     let seq = target.dispatch_seq() as u32;
@@ -65,7 +66,7 @@ pub fn note_wait(vcpu: &VcpuShared, target: &VcpuShared) {
     vcpu.demand[word::WAIT_FOR].store(wait.pack(), Relaxed);
 }
 
-/// The request that the clamped words stand for. A latency class halves the length once a step, three times at most.
+/// Makes a request of the row's words, clamped. Each step of the latency class halves the length, three times at most.
 fn clamp(
     params: &Params,
     tsc: Frequency,
@@ -82,7 +83,7 @@ fn clamp(
     SliceRequest { length, deadline: ahead.then_some(Tsc(deadline)) }
 }
 
-/// When the vCPU wants to be woken, as a guest TSC value; 0 = never. Its row counts only with the right cookie.
+/// The time at which the vCPU wants to be woken, as a guest TSC value; 0 = never. The caller checks [`is_valid`], too.
 #[inline]
 pub fn next_wake(vcpu: &VcpuShared) -> u64 {
     vcpu.demand[word::NEXT_WAKE].load(Relaxed)
@@ -94,7 +95,7 @@ pub fn is_valid(vcpu: &VcpuShared) -> bool {
     u32::from(cookie) == vcpu.cookie()
 }
 
-/// Whether the vCPU says that it is inside a critical section.
+/// Whether the vCPU's row, if it is valid, says that the vCPU is inside a critical section.
 pub fn is_critical(vcpu: &VcpuShared) -> bool {
     is_valid(vcpu) && vcpu.demand[word::CRITICAL].load(Relaxed) & 0xff != 0
 }

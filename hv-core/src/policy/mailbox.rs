@@ -1,8 +1,9 @@
-//! What processors leave for one another: which vCPUs to look at, or just to look around. Nothing here waits or locks.
+//! Mailboxes for notifications between processors: a notification names a vCPU to look at, or asks the receiver to look around. No
+//! operation here waits or locks.
 //!
 //! A sender sets a vCPU's bit and then a bit of `queued`; the receiver looks at `queued` between XCHG `away` = 1 and the entry
 //! into guest mode, or the halt. The ordering is `pv_abi::protocol::yield_wanted`'s: either the receiver finds the notification and
-//! stays, or the sender finds it away and interrupts it.
+//! stays, or the sender finds the receiver away and interrupts it.
 
 use crate::base::id::MAX_VCPUS;
 use crate::policy::sched::Slot;
@@ -13,7 +14,7 @@ use pv_abi::protocol::yield_wanted::{self, Enter, Interrupt};
 
 /// Words that hold a bit for each vCPU.
 const WORDS: usize = MAX_VCPUS / 64;
-/// In `queued`: look around, whoever idles may take a vCPU that waits, or all guests have ended.
+/// In `queued`: the receiver must look around: it may take a waiting vCPU if it idles, or all guests have ended.
 const LOOK: u64 = 1 << 32;
 const _: () = assert!(WORDS <= 32);
 
@@ -25,7 +26,7 @@ pub struct Mailbox<W = AtomicU64> {
     queued: W,
     /// Not zero while the processor is in guest mode or halted, where only an interrupt reaches it.
     away: W,
-    /// A bit a vCPU.
+    /// One bit per vCPU, by slot.
     slots: [W; WORDS],
 }
 
@@ -39,29 +40,29 @@ pub struct Notifications<'a, W> {
 }
 
 impl<W: Word> Mailbox<W> {
-    /// An empty box; `zero` makes a word that is zero.
+    /// An empty mailbox; `zero` makes a word that is zero.
     pub fn new(zero: impl Fn() -> W) -> Self {
         Self { queued: zero(), away: zero(), slots: array::from_fn(|_| zero()) }
     }
 
-    /// Sender: this vCPU is to be looked at.
+    /// Sender: asks the receiver to look at this vCPU.
     pub fn post(&self, slot: Slot) -> Interrupt {
         self.leave(slot);
         yield_wanted::enqueue(&self.queued, &self.away, 1 << (usize::from(slot.0 >> 6) % WORDS))
     }
 
-    /// Sender: the processor is to look around.
+    /// Sender: asks the receiver to look around.
     pub fn ask(&self) -> Interrupt {
         yield_wanted::enqueue(&self.queued, &self.away, LOOK)
     }
 
-    /// Receiver, before it enters guest mode or halts: whether it may.
+    /// Receiver, before it enters guest mode or halts: marks itself away, and returns whether it may go.
     #[inline(always)]
     pub fn go_away(&self) -> Enter {
         yield_wanted::enter(&self.away, &self.queued)
     }
 
-    /// Receiver, afterwards.
+    /// Receiver, after guest mode or the halt: marks itself present.
     #[inline(always)]
     pub fn come_back(&self) {
         yield_wanted::leave(&self.away);
@@ -72,23 +73,23 @@ impl<W: Word> Mailbox<W> {
         self.away.load() != 0
     }
 
-    /// Receiver: whether there is anything.
+    /// Receiver: whether the mailbox has no notification.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.queued.load_relaxed() == 0
     }
 
-    /// Receiver: puts a notification back, to be found after [`Self::recall`].
+    /// Receiver: puts a notification back; the receiver finds it again after [`Self::recall`].
     pub fn leave(&self, slot: Slot) {
         self.slots[usize::from(slot.0 >> 6) % WORDS].fetch_or(1 << (slot.0 & 63));
     }
 
-    /// Receiver: is to find what it left.
+    /// Receiver: makes the next [`Self::take`] find the notifications that were put back by [`Self::leave`].
     pub fn recall(&self) {
         self.queued.fetch_or((1 << WORDS) - 1);
     }
 
-    /// Receiver: takes everything out, and has the vCPUs.
+    /// Receiver: takes all notifications out, and returns the vCPUs that they name.
     pub fn take(&self) -> Notifications<'_, W> {
         Notifications { mailbox: self, words: self.queued.swap(0) & !LOOK, base: 0, bits: 0 }
     }

@@ -1,4 +1,4 @@
-//! Memory: which frames are free, and what a guest's physical addresses mean.
+//! Memory: the free frames, nested page tables, and TLB shootdown.
 
 pub mod frames;
 pub mod nested;

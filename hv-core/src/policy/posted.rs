@@ -1,9 +1,9 @@
-//! Interrupts that others post to a vCPU, until its processor takes them in.
+//! Interrupts that processors post to a vCPU, until the processor that holds it takes them.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// A bit a vector. Any processor posts; only the one that holds the vCPU takes.
+/// One bit per vector. Any processor posts; only the processor that holds the vCPU takes.
 #[derive(Debug, Default)]
 pub struct Posted([AtomicU64; 4]);
 
@@ -12,17 +12,17 @@ impl Posted {
         &self.0[usize::from(vector >> 6)]
     }
 
-    /// Posts one; a full barrier.
+    /// Posts an interrupt; a full barrier.
     pub fn post(&self, vector: u8) {
         self.word(vector).fetch_or(1 << (vector & 63), SeqCst);
     }
 
-    /// Whether it was posted and not taken yet.
+    /// Whether an interrupt with this vector is posted and not taken yet.
     pub fn has(&self, vector: u8) -> bool {
         self.word(vector).load(Relaxed) >> (vector & 63) & 1 != 0
     }
 
-    /// The highest one.
+    /// The highest posted vector.
     pub fn highest(&self) -> Option<u8> {
         (0_u8..4).rev().zip(self.0.iter().rev()).find_map(|(quarter, word)| {
             let highest = word.load(Relaxed).checked_ilog2()?;
@@ -30,18 +30,18 @@ impl Posted {
         })
     }
 
-    /// Takes one away.
+    /// Takes the posted interrupt with this vector.
     pub fn take(&self, vector: u8) {
         self.word(vector).fetch_and(!(1 << (vector & 63)), SeqCst);
     }
 
-    /// Takes all: words of 64 vectors, each with its first vector.
+    /// Takes all posted interrupts, as words of 64 vectors, each with the number of its first vector.
     pub fn take_all(&self) -> impl Iterator<Item = (u8, u64)> {
         let take = |word: &AtomicU64| if word.load(Relaxed) == 0 { 0 } else { word.swap(0, SeqCst) };
         [0, 64, 128, 192].into_iter().zip(self.0.iter().map(take))
     }
 
-    /// Drops all.
+    /// Drops all posted interrupts.
     pub fn clear(&self) {
         self.0.iter().for_each(|word| word.store(0, Relaxed));
     }

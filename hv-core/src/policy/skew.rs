@@ -1,26 +1,26 @@
-//! What questions and answers tell of how far another processor's time-stamp counter is from this one's.
+//! Bounds on the skew between two processors' time-stamp counters, from rounds of question and answer.
 
-/// What the other's counter is ahead of ours, in ticks: somewhere from `least` to `most`.
+/// The lead of the other processor's counter over this processor's, in ticks: between `least` and `most`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
-    /// At least.
+    /// Lower bound of the lead, in ticks.
     pub least: i64,
-    /// At most.
+    /// Upper bound of the lead, in ticks.
     pub most: i64,
 }
 
 impl Bounds {
-    /// Nothing is known.
+    /// The bounds before any round.
     pub const ANY: Self = Self { least: i64::MIN, most: i64::MAX };
 
-    /// Narrowed by a round that was asked at `before` and answered at `after` with `time`.
+    /// Narrows the bounds by one round: this processor asked at `before`, and had the answer, the other's counter `time`, at `after`.
     #[must_use]
     pub fn narrowed(self, before: u64, time: u64, after: u64) -> Self {
         let ahead_of = |ours: u64| time.wrapping_sub(ours).cast_signed();
         Self { least: self.least.max(ahead_of(after)), most: self.most.min(ahead_of(before)) }
     }
 
-    /// What the skew is at least, either way, in ticks: 0 where the counters may well agree.
+    /// Lower bound of the skew in either direction, in ticks; 0 where the counters may agree.
     pub const fn skew(self) -> u64 {
         if self.least > 0 {
             self.least.unsigned_abs()

@@ -1,15 +1,15 @@
-//! When each vCPU wants to be looked at: an indexed heap, one moment a vCPU.
+//! The vCPUs' timers: an indexed heap that holds one expiry time per vCPU.
 
 use crate::base::time::Tsc;
 use crate::policy::sched::Slot;
 use alloc::vec::Vec;
 
-/// Moments of vCPUs, the nearest first. Setting, clearing and taking are O(log n) and allocate nothing.
+/// The vCPUs' expiry times, the nearest first. Setting, clearing and taking are O(log n) and allocate nothing.
 #[derive(Debug, Default)]
 pub struct Timers {
-    /// A binary heap of slots by `moments`.
+    /// A binary heap of slots, ordered by `moments`.
     heap: Vec<u16>,
-    /// Where each slot stands in the heap; `ABSENT` when it does not.
+    /// The place of each slot in the heap; `ABSENT` when it is not in the heap.
     places: Vec<u16>,
     moments: Vec<Tsc>,
 }
@@ -24,23 +24,23 @@ impl Timers {
         self.heap.reserve(self.places.len() - self.heap.len());
     }
 
-    /// The nearest moment, or [`Tsc::NEVER`].
+    /// The nearest expiry time, or [`Tsc::NEVER`].
     #[inline]
     pub fn first(&self) -> Tsc {
         self.heap.first().map_or(Tsc::NEVER, |slot| self.moment(*slot))
     }
 
-    /// The slot with the nearest moment.
+    /// The slot with the nearest expiry time.
     pub fn first_slot(&self) -> Option<Slot> {
         self.heap.first().copied().map(Slot)
     }
 
-    /// The moment of a slot, or [`Tsc::NEVER`].
+    /// The expiry time of a slot, or [`Tsc::NEVER`].
     pub fn get(&self, slot: Slot) -> Tsc {
         self.moment(slot.0)
     }
 
-    /// Sets or moves the moment of a slot; [`Tsc::NEVER`] clears it.
+    /// Sets or moves the expiry time of a slot; [`Tsc::NEVER`] clears it.
     #[inline]
     pub fn set(&mut self, slot: Slot, at: Tsc) {
         let Some(moment) = self.moments.get_mut(usize::from(slot.0)) else { return };
@@ -61,8 +61,8 @@ impl Timers {
         }
     }
 
-    /// Takes a slot whose moment is not after `now`.
-    #[inline(always)] // on the way of every switch, and both vendors' loops call it
+    /// Takes a slot whose expiry time is not after `now`.
+    #[inline(always)] // every switch runs this, and both vendors' loops call it
     pub fn take_due(&mut self, now: Tsc) -> Option<Slot> {
         let slot = Slot(*self.heap.first()?);
         (self.moment(slot.0) <= now).then(|| {

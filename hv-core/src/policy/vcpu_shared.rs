@@ -1,4 +1,5 @@
-//! What the hypervisor tells a vCPU, and the words it shares with it. Publishing never exits.
+//! The part of a vCPU's state that all processors may read, and its rows in the tables that hypervisor and guest share. Publishing to a
+//! row causes no exit.
 
 use crate::base::addr::HostPhys;
 use crate::base::hardware::{Row, SharedWords};
@@ -24,27 +25,27 @@ use zerocopy::IntoBytes;
 /// Frames that hypervisor and guest share.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedFrames {
-    /// Where they lie.
+    /// Host-physical address of the first frame.
     pub start: HostPhys,
-    /// The same as words.
+    /// The frames' contents as words.
     pub words: SharedWords,
 }
 
 /// The tables of one guest.
 #[derive(Clone, Copy, Debug)]
 pub struct Tables {
-    /// The guest writes.
+    /// The demand table; the guest writes it.
     pub demand: SharedFrames,
-    /// The hypervisor writes.
+    /// The status table; the hypervisor writes it.
     pub status: SharedFrames,
-    /// Both write.
+    /// The event table; both write it.
     pub event: SharedFrames,
-    /// Two rings.
+    /// The console's two rings.
     pub console: SharedFrames,
 }
 
 impl Tables {
-    /// Clears everything and writes the headers.
+    /// Clears all tables and writes the headers of demand, status and event.
     pub fn reset(&self, header: &Header) {
         for frames in [self.demand, self.status, self.event, self.console] {
             clear(frames.words);
@@ -64,55 +65,55 @@ fn clear<'a>(words: impl IntoIterator<Item = &'a AtomicU64>) {
     words.into_iter().for_each(|word| word.store(0, Relaxed));
 }
 
-/// A row of eight words at a byte offset, or `None` outside the frames.
+/// The row of eight words at a byte offset; `None` outside the frames.
 fn row(frames: SharedFrames, offset_bytes: usize) -> Option<&'static Row> {
     frames.words.get(offset_bytes / 8..)?.first_chunk()
 }
 
-/// What everybody may know of a vCPU: its rows, and where to leave messages for it. Never freed.
+/// The part of a vCPU that every processor may access: its rows, and the words where senders leave messages for it. It is never freed.
 #[derive(Debug)]
 pub struct VcpuShared {
-    /// Who it is.
+    /// The vCPU's guest and its index there.
     pub id: VcpuId,
-    /// Its place in the run queue.
+    /// The vCPU's number among all vCPUs, which indexes every run queue.
     pub slot: Slot,
-    /// What its processor shows the others of it.
+    /// The word by which its processor publishes that the vCPU runs.
     pub name_tag: NameTag,
-    /// The guest writes.
+    /// The demand row; the guest writes it.
     pub demand: &'static Row,
-    /// The hypervisor writes: the hot line.
+    /// The status row, a hot cache line; the hypervisor writes it.
     pub status: &'static Row,
-    /// The hypervisor writes: the statistics.
+    /// The statistics rows; the hypervisor writes them.
     statistics: [&'static Row; 2],
-    /// Both write.
+    /// The event row; both write it.
     pub event: &'static Row,
-    /// Where it is, and what waits for a look.
+    /// The vCPU's life state and holder, and its pending attention bits.
     pub presence: Presence,
     /// The processors that it may run on.
     pub allowed: CpuSet,
-    /// 1 + the processor that asks to have it, after a directed yield; 0 = none.
+    /// 1 + the processor that asks to have the vCPU, after a directed yield; 0 = none.
     wanted_by: AtomicU32,
-    /// What it has caused.
+    /// The vCPU's counters; its holder writes them.
     pub tally: VcpuTally,
-    /// Interrupts that others posted.
+    /// Interrupts that any processor posted and the holder has not taken yet.
     pub posted: Posted,
-    /// Its logical id in the flat model, for an ordinary PC. Its local APIC writes it, and nobody else.
+    /// The vCPU's logical APIC id in the flat model, for an ordinary PC. Only its local APIC writes it.
     pub flat_id: AtomicU8,
-    /// PAUSE does not exit, since nobody waited when it last did.
+    /// Whether PAUSE does not exit, since no other vCPU waited at its last exit.
     pauses_run: AtomicBool,
-    /// The cookie of its demand row; [`NO_COOKIE`] when it is not registered.
+    /// The cookie of the vCPU's demand row; [`NO_COOKIE`] when the row is not registered.
     cookie: AtomicU32,
-    /// All ones if it may know that somebody waits, else 0: what it is shown of that is masked with this.
+    /// All ones if the vCPU may know that another vCPU waits, else 0: a mask for the words that would show it.
     shown: u64,
 }
 
-/// Not registered.
+/// The cookie of a vCPU whose demand row is not registered.
 pub const NO_COOKIE: u32 = u32::MAX;
-/// Not registered, and told of each switch in a way of its own (KVM's steal time).
+/// The cookie of a vCPU whose demand row is not registered, but which learns of each switch in another way (KVM's steal time).
 pub const SWITCHES_TOLD: u32 = u32::MAX - 1;
 
 impl VcpuShared {
-    /// The shared view of a vCPU; `None` when the index is outside the tables.
+    /// Makes the shared view of a vCPU; `None` when its index is outside the tables.
     pub fn new(
         id: VcpuId,
         slot: Slot,
@@ -144,73 +145,73 @@ impl VcpuShared {
         })
     }
 
-    /// Its index in its guest.
+    /// The vCPU's index in its guest.
     pub const fn index(&self) -> VcpuIndex {
         self.id.index
     }
 
-    /// Where it is in its life.
+    /// The vCPU's life state.
     #[inline]
     pub fn life(&self) -> Life {
         self.presence.life()
     }
 
-    /// Only the processor that holds the vCPU calls this.
+    /// Sets the life state. Only the processor that holds the vCPU calls this.
     #[inline]
     pub fn set_life(&self, life: Life) {
         self.presence.set_life(life);
     }
 
-    /// The processor that holds it, or will find it in its parking space.
+    /// The processor that holds the vCPU, or that will take it from its parking space.
     #[inline]
     pub fn holder(&self) -> CpuId {
         self.presence.holder()
     }
 
-    /// What waits for a look.
+    /// The pending attention bits.
     #[inline]
     pub fn attention(&self) -> Attention {
         Attention::from_bits_retain(self.presence.attention.load(Relaxed))
     }
 
-    /// Has it look at something before it enters guest mode; a full barrier. The caller tells its processor.
+    /// Sets attention bits, which the holder handles before the vCPU enters guest mode; a full barrier. The caller notifies the holder.
     #[inline]
     pub fn request_attention(&self, bits: Attention) {
         self.presence.attention.fetch_or(bits.bits(), SeqCst);
     }
 
-    /// Takes those of `bits` that wait.
+    /// Takes the attention bits of `bits` that are pending.
     pub fn take_attention(&self, bits: Attention) -> Attention {
         self.presence.take_attention(bits)
     }
 
-    /// Whether somebody who left something must tell the vCPU's processor.
+    /// Whether a sender that set attention bits must notify the vCPU's processor.
     pub fn must_be_told(&self) -> bool {
         self.presence.must_be_told(&self.status[status::word::DISPATCH_SEQ])
     }
 
-    /// Notes that a processor would run it in another's place.
+    /// Notes that the processor `cpu` asks to run the vCPU in its holder's place.
     pub fn ask_for(&self, cpu: CpuId) {
         self.wanted_by.store(u32::from(cpu.0) + 1, Relaxed);
     }
 
-    /// Has it flush before it enters guest mode.
+    /// Has the vCPU flush its TLB before it enters guest mode.
     pub fn tell_to_flush(&self, shootdown: &Shootdown) -> Told {
         shootdown.tell(&self.presence.attention, &self.status[status::word::DISPATCH_SEQ])
     }
 
-    /// The processor that asked to have it.
+    /// Takes the request of [`Self::ask_for`]: the processor that asked for the vCPU.
     pub fn take_asker(&self) -> Option<CpuId> {
         let asker = self.wanted_by.swap(0, Relaxed).checked_sub(1)?;
         u16::try_from(asker).ok().map(CpuId)
     }
 
-    /// Whether PAUSE is left to the vCPU; only its processor asks and says so.
+    /// Notes whether PAUSE runs without an exit; only the vCPU's holder calls this.
     pub fn let_pauses_run(&self, run: bool) {
         self.pauses_run.store(run, Relaxed);
     }
 
-    /// Somebody waits now, or this vCPU does: from its next entry on its PAUSE tells.
+    /// Makes PAUSE exit again from the vCPU's next entry on, since another vCPU waits now, or this one does.
     #[inline]
     pub fn expect_pauses(&self) {
         if self.pauses_run.load(Relaxed) {
@@ -218,7 +219,7 @@ impl VcpuShared {
         }
     }
 
-    /// The cookie its demand row must carry, or [`NO_COOKIE`].
+    /// The cookie that the vCPU's demand row must carry; [`NO_COOKIE`] when the row is not registered.
     #[inline]
     pub fn cookie(&self) -> u32 {
         self.cookie.load(Relaxed)
@@ -229,13 +230,13 @@ impl VcpuShared {
         self.cookie.store(cookie, Relaxed);
     }
 
-    /// Drops interrupts, NMIs and everything else that waits for a look, but what others wait for.
+    /// Drops posted interrupts and all attention bits but [`Attention::LASTING`].
     pub fn drop_interrupts(&self) {
         self.presence.attention.fetch_and(Attention::LASTING.bits(), SeqCst);
         self.posted.clear();
     }
 
-    /// Cancels timer, events and grants, and ignores the demand row from now on.
+    /// Cancels the timer, events and grants; from now on the hypervisor ignores the demand row.
     pub fn unregister(&self) {
         self.presence.attention.fetch_and(Attention::LASTING.bits(), SeqCst);
         self.set_cookie(NO_COOKIE);
@@ -245,8 +246,8 @@ impl VcpuShared {
         self.status[status::word::FLAGS].fetch_and(!StatusFlags::CRIT_GRANTED.bits(), Relaxed);
     }
 
-    /// Forgets everything but who it is: after INIT, restart and kill. The dispatch sequence goes on, so that nobody takes
-    /// an old dispatch for a new one.
+    /// Forgets everything but the vCPU's identity, after INIT, restart and kill. The dispatch sequence goes on, so that no reader takes an
+    /// old dispatch for a new one.
     pub fn forget(&self) {
         self.unregister();
         let status = self.status.iter().skip(status::word::DISPATCH_SEQ + 1);
@@ -265,7 +266,7 @@ impl VcpuShared {
         self.request_attention(Attention::EVENT);
     }
 
-    /// Events that happened and are not masked.
+    /// Bit map of the events that are pending and not masked.
     #[inline]
     pub fn pending_events(&self) -> u64 {
         self.event[event::word::PENDING].load(Acquire) & !self.event[event::word::MASK].load(Relaxed)
@@ -273,7 +274,7 @@ impl VcpuShared {
 
     /// Publishes that the vCPU is on CPU until `slice_end_tsc`; true when it must flush its TLB first.
     ///
-    /// The sequence is odd before the flush request is taken: whoever saw it even has left a request that is seen here.
+    /// The sequence becomes odd before the flush request is taken, so this call sees the request of any sender that saw it even.
     #[inline]
     pub fn publish_on(&self, slice_end_tsc: u64, wanted: bool) -> Flush {
         let row = self.status;
@@ -282,7 +283,7 @@ impl VcpuShared {
         let flags = &row[status::word::FLAGS];
         let seq = &row[status::word::DISPATCH_SEQ];
         if is_on_cpu(seq.load(Relaxed)) {
-            // It never left: what it was granted stays.
+            // The vCPU did not leave the CPU, so its grant stays.
             flags.store(flags.load(Relaxed) & !StatusFlags::YIELD_PLEASE.bits() | asked, Relaxed);
             return Flush::NotNeeded;
         }
@@ -290,12 +291,12 @@ impl VcpuShared {
         flush::dispatch(seq, &self.event[event::word::FLUSH_REQUEST])
     }
 
-    /// The next time that the vCPU comes to the CPU, [`Self::publish_on`] says that a flush is needed.
+    /// Requests a TLB flush: at the vCPU's next dispatch [`Self::publish_on`] returns that a flush is needed.
     pub fn ask_to_flush(&self) {
         self.event[event::word::FLUSH_REQUEST].store(1, Relaxed);
     }
 
-    /// Publishes that the vCPU is off CPU. What is set after this is seen by the recheck that follows it.
+    /// Publishes that the vCPU is off CPU. The caller rechecks afterwards, and so sees every request that a sender sets after this.
     #[inline]
     pub fn publish_off(&self) {
         let row = self.status;
@@ -304,13 +305,13 @@ impl VcpuShared {
         switch_out(&row[status::word::DISPATCH_SEQ]);
     }
 
-    /// Publishes when the slice ends; a vCPU that may not know whether somebody waits always reads zero.
+    /// Publishes the end of the slice; a vCPU that may not know whether another vCPU waits always reads zero.
     #[inline]
     fn publish_slice_end(&self, slice_end_tsc: u64) {
         self.status[status::word::SLICE_END].store(slice_end_tsc & self.shown, Relaxed);
     }
 
-    /// Publishes that somebody waits for this vCPU's CPU from now on, if it may know.
+    /// Publishes that another vCPU waits for this vCPU's CPU from now on, if this vCPU may know.
     #[inline]
     pub fn publish_wanted(&self, slice_end_tsc: u64) {
         self.publish_slice_end(slice_end_tsc);
@@ -325,23 +326,23 @@ impl VcpuShared {
         self.status[status::word::FLAGS].fetch_or(StatusFlags::CRIT_GRANTED.bits(), Release);
     }
 
-    /// Looks at next_wake, and publishes the promise that follows. `fired` is the value that fired last.
+    /// Reads next_wake, and publishes until when the hypervisor has armed it. `fired` is the value that fired last.
     pub fn refresh_wake(&self, fired: &mut u64, now_tsc: u64) -> arm::Wake {
         let next_wake = &self.demand[demand::word::NEXT_WAKE];
         arm::look(next_wake, &self.status[status::word::ARMED_UNTIL], fired, now_tsc)
     }
 
-    /// Publishes that no next_wake is honoured.
+    /// Publishes that the hypervisor honours no next_wake.
     pub fn publish_unarmed(&self) {
         self.status[status::word::ARMED_UNTIL].store(0, Release);
     }
 
-    /// Low half of the dispatch sequence.
+    /// The dispatch sequence, which is odd while the vCPU is on CPU.
     pub fn dispatch_seq(&self) -> u64 {
         self.status[status::word::DISPATCH_SEQ].load(Acquire)
     }
 
-    /// Publishes the statistics, word by word: each is consistent in itself.
+    /// Publishes the statistics word by word; each word is consistent in itself, the row is not.
     #[inline]
     pub fn publish_statistics(&self, words: &[u64; 8]) {
         for (to, from) in self.statistics[0].iter().zip(words) {
@@ -349,12 +350,12 @@ impl VcpuShared {
         }
     }
 
-    /// Run and steal time in ns, as published last.
+    /// Run and steal time in ns, as last published.
     pub fn published_times(&self) -> (u64, u64) {
         (self.statistics[0][0].load(Relaxed), self.statistics[0][1].load(Relaxed))
     }
 
-    /// Publishes the exits, by the ABI's classes.
+    /// Publishes the numbers of exits, by the ABI's classes.
     pub fn publish_exits(&self) {
         let of = |class: ExitClass| self.tally.exits[class as usize].get();
         let classes = [
@@ -373,7 +374,7 @@ impl VcpuShared {
     }
 }
 
-/// `mul` of [`Header::tsc_to_ns_mul`].
+/// The multiplier of [`Header::tsc_to_ns_mul`], in 2^-32 ns per tick.
 pub const fn tsc_to_ns_mul(tsc: Frequency) -> u64 {
     (1_000_000 << 32) / tsc.khz()
 }
