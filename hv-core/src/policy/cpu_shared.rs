@@ -1,4 +1,5 @@
-//! What each processor shows the others: its mailbox, how many wait for it, what it counted, whether it is idle.
+//! The part of each processor's state that the others may read: its mailbox, its numbers of waiting vCPUs, its counters, and whether it
+//! is idle.
 
 use crate::base::id::{CpuId, CpuSet, GuestId, MAX_GUESTS};
 use crate::base::time::{Ticks, Tsc};
@@ -10,29 +11,29 @@ use alloc::boxed::Box;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-/// One processor.
+/// The shared state of one processor.
 #[derive(Debug)]
 pub struct CpuShared {
-    /// Others write.
+    /// Notifications for this processor; the other processors write it.
     pub mailbox: Mailbox,
-    /// What it counted.
+    /// The processor's counters; it writes them itself.
     pub tally: CpuTally,
-    /// A [`NameTag`].
+    /// The [`NameTag`] of the vCPU that runs here.
     running: AtomicU32,
-    /// A [`Queued`], packed.
+    /// The packed [`Queued`] of this processor.
     queued: AtomicU32,
-    /// Before this, whoever runs here is not interrupted once more because of another guest: a TSC.
+    /// TSC before which no other guest may cause an interruption of the running vCPU again.
     quiet_until: AtomicU64,
-    /// By guest: how many of its vCPUs run or wait here, on average, in parts (`policy::balance`).
+    /// By guest: the average number of its vCPUs that run or wait here, in parts (`policy::balance`).
     present: Box<[AtomicU32]>,
 }
 
-/// vCPUs that wait for a processor.
+/// Numbers of vCPUs that wait for a processor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Queued {
-    /// All of them.
+    /// Number of all waiting vCPUs.
     pub waiting: u16,
-    /// Those of them that could run elsewhere, at most.
+    /// Upper bound of the number of waiting vCPUs that may run on another processor.
     pub spare: u16,
 }
 
@@ -47,20 +48,20 @@ impl Queued {
     }
 }
 
-/// A vCPU as its processor names it to the others: its slot and its guest in one word, made once.
+/// A vCPU's slot and guest in one word, by which a processor publishes the vCPU that it runs. It is made once per vCPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NameTag(u32);
 
 impl NameTag {
-    /// Nobody's.
+    /// The tag of no vCPU.
     pub const NOBODY: Self = Self(0);
 
-    /// A vCPU's.
+    /// The tag of the vCPU in `slot`, of `guest`.
     pub const fn of(slot: Slot, guest: GuestId) -> Self {
         Self(1 << 31 | (guest.0 as u32) << 16 | slot.0 as u32)
     }
 
-    /// Whose it is.
+    /// The vCPU's slot and guest; `None` for [`Self::NOBODY`].
     #[expect(clippy::cast_possible_truncation, reason = "each is one half of the word")]
     const fn read(self) -> Option<(Slot, GuestId)> {
         let (slot, guest) = (Slot(self.0 as u16), GuestId((self.0 >> 16) as u16 & (MAX_GUESTS as u16 - 1)));
@@ -68,16 +69,16 @@ impl NameTag {
     }
 }
 
-/// All processors.
+/// The shared state of all processors.
 #[derive(Debug)]
 pub struct CpuTable {
     cpus: Box<[CpuShared]>,
-    /// Bit n: processor n has nothing to do and nobody has sent it anything.
+    /// Bit n: processor n is idle, and no other processor has claimed it.
     idle: AtomicU64,
 }
 
 impl CpuTable {
-    /// The board of so many processors, 1 … 64.
+    /// The table of `cpus` processors, 1 … 64.
     pub fn new(cpus: u8) -> Self {
         let cpu = |_| CpuShared {
             mailbox: Mailbox::new(|| AtomicU64::new(0)),
@@ -90,48 +91,49 @@ impl CpuTable {
         Self { cpus: (0..cpus.clamp(1, 64)).map(cpu).collect(), idle: AtomicU64::new(0) }
     }
 
-    /// A processor's line; the first one's for a processor that is not there.
+    /// A processor's shared state; that of the first processor, if the machine does not have `cpu`.
     pub fn cpu(&self, cpu: CpuId) -> &CpuShared {
         self.cpus.get(usize::from(cpu.0)).unwrap_or(&self.cpus[0])
     }
 
-    /// All lines, by processor.
+    /// The shared state of all processors, by number.
     pub fn iter(&self) -> impl Iterator<Item = (CpuId, &CpuShared)> {
         (0..).map(CpuId).zip(&self.cpus)
     }
 
-    /// The processors there are.
+    /// The set of the machine's processors.
     pub fn cpus(&self) -> CpuSet {
         CpuSet(u64::MAX >> (64 - self.cpus.len()))
     }
 
-    /// Whether there is only one processor.
+    /// Whether the machine has only one processor.
     pub fn is_alone(&self) -> bool {
         self.cpus.len() == 1
     }
 
-    /// The processors with nothing to do.
+    /// The set of idle processors.
     #[inline]
     pub fn idle(&self) -> CpuSet {
         CpuSet(self.idle.load(Relaxed))
     }
 
-    /// This processor has nothing to do. A full barrier: whoever has spare vCPUs afterwards sees it, or is seen.
+    /// Publishes that this processor is idle. A full barrier: a processor that publishes spare vCPUs afterwards sees the idle processor,
+    /// or the idle processor sees those vCPUs.
     pub fn rest(&self, cpu: CpuId) {
         self.idle.fetch_or(CpuSet::one(cpu).0, SeqCst);
     }
 
-    /// It has.
+    /// Publishes that this processor is no longer idle.
     pub fn rise(&self, cpu: CpuId) {
         self.idle.fetch_and(!CpuSet::one(cpu).0, SeqCst);
     }
 
-    /// Takes an idle processor for a vCPU; false when another one was quicker.
+    /// Claims an idle processor for a vCPU; false when another processor claimed it first.
     pub fn claim(&self, cpu: CpuId) -> bool {
         self.idle.fetch_and(!CpuSet::one(cpu).0, SeqCst) & CpuSet::one(cpu).0 != 0
     }
 
-    /// The processor for which most wait, of those that have a vCPU to give.
+    /// The processor with the most spare vCPUs; `None` when no processor has one.
     pub fn busiest(&self) -> Option<CpuId> {
         let spare = self.iter().map(|(id, cpu)| (cpu.queued().spare, id));
         spare.filter(|(spare, _)| *spare != 0).max().map(|(_, id)| id)
@@ -139,24 +141,24 @@ impl CpuTable {
 }
 
 impl CpuShared {
-    /// Publishes who runs here.
+    /// Publishes the vCPU that runs on this processor.
     #[inline]
     pub fn publish_running(&self, vcpu: NameTag) {
         self.running.store(vcpu.0, Relaxed);
     }
 
-    /// Publishes how many wait here. A full barrier before a look at [`CpuTable::idle`].
+    /// Publishes the numbers of vCPUs that wait here. A full barrier before a look at [`CpuTable::idle`].
     pub fn publish_queued(&self, queued: Queued) {
         self.queued.swap(queued.pack(), SeqCst);
     }
 
-    /// Claims the right to interrupt whoever runs here. `cause` is the guest that did what the interruption is about, not the one
-    /// that it is for; `None`: nobody in particular. A guest may interrupt its own vCPUs always, and everybody a processor on which
-    /// nobody runs; all others together interrupt once in a `period`.
+    /// Claims the right to interrupt the vCPU that runs here. `cause` is the guest whose act causes the interruption, not the guest that
+    /// benefits from it; `None`: no particular guest. A guest may always interrupt its own vCPUs, and any guest may interrupt a processor
+    /// on which no vCPU runs; all other interruptions together are limited to one per `period`.
     ///
     /// # Errors
     ///
-    /// When that will be.
+    /// The time from which on the next such interruption is allowed.
     pub fn disturb(&self, cause: Option<GuestId>, now: Tsc, period: Ticks) -> Result<(), Tsc> {
         if self.running().is_none_or(|(_, runner)| Some(runner) == cause) {
             return Ok(());
@@ -167,40 +169,40 @@ impl CpuShared {
         if claimed { Ok(()) } else { Err(Tsc(self.quiet_until.load(Relaxed))) }
     }
 
-    /// Before this, whoever runs here is not interrupted because of another guest.
+    /// The time before which no other guest may cause an interruption of the running vCPU.
     pub fn quiet_until(&self) -> Tsc {
         Tsc(self.quiet_until.load(Relaxed))
     }
 
-    /// Whoever runs here was interrupted because of another guest: not again before `until`.
+    /// Notes that the running vCPU was interrupted because of another guest, which is not allowed again before `until`.
     pub fn be_quiet(&self, until: Tsc) {
         self.quiet_until.fetch_max(until.0, Relaxed);
     }
 
-    /// The vCPU that runs here, and whose it is.
+    /// The vCPU that runs here, and its guest.
     pub fn running(&self) -> Option<(Slot, GuestId)> {
         NameTag(self.running.load(Relaxed)).read()
     }
 
-    /// How many wait here.
+    /// The numbers of vCPUs that wait here.
     pub fn queued(&self) -> Queued {
         Queued::unpack(self.queued.load(Relaxed))
     }
 
-    /// How many of a guest's vCPUs run or wait here, on average, as this processor keeps count.
+    /// The average number of a guest's vCPUs that run or wait here, in parts, as this processor last counted.
     pub fn counted(&self, guest: GuestId) -> u32 {
         self.present.get(usize::from(guest.0)).map_or(0, |present| present.load(Relaxed))
     }
 
-    /// Counts anew.
+    /// Publishes a new count for [`Self::counted`].
     pub fn count(&self, guest: GuestId, present: u32) {
         if let Some(place) = self.present.get(usize::from(guest.0)) {
             place.store(present, Relaxed);
         }
     }
 
-    /// How many of a guest's vCPUs run or wait here. A processor for which nobody waits looks at nothing and counts nothing:
-    /// there, whoever runs is there.
+    /// The number of a guest's vCPUs that run or wait here, in parts. A processor for which no vCPU waits does not update its count:
+    /// there, only the running vCPU is present.
     pub fn present(&self, guest: GuestId) -> u32 {
         match self.queued().waiting {
             0 => u32::from(self.running().is_some_and(|(_, running)| running == guest)) * PART,

@@ -1,5 +1,5 @@
-//! Where a vCPU is: in its life, and with which processor. What decides whether somebody who left it a message must tell
-//! its processor, so that no wake is lost.
+//! A vCPU's life state and holder, and the rule that decides whether a sender must notify the owning processor, so that no wake-up is
+//! lost.
 //!
 //! ```text
 //! sender: LOCK OR attention; load life, dispatch_seq; asleep or on CPU: load holder; post there
@@ -20,20 +20,20 @@ use core::sync::atomic::AtomicU64;
 use pv_abi::protocol::dispatch::is_on_cpu;
 use pv_abi::protocol::word::Word;
 
-/// Where a vCPU is in its life.
+/// A vCPU's life state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Life {
-    /// Not started, or stopped: it lies in its parking space, and no processor holds it.
+    /// The vCPU is not started, or is stopped: it lies in its parking space, and no processor holds it.
     Stopped = 0,
-    /// Running, or waiting for a CPU.
+    /// The vCPU runs, or waits for a CPU.
     Runnable = 1,
-    /// Sleeping.
+    /// The vCPU sleeps until a sender wakes it.
     Blocked = 2,
 }
 
 bitflags! {
-    /// Why a vCPU must be looked at before it enters guest mode: bits of [`Presence::attention`].
+    /// The reasons why the holder must look at a vCPU before it enters guest mode: bits of [`Presence::attention`].
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct Attention: u64 {
         /// An event was set in its event line.
@@ -42,46 +42,46 @@ bitflags! {
         const INTERRUPT = 1 << 1;
         /// An NMI was posted.
         const NMI = 1 << 2;
-        /// Its own timer is due.
+        /// The vCPU's own timer is due.
         const TIMER = 1 << 3;
-        /// Its devices' lines changed.
+        /// The lines of its guest's devices changed.
         const DEVICE = 1 << 4;
-        /// It is to stop.
+        /// The vCPU is ordered to stop.
         const STOP = 1 << 5;
-        /// Memory was taken away that it may have translations of.
+        /// The vCPU must flush: its guest gave back memory for which it may have cached translations.
         const FLUSH = 1 << 6;
-        /// Its guest's memory is still being made; or its guest has ended, and what it shared is being cleared.
+        /// The guest's memory is still being populated; or the guest has ended, and the pages that it shared are being cleared.
         const POPULATE = 1 << 7;
-        /// A call of another vCPU ends its HLT, this one or the next.
+        /// Another vCPU's hypercall ends the vCPU's present HLT, or else its next.
         const KICK = 1 << 8;
-        /// Its guest's virtio devices have something to do.
+        /// The guest's virtio devices have pending work.
         const VIRTIO = 1 << 9;
-        /// Its PAUSE is to exit again.
+        /// The vCPU's PAUSE must exit again.
         const WAITERS = 1 << 10;
-        /// What others wait for: nothing that the vCPU does by itself drops it.
+        /// The bits on which other vCPUs wait: no act of the vCPU itself drops them.
         const LASTING = Self::STOP.bits() | Self::FLUSH.bits();
-        /// What takes time, and may raise other bits on the vCPU that does it.
+        /// The bits whose handling takes time, and may raise other bits on the vCPU that does the work.
         const WORK = Self::TIMER.bits() | Self::POPULATE.bits() | Self::VIRTIO.bits();
-        /// What is acted upon at once, when no work is left. An order to stop is never taken by the vCPU: one that came after the look
-        /// at it would be lost.
+        /// The bits that the holder handles at once, when no work is left. STOP is not among them and is never taken here, because an order
+        /// that came after the look at the bit would be lost.
         const NEWS = !(Self::WORK.bits() | Self::LASTING.bits());
     }
 }
 
-/// What a processor does with a notification that names a vCPU.
+/// A receiver's action on a notification that names a vCPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Notification {
-    /// It holds the vCPU: it looks at it.
+    /// The receiver holds the vCPU, and looks at it.
     Mine,
-    /// The vCPU is to be here: it takes it out of its parking space, if it is there yet.
+    /// The receiver is to hold the vCPU: it takes the vCPU out of its parking space, if the vCPU is there yet.
     PickUp,
-    /// The vCPU has moved on. What the notification was about lay in `attention` before the sender looked up the holder, so whoever
-    /// took the vCPU in has seen it.
+    /// The vCPU has moved on. The sender set `attention` before it looked up the holder, so the processor that took the vCPU in has seen
+    /// the bits.
     Gone,
 }
 
-/// Words that every processor may look at.
+/// A vCPU's words that every processor may read.
 #[derive(Debug)]
 pub struct Presence<W = AtomicU64> {
     /// Bits of [`Attention`].
@@ -91,12 +91,12 @@ pub struct Presence<W = AtomicU64> {
 }
 
 impl<W: Word> Presence<W> {
-    /// A vCPU that is not started; `zero` makes a word that is zero.
+    /// The words of a vCPU that is not started; `zero` makes a word that is zero.
     pub fn new(zero: impl Fn() -> W) -> Self {
         Self { attention: zero(), life: zero(), holder: zero() }
     }
 
-    /// Where it is in its life.
+    /// The vCPU's life state.
     #[inline]
     pub fn life(&self) -> Life {
         match self.life.load() {
@@ -106,24 +106,24 @@ impl<W: Word> Presence<W> {
         }
     }
 
-    /// Only whoever holds the vCPU calls this.
+    /// Sets the life state. Only the holder of the vCPU calls this, or a caller that has the lock of its parking space.
     #[inline]
     pub fn set_life(&self, life: Life) {
         self.life.store(life as u64);
     }
 
-    /// The processor that holds it, or will find it in its parking space.
+    /// The processor that holds the vCPU, or that will take it from its parking space.
     #[inline]
     pub fn holder(&self) -> CpuId {
         CpuId((self.holder.load() & 63) as u16)
     }
 
-    /// Only whoever holds the vCPU calls this, after it left it in its parking space.
+    /// Sets the holder. Only the present holder calls this, after it has left the vCPU in its parking space.
     pub fn set_holder(&self, cpu: CpuId) {
         self.holder.store(u64::from(cpu.0));
     }
 
-    /// Receiver: what to do with a notification for this vCPU. `is_here`: this processor has it in its table.
+    /// Receiver: the action on a notification for this vCPU. `is_here`: the receiver has the vCPU in its table.
     pub fn on_notification(&self, me: CpuId, is_here: bool) -> Notification {
         match self.holder() {
             _ if is_here => Notification::Mine,
@@ -132,20 +132,20 @@ impl<W: Word> Presence<W> {
         }
     }
 
-    /// Holder, before an entry: takes those of `bits` that wait for a look.
+    /// Holder, before an entry: takes the attention bits of `bits` that are pending.
     pub fn take_attention(&self, bits: Attention) -> Attention {
         Attention::from_bits_retain(self.attention.fetch_and(!bits.bits())) & bits
     }
 
-    /// Holder: the vCPU is about to sleep. What is in `attention` after the caller has published it as off CPU (an XCHG)
-    /// forbids that: then [`Self::set_life`] takes it back.
+    /// Holder: the vCPU is about to sleep. The caller then publishes it as off CPU (an XCHG) and reads `attention`; if a bit is set, the
+    /// vCPU must not sleep, and the caller undoes this by [`Self::set_life`].
     #[inline]
     pub fn fall_asleep(&self) {
         self.set_life(Life::Blocked);
     }
 
-    /// Sender, after it left something behind a full barrier: whether the vCPU's processor must be told. One that waits for a
-    /// CPU finds it when it gets one.
+    /// Sender, after it set attention bits with a full barrier: whether it must notify the vCPU's processor. A vCPU that waits for a CPU
+    /// finds the bits when it gets one.
     #[inline]
     pub fn must_be_told(&self, dispatch_seq: &W) -> bool {
         match self.life() {

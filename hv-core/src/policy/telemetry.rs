@@ -1,16 +1,16 @@
-//! Records that are kept until the guests have ended: a bounded number of bytes, and of each guest its share.
+//! Records that are kept until the guests have ended, in a bounded number of bytes, of which each guest has its share.
 
 use crate::base::id::GuestId;
 use crate::policy::trace::{CpuCounters, GuestCounters, Record};
 use alloc::vec::Vec;
 use hv_format::heap::RECORDS_BYTES;
 
-/// Of a guest's share, what its marks leave: room for so many of its endings.
+/// Number of endings for which a guest's marks leave room in the guest's share.
 const ENDINGS: usize = 16;
-/// Bytes of a record without what it points to. The list that holds it may be twice as long as what is in it, and is copied when it
-/// grows.
+/// Bytes that a record takes, without the allocations that it points to. The factor is 3, because the list of records may have twice the
+/// capacity that it uses, and is copied when it grows.
 const RECORD_BYTES: usize = 3 * size_of::<Record>();
-/// Bytes that the allocator may add to an allocation of a mark's.
+/// Bytes that the allocator may add to each allocation of a mark.
 const SLACK_BYTES: usize = 32;
 
 /// Bytes that a mark takes: a set of counters for each processor and each guest.
@@ -22,22 +22,22 @@ const fn mark_bytes(cpus: usize, guests: usize) -> usize {
 #[derive(Debug, Default)]
 pub struct Telemetry {
     records: Vec<Record>,
-    /// The last judgement of the clock: one is made again and again as long as the machine runs.
+    /// The latest judgement of the clock; the hypervisor replaces it as long as the machine runs.
     pub clock: Option<Record>,
     lost: u64,
-    /// Bytes of each guest's records, by id: one that makes marks without end crowds out its own only.
+    /// Bytes of each guest's records, by id: a guest that makes marks without end crowds out only its own records.
     kept_bytes: Vec<usize>,
 }
 
 impl Telemetry {
-    /// Whether there is room for one more mark of a guest's, of so many, on a machine of so many processors; when not, it is counted
-    /// as lost.
+    /// Whether there is room for one more mark of the guest `of`, on a machine of `guests` guests and `cpus` processors; if not, counts the
+    /// mark as lost.
     pub fn has_room_for_mark(&mut self, of: GuestId, guests: usize, cpus: usize) -> bool {
         let share = RECORDS_BYTES / guests.max(1);
         self.has_room(of, mark_bytes(cpus, guests), share.saturating_sub(ENDINGS * RECORD_BYTES))
     }
 
-    /// Whether there is room for one more ending of a guest's, of so many; when not, it is counted as lost.
+    /// Whether there is room for one more ending of the guest `of`, of `guests` guests; if not, counts the ending as lost.
     pub fn has_room_for_ending(&mut self, of: GuestId, guests: usize) -> bool {
         self.has_room(of, RECORD_BYTES, RECORDS_BYTES / guests.max(1))
     }
@@ -53,12 +53,12 @@ impl Telemetry {
         room
     }
 
-    /// Keeps a record, for which there is room.
+    /// Keeps a record; the caller has checked that there is room.
     pub fn keep(&mut self, record: Record) {
         self.records.push(record);
     }
 
-    /// Takes all of them, and how many were lost.
+    /// Takes all records; the last one tells the number of lost records, if any were lost.
     pub fn take(&mut self) -> Vec<Record> {
         self.records.extend(self.clock.take());
         if self.lost > 0 {

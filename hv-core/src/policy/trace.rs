@@ -1,11 +1,11 @@
-//! What is counted while guests run; hv-format has the records that it becomes.
+//! Counters that are kept while guests run; hv-format defines the records made from them.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 pub use hv_format::record::{CpuCounters, Ending, ExitClass, GuestCounters, Record};
 
-/// A number that one processor at a time counts up and any may read.
+/// A counter that one processor at a time writes and any processor may read.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct Counter(AtomicU64);
@@ -30,25 +30,25 @@ impl Counter {
     }
 }
 
-/// What one vCPU has caused since it was made; the processor that holds it counts.
+/// The counters of one vCPU since it was made; the processor that holds the vCPU writes them.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct VcpuTally {
     /// Exits by [`ExitClass`].
     pub exits: [Counter; ExitClass::COUNT],
-    /// Ticks in the hypervisor by the class of the exit that led there.
+    /// TSC ticks in the hypervisor, by the class of the exit that led there.
     pub hv_ticks: [Counter; ExitClass::COUNT],
-    /// Ticks in guest mode.
+    /// TSC ticks in guest mode.
     pub guest_ticks: Counter,
-    /// Times it was switched to.
+    /// Number of switches to the vCPU.
     pub switches: Counter,
-    /// Interrupts and events injected.
+    /// Number of interrupts and events injected.
     pub injections: Counter,
-    /// Times a slice ended inside a critical section although the guest had announced it.
+    /// Number of slices that ended inside a critical section although the guest had announced it.
     pub preempted_in_critical: Counter,
-    /// Times it came to another processor.
+    /// Number of migrations to another processor.
     pub migrations: Counter,
-    /// Ticks of its periodic timers that were due and never told: it was off CPU, or held them back, for too long.
+    /// Number of periodic timer ticks that were due and never delivered, because the vCPU was off CPU, or held them back, for too long.
     pub lost_ticks: Counter,
     /// Classes of the last sixteen exits, the latest in the lowest four bits.
     pub recent: Counter,
@@ -74,7 +74,7 @@ impl VcpuTally {
         classes.filter_map(|class| ExitClass::ALL.get(usize::try_from(class).ok()?).copied()).take(8)
     }
 
-    /// What it holds now.
+    /// The present counts, as a record holds them.
     pub fn counters(&self) -> GuestCounters {
         let all = |counters: &[Counter; ExitClass::COUNT]| core::array::from_fn(|n| counters[n].get());
         GuestCounters {
@@ -90,26 +90,26 @@ impl VcpuTally {
     }
 }
 
-/// What one processor did since boot; it counts itself.
+/// The counters of one processor since boot; the processor itself writes them.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct CpuTally {
-    /// Ticks with nothing to run.
+    /// TSC ticks in which the processor had no vCPU to run.
     pub idle_ticks: Counter,
-    /// Times the timer was programmed.
+    /// Number of times that the timer was programmed.
     pub timer_arms: Counter,
-    /// Interrupts taken: timer, kicks, devices.
+    /// Number of interrupts taken: timer, kicks, devices.
     pub interrupts: Counter,
-    /// Interrupts sent to other processors.
+    /// Number of interrupts sent to other processors.
     pub kicks: Counter,
-    /// Times it found notifications from other processors.
+    /// Number of times that the processor found notifications from other processors.
     pub notifications: Counter,
-    /// Ticks of handing vCPUs to other processors, and of taking them in.
+    /// TSC ticks spent on handing vCPUs to other processors and on taking them in.
     pub move_ticks: Counter,
 }
 
 impl CpuTally {
-    /// What it holds now.
+    /// The present counts, as a record holds them.
     pub fn counters(&self) -> CpuCounters {
         CpuCounters {
             idle_ticks: self.idle_ticks.get(),

@@ -3,10 +3,10 @@
 use crate::base::addr::{HostPhys, PAGE_BYTES};
 use heapless::Vec;
 
-/// Runs that can be kept apart; a machine's memory map has about ten.
+/// Upper limit of the number of separate runs; a machine's memory map has about ten.
 const MAX_RUNS: usize = 64;
 
-/// Free physical memory. First fit; runs never overlap and hold whole pages. A run too many is lost, not double-used.
+/// Free physical memory, allocated first-fit. Runs never overlap and hold whole pages. A run past [`MAX_RUNS`] is lost, never used twice.
 #[derive(Debug, Default)]
 pub struct Frames {
     free: Vec<Run, MAX_RUNS>,
@@ -19,7 +19,7 @@ struct Run {
 }
 
 impl Frames {
-    /// Adds a range; parts of pages at its ends are dropped, and what is free already stays so once.
+    /// Adds a range. Partial pages at its ends are dropped, and pages that are free already are not counted twice.
     pub fn add(&mut self, start: HostPhys, len_bytes: u64) {
         let end = start.raw().saturating_add(len_bytes) & !(PAGE_BYTES - 1);
         let start = start.raw().next_multiple_of(PAGE_BYTES);
@@ -29,8 +29,8 @@ impl Frames {
         }
     }
 
-    /// Adds what a memory map has for RAM, and then takes away what it has for something else: maps overlap. An entry is start, length
-    /// in bytes, and whether it is RAM.
+    /// Adds the RAM ranges of a memory map, and then reserves its other ranges, because the ranges of a map may overlap. An entry is start,
+    /// length in bytes, and whether it is RAM.
     pub fn learn<I: Iterator<Item = (HostPhys, u64, bool)>>(&mut self, entries: impl Fn() -> I) {
         for (start, len_bytes, _) in entries().filter(|(_, _, is_ram)| *is_ram) {
             self.add(start, len_bytes);
@@ -40,7 +40,7 @@ impl Frames {
         }
     }
 
-    /// The lowest free page whose address is in `range`. It stays free.
+    /// The lowest free page whose address is in `range`. The page stays free.
     pub fn lowest_page(&self, range: core::ops::Range<u64>) -> Option<HostPhys> {
         let first = self.free.iter().filter_map(|run| {
             let start = run.start.max(range.start.next_multiple_of(PAGE_BYTES));
@@ -49,7 +49,7 @@ impl Frames {
         first.min().and_then(HostPhys::new)
     }
 
-    /// Takes a range away, wherever it is free.
+    /// Removes a range, rounded outward to whole pages, from the free memory; parts of it may be in use already.
     pub fn reserve(&mut self, start: HostPhys, len_bytes: u64) {
         let end = start.raw().saturating_add(len_bytes).saturating_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1);
         let taken = Run { start: start.page().raw(), end };
@@ -65,7 +65,7 @@ impl Frames {
         }
     }
 
-    /// Takes `pages` that follow one another, the first at a multiple of `align_bytes` (a power of two, at least a page).
+    /// Takes `pages` contiguous pages, the first at a multiple of `align_bytes` (a power of two, at least a page).
     /// `None` when no run is long enough.
     pub fn take(&mut self, pages: u64, align_bytes: u64) -> Option<HostPhys> {
         let bytes = pages.checked_mul(PAGE_BYTES)?;
@@ -78,7 +78,7 @@ impl Frames {
         Some(start)
     }
 
-    /// Bytes that are free.
+    /// Number of free bytes.
     pub fn free_bytes(&self) -> u64 {
         self.free.iter().map(|run| run.end - run.start).sum()
     }
@@ -96,7 +96,7 @@ mod tests {
     fn a_reserved_range_is_never_handed_out() {
         let mut frames = Frames::default();
         frames.add(at(0x1000), 0xf000);
-        frames.reserve(at(0x4800), 0x1000); // two pages are touched
+        frames.reserve(at(0x4800), 0x1000); // the range touches two pages
         assert_eq!(frames.free_bytes(), 0xd000);
         let mut got = std::vec::Vec::new();
         while let Some(page) = frames.take(1, PAGE_BYTES) {

@@ -1,33 +1,33 @@
-//! Nested page tables: one walker, the vendor's spelling as a zero-sized type.
+//! Nested page tables: one walker for both vendors; a zero-sized type defines the vendor's entry format.
 
 use crate::base::addr::{GuestPhys, HostPhys, LARGE_PAGE_BYTES, PAGE_BYTES};
 
-/// What a guest may do with a page. Everything mapped may be read.
+/// A guest's access rights to a page. The guest may read every mapped page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rights {
-    /// Read only, and not executed: what the hypervisor publishes.
+    /// Read only, no execution: the pages that the hypervisor publishes.
     Read,
-    /// Read and write, not executed: shared tables.
+    /// Read and write, no execution: shared tables.
     ReadWrite,
-    /// Everything: RAM.
+    /// Read, write and execute: RAM.
     All,
 }
 
-/// How a vendor spells an entry.
+/// A vendor's format of page-table entries.
 pub trait EntryFormat {
-    /// A page: 4 KiB, or 2 MiB when `large`.
+    /// An entry that maps a page of 4 KiB, or of 2 MiB when `large`.
     fn leaf(frame: HostPhys, rights: Rights, large: bool) -> u64;
-    /// A pointer to a lower table.
+    /// An entry that points to a lower table.
     fn table(frame: HostPhys) -> u64;
-    /// Whether the entry means anything.
+    /// Whether the entry is present.
     fn is_present(entry: u64) -> bool;
-    /// The frame of a present entry.
+    /// The frame that a present entry maps or points to.
     fn frame(entry: u64) -> HostPhys {
         HostPhys::new_truncate(entry & 0x000f_ffff_ffff_f000)
     }
 }
 
-/// AMD's nested page tables: ordinary long-mode tables whose accesses count as user ones (APM vol 2 §15.25.5, §5.3).
+/// AMD's nested page tables: ordinary long-mode tables, whose accesses count as user accesses (APM vol 2 §15.25.5, §5.3).
 pub struct Npt;
 
 const PRESENT: u64 = 1 << 0;
@@ -55,7 +55,7 @@ impl EntryFormat for Npt {
     }
 }
 
-/// Intel's extended page tables: rights of their own, and the kind of memory in each leaf (SDM vol 3C §28.3.2).
+/// Intel's extended page tables: entries with their own rights bits, and a memory type in each leaf (SDM vol 3C §28.3.2).
 pub struct Ept;
 
 const EPT_READ: u64 = 1 << 0;
@@ -84,11 +84,11 @@ impl EntryFormat for Ept {
     }
 }
 
-/// Where tables live.
+/// The memory that holds the page tables.
 pub trait TableMemory {
-    /// A zeroed table of 512 entries, or `None` when memory is out.
+    /// Allocates a zeroed table of 512 entries; `None` when no memory is left.
     fn new_table(&mut self) -> Option<HostPhys>;
-    /// An entry; `index` is below 512.
+    /// Reads an entry; `index` is below 512.
     fn entry(&self, table: HostPhys, index: usize) -> u64;
     /// Sets an entry.
     fn set_entry(&mut self, table: HostPhys, index: usize, value: u64);
@@ -97,16 +97,16 @@ pub trait TableMemory {
 /// Why a page could not be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MapError {
-    /// No frame for a table.
+    /// No frame is left for a table.
     OutOfFrames,
-    /// Something is mapped there already.
+    /// A page or a table is there already.
     Occupied(GuestPhys),
-    /// An address or the length is no multiple of 4 KiB, or the address is past 2^48.
+    /// An address or the length is not a multiple of 4 KiB, or the address is past 2^48.
     Unaligned,
 }
 
-/// Maps `len_bytes` at `at` to `to`, with 2 MiB pages where both addresses allow. Mapping what was absent needs no
-/// flush: absent entries are not cached (APM vol 2 §5.5.2).
+/// Maps `len_bytes` at `at` to `to`, with 2 MiB pages where both addresses allow. A new mapping in place of an absent one needs no flush,
+/// because processors do not cache absent entries (APM vol 2 §5.5.2).
 ///
 /// # Errors
 ///
@@ -149,8 +149,8 @@ fn index(gpa: u64, level: u32) -> usize {
     usize::try_from(gpa >> (12 + 9 * level) & 511).unwrap_or(0)
 }
 
-/// Makes the tables down to `level` (0: of small pages, 1: of large ones) around `at`, so that later pages need no allocation,
-/// and returns the lowest.
+/// Makes the tables around `at` down to `level` (0: of small pages, 1: of large ones), so that later mappings there need no allocation,
+/// and returns the lowest table.
 ///
 /// # Errors
 ///
@@ -184,7 +184,7 @@ mod tests {
     use proptest::prelude::*;
     use std::vec::Vec;
 
-    /// Tables in a vector: table `n` is at frame `n`.
+    /// Tables in a vector: table `n` has frame number `n`.
     struct Tables(Vec<[u64; 512]>, usize);
 
     impl Tables {
@@ -194,7 +194,7 @@ mod tests {
             (tables, root)
         }
 
-        /// What an MMU would find: frame and entry.
+        /// The frame and the entry that an MMU would find.
         fn walk<F: EntryFormat>(&self, root: HostPhys, gpa: u64) -> Option<(u64, u64)> {
             let mut table = root;
             for level in (0..4).rev() {
@@ -236,7 +236,7 @@ mod tests {
         HostPhys::new(raw).unwrap()
     }
 
-    /// What `address` leads to when `pages` from `at` on are mapped to `to`.
+    /// The frame that `address` leads to when `pages` pages from `at` on are mapped to `to`.
     fn reaches<F: EntryFormat>(at: u64, to: u64, pages: u64, address: u64) -> Option<u64> {
         let (mut tables, root) = Tables::new(4000);
         map::<F>(&mut tables, root, gpa(at), hpa(to), pages * PAGE_BYTES, Rights::All).unwrap();

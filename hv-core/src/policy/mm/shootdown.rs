@@ -1,5 +1,5 @@
-//! Memory that is taken away from a guest is used again only when none of the guest's vCPUs can reach it any more: by a
-//! translation that its processor has cached, or by a copy that the hypervisor makes on its behalf.
+//! TLB shootdown: the hypervisor reuses memory that a guest gave back only when none of the guest's vCPUs can reach it any more, neither
+//! by a translation that its processor has cached nor by a copy that the hypervisor makes on its behalf.
 //!
 //! ```text
 //! giver: clear the leaves of all blocks; waiting = every vCPU; for each other: LOCK OR attention = FLUSH; load seq;
@@ -7,9 +7,9 @@
 //! vCPU, at dispatch: seq = on; FENCE; at each entry: load attention; FLUSH: flush; LOCK AND waiting = let go; then enter
 //! ```
 //!
-//! One request is told once for all blocks of a batch, and only to processors that run a vCPU of the guest. Whoever lets go
-//! last hands the blocks on. Either the giver sees the vCPU on CPU and waits for it, or the vCPU sees FLUSH before it enters
-//! guest mode. It lets go when it is in no exit: what was copied on its behalf was copied before.
+//! One request covers all blocks of a batch, and only processors that run a vCPU of the guest are notified. The vCPU that lets go last
+//! frees the blocks. Either the giver sees the vCPU on CPU and waits for it, or the vCPU sees FLUSH before it enters guest mode. A vCPU
+//! lets go when it is in no exit, so every copy on its behalf was made before.
 //!
 //! Model: `hv-core/tests/loom_shootdown.rs`.
 
@@ -19,48 +19,48 @@ use core::sync::atomic::AtomicU64;
 use pv_abi::protocol::dispatch::is_on_cpu;
 use pv_abi::protocol::word::Word;
 
-/// What a giver does about another vCPU.
+/// The giver's action for another vCPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Told {
-    /// It may be in guest mode: its processor is to be told.
+    /// The vCPU may be in guest mode: the giver must notify its processor.
     Post,
-    /// It is off CPU, and flushes before it runs.
+    /// The vCPU is off CPU, and will flush before it runs.
     Later,
 }
 
-/// Who may still reach what was taken away: a bit a vCPU.
+/// The vCPUs that may still reach the memory that the guest gave back: one bit per vCPU.
 #[derive(Debug)]
 pub struct Shootdown<W = AtomicU64> {
     waiting: W,
 }
 
 impl<W: Word> Shootdown<W> {
-    /// Nobody; `zero` makes a word that is zero.
+    /// The empty set of vCPUs; `zero` makes a word that is zero.
     pub fn new(zero: impl Fn() -> W) -> Self {
         Self { waiting: zero() }
     }
 
-    /// Giver, when the leaves are cleared and an earlier request is over: every vCPU may still reach what they led to.
+    /// Giver, after it has cleared the leaves and any earlier request is over: every vCPU may still reach the memory that they mapped.
     pub fn begin(&self, vcpus: u8) {
         self.waiting.fetch_or(u64::MAX >> (64 - u32::from(vcpus.clamp(1, 64))));
     }
 
-    /// Giver: has another vCPU flush before it enters guest mode.
+    /// Giver: makes another vCPU flush before it enters guest mode.
     pub fn tell(&self, attention: &W, dispatch_seq: &W) -> Told {
         attention.fetch_or(Attention::FLUSH.bits());
         if is_on_cpu(dispatch_seq.load()) { Told::Post } else { Told::Later }
     }
 
-    /// A vCPU cannot reach it any more: it has flushed, is off CPU and will flush, or is stopped. True for the last, who hands
-    /// on what was taken.
+    /// Notes that a vCPU cannot reach the memory any more: it has flushed, is off CPU and will flush, or is stopped. True for the last
+    /// vCPU; its caller then frees the memory.
     #[must_use]
     pub fn let_go(&self, vcpu: VcpuIndex) -> bool {
         let bit = 1 << (vcpu.0 & 63);
         self.waiting.load() & bit != 0 && self.waiting.fetch_and(!bit) == bit
     }
 
-    /// How many may still reach it.
+    /// Number of vCPUs that may still reach the memory.
     pub fn remaining(&self) -> u32 {
         self.waiting.load().count_ones()
     }
