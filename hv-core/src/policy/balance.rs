@@ -1,6 +1,6 @@
-//! What each guest is due of a machine with several processors, and where its vCPUs should run so that it can get that.
+//! Load balancing: the share of several processors that each guest is due, and a placement of its vCPUs that lets it get that share.
 //!
-//! Everything here is worked out from the board's lines, once an epoch. Times and rates are in [`PART`]s of a processor.
+//! The balancer computes both once an epoch from the shared table of processors. Times and rates are in [`PART`]s of a processor.
 
 use crate::base::id::MAX_CPUS;
 use alloc::vec::Vec;
@@ -8,7 +8,7 @@ use core::cmp::Reverse;
 
 /// One whole processor.
 pub const PART: u32 = 1 << 10;
-/// Differences in load below this are left alone: 3 % of a processor.
+/// The balancer ignores differences in load below this: 3 % of a processor.
 const SLACK: u32 = PART / 32;
 
 /// A guest as the balancer sees it.
@@ -16,19 +16,19 @@ const SLACK: u32 = PART / 32;
 pub struct Claim {
     /// Its weight, 1 … 10,000.
     pub weight: u32,
-    /// Processors it could use at once: its runnable vCPUs, on average, in [`PART`]s.
+    /// Number of processors that the guest could use at once: the average number of its runnable vCPUs, in [`PART`]s.
     pub wants: u32,
 }
 
-/// How much of a processor each unit of weight is due, in 2^-16 parts, so that all processors are used, or all claims are
-/// met: water-filling. A guest is due `min(wants, weight × level)`.
+/// The share of a processor that each unit of weight is due, in 2^-16 parts, such that all processors are used or all claims are met
+/// (water-filling). A guest is due `min(wants, weight × level)`.
 pub fn level(claims: &[Claim], cpus: u32) -> u64 {
     let mut level = 0_u64;
     loop {
         let (mut free, mut weights) = (u64::from(cpus * PART) << 16, 0);
         for claim in claims {
             let (wants, weight) = (u64::from(claim.wants) << 16, u64::from(claim.weight.max(1)));
-            // Whoever cannot use what his weight gives leaves the rest to the others.
+            // A guest that cannot use all that its weight is due leaves the rest to the others.
             if wants <= level.saturating_mul(weight) {
                 free = free.saturating_sub(wants);
             } else {
@@ -43,17 +43,17 @@ pub fn level(claims: &[Claim], cpus: u32) -> u64 {
     }
 }
 
-/// What a guest is due for each processor it wants, in parts: at most a whole one.
+/// The share that a guest is due of each processor it wants, in parts: at most a whole processor.
 pub fn rate(claim: Claim, level: u64) -> u32 {
     let wants = u64::from(claim.wants.max(PART));
     let due = level.saturating_mul(u64::from(claim.weight.max(1))) >> 16;
     u32::try_from((due.min(wants) * u64::from(PART)).div_ceil(wants)).unwrap_or(PART).clamp(1, PART)
 }
 
-/// vCPUs of one guest on one processor, in parts: how many run or wait there, on average.
+/// The average number of one guest's vCPUs that run or wait on one processor, in parts.
 pub type Present = u32;
 
-/// Who is where: by processor, then by guest.
+/// The numbers of vCPUs by processor, then by guest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Placement {
     guests: usize,
@@ -61,34 +61,34 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Nobody anywhere.
+    /// A placement without vCPUs.
     pub fn new(cpus: usize, guests: usize) -> Self {
         Self { guests, present: alloc::vec![0; cpus.min(MAX_CPUS) * guests] }
     }
 
-    /// Processors.
+    /// Number of processors.
     pub fn cpus(&self) -> usize {
         self.present.len().checked_div(self.guests).unwrap_or(0)
     }
 
-    /// How many of a guest's vCPUs are at a processor.
+    /// The number of a guest's vCPUs at a processor, in parts.
     pub fn get(&self, cpu: usize, guest: usize) -> Present {
         self.present.get(cpu * self.guests + guest).copied().unwrap_or(0)
     }
 
-    /// Changes that.
+    /// Sets the number of a guest's vCPUs at a processor, in parts.
     pub fn set(&mut self, cpu: usize, guest: usize, present: Present) {
         if let Some(place) = self.present.get_mut(cpu * self.guests + guest) {
             *place = present;
         }
     }
 
-    /// How many of a guest's vCPUs want a processor.
+    /// The number of a guest's vCPUs at all processors, in parts.
     pub fn wants(&self, guest: usize) -> u32 {
         (0..self.cpus()).map(|cpu| self.get(cpu, guest)).fold(0, u32::saturating_add)
     }
 
-    /// What the vCPUs at a processor are due together; [`PART`] is all that it has.
+    /// The sum of the shares that the vCPUs at a processor are due; the processor's capacity is [`PART`].
     pub fn load(&self, cpu: usize, rates: &[u32]) -> u32 {
         let loads = rates.iter().enumerate().map(|(guest, rate)| share(self.get(cpu, guest), *rate));
         loads.fold(0, u32::saturating_add)
@@ -99,22 +99,22 @@ impl Placement {
     }
 }
 
-/// Looks for a better placement, in memory of its own: an epoch ends without an allocation.
+/// The search for a better placement. It has its own memory, so that the end of an epoch allocates nothing.
 #[derive(Debug)]
 pub struct Balancer {
-    /// Who is where now.
+    /// The present placement; the caller updates it.
     pub present: Placement,
-    /// By guest.
+    /// Claims by guest; `rates` and `order` also have one element per guest.
     claims: Vec<Claim>,
     rates: Vec<u32>,
     order: Vec<usize>,
-    /// By processor.
+    /// Loads by processor.
     loads: Vec<u32>,
     better: Placement,
 }
 
 impl Balancer {
-    /// For a machine of so many processors and guests.
+    /// Makes a balancer for a machine of `cpus` processors and `guests` guests.
     pub fn new(cpus: usize, guests: usize) -> Self {
         let nobody = Placement::new(cpus, guests);
         Self {
@@ -127,8 +127,8 @@ impl Balancer {
         }
     }
 
-    /// Looks for a better placement than the present one; false when that is good enough. `weights` are the guests', in their
-    /// order.
+    /// Looks for a better placement than the present one; false when the present one is good enough. `weights` are the guests' weights by
+    /// id.
     #[must_use]
     pub fn improve(&mut self, weights: impl Iterator<Item = u32>) -> bool {
         for ((guest, claim), weight) in self.claims.iter_mut().enumerate().zip(weights) {
@@ -146,13 +146,13 @@ impl Balancer {
         self.better.heaviest(&self.rates) + SLACK < heaviest
     }
 
-    /// What the last look found, if it found something better.
+    /// The placement that the last call of [`Self::improve`] found, if that returned true.
     pub const fn better(&self) -> &Placement {
         &self.better
     }
 
-    /// The vCPUs with the highest rate first, each to the processor with the least to do, and to where it is if that is as
-    /// good.
+    /// Places the vCPUs anew, those with the highest rate first, each on the least loaded processor; a vCPU stays where it is if that
+    /// processor is as good.
     fn place_anew(&mut self) {
         let Self { present, rates, order, loads, better, .. } = self;
         order.sort_unstable_by_key(|guest| (Reverse(rates.get(*guest).copied()), *guest));
@@ -176,7 +176,7 @@ impl Balancer {
     }
 }
 
-/// What so many vCPUs are due at this rate each.
+/// The share that `present` vCPUs are due at `rate` each.
 fn share(present: Present, rate: u32) -> u32 {
     u32::try_from(u64::from(present) * u64::from(rate) / u64::from(PART)).unwrap_or(u32::MAX)
 }

@@ -1,31 +1,30 @@
-//! How fast the time-stamp counter runs, by counters whose rates are known.
+//! Calibration of the time-stamp counter's rate against counters whose rates are known.
 //!
-//! Whoever looks at a counter can be stopped at any point, for any time: by firmware, or by a host under this machine. So no
-//! single look is believed. A look says only that the counter had a value at some moment between two readings of the TSC, and
-//! two looks bound the rate from both sides. Stolen time makes bounds wider, never wrong; each further look can only narrow
-//! them, and they end up as narrow as the two tightest looks that are far apart allow.
+//! Firmware, or a host under this machine, can stop the calibrating processor at any point, for any time. So no single look is trusted.
+//! A look shows only that the counter had a value at some moment between two readings of the TSC, and two looks bound the rate from both
+//! sides. Stolen time makes bounds wider, never wrong; each further look can only narrow them, and they end up as narrow as the two
+//! tightest looks that are far apart allow.
 //!
-//! Two counters that do not agree, or one that contradicts itself, are no clock to trust ([`Trust`]).
+//! Deadlines must not rest on two counters that disagree, or on one that contradicts itself ([`Trust`]).
 
 use crate::base::time::{Frequency, Tsc, scale};
 use heapless::Vec;
 
-/// Looking ends when both sides of the rate are this near to one another: the middle is off by half of it at most, and by far
-/// less as a rule.
+/// Calibration ends when the bounds are this close to each other: the middle is off by half of that at most, and usually by far less.
 const WIDTH_PPM: u64 = 70;
-/// Looking ends after so much of a counter's time if there is any measurement,
+/// Calibration ends after this much of a counter's time if there is any measurement.
 const LONG_MS: u64 = 150;
-/// and after so much even without.
+/// Calibration ends after this much of a counter's time even without a measurement.
 const LONGEST_MS: u64 = 2_000;
 /// Bounds that are wider than this in the end are no measurement.
 const VAGUE_PPM: u64 = 1_000;
-/// Counters have crystals of their own, good to 100 ppm each.
+/// Tolerated difference between two counters: each has its own crystal, which is good to 100 ppm.
 const CRYSTALS_PPM: u64 = 200;
-/// Looks after which a counter that has not moved stands still.
+/// Number of looks after which a counter that has not moved is taken to stand still.
 const STANDING_LOOKS: u32 = 10_000;
-/// Times that a counter may contradict itself: once when it is set up, and when firmware or a host has moved it.
+/// Number of times that a counter may contradict itself: once when it is set up, and when firmware or a host has moved it.
 const MAX_BREAKS: u32 = 3;
-/// Looks that later ones are compared with: each the tightest up to its time.
+/// Number of looks with which later ones are compared; each was the tightest up to its time.
 const ANCHORS: usize = 8;
 /// Rates that no TSC has: below that of the slowest emulator, and where [`Frequency`] ends.
 const NO_LESS_HZ: u64 = 1_000_000;
@@ -36,7 +35,7 @@ const NO_MORE_HZ: u64 = 1_000 << 34;
 pub struct Counter {
     /// Counts a second.
     hz: u64,
-    /// How wide it is.
+    /// Width of the counter in bits.
     bits: u32,
     /// Counts by which a reading may be behind. Emulators work out their counters from a clock of a microsecond's resolution.
     lag: u64,
@@ -219,7 +218,7 @@ impl Series {
         }
     }
 
-    /// Forgets everything but this look: the counter made a jump, or it may have wrapped nobody knows how often.
+    /// Forgets everything but this look, because the counter jumped, or may have wrapped an unknown number of times.
     fn begin(&mut self, sample: Sample) {
         let seen = Seen { before: sample.before, count: u64::from(sample.count), after: sample.after };
         self.before += self.elapsed_here();
@@ -270,29 +269,29 @@ impl Series {
         scale(self.before.saturating_add(self.elapsed_here()), 1_000, self.counter.hz)
     }
 
-    /// It does not count, or not evenly.
+    /// Whether the counter does not count, or not evenly.
     fn is_broken(&self) -> bool {
         self.standing >= STANDING_LOOKS || self.breaks > MAX_BREAKS
     }
 
-    /// What the TSC's rate is between, if the counter counts.
+    /// Bounds of the TSC's rate, if the counter counts.
     fn rate(&self) -> Option<Bounds> {
         (!self.is_broken() && self.bounds.most_hz < NO_MORE_HZ).then_some(self.bounds)
     }
 
-    /// What the rate was between, from the first tight looks to the last one.
+    /// Bounds of the TSC's rate, from the first tight looks to the last look.
     fn rate_to_last(&self) -> Option<Bounds> {
         let (last, counter) = (self.last?, self.counter);
         Some(self.anchors.iter().fold(Bounds::ANY, |bounds, a| bounds.narrowed(counter, *a, last)))
     }
 }
 
-/// A rate of which the processor, or the hypervisor below this one, tells.
+/// A TSC rate that the processor, or the hypervisor below this one, reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Told {
     /// The rate.
     pub tsc: Frequency,
-    /// Whether it is the TSC's own, and not only about that.
+    /// Whether the rate is the TSC's own, and not an approximation.
     pub is_exact: bool,
 }
 
@@ -310,24 +309,24 @@ impl Told {
 /// Whether deadlines may rest on the rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trust {
-    /// What there is agrees.
+    /// All sources agree.
     Good,
-    /// The 8254 and the ACPI timer, or the only one of them and what is told, name different rates.
+    /// The 8254 and the ACPI timer, or the only one of them and the reported rate, give different rates.
     Apart([Frequency; 2]),
     /// One of the counters contradicts itself.
     Broken,
-    /// Too much time was stolen for a measurement: the rate may be off by so many millionths.
+    /// Too much time was stolen for a measurement: the rate may be off by this many millionths.
     Vague(u64),
 }
 
-/// What was found.
+/// The result of a calibration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
     /// The time-stamp counter's rate.
     pub tsc: Frequency,
     /// The APIC timer's, undivided.
     pub apic: Frequency,
-    /// How far off the TSC's may be at most, in millionths, by the counters.
+    /// Upper bound of the error of the TSC's rate by the counters, in millionths.
     pub within_ppm: u64,
     /// Whether deadlines may rest on it.
     pub trust: Trust,
@@ -354,7 +353,7 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// One without looks, for an ACPI timer of so many bits.
+    /// A calibration without looks; `pm_bits` is the width of the ACPI timer, `None` where there is none.
     pub fn new(pm_bits: Option<u32>) -> Self {
         Self {
             pit: Series::new(Counter::PIT),
@@ -368,7 +367,7 @@ impl Calibration {
         [Some(&self.pit), self.pm.as_ref()].into_iter().flatten()
     }
 
-    /// What all references that count have in common; `None` without one.
+    /// The bounds that all counting references have in common; `None` if none counts.
     fn joint(&self) -> Option<Bounds> {
         self.references().filter_map(Series::rate).reduce(Bounds::joined)
     }
@@ -386,17 +385,17 @@ impl Calibration {
             || self.apic.is_broken()
     }
 
-    /// What the looks amount to, and what is `told` besides.
+    /// The result of the looks, combined with the reported rate `told`.
     ///
     /// # Errors
     ///
-    /// What there is none of.
+    /// [`NoClock`] names the counter that is missing.
     pub fn found(&self, told: Option<Told>) -> Result<Found, NoClock> {
         let joint = self.joint().ok_or(NoClock::NoReference)?;
         let measured = joint.frequency().ok_or(NoClock::NoReference)?;
         let apic = self.apic_rate(joint).ok_or(NoClock::NoApicTimer)?;
         let trust = self.trust(joint, measured, told);
-        // Who made the processor knows better, if the counters do not say otherwise.
+        // A rate that the processor reports as exact is better than the measured one, if the counters do not contradict it.
         let exact = told.filter(|told| told.is_exact && told.fits(joint));
         let within_ppm = joint.width_ppm().div_ceil(2);
         Ok(Found { tsc: exact.map_or(measured, |told| told.tsc), apic, within_ppm, trust })
@@ -418,7 +417,7 @@ impl Calibration {
                 let [pit, pm] = [pit, pm].map(|bounds| bounds.frequency().unwrap_or(measured));
                 return Trust::Apart([pit, pm]);
             }
-            // Two that agree outvote what is only told: emulators tell what the processor whose name they have would.
+            // Two references that agree outvote a reported rate: an emulator reports the rate of the processor whose name it uses.
             (Some(_), Some(_)) => {}
             (Some(_), None) | (None, Some(_)) | (None, None) => {
                 if let Some(told) = told.filter(|told| !told.fits(joint)) {

@@ -1,48 +1,48 @@
-//! Turns at people's line: who may write next, and how much room is promised.
+//! Turns at the machine's console: which guest may write next, and how many bytes of the buffer are promised.
 //!
-//! Start-time fair queueing, in bytes. A guest's `start` grows by what its texts become on the line. A guest may write if none that waits
-//! has an earlier start, so what two guests that wait are given differs by one text of each at most. `clock` is the start of the text
-//! that was let in last: a guest that slept, or is new, starts there. A guest that waits and does not ask again within half a second loses
-//! its turn, and is charged for it as for the longest text if it kept somebody from writing, so that holding the line back costs what
-//! flooding it costs. It may have few turns of its own: when it comes back, its text is the next, and there is room that only such texts
-//! have, or whoever floods the line would always be there before it.
+//! Start-time fair queueing, in bytes. A guest's `start` grows by the bytes that its texts take on the console. A guest may write if no
+//! waiting guest has an earlier start, so the service of two waiting guests differs by one text of each at most. `clock` is the start of
+//! the text that was admitted last: a guest that slept, or is new, starts there. A guest that waits and does not ask again within half a
+//! second loses its turn. If it kept another guest from writing, it is charged for the longest text, so that holding the console back
+//! costs as much as flooding it. When such a late guest comes back, its text is the next, and some room is reserved for such texts;
+//! otherwise a guest that floods the console would always fill the room first.
 
 use crate::base::hardware::CONSOLE_BYTES;
 use crate::base::id::{GuestId, MAX_NAME_BYTES};
 use crate::base::time::{Frequency, Ticks, Tsc};
 use alloc::vec::Vec;
 
-/// Longest text that a guest gives at once, and longest unfinished line, in bytes.
+/// Longest text that a guest writes at once, and longest unfinished line, in bytes.
 pub const TEXT_BYTES: usize = 256;
-/// What stands around each line and the guest's name.
+/// Number of bytes that the console adds to each line, beside the guest's name.
 const FRAME_BYTES: usize = "[] \n".len();
-/// Most that a text becomes: line ends alone, each with the longest name.
+/// Most bytes that a text takes on the console: a text of line ends alone, each with the longest name.
 const LONGEST_BYTES: usize = becomes(TEXT_BYTES, TEXT_BYTES, MAX_NAME_BYTES);
-/// Room that a guest's text leaves to last words and to the hypervisor.
+/// Bytes of room that a guest's text must leave for last words and for the hypervisor.
 const TEXT_FLOOR: usize = 8 << 10;
-/// The same, of a guest that lost its turn.
+/// Bytes of room that a text must leave, if its guest lost its turn.
 const LATE_FLOOR: usize = 6 << 10;
-/// Room that a guest's last words leave to the hypervisor.
+/// Bytes of room that a guest's last words must leave for the hypervisor.
 pub const LAST_WORDS_FLOOR: usize = 4 << 10;
 // Promises are counted over all processors under one lock, so their number is in no sum; last words leave less.
 const _: () = assert!(TEXT_FLOOR + LONGEST_BYTES <= CONSOLE_BYTES, "the longest text finds room some time");
-/// How long a guest that waits keeps others from writing after it asked last: what the longest text takes at 115,200 baud.
+/// Time for which a waiting guest keeps others from writing after it last asked: as long as the longest text takes at 115,200 baud.
 const PATIENCE_NS: u64 = 500_000_000;
 
-/// Most that a text of `len` bytes with so many line ends becomes on people's line, whatever its guest's unfinished line holds by then.
+/// Most bytes that a text of `len` bytes with `ends` line ends takes on the console, whatever its guest's unfinished line then holds.
 pub const fn becomes(len: usize, ends: usize, name_len: usize) -> usize {
     let lines = 1 + len / TEXT_BYTES + ends;
     TEXT_BYTES + len + lines * (name_len + FRAME_BYTES)
 }
 
-/// Where a guest stands.
+/// A guest's state in the queue.
 #[derive(Clone, Copy, Debug, Default)]
 struct Turn {
-    /// Where its next text starts, in bytes.
+    /// Virtual start of the guest's next text, in bytes.
     start: u64,
-    /// It was refused, and others let it go first until then; 0 = it does not wait.
+    /// The guest was refused, and has priority by its start until this time; 0 = it does not wait.
     waits_until: Tsc,
-    /// It lost its turn, and has paid for it.
+    /// Whether the guest lost its turn and was charged for it.
     is_late: bool,
 }
 
@@ -52,28 +52,28 @@ pub struct Turns {
     patience: Ticks,
     guests: Vec<Turn>,
     clock: u64,
-    /// Some guest may wait.
+    /// Whether any guest may be waiting.
     waited_for: bool,
-    /// Room that was given and neither used nor returned.
+    /// Bytes that were promised and are not settled yet.
     promised: usize,
-    /// Texts that found no room and could not wait, and how many of them people know of.
+    /// Number of texts that found no room and could not wait; `told` is the number of them that was reported.
     lost: u64,
     told: u64,
 }
 
 impl Turns {
-    /// Of no guests.
+    /// A queue without guests.
     pub const fn new(tsc: Frequency) -> Self {
         let patience = tsc.ticks(PATIENCE_NS);
         Self { patience, guests: Vec::new(), clock: 0, waited_for: false, promised: 0, lost: 0, told: 0 }
     }
 
-    /// Takes in the next guest.
+    /// Adds the next guest.
     pub fn add(&mut self) {
         self.guests.push(Turn::default());
     }
 
-    /// Whether a guest may write what becomes so many bytes, where the line has `room`. A guest that may not waits from here on.
+    /// Whether a guest may write a text that takes `bytes` bytes, while the buffer has `room`. A guest that may not waits from now on.
     pub fn ask(&mut self, id: GuestId, bytes: usize, room: usize, now: Tsc) -> bool {
         let Some(start) = self.turn(id).map(|turn| turn.start) else { return false };
         let start = start.max(self.clock);
@@ -91,7 +91,7 @@ impl Turns {
         granted
     }
 
-    /// The earliest start of the other guests that wait. Those that did not come back in time wait no more.
+    /// The earliest start of the other waiting guests. Guests that did not come back in time stop waiting.
     fn first_but(&mut self, id: GuestId, start: u64, now: Tsc) -> u64 {
         let mut first = u64::MAX;
         let others = self.guests.iter_mut().zip(0..).filter(|(_, n)| GuestId(*n) != id);
@@ -108,7 +108,7 @@ impl Turns {
         first
     }
 
-    /// Promises so many bytes to a guest, or to the hypervisor, if that leaves `floor` of the `room`. What it was for is lost else, and
+    /// Promises `bytes` bytes to a guest, or to the hypervisor, if that leaves `floor` of the `room`. Otherwise the text is lost, and
     /// counted.
     pub fn promise(&mut self, id: Option<GuestId>, bytes: usize, floor: usize, room: usize) -> bool {
         let fits = self.fit(id, bytes, floor, room);
@@ -127,7 +127,7 @@ impl Turns {
         fits
     }
 
-    /// A promise is over; so many of its bytes were not used, and are not charged.
+    /// Settles a promise of `bytes` bytes; the `unused` ones are not charged.
     pub fn settle(&mut self, id: Option<GuestId>, bytes: usize, unused: usize) {
         self.promised = self.promised.saturating_sub(bytes);
         if let Some(turn) = id.and_then(|id| self.turn(id)) {
@@ -135,14 +135,14 @@ impl Turns {
         }
     }
 
-    /// A guest waits no more: it may write, or has ended.
+    /// Notes that a guest no longer waits, because it may write or has ended.
     pub fn forget(&mut self, id: GuestId) {
         if let Some(turn) = self.turn(id) {
             *turn = Turn { start: turn.start, ..Turn::default() };
         }
     }
 
-    /// How many texts were lost in all, if people do not know it.
+    /// Takes the number of all lost texts; `None` if it has not changed since it was last taken.
     pub fn news(&mut self) -> Option<u64> {
         (core::mem::replace(&mut self.told, self.lost) != self.lost).then_some(self.lost)
     }
