@@ -1,5 +1,5 @@
-//! The local APIC of this processor (Intel SDM vol 3 §11): memory-mapped, or by MSRs where firmware hands over in x2APIC mode. That mode
-//! is kept, since some processors are locked in it; every processor follows the first one.
+//! The local APIC of this processor (Intel SDM vol 3 §11): memory-mapped, or accessed by MSRs if firmware hands over in x2APIC mode.
+//! The hypervisor keeps that mode, since some processors are locked in it; every processor uses the mode of the first one.
 #![expect(unsafe_code, reason = "memory-mapped registers and MSRs")]
 
 use crate::base::addr::low;
@@ -14,44 +14,44 @@ pub struct LocalApic {
     _this_cpu_only: PhantomData<*mut ()>,
 }
 
-/// How its registers are reached.
+/// How software accesses the APIC's registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// In memory, at 0xFEE0_0000.
+    /// Memory-mapped, at 0xFEE0_0000.
     Xapic,
-    /// By MSRs, one for 16 bytes (SDM vol 3A §11.12.1.2).
+    /// By MSRs, one for each 16 bytes of the memory-mapped page (SDM vol 3A §11.12.1.2).
     X2apic,
 }
 
-/// The first processor's, as it was found.
+/// The mode in which firmware left the first processor's APIC.
 static MODE: Once<Mode> = Once::new();
 
-/// Where every processor's is: firmware or a loader may have moved it, and [`LocalApic::enable`] puts it back.
+/// Physical address of every processor's APIC: firmware or a loader may have moved it, and [`LocalApic::enable`] moves it back.
 const BASE: usize = 0xfee0_0000;
-/// Where an interrupt is ended in xAPIC mode.
+/// Address of the EOI register in xAPIC mode.
 pub const EOI_ADDRESS: usize = BASE + EOI;
-/// The same in x2APIC mode.
+/// MSR of the EOI register in x2APIC mode.
 pub const EOI_MSR: u32 = msr_of(EOI);
 
 /// Vector of the timer.
 pub const TIMER_VECTOR: u8 = 0x20;
-/// Vector of the serial line.
+/// Vector of COM1's interrupt.
 pub const SERIAL_VECTOR: u8 = 0x21;
 /// Vector of kicks from other processors.
 pub const KICK_VECTOR: u8 = 0x22;
-/// Spurious interrupts; its low four bits are ones, as the oldest APICs want.
+/// Vector of spurious interrupts; its low four bits are ones, as the oldest APICs require.
 pub const SPURIOUS_VECTOR: u8 = 0x2f;
 
-/// What one processor sends another.
+/// An inter-processor interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ipi {
-    /// An interrupt that says: look at what was left for you.
+    /// An interrupt that makes the target look at the messages the sender left for it.
     Kick,
     /// A non-maskable interrupt.
     Nmi,
-    /// INIT: reset, and wait for a start-up.
+    /// INIT: the target resets and waits for a start-up IPI.
     Init,
-    /// Start-up in real mode at this page.
+    /// Start-up IPI: the target begins in real mode at this page number.
     StartUp(u8),
 }
 
@@ -82,11 +82,11 @@ const IN_SERVICE: usize = 0x100;
 const ERROR_STATUS: usize = 0x280;
 const ICR_LOW: usize = 0x300;
 const ICR_HIGH: usize = 0x310;
-/// Delivery status: the message before has not been accepted yet.
+/// Delivery status: the previous IPI has not been accepted yet.
 const SEND_PENDING: u32 = 1 << 12;
-/// Looks at the delivery status before a message is given up; xAPICs take far fewer.
+/// Polls of the delivery status before an IPI is dropped; xAPICs need far fewer.
 const SEND_PATIENCE: u32 = 100_000;
-/// Vectors 32 to 63 that were requested.
+/// The word of IRR with vectors 32 to 63: requested interrupts.
 const REQUESTED: usize = 0x210;
 const LVT_TIMER: usize = 0x320;
 /// The local vector table: an entry's register, and the number of the last entry (bits 23:16 of the version, SDM vol 3A §11.4.8) from which
@@ -101,11 +101,11 @@ const INITIAL_COUNT: usize = 0x380;
 const CURRENT_COUNT: usize = 0x390;
 const DIVIDE: usize = 0x3e0;
 const MASKED: u32 = 1 << 16;
-/// LVT_TIMER: in periods (SDM vol 3 §11.5.4).
+/// LVT_TIMER: periodic mode (SDM vol 3 §11.5.4).
 const PERIODIC: u32 = 1 << 17;
 const DIVIDE_BY_1: u32 = 0b1011;
 
-/// The mode of all processors. The first question comes from the first one.
+/// Returns the mode of all processors' APICs; the first call, on the first processor, reads it.
 pub fn mode() -> Mode {
     *MODE.call_once(|| {
         // SAFETY: every x86-64 processor has this MSR; reading it changes nothing.
@@ -114,17 +114,17 @@ pub fn mode() -> Mode {
     })
 }
 
-/// Whether one of our interrupts was requested and not taken (SDM vol 3A §11.8.4).
+/// Whether one of the hypervisor's interrupts is requested and not yet taken (SDM vol 3A §11.8.4).
 pub fn one_waits() -> bool {
     mode().read(REQUESTED) != 0
 }
 
-/// Ends the interrupt of this vector if it is in service; whether it was. For a handler, which no other one interrupts: whatever
-/// else is in service would be ended in its place.
+/// Sends an EOI if the interrupt of this vector is in service; returns whether it was. Only for a handler that no other handler
+/// interrupts: the EOI would otherwise end the other interrupt in service instead.
 pub fn end_if_in_service(vector: u8) -> bool {
     let in_service = mode().read(IN_SERVICE + usize::from(vector / 32) * 0x10) >> (vector % 32) & 1 != 0;
     if in_service {
-        // SAFETY: it is in service, and nobody else will end it.
+        // SAFETY: the interrupt is in service, and no other code will end it.
         unsafe { mode().write(EOI, 0) };
     }
     in_service
@@ -136,7 +136,7 @@ const fn msr_of(offset: usize) -> u32 {
 }
 
 impl Mode {
-    /// Reads one of the registers named here, of this processor's APIC, which is on and in this mode.
+    /// Reads one of the registers named in this file from this processor's APIC, which is enabled and in this mode.
     #[inline]
     fn read(self, offset: usize) -> u32 {
         match self {
@@ -148,7 +148,7 @@ impl Mode {
         }
     }
 
-    /// Writes one.
+    /// Writes one of the registers named in this file.
     ///
     /// # Safety
     ///
@@ -166,7 +166,7 @@ impl Mode {
     }
 }
 
-/// [`Mode::read`] in x2APIC mode. Out of the way of the other one, whose timer each switch of vCPUs sets.
+/// [`Mode::read`] in x2APIC mode. Cold, so that the xAPIC path stays short: each vCPU switch sets the timer.
 #[cold]
 #[inline(never)]
 fn read_msr(offset: usize) -> u32 {
@@ -178,7 +178,7 @@ fn read_msr(offset: usize) -> u32 {
 ///
 /// # Safety
 ///
-/// As there.
+/// As for [`Mode::write`].
 #[cold]
 #[inline(never)]
 unsafe fn write_msr(offset: usize, value: u32) {
@@ -187,8 +187,8 @@ unsafe fn write_msr(offset: usize, value: u32) {
 }
 
 impl LocalApic {
-    /// Turns the APIC on, where and as we drive it, with its timer in one-shot mode, everything else masked and nothing in service:
-    /// whatever firmware and loader had it do.
+    /// Enables the APIC at `BASE` in the mode of all processors, with its timer in one-shot mode, every other source masked and no
+    /// interrupt in service, regardless of the state in which firmware and loader left it.
     ///
     /// # Safety
     ///
@@ -197,8 +197,8 @@ impl LocalApic {
         mask_8259s();
         let mode = mode();
         let mut msr = Msr::new(IA32_APIC_BASE);
-        // SAFETY: every x86-64 processor has this MSR; what is written changes nothing but the APIC. From x2APIC mode back the way is
-        // through "disabled", and into it directly (SDM vol 3A §11.12.5); a processor goes there only after the first one has been.
+        // SAFETY: every x86-64 processor has this MSR; the write changes nothing but the APIC. A processor leaves x2APIC mode by way of
+        // "disabled", and enters it directly (SDM vol 3A §11.12.5); it enters only after the first processor was found in that mode.
         unsafe {
             let value = msr.read();
             let wanted = BASE as u64 | value & BOOTSTRAP | ENABLE;
@@ -223,7 +223,7 @@ impl LocalApic {
         apic
     }
 
-    /// Masks every entry of the local vector table. What it has requested already comes, and belongs to nobody.
+    /// Masks every entry of the local vector table. An interrupt that an entry has already requested still arrives, without an owner.
     fn mask_sources(&mut self) {
         let version = self.read(VERSION);
         let last = version >> 16 & 0xff;
@@ -239,7 +239,7 @@ impl LocalApic {
         self.write(ERROR_STATUS, 0);
     }
 
-    /// Ends what firmware took and left: its priority class would be held back for good.
+    /// Ends interrupts that firmware took and never ended: otherwise their priority class would stay blocked for good.
     fn end_what_is_in_service(&mut self) {
         let words = || (0..8).map(|n| IN_SERVICE + n * 0x10);
         for _ in 0..256 {
@@ -250,7 +250,7 @@ impl LocalApic {
         }
     }
 
-    /// This processor's APIC as it is, for last words: whoever had it has stopped.
+    /// Returns this processor's APIC in its present state, for the panic report: its previous owner has stopped.
     ///
     /// # Safety
     ///
@@ -259,12 +259,12 @@ impl LocalApic {
         Self { mode: mode(), _this_cpu_only: PhantomData }
     }
 
-    /// Lets the timer start over whenever it has run down, instead of stopping.
+    /// Puts the timer into periodic mode.
     pub fn repeat_timer(&mut self) {
         self.write(LVT_TIMER, PERIODIC | u32::from(TIMER_VECTOR));
     }
 
-    /// Lets the timer stop when it has run down, as after [`Self::enable`].
+    /// Puts the timer back into one-shot mode, as after [`Self::enable`].
     pub fn stop_repeating(&mut self) {
         self.write(LVT_TIMER, u32::from(TIMER_VECTOR));
     }
@@ -275,12 +275,12 @@ impl LocalApic {
         self.write(INITIAL_COUNT, count);
     }
 
-    /// What is left of the count.
+    /// Returns the timer ticks left until it interrupts.
     pub fn timer_left(&self) -> u32 {
         self.read(CURRENT_COUNT)
     }
 
-    /// Its id, by which others send to it.
+    /// Returns this APIC's id, by which other processors address it.
     pub fn id(&self) -> u32 {
         match self.mode {
             Mode::Xapic => self.read(ID) >> 24,
@@ -288,7 +288,7 @@ impl LocalApic {
         }
     }
 
-    /// Sends to the processor with this id. A message that cannot be sent is lost: then the bus is broken.
+    /// Sends an IPI to the processor with this APIC id. An IPI that cannot be sent is lost: this happens only if the bus is broken.
     pub fn send(&mut self, id: u32, ipi: Ipi) {
         match self.mode {
             Mode::Xapic => {
@@ -296,8 +296,8 @@ impl LocalApic {
                 self.write(ICR_HIGH, id << 24);
                 self.write(ICR_LOW, ipi.command());
             }
-            // SAFETY: the register is one MSR in this mode. Its write does not wait for the stores before it, which whoever is
-            // interrupted is to see: the fences do (SDM vol 3A §11.12.3).
+            // SAFETY: the register is one MSR in this mode. Its write does not wait for earlier stores, which the interrupted
+            // processor must see: the fences do (SDM vol 3A §11.12.3).
             Mode::X2apic => unsafe {
                 core::arch::x86_64::_mm_mfence();
                 core::arch::x86_64::_mm_lfence();

@@ -1,29 +1,29 @@
-//! Where people read: COM1 if there is one, and the screen if a loader left one.
+//! The console for people: COM1 if the machine has it, and the screen if the loader passed one.
 #![expect(unsafe_code, reason = "takes the UART and the screen into service")]
 
 use super::screen::{Frame, Screen};
 use super::serial::{Serial, Transmit};
 use spin::Once;
 
-/// Bytes that a screen takes at a time, where no line says how many.
+/// Bytes that one offer accepts when only a screen is present; with COM1, its FIFO sets the number.
 const AT_ONCE: usize = 16;
 
-/// The screen's frame, for whoever takes the console over.
+/// The screen's frame; each new [`Console`] reads it, including the panic report's.
 static FRAME: Once<Frame> = Once::new();
 
-/// From now on a new [`Console`] knows of the screen.
+/// Records the screen's frame, so that each [`Console`] made from now on uses the screen.
 pub fn learn(frame: Frame) {
     FRAME.call_once(|| frame);
 }
 
-/// A console that is polled.
+/// A console, driven by polling.
 pub struct Console {
     com1: Option<Serial>,
     screen: Option<Screen>,
 }
 
 impl Console {
-    /// Takes what is there into service; the screen is blank then.
+    /// Sets up COM1 and the screen, as far as each is present, and blanks the screen.
     ///
     /// # Safety
     ///
@@ -35,7 +35,7 @@ impl Console {
         Self { com1, screen }
     }
 
-    /// Whether only a screen shows what is written: it goes dark with the machine.
+    /// Whether output goes to a screen only; its content is lost when the machine powers off.
     pub fn is_screen_only(&self) -> bool {
         self.com1.is_none() && self.screen.is_some()
     }
@@ -47,7 +47,7 @@ impl Console {
         }
     }
 
-    /// Shows as many of the bytes as COM1 takes now; how many.
+    /// Writes to both devices the bytes that COM1 accepts without waiting; returns the number of bytes written.
     pub fn offer(&mut self, bytes: &[u8]) -> usize {
         let taken = match &mut self.com1 {
             Some(com1) => com1.offer(bytes),
@@ -57,7 +57,7 @@ impl Console {
         taken
     }
 
-    /// Shows everything; COM1 may drop what does not drain.
+    /// Writes all bytes to both devices; COM1 drops the rest if its FIFO does not drain.
     pub fn write(&mut self, bytes: &[u8]) {
         if let Some(com1) = &mut self.com1 {
             com1.write(bytes);
@@ -71,14 +71,14 @@ impl Console {
         }
     }
 
-    /// Waits until the last byte has left.
+    /// Waits until COM1 has sent the last byte.
     pub fn finish(&mut self) {
         if let Some(com1) = &mut self.com1 {
             com1.finish();
         }
     }
 
-    /// A received byte.
+    /// Returns the next byte received by COM1, or `None`.
     pub fn read(&mut self) -> Option<u8> {
         self.com1.as_mut()?.read()
     }

@@ -1,34 +1,34 @@
-//! The machine's screen, where a loader left one: a frame of text cells (VGA text), or of pixels.
+//! The machine's screen, if the loader passed one: a frame of text cells (VGA text), or of pixels.
 //!
-//! SerialLog go from top to bottom and begin at the top again, each after a line that is blank: what is in video memory is never
-//! read or moved, which takes a PC longer than the text does.
+//! Output runs from top to bottom and continues at the top, with a blank line below the newest one: the screen never scrolls, since
+//! reading or moving video memory takes a PC longer than writing the text.
 #![expect(unsafe_code, reason = "video memory through a raw pointer")]
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
-/// What a loader says of the screen.
+/// The loader's description of the screen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame {
-    /// Physical address of its first byte.
+    /// Physical address of the frame's first byte.
     pub start: u64,
     /// Bytes from one row to the next.
     pub pitch_bytes: u32,
     /// Width and height, in cells or pixels.
     pub size: (u32, u32),
-    /// What a row is made of.
+    /// Format of a row.
     pub kind: Kind,
 }
 
-/// What a screen's rows are made of.
+/// Format of a screen's rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// A character and its colours, a byte each.
     Text,
     /// Pixels of 2, 3 or 4 bytes.
     Pixels {
-        /// Bytes a pixel.
+        /// Bytes per pixel.
         bytes: u32,
-        /// Every bit that makes a pixel grey or white.
+        /// Pixel value of a lit point.
         white: u32,
     },
 }
@@ -38,17 +38,17 @@ const ATTRIBUTE: u16 = 0x0700;
 /// A character's width and height, in pixels.
 pub const CELL: (u32, u32) = (8, 16);
 const _: () = assert!(get_raster_width(FontWeight::Regular, RasterHeight::Size16) <= CELL.0 as usize);
-/// Above this a point of a glyph is drawn.
+/// A point of a glyph is drawn if its intensity is above this value.
 const HALF: u8 = 96;
 
-/// Whether a character has a point there, from its upper left corner.
+/// Whether a character's glyph has a point at (`x`, `y`), in pixels from its upper left corner.
 pub fn is_lit(byte: u8, x: u32, y: u32) -> bool {
     let glyph = get_raster(char::from(byte), FontWeight::Regular, RasterHeight::Size16);
     glyph.and_then(|glyph| glyph.pixel(x as usize, y as usize)).is_some_and(|point| point > HALF)
 }
 
 impl Frame {
-    /// How many bytes it has, if that makes sense: rows as long as their content, and an end.
+    /// Returns the frame's length in bytes; `None` if a row is shorter than its content, or the frame's end overflows.
     pub fn len_bytes(&self) -> Option<u64> {
         let (width, height) = (u64::from(self.size.0), u64::from(self.size.1));
         let unit = match self.kind {
@@ -60,7 +60,7 @@ impl Frame {
         (fits && self.start.checked_add(len).is_some()).then_some(len)
     }
 
-    /// Columns and rows of characters.
+    /// Returns the number of columns and rows of characters.
     const fn cells(&self) -> (u32, u32) {
         match self.kind {
             Kind::Text => self.size,
@@ -77,7 +77,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// A blank screen; `None` where there is no room for a character, or the frame makes no sense.
+    /// Makes a blank screen; `None` if the frame has no room for a character, or is not valid.
     ///
     /// # Safety
     ///
@@ -95,7 +95,7 @@ impl Screen {
         Some(screen)
     }
 
-    /// Writes text; what has no glyph is shown as `?`.
+    /// Writes text; a character without a glyph is shown as `?`.
     pub fn write(&mut self, text: &[u8]) {
         for byte in text {
             match byte {
@@ -149,7 +149,7 @@ impl Screen {
         let at = self.frame.start + u64::from(row) * u64::from(self.frame.pitch_bytes) + u64::from(offset);
         let at = core::ptr::with_exposed_provenance_mut::<u8>(usize::try_from(at).unwrap_or(0));
         // SAFETY: the caller stays inside the frame's rows and columns, which `len_bytes` found to be inside its memory, and
-        // that is ours by `new`'s contract. It need not be aligned, nor be written at once.
+        // that memory is ours by `new`'s contract. The store need not be aligned or atomic.
         unsafe {
             match len {
                 2 => at.cast::<[u8; 2]>().write_volatile([first, second]),

@@ -3,7 +3,7 @@
 
 use x86_64::instructions::port::Port;
 
-/// A UART that is polled.
+/// A 16550 UART, driven by polling.
 pub struct Serial {
     data: Port<u8>,
     interrupt_enable: Port<u8>,
@@ -13,22 +13,22 @@ pub struct Serial {
     line_status: Port<u8>,
 }
 
-/// Whether bytes wait for the transmit FIFO.
+/// Whether the driver has bytes waiting for room in the transmit FIFO.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transmit {
-    /// They do.
+    /// At least one byte is waiting.
     Waits,
-    /// None do.
+    /// No byte is waiting.
     Idle,
 }
 
-/// Bytes the transmit FIFO takes when it is empty.
+/// Capacity of the transmit FIFO, in bytes.
 const FIFO_BYTES: usize = 16;
 const DATA_READY: u8 = 1 << 0;
-/// The FIFO is empty; and the last byte has left.
+/// Line status bits: the transmit FIFO is empty (bit 5); the last byte has also left the shift register (bit 6).
 const TRANSMIT_EMPTY: u8 = 1 << 5;
 const TRANSMITTED: u8 = 1 << 6;
-/// How often to look whether the FIFO drained before dropping output: a UART that is not there must not hang us.
+/// Polls of the line status before output is dropped: an absent UART must not hang the hypervisor.
 const PATIENCE: u32 = 1_000_000;
 
 impl Serial {
@@ -37,7 +37,7 @@ impl Serial {
     /// I/O base of COM2.
     pub const COM2: u16 = 0x2f8;
 
-    /// The UART at `base`, set up, or `None` where there is none: its scratch register keeps nothing.
+    /// Sets up the UART at `base`; `None` if the scratch register there does not keep its value, so no UART is present.
     ///
     /// # Safety
     ///
@@ -45,7 +45,7 @@ impl Serial {
     pub unsafe fn find(base: u16) -> Option<Self> {
         let mut scratch = Port::<u8>::new(base + 7);
         let keeps = |value: u8| {
-            // SAFETY: a UART's register without effect, or nobody's port.
+            // SAFETY: this is a UART's scratch register, which has no effect, or a port without a device.
             unsafe {
                 scratch.write(value);
                 scratch.read() == value
@@ -82,14 +82,14 @@ impl Serial {
         uart
     }
 
-    /// Lets received bytes interrupt (IRQ 4 for COM1), and an empty transmit FIFO if somebody `wants` that.
+    /// Enables the interrupt for received bytes (IRQ 4 for COM1), and, if `wants` is `Waits`, the one for an empty transmit FIFO.
     pub fn interrupt_on_receive_and(&mut self, wants: Transmit) {
         let transmit = if wants == Transmit::Waits { 0x02 } else { 0 };
         // SAFETY: register 1 of our UART.
         unsafe { self.interrupt_enable.write(0x01 | transmit) };
     }
 
-    /// Puts as many of the bytes into the transmit FIFO as it takes now; how many.
+    /// Writes bytes to the transmit FIFO as long as it accepts them without waiting; returns the number of bytes written.
     pub fn offer(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         for chunk in bytes.chunks(FIFO_BYTES) {
@@ -98,7 +98,7 @@ impl Serial {
                 break;
             }
             for byte in chunk {
-                // SAFETY: register 0 of our UART; the FIFO has room for so many when it is empty.
+                // SAFETY: register 0 of our UART; the empty FIFO has room for `FIFO_BYTES` bytes.
                 unsafe { self.data.write(*byte) };
             }
             taken += chunk.len();
@@ -106,7 +106,7 @@ impl Serial {
         taken
     }
 
-    /// Writes everything, or drops the rest when the line does not drain.
+    /// Writes all bytes, waiting for the FIFO; drops the rest if the FIFO does not drain within `PATIENCE` polls.
     pub fn write(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(FIFO_BYTES) {
             if !self.wait_for(TRANSMIT_EMPTY) {
@@ -119,7 +119,7 @@ impl Serial {
         }
     }
 
-    /// Waits until the last byte has left.
+    /// Waits until the last byte has left the UART, for at most `PATIENCE` polls.
     pub fn finish(&mut self) {
         self.wait_for(TRANSMITTED);
     }
@@ -129,7 +129,7 @@ impl Serial {
         (0..PATIENCE).any(|_| unsafe { self.line_status.read() } & bit != 0)
     }
 
-    /// A received byte.
+    /// Returns the next received byte, or `None` if the receive FIFO is empty.
     pub fn read(&mut self) -> Option<u8> {
         // SAFETY: registers 5 and 0 of our UART.
         unsafe { (self.line_status.read() & DATA_READY != 0).then(|| self.data.read()) }
