@@ -1,4 +1,4 @@
-//! The machine itself. The only room, with `boot`, that may hold `unsafe`, invited file by file.
+//! The machine itself. With `boot`, this is the only module that may hold `unsafe`, invited file by file.
 
 pub mod arch;
 pub mod memory;

@@ -1,6 +1,6 @@
-//! Looks at this machine's counters to find how fast its clocks run: the 8254's channel 2 (Intel 8254 data sheet), the ACPI
-//! power-management timer (ACPI 6.5 §4.8.3.3), the APIC timer, and CPUID. What follows from the looks is decided in
-//! [`policy::calibrate`](crate::policy::calibrate).
+//! Samples this machine's counters to find the rates of its clocks: the 8254's channel 2 (Intel 8254 data sheet), the ACPI
+//! power-management timer (ACPI 6.5 §4.8.3.3), the APIC timer, and CPUID. [`policy::calibrate`](crate::policy::calibrate) computes
+//! the rates from the samples.
 #![expect(unsafe_code, reason = "port I/O")]
 
 use super::apic::LocalApic;
@@ -14,30 +14,29 @@ use x86_64::instructions::port::Port;
 /// The power-management timer (§4.8.3.3): counts up at 3.579545 MHz, and wraps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PmTimer {
-    /// Where it is read, 32 bits at once.
+    /// I/O port of the counter, read as 32 bits at once.
     pub port: u16,
-    /// How many of the bits count: 24 or 32.
+    /// Width of the counter in bits: 24 or 32.
     pub bits: u32,
 }
 
-/// Rounds of looks at most: seconds on any machine.
+/// Limit of the rounds of samples: this many take seconds on any machine.
 const PATIENCE: u32 = 1_000_000;
-/// Looks of which the tightest is taken, long after the measurement.
+/// Samples of a later check, of which the one with the shortest read counts.
 const SAMPLES: usize = 32;
 
-/// The counters of known rate, and what they showed.
+/// The counters of known rate, and their samples.
 pub struct References {
     pm: Option<PmTimer>,
     calibration: Calibration,
 }
 
 impl References {
-    /// Measures both clocks: over some 40 to 100 ms, up to 150 ms where the processor is taken away all the time, 2 s in the worst
-    /// case.
+    /// Measures both clocks: over some 40 to 100 ms, up to 150 ms if a host preempts the processor all the time, 2 s in the worst case.
     ///
     /// # Errors
     ///
-    /// When nothing counts.
+    /// [`NoClock`] if no counter of known rate advances.
     pub fn measure(apic: &mut LocalApic, pm: Option<PmTimer>) -> Result<(Self, Found), NoClock> {
         start_channel_2();
         apic.repeat_timer();
@@ -59,8 +58,8 @@ impl References {
         Ok((Self { pm, calibration }, found))
     }
 
-    /// Looks again, and says how far off `tsc` was since the measurement, in millionths; negative if it is too low. `None` where the
-    /// references do not tell.
+    /// Samples the references again, and returns the error of `tsc` since the measurement, in millionths; negative if it is too low. `None`
+    /// if the references do not allow an answer.
     pub fn off_ppm(&mut self, tsc: Frequency) -> Option<i64> {
         let pm = self.pm.and_then(|timer| tightest(|| sample_pm(timer)));
         self.calibration.revisit(tightest(sample_pit)?, pm);
@@ -72,7 +71,7 @@ fn tightest(mut sample: impl FnMut() -> Sample) -> Option<Sample> {
     (0..SAMPLES).map(|_| sample()).min_by_key(|sample| sample.after.since(sample.before))
 }
 
-/// Reads a counter between two readings of the TSC; `finish` is what need not be between them.
+/// Reads a counter between two readings of the TSC; `finish` is the part of the read that need not lie between them.
 fn sample<T>(read: impl FnOnce() -> T, finish: impl FnOnce(T) -> u32) -> Sample {
     let before: Tsc = now_in_order();
     let read = read();
@@ -84,7 +83,7 @@ const PIT_GATE: u16 = 0x61;
 const PIT_COMMAND: u16 = 0x43;
 const PIT_CHANNEL_2: u16 = 0x42;
 
-/// Has channel 2 count down from 65,536, again and again, with the speaker off.
+/// Starts channel 2, which counts down from 65,536 repeatedly, with the speaker off.
 fn start_channel_2() {
     let mut gate = Port::<u8>::new(PIT_GATE);
     let mut channel_2 = Port::<u8>::new(PIT_CHANNEL_2);
@@ -105,7 +104,7 @@ fn sample_pit() -> Sample {
     };
     let latched = |()| {
         let mut channel_2 = Port::<u8>::new(PIT_CHANNEL_2);
-        // SAFETY: both bytes of what was latched; nothing else reads this channel.
+        // SAFETY: reads both bytes of the latched count; nothing else reads this channel.
         let bytes = unsafe { [channel_2.read(), channel_2.read()] };
         u32::from(0_u16.wrapping_sub(u16::from_le_bytes(bytes)))
     };
@@ -118,8 +117,8 @@ fn sample_pm(timer: PmTimer) -> Sample {
     sample(|| unsafe { Port::<u32>::new(timer.port).read() }, |count| count & mask)
 }
 
-/// What CPUID says of the TSC's rate: the ratio to a crystal's (SDM vol 2A, leaf 15h); what the hypervisor below this one says
-/// (leaf 4000_0010h: kHz; VMware's, KVM's and others'); the processor's base frequency (leaf 16h: MHz), which is about that.
+/// Returns the TSC's rate as CPUID reports it: the ratio to a crystal's (SDM vol 2A, leaf 15h); the rate reported by the hypervisor
+/// below this one (leaf 4000_0010h: kHz; VMware's, KVM's and others'); the processor's base frequency (leaf 16h: MHz), an approximation.
 fn told() -> Option<Told> {
     let exact = |khz: u64| Some(Told { tsc: Frequency::from_khz(khz)?, is_exact: true });
     let [denominator, numerator, crystal_hz, _] = leaf(0x15, 0);

@@ -1,5 +1,5 @@
-//! What a loader or firmware may have left in a processor beyond what the entry code overwrites: registers that change what the
-//! hypervisor's instructions do, or that a guest could find. Each is set, not added to (Intel SDM vol 4; AMD APM vol 2 appendix A).
+//! Clears state of firmware and loader that the entry code does not overwrite: registers that change the effect of the
+//! hypervisor's instructions, or that a guest could read. Each register is overwritten whole (Intel SDM vol 4; AMD APM vol 2 appendix A).
 #![expect(unsafe_code, reason = "MSRs, XSETBV, WRPKRU, and the FPU's control words")]
 
 use super::cpuid::leaf;
@@ -8,8 +8,8 @@ use core::arch::asm;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 
-/// Zero on a processor that does nothing with them: SYSENTER, DEBUGCTL, STAR, LSTAR, CSTAR, SFMASK, FS base, KERNEL_GS_BASE. Every
-/// x86-64 processor has these.
+/// MSRs that are zeroed on every processor, since the hypervisor does not use them: SYSENTER, DEBUGCTL, STAR, LSTAR, CSTAR, SFMASK,
+/// FS base, KERNEL_GS_BASE. Every x86-64 processor has these.
 const ALWAYS: [u32; 10] = [
     0x174,
     0x175,
@@ -27,12 +27,13 @@ const XSS: u32 = 0xda0;
 const U_CET: u32 = 0x6a0;
 const S_CET: u32 = 0x6a2;
 const PKRS: u32 = 0x6e1;
-/// XCR0: x87 only. A guest that sets CR4.OSXSAVE itself finds no state in it that is not switched.
+/// XCR0: x87 only. A guest that sets CR4.OSXSAVE itself cannot reach state that the hypervisor does not switch.
 const XCR0_X87: u32 = 1;
-/// MXCSR after reset: no exceptions.
+/// MXCSR after reset: all exceptions are masked.
 const MXCSR_RESET: u32 = 0x1f80;
 
-/// Puts this processor's registers into the state that everything else expects. The IDT is installed; no vCPU has run here.
+/// Puts this processor's registers into the state that the rest of the hypervisor expects. The caller has installed the IDT; no vCPU
+/// has run on this processor.
 pub fn registers() {
     let [_, _, features, _] = leaf(1, 0);
     let [_, _, structured_c, structured_d] = leaf(7, 0);
@@ -51,7 +52,7 @@ pub fn registers() {
         unsafe { Msr::new(index).write(0) };
     }
     machine_check::clear();
-    // SAFETY: each instruction is there, and enabled while it runs; no code of ours has state in XCR0, PKRU or the FPU (I-6).
+    // SAFETY: the processor has each instruction, which is enabled while it runs; no code of ours has state in XCR0, PKRU or the FPU (I-6).
     unsafe {
         if has(features, 26) {
             briefly(Cr4Flags::OSXSAVE, || {
@@ -67,7 +68,7 @@ pub fn registers() {
     }
 }
 
-/// Does something with one bit of CR4 set.
+/// Runs `act` with one more bit of CR4 set, and restores CR4.
 ///
 /// # Safety
 ///

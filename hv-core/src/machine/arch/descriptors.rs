@@ -14,17 +14,17 @@ const STACK_BYTES: usize = 16 * 1024;
 pub const DOUBLE_FAULT_STACK: u16 = 0;
 /// Interrupt stack for NMIs.
 pub const NMI_STACK: u16 = 1;
-/// Interrupt stack for machine checks, which may come while an NMI is handled.
+/// Interrupt stack for machine checks, which may arrive while the processor handles an NMI.
 pub const MACHINE_CHECK_STACK: u16 = 2;
 
-/// The top of a stack that lives for good.
+/// Allocates a stack that is never freed; returns its top.
 fn new_stack() -> VirtAddr {
     let stack: &'static mut [u8] = Box::leak(alloc::vec![0_u8; STACK_BYTES].into_boxed_slice());
     VirtAddr::from_ptr(stack.as_mut_ptr_range().end).align_down(16_u64)
 }
 
-/// Gives this processor its own GDT and TSS, with interrupt stacks of their own for what may come on a bad stack.
-/// They live for good.
+/// Gives this processor its own GDT and TSS, with separate interrupt stacks for the exceptions that may arrive on a bad stack.
+/// GDT, TSS and stacks are never freed.
 pub fn install() {
     let mut tss = Box::new(TaskStateSegment::new());
     for stack in [DOUBLE_FAULT_STACK, NMI_STACK, MACHINE_CHECK_STACK] {

@@ -1,9 +1,9 @@
-//! The hypervisor's own interrupts. It runs with IF clear (I-1): the machine's interrupts are let in at two places
-//! only, [`take`] and [`wait`], and each handler does no more than note what came. Exceptions are our bugs, a machine check is the
-//! machine's.
+//! The hypervisor's own interrupts. The hypervisor runs with IF clear (I-1): it lets the machine's interrupts in at two places
+//! only, [`take`] and [`wait`], and each handler only records the interrupt. An exception is a bug of the hypervisor; a machine check
+//! is a fault of the machine.
 //!
-//! There is a gate for each of the 256 vectors: firmware, loaders and devices that nobody has told otherwise send what they like, and a
-//! vector that is in service and not ended holds back its own priority class and those below.
+//! Each of the 256 vectors has a gate: firmware, loaders and devices that the hypervisor has not configured may send any vector, and a
+//! vector that stays in service blocks its own priority class and those below.
 #![expect(unsafe_code, reason = "IDT and its entry stubs")]
 
 use super::apic::{self, KICK_VECTOR, SERIAL_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR};
@@ -17,48 +17,50 @@ use x86_64::VirtAddr;
 use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::idt::{Entry, HandlerFunc};
 
-/// A 64-bit interrupt gate (SDM vol 3 §6.14.1). Whether the processor pushes an error code is the stubs' matter.
+/// A 64-bit interrupt gate (SDM vol 3 §6.14.1). The stubs account for the error code that the processor may push.
 type Gate = Entry<HandlerFunc>;
 
 const DEBUG: u8 = 1;
 const NMI: u8 = 2;
 const DOUBLE_FAULT: u8 = 8;
-/// Local APICs deliver vectors from here on (SDM vol 3A §11.5.2), whatever exceptions have the first of them.
+/// Lowest vector that local APICs deliver (SDM vol 3A §11.5.2); the vectors up to 31 are exceptions too.
 const FIRST_DELIVERED: u8 = 16;
-/// What lies below are exceptions.
+/// Lowest vector that is not an exception's.
 const FIRST_INTERRUPT: u8 = 32;
 const INTERRUPTS_ON: u64 = 1 << 9;
-/// All that there are: a VMX exit sets the limit of the IDT to 0xffff, whatever ours was (SDM vol 3C §27.5.2).
+/// Gates of the IDT, one for each possible vector: a VMX exit sets the limit of the IDT to 0xffff, regardless of ours (SDM vol 3C
+/// §27.5.2).
 const GATES: usize = 256;
 
-/// One for all processors, which differ in the stacks that it names by number.
+/// The IDT of all processors; it names interrupt stacks by number, and each processor's TSS has its own stacks.
 static TABLE: Once<[Gate; GATES]> = Once::new();
 
-/// Interrupts that came and are nobody's, and the last one's vector.
+/// Number of stray interrupts, and the last one's vector.
 static STRAYS: AtomicU64 = AtomicU64::new(0);
 static LAST_STRAY: AtomicU64 = AtomicU64::new(0);
 
-/// What the processor pushed, and what the stub added.
+/// The stack frame of an exception: the words that the processor pushed, and those that the stub added.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Frame {
-    /// Which exception.
+    /// Vector, pushed by the stub.
     pub vector: u64,
-    /// Its error code, or 0.
+    /// Error code, or 0 if the exception has none.
     pub error: u64,
-    /// Where.
+    /// Address of the interrupted instruction.
     pub rip: u64,
-    /// Code segment.
+    /// Selector of the interrupted code segment.
     pub cs: u64,
-    /// Flags.
+    /// RFLAGS at the interruption.
     pub rflags: u64,
-    /// Stack.
+    /// RSP at the interruption.
     pub rsp: u64,
-    /// Stack segment.
+    /// Selector of the interrupted stack segment.
     pub ss: u64,
 }
 
-/// Every gate; `acknowledge` is the handler of our own interrupts, `debug` that of #DB. Handlers run in the code segment that is loaded now.
+/// Returns all gates; `acknowledge` is the handler of the hypervisor's own interrupts, `debug` that of #DB. Handlers run in the code
+/// segment that is loaded now.
 fn gates(acknowledge: usize, debug: usize) -> [Gate; GATES] {
     let mut table = [Gate::missing(); GATES];
     for (vector, gate) in (0..=u8::MAX).zip(&mut table) {
@@ -82,12 +84,12 @@ fn gates(acknowledge: usize, debug: usize) -> [Gate; GATES] {
     table
 }
 
-/// The usual handler of a vector.
+/// Returns the address of a vector's stub, its default handler.
 fn stub(vector: u8) -> usize {
     stubs as *const () as usize + usize::from(vector) * STUB_BYTES
 }
 
-/// Installs the IDT on this processor, for good. `percpu::install` and `descriptors::install` came first: an NMI may come at once.
+/// Installs the IDT on this processor, for good. The caller has run `percpu::install` and `descriptors::install`: an NMI may arrive at once.
 pub fn install() {
     let acknowledge = match apic::mode() {
         apic::Mode::Xapic => acknowledge as *const () as usize,
@@ -100,28 +102,28 @@ pub fn install() {
     unsafe { x86_64::instructions::tables::lidt(&DescriptorTablePointer { limit, base }) };
 }
 
-/// How many interrupts came that are nobody's, and the vector of the last one; `None` when none did.
+/// Returns the number of stray interrupts and the vector of the last one; `None` if there was none.
 pub fn strays() -> Option<(u64, u64)> {
     let count = STRAYS.load(Relaxed);
     (count != 0).then(|| (count, LAST_STRAY.load(Relaxed)))
 }
 
-/// Lets the interrupts that wait in, and closes the door again. STI holds for one more instruction, hence the NOP.
+/// Takes the pending interrupts, with IF set for one instruction. STI takes effect one instruction later, hence the NOP.
 #[inline]
 pub fn take() {
     // SAFETY: the IDT is installed, and its handlers preserve every register.
     unsafe { asm!("sti", "nop", "cli", options(nostack)) };
 }
 
-/// Halts until an interrupt came in, or an NMI.
+/// Halts until the processor has taken an interrupt or an NMI.
 pub fn wait() {
     // SAFETY: as in `take`.
     unsafe { halt() };
 }
 
-/// STI's shadow makes STI and HLT one step for maskable interrupts. An NMI may fall between them all the same (SDM vol 2B, STI), and its
-/// IRET ends the shadow: what waits would be taken before HLT, and nobody would wake. So an NMI that is about to go back to HLT goes
-/// past it ([`arrived`]).
+/// Halts with IF set. STI's shadow makes STI and HLT one step for maskable interrupts. An NMI may still arrive between them (SDM vol 2B,
+/// STI), and its IRET ends the shadow: the processor would take a pending interrupt before HLT, and then halt without a wake-up. So an
+/// NMI handler that would return to HLT returns past it ([`arrived`]).
 ///
 /// # Safety
 ///
@@ -131,22 +133,22 @@ unsafe extern "C" fn halt() {
     naked_asm!("sti", "hlt", "cli", "ret")
 }
 
-/// Bytes of STI, and of HLT.
+/// Lengths of the instructions STI and HLT, in bytes.
 const STI_BYTES: u64 = 1;
 const HLT_BYTES: u64 = 1;
 
-/// Where to go on after an interruption at `rip`, with [`halt`] at this address.
+/// Returns the address at which to resume after an interruption at `rip`, with [`halt`] at address `halt`.
 const fn past_halt(rip: u64, halt: u64) -> u64 {
     if rip == halt + STI_BYTES { rip + HLT_BYTES } else { rip }
 }
 
-/// End of interrupt at the local APIC, and nothing else: the main loop looks at the clock and at the lines itself.
+/// Writes EOI to the local APIC, and does nothing else: the main loop polls the clock and the serial lines itself.
 #[unsafe(naked)]
 unsafe extern "C" fn acknowledge() {
     naked_asm!("push rax", "mov eax, {eoi}", "mov dword ptr [rax], 0", "pop rax", "iretq", eoi = const apic::EOI_ADDRESS)
 }
 
-/// The same in x2APIC mode.
+/// [`acknowledge`] in x2APIC mode.
 #[unsafe(naked)]
 unsafe extern "C" fn acknowledge_by_msr() {
     naked_asm!(
@@ -156,8 +158,8 @@ unsafe extern "C" fn acknowledge_by_msr() {
     )
 }
 
-/// Bochs raises the #DB of a guest's single step here, where SVM intercepted the instruction: before the host's VMLOAD, so that GS is
-/// not touched (I-3). It counts as nobody's, unless the hypervisor itself has TF set.
+/// Handles #DB on Bochs, which raises the #DB of a guest's single step in the hypervisor if SVM intercepted the instruction: before the
+/// host's VMLOAD, so the handler does not touch GS (I-3). The #DB counts as stray, unless the hypervisor itself has TF set.
 #[unsafe(naked)]
 unsafe extern "C" fn go_back() {
     naked_asm!(
@@ -168,11 +170,11 @@ unsafe extern "C" fn go_back() {
     )
 }
 
-/// Bytes of each of the [`stubs`].
+/// Length of each of the [`stubs`], in bytes.
 const STUB_BYTES: usize = 12;
 
-/// A stub for each vector, all of one length: a zero where the processor pushes no error code, and the vector. The processor pushes one
-/// for 8, 10 to 14, 17, 21, 29 and 30 (SDM vol 3A table 6-1; AMD APM vol 2 table 8-1).
+/// The stubs, one for each vector, all of one length: each pushes a zero if the processor pushes no error code, and the vector. The
+/// processor pushes an error code for 8, 10 to 14, 17, 21, 29 and 30 (SDM vol 3A table 6-1; AMD APM vol 2 table 8-1).
 #[unsafe(naked)]
 unsafe extern "C" fn stubs() {
     naked_asm!(
@@ -195,11 +197,12 @@ unsafe extern "C" fn stubs() {
     )
 }
 
-/// Exceptions with an error code, by vector.
+/// Exceptions with an error code: bit n is vector n.
 const WITH_ERROR_CODE: u32 = 1 << 8 | 0b11111 << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
 
-/// An exception does not come back. All else keeps what a call may change, and goes back where it came from. No error code comes with an
-/// interrupt, whatever its vector. The processor aligns its frame to 16 bytes (SDM vol 3A §6.14.2), so that RSP tells that a word is missing.
+/// The common part of the stubs. An exception does not return. Any other vector saves the registers that a call may change, and returns
+/// to the interrupted code. The processor pushes no error code for an interrupt, even if its vector is an exception's; it aligns its
+/// frame to 16 bytes (SDM vol 3A §6.14.2), so RSP shows that this word is missing.
 #[unsafe(naked)]
 unsafe extern "C" fn common() {
     naked_asm!(
@@ -215,19 +218,19 @@ unsafe extern "C" fn common() {
     )
 }
 
-/// What came by a vector.
+/// Kind of event that a vector stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Came {
     Nmi,
     Exception,
-    /// An interrupt that is nobody's, and is over.
+    /// An interrupt without an owner, already ended.
     Stray,
-    /// An interrupt that never was.
+    /// A spurious interrupt of the local APIC, without a cause.
     Spurious,
 }
 
-/// A device that nobody has told otherwise may send the vector of an exception. It is in service then, and taken where IF is set only.
-/// Not in service, but real, is an interrupt of the 8259s.
+/// Classifies an event. A device that the hypervisor has not configured may send the vector of an exception; the processor takes such
+/// an interrupt only with IF set, and it is then in service. An interrupt of the 8259s is real, but not in service.
 fn came(vector: u8, rflags: u64, end_if_in_service: impl FnOnce(u8) -> bool) -> Came {
     let first = if rflags & INTERRUPTS_ON == 0 { FIRST_INTERRUPT } else { FIRST_DELIVERED };
     match vector {
@@ -239,7 +242,7 @@ fn came(vector: u8, rflags: u64, end_if_in_service: impl FnOnce(u8) -> bool) -> 
     }
 }
 
-/// Does what is owed to what came.
+/// Handles the event of a stub: stops on an NMI, panics on an exception, counts a stray interrupt.
 extern "sysv64" fn arrived(frame: &mut Frame) {
     let vector = u8::try_from(frame.vector).unwrap_or(0);
     match came(vector, frame.rflags, apic::end_if_in_service) {
@@ -254,7 +257,7 @@ extern "sysv64" fn arrived(frame: &mut Frame) {
     frame.rip = past_halt(frame.rip, halt as *const () as u64);
 }
 
-/// Ends in the panic handler's panic report.
+/// Panics with the exception's or the machine check's data.
 #[expect(
     clippy::panic,
     reason = "an exception in the hypervisor is a bug of ours, and after a machine check nothing is to be relied on"
@@ -297,7 +300,7 @@ mod tests {
     fn each_stub_pushes_its_vector_and_an_error_code_where_the_processor_does_not() {
         let start = (stubs as *const ()).cast::<u8>();
         for vector in 0..GATES {
-            // SAFETY: the stubs are so many bytes of code, which may be read.
+            // SAFETY: each stub is `STUB_BYTES` bytes of code, which may be read.
             let stub = unsafe { core::slice::from_raw_parts(start.add(vector * STUB_BYTES), STUB_BYTES) };
             let has_error = matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30);
             let first = if has_error { [0x66, 0x90] } else { [0x6a, 0] };
@@ -338,7 +341,7 @@ mod tests {
             assert_eq!(past_halt(rip, 0x1000), on, "{rip:#x}");
         }
         let code = (halt as *const ()).cast::<u8>();
-        // SAFETY: the function is so many bytes of code, which may be read.
+        // SAFETY: the function is at least 4 bytes of code, which may be read.
         assert_eq!(unsafe { core::slice::from_raw_parts(code, 4) }, [0xfb, 0xf4, 0xfa, 0xc3]);
     }
 }

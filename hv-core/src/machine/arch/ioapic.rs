@@ -1,40 +1,40 @@
-//! The I/O APICs: every line is masked but one, the serial line's. Intel 82093AA data sheet, order number 290566-001.
+//! The I/O APICs: every input is masked but COM1's. Intel 82093AA data sheet, order number 290566-001.
 #![expect(unsafe_code, reason = "memory-mapped registers")]
 
 use super::apic::SERIAL_VECTOR;
 use alloc::vec::Vec;
 
-/// The lines that devices interrupt by.
+/// The I/O APICs' inputs, by which devices interrupt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Inputs {
-    /// Every I/O APIC.
+    /// All I/O APICs of the machine.
     pub io_apics: Vec<IoApic>,
-    /// COM1's, counted over all I/O APICs.
+    /// Global number of COM1's input, counted over all I/O APICs.
     pub com1: u32,
 }
 
 /// An I/O APIC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IoApic {
-    /// Where its registers are mapped.
+    /// Physical address of its registers.
     pub address: u32,
-    /// The number of its first line.
+    /// Global number of its first input.
     pub first_line: u32,
 }
 
-/// Offset of the register's number, and of its content.
+/// Offsets of IOREGSEL, which takes a register's number, and of IOWIN, its content.
 const SELECT: usize = 0x00;
 const WINDOW: usize = 0x10;
-/// Bits 23:16: the last line.
+/// Version register; bits 23:16 are the number of the last input.
 const VERSION: u32 = 1;
-/// The redirection table: two registers a line.
+/// First register of the redirection table, which has two registers per input.
 const REDIRECTION: u32 = 0x10;
 const MASKED: u32 = 1 << 16;
-/// More lines have no place among the registers, which a byte numbers.
+/// Most inputs that fit into the register numbers, which are one byte wide.
 const MAX_LINES: u32 = 120;
 
-/// Masks every line, whatever firmware and loader had come by it, but COM1's: that interrupts the processor with this local APIC id,
-/// edge-triggered, by [`SERIAL_VECTOR`]. A machine that idles then notices what is typed.
+/// Masks every input, regardless of its use by firmware and loader, except COM1's: that one interrupts the processor with local APIC
+/// id `to`, edge-triggered, by [`SERIAL_VECTOR`], so that an idle machine notices input from the terminal.
 ///
 /// # Safety
 ///
@@ -42,12 +42,12 @@ const MAX_LINES: u32 = 120;
 /// else drives them.
 pub unsafe fn take_over(inputs: &Inputs, to: u32) {
     for io_apic in &inputs.io_apics {
-        // SAFETY: by contract; the registers written are of lines that there are.
+        // SAFETY: by contract; the registers written belong to inputs that the I/O APIC has.
         let count = unsafe { (read(io_apic.address, VERSION) >> 16 & 0xff) + 1 }.min(MAX_LINES);
         let com1 = inputs.com1.wrapping_sub(io_apic.first_line);
         for line in 0..count {
             let entry = REDIRECTION + 2 * line;
-            // SAFETY: as before. Masked first: the other half says where to.
+            // SAFETY: as before. The half with the mask bit is written first; the other half holds the destination.
             unsafe {
                 write(io_apic.address, entry, MASKED);
                 if line == com1 && to < 0xff {
@@ -59,7 +59,7 @@ pub unsafe fn take_over(inputs: &Inputs, to: u32) {
     }
 }
 
-/// Chooses a register; the page.
+/// Selects a register; returns the address of the I/O APIC's page.
 ///
 /// # Safety
 ///
@@ -73,7 +73,7 @@ unsafe fn select(address: u32, number: u32) -> *mut u32 {
 
 /// # Safety
 ///
-/// An I/O APIC is at this address, mapped.
+/// An I/O APIC is mapped at this address.
 unsafe fn read(address: u32, number: u32) -> u32 {
     // SAFETY: by contract.
     unsafe { select(address, number).byte_add(WINDOW).read_volatile() }

@@ -1,4 +1,4 @@
-//! Guard pages in the tables of the entry code, which map physical memory at itself (APM vol 2 §5.3).
+//! Guard pages in the entry code's page tables, which map physical memory at its own address (APM vol 2 §5.3).
 #![expect(unsafe_code, reason = "page tables through raw pointers, and INVLPG")]
 
 use crate::base::addr::{HostPhys, LARGE_PAGE_BYTES, PAGE_BYTES};
@@ -13,22 +13,22 @@ const WRITABLE: u64 = 1 << 1;
 const LARGE: u64 = 1 << 7;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// An entry of a table of ours.
+/// Returns the address of an entry of one of the hypervisor's page tables.
 ///
 /// # Safety
 ///
-/// `table` is a page table of the entry code's or of [`unmap`]'s.
+/// `table` is a page table made by the entry code or by [`unmap`].
 unsafe fn entry(table: u64, index: u64) -> *mut u64 {
     let table = ptr::with_exposed_provenance_mut::<u64>(usize::try_from(table & ADDRESS).unwrap_or(0));
     // SAFETY: the caller promises a table, and the index is one of its 512.
     unsafe { table.add(usize::try_from(index & 511).unwrap_or(0)) }
 }
 
-/// Takes pages away from every processor's view: whoever touches them faults. False when there is no memory for a table.
+/// Unmaps pages for every processor: an access to them faults. Returns false if no memory is left for a table.
 ///
 /// # Safety
 ///
-/// Only one processor runs, or none has touched the pages yet; and nothing lies in them.
+/// Only one processor runs, or none has touched the pages yet; and the pages hold no data.
 pub unsafe fn unmap(memory: &mut Memory, start: HostPhys, len_bytes: u64) -> bool {
     let pages = (start.raw()..start.raw() + len_bytes).step_by(4096);
     // SAFETY: by contract.
@@ -40,7 +40,7 @@ pub unsafe fn unmap(memory: &mut Memory, start: HostPhys, len_bytes: u64) -> boo
 /// As for [`unmap`].
 unsafe fn unmap_page(memory: &mut Memory, at: u64) -> bool {
     // SAFETY: CR3 holds the entry code's tables, which map themselves (I-4); two levels down, each entry leads to the next
-    // table, and nobody else changes them (contract).
+    // table, and no other code changes them (contract).
     unsafe {
         let pdpt = entry(Cr3::read_raw().0.start_address().as_u64(), at >> 39).read_volatile();
         let directory = entry(pdpt, at >> 30).read_volatile();

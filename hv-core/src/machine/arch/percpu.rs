@@ -1,4 +1,4 @@
-//! What belongs to one processor and must be found from anywhere, an NMI included: GS base points at it (APM vol 2 §4.5.3).
+//! Data of one processor that any code can reach, an NMI handler included: GS base points at it (APM vol 2 §4.5.3).
 #![expect(unsafe_code, reason = "GS base, and the reference made from it")]
 
 use crate::base::id::CpuId;
@@ -12,21 +12,21 @@ use x86_64::registers::model_specific::GsBase;
 #[derive(Debug)]
 #[repr(C)]
 pub struct PerCpu {
-    /// Where this is.
+    /// Address of this block, for a load through GS.
     this: *const Self,
-    /// Which processor.
+    /// The processor that owns this block.
     pub cpu: CpuId,
-    /// NMIs that nobody here sent: counted, and nothing else.
+    /// Number of NMIs that the hypervisor did not send; its NMI handler only counts them.
     pub stray_nmis: AtomicU64,
 }
 
 // SAFETY: `this` is only read, and points to memory that is never freed; the rest is shared by atomics.
 unsafe impl Sync for PerCpu {}
 
-/// The first processor has its block; every other one begins with its own.
+/// Whether the first processor has its block; every other processor begins with its own.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
-/// Gives this processor its block. Before this, nothing may ask for it.
+/// Gives this processor its block. No code may call [`this`] before.
 pub fn install(cpu: CpuId) {
     let block = Box::leak(Box::new(PerCpu { this: core::ptr::null(), cpu, stray_nmis: AtomicU64::new(0) }));
     block.this = &raw const *block;
@@ -34,22 +34,22 @@ pub fn install(cpu: CpuId) {
     INSTALLED.store(true, Ordering::Release);
 }
 
-/// Which processor this is, even before the first one has its block.
+/// Returns this processor's number, even before the first processor has its block.
 pub fn cpu() -> CpuId {
     if INSTALLED.load(Ordering::Acquire) { this().cpu } else { CpuId(0) }
 }
 
-/// This processor's block: one load. Its GS base is the host's wherever the hypervisor can be interrupted (I-3).
+/// Returns this processor's block, by one load. GS base is the host's wherever the hypervisor can be interrupted (I-3).
 pub fn this() -> &'static PerCpu {
     let block: *const PerCpu;
     // SAFETY: `install` has set GS base to a block whose first word is its own address.
     unsafe { asm!("mov {}, gs:[0]", out(reg) block, options(nostack, readonly, preserves_flags)) };
-    // SAFETY: the block is leaked, and from `install` on reached by shared references only.
+    // SAFETY: the block is leaked, and from `install` on all code uses it by shared references only.
     unsafe { &*block }
 }
 
 impl PerCpu {
-    /// An NMI came that nobody here sent.
+    /// Counts an NMI that the hypervisor did not send.
     pub fn note_stray_nmi(&self) {
         self.stray_nmis.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! How far another processor's time-stamp counter is from this one's, by asking it the time.
+//! Measures the offset of another processor's time-stamp counter from this one's, by asking that processor for its time.
 
 use super::time::now_in_order;
 use crate::policy::skew::Bounds;
@@ -6,10 +6,10 @@ use core::hint::spin_loop;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Release};
 
-/// Rounds; each can only narrow the answer.
+/// Rounds of question and answer; each can only narrow the bounds.
 const ROUNDS: u64 = 32;
 
-/// Where one processor asks and another answers.
+/// The words through which one processor asks and another answers.
 #[derive(Debug, Default)]
 pub struct Question {
     asked: AtomicU64,
@@ -18,7 +18,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// Asks. The other is in [`Self::answer`].
+    /// Asks [`ROUNDS`] times, while the other processor runs [`Self::answer`]; returns the bounds of the other counter's offset.
     pub fn ask(&self) -> Bounds {
         let mut bounds = Bounds::ANY;
         for round in 1..=ROUNDS {
@@ -32,7 +32,7 @@ impl Question {
         bounds
     }
 
-    /// Answers everything that is asked.
+    /// Answers all [`ROUNDS`] questions of the processor that runs [`Self::ask`].
     pub fn answer(&self) {
         for round in 1..=ROUNDS {
             while self.asked.load(Acquire) != round {

@@ -1,4 +1,4 @@
-//! Stopping the other processors for good, by NMI: what a panic does, so that its last words can say where each one was.
+//! Stopping the other processors for good, by NMI: a panic does so, and its report shows where each processor was.
 #![expect(unsafe_code, reason = "HLT for good")]
 
 use super::apic::{Ipi, LocalApic};
@@ -8,25 +8,25 @@ use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 
-/// The processor that stops the others, plus one; 0 while none does.
+/// Number of the processor that stops the others, plus one; 0 = none.
 static STOPPER: AtomicU64 = AtomicU64::new(0);
-/// By processor: where the NMI found it, plus one; 0 while it has not answered.
+/// By processor: the address at which the NMI interrupted it, plus one; 0 while it has not answered.
 static STOPPED: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
-/// Looks before a processor counts as one that does not answer.
+/// Polls before a processor counts as not answering.
 const PATIENCE: u32 = 50_000_000;
 
-/// Whose turn it is to say the last words.
+/// Which processor writes the panic report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
-    /// This processor's.
+    /// This processor writes it.
     Mine,
-    /// This processor's, which failed while it said them.
+    /// This processor writes it, and failed while it did.
     MineAgain,
-    /// Another one's: this one has only to stop.
+    /// Another processor writes it; this one has only to stop.
     Others,
 }
 
-/// Asks for the turn; the first one gets it.
+/// Requests the turn to write the panic report; the first processor to ask gets it.
 pub fn take_turn() -> Turn {
     let me = u64::from(percpu::cpu().0) + 1;
     match STOPPER.compare_exchange(0, me, SeqCst, SeqCst) {
@@ -36,7 +36,7 @@ pub fn take_turn() -> Turn {
     }
 }
 
-/// Sends NMIs to the processors with these APIC ids but one, and waits until they have stopped, or for a bounded time.
+/// Sends NMIs to the processors with these APIC ids except number `me`, and waits until they have stopped, for a bounded time.
 pub fn others(apic: &mut LocalApic, apic_ids: &[u32], me: usize) {
     let wanted = || apic_ids.iter().enumerate().filter(|(cpu, _)| *cpu != me);
     for (_, id) in wanted() {
@@ -50,7 +50,7 @@ pub fn others(apic: &mut LocalApic, apic_ids: &[u32], me: usize) {
     }
 }
 
-/// Where the NMI found a processor; `None` when it has not answered.
+/// Returns the address at which the NMI interrupted a processor; `None` if it has not answered.
 pub fn stopped_at(cpu: usize) -> Option<u64> {
     STOPPED.get(cpu)?.load(Acquire).checked_sub(1)
 }
@@ -58,18 +58,18 @@ pub fn stopped_at(cpu: usize) -> Option<u64> {
 /// Stops this processor for good.
 pub fn here() -> ! {
     loop {
-        // SAFETY: IF stays clear (I-1), so nothing comes back from here but NMIs, which end here again.
+        // SAFETY: IF stays clear (I-1), so only an NMI interrupts the halt, and its handler ends here again.
         unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
     }
 }
 
-/// What an NMI asks of the processor `me`, counted from 0, while [`STOPPER`] has this value.
+/// Whether an NMI asks processor `me`, counted from 0, to stop, if [`STOPPER`] has the value `stopper`.
 const fn asks_to_stop(stopper: u64, me: u64) -> bool {
-    // Whoever says the last words goes on: it did not send itself one.
+    // The processor that writes the panic report continues: it did not send itself an NMI.
     stopper != 0 && stopper != me + 1
 }
 
-/// An NMI came, with the processor at `rip`. Nobody sends one but to stop.
+/// Handles an NMI that interrupted the processor at `rip`. The hypervisor sends NMIs only to stop processors.
 pub(super) fn on_nmi(rip: u64) {
     let block = percpu::this();
     if !asks_to_stop(STOPPER.load(Acquire), u64::from(block.cpu.0)) {

@@ -13,7 +13,7 @@ pub fn now() -> Tsc {
     Tsc(unsafe { _rdtsc() })
 }
 
-/// Reads the time-stamp counter after everything before it and before everything after it (SDM vol 2B, RDTSC).
+/// Reads the time-stamp counter after all earlier instructions and before all later ones (SDM vol 2B, RDTSC).
 pub fn now_in_order() -> Tsc {
     // SAFETY: SSE2, which every x86-64 processor has.
     unsafe { core::arch::x86_64::_mm_lfence() };
@@ -23,7 +23,7 @@ pub fn now_in_order() -> Tsc {
     now
 }
 
-/// Waits until `done` says so, for at most `ns`. Returns whether it did.
+/// Waits until `done` returns true, for at most `ns` nanoseconds. Returns the last value of `done`.
 pub fn wait(tsc: Frequency, ns: u64, done: impl Fn() -> bool) -> bool {
     let until = now() + tsc.ticks(ns);
     while !done() && now() < until {
@@ -32,12 +32,13 @@ pub fn wait(tsc: Frequency, ns: u64, done: impl Fn() -> bool) -> bool {
     done()
 }
 
-/// Readings of the CMOS clock of which the tightest counts: a host may stop this processor during any of them.
+/// Readings of the CMOS clock, of which the one that took the fewest ticks counts: a host may stop this processor during any reading.
 const WALL_SAMPLES: usize = 4;
-/// Times that the registers of the CMOS clock are read until they are twice the same.
+/// Limit of repeated readings of the CMOS clock's registers, until two readings in a row are equal.
 const SNAPSHOTS: u32 = 16;
 
-/// Unix time in nanoseconds when the time-stamp counter was 0, in two's complement: by the CMOS clock, whose resolution is a second.
+/// Returns the Unix time in nanoseconds at which the time-stamp counter was 0, in two's complement, by the CMOS clock, whose resolution
+/// is a second.
 pub fn wall_ns_at_zero(tsc: Frequency) -> u64 {
     let samples = [(); WALL_SAMPLES].map(|()| {
         let before = now();
@@ -49,7 +50,7 @@ pub fn wall_ns_at_zero(tsc: Frequency) -> u64 {
     (seconds * 1_000_000_000).wrapping_sub(tsc.ns(at.since(Tsc(0))))
 }
 
-/// Seconds since 1970 by the CMOS clock, or 0 when it does not answer (MC146818: registers 0 2 4 7 8 9, A, B).
+/// Returns seconds since 1970 by the CMOS clock, or 0 if its registers hold no valid date (MC146818: registers 0 2 4 7 8 9, A, B).
 pub fn wall_clock_seconds() -> u64 {
     let mut index = Port::<u8>::new(0x70);
     let mut data = Port::<u8>::new(0x71);
@@ -68,7 +69,7 @@ pub fn wall_clock_seconds() -> u64 {
         }
         [0x00, 0x02, 0x04, 0x07, 0x08, 0x09].map(&mut register)
     };
-    // A second may pass between two registers, so only what is read twice is believed.
+    // A second may pass between two register reads, so a reading counts only if the next one is equal.
     let mut fields = snapshot();
     if !(0..SNAPSHOTS).any(|_| core::mem::replace(&mut fields, snapshot()) == fields) {
         return 0;
@@ -83,9 +84,9 @@ pub fn wall_clock_seconds() -> u64 {
     Date { year, month, day, hour, minute, second }.seconds() - UNIX_EPOCH_S
 }
 
-/// Waits `seconds` by the CMOS clock; not at all where that clock does not answer.
+/// Waits `seconds` by the CMOS clock; returns at once if that clock gives no valid time.
 pub fn wait_seconds(seconds: u64) {
-    /// More than any processor ticks.
+    /// Time-stamp counter ticks in a second, above the rate of any processor: bounds the wait.
     const TICKS_A_SECOND: u64 = 10_000_000_000;
     let (begin_s, begin) = (wall_clock_seconds(), now());
     while (begin_s..begin_s + seconds).contains(&wall_clock_seconds())
