@@ -15,29 +15,29 @@ use crate::policy::calibrate::Found;
 use core::marker::PhantomData;
 use x86_64::instructions::random::RdRand;
 
-/// A PC's processor and what is around it.
+/// One processor of a PC, with its local APIC and its access to the serial log.
 pub struct Pc {
     apic: LocalApic,
-    /// APIC timer ticks a TSC tick, as a binary fraction with 32 bits behind the point.
+    /// APIC timer ticks per TSC tick, as a binary fraction with 32 bits behind the point.
     apic_per_tsc: u64,
     log: &'static SerialLog,
-    /// By processor.
+    /// Local APIC ids, by processor.
     apic_ids: &'static [u32],
-    /// What random numbers are mixed with.
+    /// State of the random numbers: each new value is mixed with it.
     stirred: u64,
-    /// Fewest ticks that the timer is set to: 0 would stop it.
+    /// Smallest count for the timer, in its ticks: 0 would stop it.
     shortest: u32,
-    /// The timer goes on in periods until it was seen.
+    /// Whether the timer runs in periodic mode until the hypervisor has taken its interrupt.
     repeats: bool,
-    /// The first processor's: what the clock is measured by.
+    /// The references by which the clock is measured; on the first processor only.
     references: Option<References>,
 }
 
-/// Where the timer repeats: one that ran down at once would run down again before anyone could look.
+/// Shortest period of a timer in periodic mode: one that expired at once would expire again before the hypervisor could handle it.
 const SHORTEST_PERIOD_NS: u64 = 10_000;
 
 impl Pc {
-    /// Puts the parts together.
+    /// Makes the processor's hardware from its parts; starts periodic mode if the translator needs it.
     pub fn new(
         mut apic: LocalApic,
         clocks: Found,
@@ -61,12 +61,12 @@ impl Pc {
         }
     }
 
-    /// Has this processor know how far off its clock is.
+    /// Gives this processor the references by which it measures the error of its clock.
     pub fn refer_to(&mut self, references: References) {
         self.references = Some(references);
     }
 
-    /// Interrupts were seen, and whoever wants the timer will start it again.
+    /// Stops a timer in periodic mode after its interrupt was taken; the main loop arms it again if it needs it.
     #[inline]
     fn stop_period(&mut self) {
         if self.repeats {
@@ -75,7 +75,7 @@ impl Pc {
     }
 }
 
-/// A PC with processors of one vendor's.
+/// A PC with the processors of one vendor.
 #[derive(Debug)]
 pub struct PcOf<V>(PhantomData<V>);
 
@@ -98,7 +98,7 @@ impl Hardware for Pc {
             return;
         }
         let count = (u128::from(at.since(self.now()).0) * u128::from(self.apic_per_tsc)) >> 32;
-        // A wait beyond the timer's range ends early, and whoever asked looks again.
+        // A wait beyond the timer's range ends early, and the caller arms the timer again.
         self.apic.set_timer(u32::try_from(count).unwrap_or(u32::MAX).max(self.shortest));
     }
 
@@ -142,7 +142,7 @@ impl Hardware for Pc {
     }
 
     fn random(&mut self) -> u64 {
-        // What the processor makes, where it does; the counter else, which guests see too, and so is only stirred in.
+        // RDRAND's value, if the processor has it. Guests see the time-stamp counter too, so it is only mixed in.
         let made = RdRand::new().and_then(RdRand::get_u64).unwrap_or(0);
         self.stirred = (self.stirred ^ time::now().0).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
         made ^ self.stirred

@@ -1,4 +1,4 @@
-//! The machine's lines to people and to programs, shared by all processors.
+//! The machine's serial output, to people and to programs, shared by all processors.
 
 use super::arch::console::Console;
 use super::arch::serial::{Serial, Transmit};
@@ -9,30 +9,31 @@ use core::sync::atomic::{AtomicBool, AtomicU32};
 use heapless::Deque;
 use spin::Mutex;
 
-/// Looks at a line that has no room before a text is given up, and at the end before what is left is: a UART that is not there
-/// must not hang us.
+/// Polls of a UART without room before a text is dropped, and, at power-off, before the rest of the buffer is: an absent UART
+/// must not hang the hypervisor.
 const WRITE_PATIENCE: u32 = 10_000_000;
 const FLUSH_PATIENCE: u32 = 100_000_000;
-/// Bytes that go from the buffer to the line under one hold of its lock; and that a processor moves which wrote none of them.
+/// Most bytes moved from the buffer to the UART under one hold of the buffer's lock; also the share that a processor moves beyond its
+/// own text.
 const CHUNK_BYTES: usize = 64;
 
 /// The console, for people, and COM2, for programs.
 ///
-/// A text is put into a buffer whole, under a lock held for as long as a copy takes, and goes to the line when that has room: at
-/// once, at the line's interrupt, or whenever a processor is interrupted. Nobody waits for a slow line, unless the buffer is full: who
-/// writes much asks for [`Self::room`] before.
+/// A writer puts a text into a buffer whole, under a lock held for the time of a copy; processors move it to the UART when that has
+/// room: at once, at the UART's interrupt, or whenever a processor is interrupted. A writer waits for a slow UART only if the buffer is
+/// full; the caller checks [`Self::room`] before it writes a lot.
 pub struct SerialLog {
     console: Mutex<Console>,
     com2: Mutex<Serial>,
     buffer: Mutex<Box<Deque<u8, CONSOLE_BYTES>>>,
-    /// There may be something in the buffer.
+    /// Whether the buffer may hold bytes.
     waits: AtomicBool,
-    /// Questions for room since the line last took something.
+    /// Calls of [`Self::room`] with a non-empty buffer since the UART last accepted a byte.
     idle_polls: AtomicU32,
 }
 
 impl SerialLog {
-    /// Takes the two lines into service.
+    /// Makes the log of the two outputs, and enables COM1's receive interrupt.
     pub fn new(mut console: Console, com2: Serial) -> Self {
         console.interrupt_on_receive_and(Transmit::Idle);
         Self {
@@ -44,7 +45,8 @@ impl SerialLog {
         }
     }
 
-    /// Bytes that can be written without waiting. What waits for a line that takes nothing is given up, lest who asks waits for ever.
+    /// Returns the number of bytes that a caller can write without waiting. If the UART accepts nothing for `WRITE_PATIENCE` calls, the
+    /// buffer is dropped so that callers cannot wait forever.
     pub fn room(&self) -> usize {
         let mut buffer = self.buffer.lock();
         if !buffer.is_empty() && self.idle_polls.fetch_add(1, Relaxed) >= WRITE_PATIENCE {
@@ -53,14 +55,14 @@ impl SerialLog {
         CONSOLE_BYTES - buffer.len()
     }
 
-    /// Writes to people: `text` appears whole, if it is shorter than the buffer. It is lost where the line does not drain.
+    /// Writes `text` to the console, whole if it is shorter than the buffer. The text is lost if the UART does not drain.
     pub fn write(&self, text: &[u8]) {
         if !self.waits() && self.written(text) {
             return;
         }
         for _ in 0..WRITE_PATIENCE {
             let done = self.buffered(text);
-            // Who writes moves as much, and what others left is not for ever his.
+            // A writer moves as many bytes as it writes and a chunk of other writers' bytes, so that its work is bounded.
             self.move_at_most(text.len() + CHUNK_BYTES);
             if done {
                 return;
@@ -68,7 +70,8 @@ impl SerialLog {
         }
     }
 
-    /// Gives the line a text past the empty buffer, and the buffer what the line does not take now. False: it is not so simple.
+    /// Offers a text to the UART directly, and buffers the bytes that the UART does not accept now. Returns false, without an effect, if
+    /// another processor holds the console, the buffer is not empty, or the text is longer than the buffer.
     fn written(&self, text: &[u8]) -> bool {
         let Some(mut line) = self.console.try_lock() else { return false };
         let mut buffer = self.buffer.lock();
@@ -95,19 +98,21 @@ impl SerialLog {
         true
     }
 
-    /// Whether something is still to be written.
+    /// Whether the buffer may hold bytes that are still to be written.
     #[inline]
     pub fn waits(&self) -> bool {
         self.waits.load(Relaxed)
     }
 
-    /// Gives the line some of what waits, for a processor that was interrupted: others may write as fast as this one moves.
+    /// Moves at most one chunk to the UART, on a processor that was interrupted: bounded, since other processors may write as fast as this
+    /// one moves.
     pub fn pump(&self) {
         self.move_at_most(CHUNK_BYTES);
     }
 
-    /// Gives the line as much of what waits as it takes now, at most so many bytes, unless somebody else is at it. Who lets go
-    /// of it looks once more, so that what came meanwhile from one who saw it taken is not left behind.
+    /// Moves buffered bytes to the UART as long as it accepts them, at most `most` bytes, unless another processor holds the console. After
+    /// the release of the console the processor checks the buffer again, so that bytes from a writer that found the console held are not
+    /// left behind.
     fn move_at_most(&self, most: usize) {
         let mut left = most;
         while self.waits() {
@@ -123,7 +128,7 @@ impl SerialLog {
         }
     }
 
-    /// Moves what the line takes out of the buffer, at most so many bytes; whether something stays.
+    /// Moves the bytes that the UART accepts out of the buffer, at most `left`, which it decreases; returns whether bytes remain.
     fn move_to(&self, line: &mut Console, left: &mut usize) -> bool {
         loop {
             let mut buffer = self.buffer.lock();
@@ -141,7 +146,7 @@ impl SerialLog {
         }
     }
 
-    /// Waits until everything is written. For the end of the machine.
+    /// Waits until all bytes are written, for a bounded number of polls; for power-off.
     pub fn flush(&self) {
         for _ in 0..FLUSH_PATIENCE {
             self.move_at_most(CONSOLE_BYTES);
@@ -153,7 +158,7 @@ impl SerialLog {
         self.com2.lock().finish();
     }
 
-    /// Takes what waits without waiting for anybody: for a machine that has stopped, whatever its processors hold.
+    /// Drains the buffer into `write` without waiting for a lock: for the panic report, when a stopped processor may hold it.
     pub fn rescue(&self, mut write: impl FnMut(&[u8])) {
         if let Some(mut buffer) = self.buffer.try_lock() {
             while let Some(byte) = buffer.pop_front() {
@@ -162,17 +167,17 @@ impl SerialLog {
         }
     }
 
-    /// Whether people see nothing of what was written once the machine is off.
+    /// Whether the output goes to a screen only, so that people lose sight of it once the machine is off.
     pub fn go_dark(&self) -> bool {
         self.console.lock().is_screen_only()
     }
 
-    /// A byte that people typed.
+    /// Returns the next byte received by COM1; `None` if there is none, or another processor holds the console.
     pub fn read(&self) -> Option<u8> {
         self.console.try_lock()?.read()
     }
 
-    /// Writes to programs.
+    /// Writes to programs, by COM2.
     pub fn tell(&self, bytes: &[u8]) {
         self.com2.lock().write(bytes);
     }

@@ -19,37 +19,37 @@ use pv_abi::cpuid::CallInstruction;
 pub use svm::Amd;
 pub use vmx::Intel;
 
-/// What is always intercepted of exceptions, by their vectors' bits: those that a guest could have delivered without end, and machine
-/// checks, which are the machine's.
+/// The exceptions that are always intercepted, bit n for vector n: those whose delivery a guest could make endless, and machine
+/// checks, which concern the machine.
 pub const EXCEPTIONS: u32 = Exception::ENDLESS | 1 << machine_check::VECTOR;
 
-/// A vendor, as the boot sees it. One match on [`Kind`] makes everything above generic over it.
+/// A vendor, as the boot code sees it. One match on [`Kind`] selects the vendor; all code above is generic over it.
 pub trait Vendor: Copy + 'static {
-    /// How nested page tables are spelt.
+    /// Format of nested page-table entries.
     type Format: EntryFormat;
-    /// A processor.
+    /// A physical processor with its virtualization enabled.
     type Processor: Processor<Vcpu = Self::Vcpu>;
-    /// A virtual one.
+    /// A virtual processor.
     type Vcpu: VirtualCpu + 'static;
-    /// What a processor can do: all of a machine must be able to do the same, since vCPUs move.
+    /// Capabilities of a processor: all processors of a machine must have the same, since vCPUs migrate.
     type Capabilities: Copy + PartialEq + fmt::Debug;
-    /// What a processor lacks.
+    /// The required feature that a processor lacks.
     type Missing: fmt::Display;
-    /// What every vCPU shares.
+    /// The permission maps, shared by all vCPUs.
     type Maps: Copy;
 
-    /// The vendor's name for it.
+    /// The vendor's name for its virtualization.
     const NAME: &'static str;
-    /// How guests call.
+    /// The instruction by which guests make hypercalls.
     const CALL: CallInstruction;
-    /// Pages that a processor needs for itself, one after another.
+    /// Contiguous pages that each processor needs for itself.
     const PROCESSOR_PAGES: u64;
 
-    /// Takes this processor into service. `tsc` is its time-stamp counter's frequency.
+    /// Enables virtualization on this processor. `tsc` is its time-stamp counter's frequency.
     ///
     /// # Errors
     ///
-    /// What is missing.
+    /// The feature that the processor lacks.
     ///
     /// # Safety
     ///
@@ -57,21 +57,21 @@ pub trait Vendor: Copy + 'static {
     /// addresses.
     unsafe fn enable(pages: HostPhys, tsc: Frequency) -> Result<Self::Processor, Self::Missing>;
 
-    /// What it can do.
+    /// Returns the processor's capabilities.
     fn capabilities(processor: &Self::Processor) -> Self::Capabilities;
 
-    /// An erratum of these processors by which a guest can stop the machine, where there is one that is not worked around.
+    /// Returns an erratum of these processors by which a guest can stop the machine, if they have one without a workaround here.
     fn weakness(capabilities: Self::Capabilities) -> Option<&'static str>;
 
-    /// Makes the permission maps: guests touch no port, and no MSR but `untouched`. `None` when memory is out.
+    /// Makes the permission maps: guests access no port, and no MSR but `untouched`, without an exit. `None` if no memory is left.
     fn maps(memory: &mut Memory, capabilities: Self::Capabilities, untouched: &[u32]) -> Option<Self::Maps>;
 
-    /// Makes a vCPU that is not started, with its nested tables at `root`. On the first processor, in service. `None` when memory is
-    /// out.
+    /// Makes a vCPU that is not started, with its nested tables at `root`. The caller runs on the first processor, with virtualization
+    /// enabled. `None` if no memory is left.
     fn vcpu(memory: &mut Memory, maps: Self::Maps, root: HostPhys, setup: Setup) -> Option<Self::Vcpu>;
 }
 
-/// What a vCPU is made from.
+/// Parameters of a new vCPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     /// Unique among vCPUs, from 1.
@@ -80,7 +80,7 @@ pub struct Setup {
     pub tsc: Frequency,
 }
 
-/// Which vendor's way a processor has.
+/// The virtualization that a processor has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// [`Amd`].
@@ -90,7 +90,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// This processor's; `None` when it has neither.
+    /// Returns this processor's kind; `None` if it has neither.
     pub fn find() -> Option<Self> {
         if leaf(0x8000_0001, 0)[2] & 1 << 2 != 0 {
             Some(Self::Svm)

@@ -18,7 +18,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// Asks [`ROUNDS`] times, while the other processor runs [`Self::answer`]; returns the bounds of the other counter's offset.
+    /// Asks `ROUNDS` times, while the other processor runs [`Self::answer`]; returns the bounds of the other counter's offset.
     pub fn ask(&self) -> Bounds {
         let mut bounds = Bounds::ANY;
         for round in 1..=ROUNDS {
@@ -32,7 +32,7 @@ impl Question {
         bounds
     }
 
-    /// Answers all [`ROUNDS`] questions of the processor that runs [`Self::ask`].
+    /// Answers all `ROUNDS` questions of the processor that runs [`Self::ask`].
     pub fn answer(&self) {
         for round in 1..=ROUNDS {
             while self.asked.load(Acquire) != round {
