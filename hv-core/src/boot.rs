@@ -1,4 +1,4 @@
-//! From the loader's handover to the first guest. What reads the firmware's tables is the library's, and tested on the host.
+//! From the loader's handover to the first guest. The code that reads the firmware's tables is in the library, and tested on the host.
 
 mod entry;
 mod handover;

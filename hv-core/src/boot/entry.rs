@@ -1,4 +1,5 @@
-//! The entry: 32-bit protected mode, paging off, EBX = what the loader has to say. Tables, long mode, and Rust.
+//! The entry code. A loader enters it in 32-bit protected mode with paging off and EBX at its boot information; it makes page tables,
+//! enters long mode and calls Rust.
 #![expect(unsafe_code, reason = "entry code")]
 
 use super::layout::{GUARD_BYTES, image};
@@ -35,7 +36,7 @@ global_asm!(
     "mov edi, ebx",
     "mov ebx, {multiboot2}",
     "jmp boot_tables",
-    "1: hlt", // a loader of no kind that we know
+    "1: hlt", // an unknown kind of loader
     "jmp 1b",
     ".size multiboot2_entry, . - multiboot2_entry",
     ".globl pvh_entry",
@@ -65,8 +66,8 @@ global_asm!(
     "inc ecx",
     "cmp ecx, 2048",
     "jb 3b",
-    // A #DB comes of an access to a debug register where a loader has left DR7.GD, and its delivery clears that (SDM vol 3B §17.2.4).
-    // It goes back, and so does an NMI, as long as this mode lasts.
+    // An access to a debug register raises #DB if a loader has left DR7.GD set, and the delivery clears GD (SDM vol 3B §17.2.4).
+    // As long as this mode lasts, the handlers of #DB and of NMI just return.
     "lgdt [boot_gdt_pointer]",
     "ljmp 24, offset boot_flat",
     "boot_return: iretd",
@@ -78,10 +79,10 @@ global_asm!(
     "mov word ptr [boot_idt + 22], ax",
     "lidt [boot_idt_pointer]",
     "mov esi, offset boot_first",
-    // From here on every processor, with the 64-bit place to go on in ESI and an argument in EDI.
+    // Every processor runs the code from here on, with the 64-bit address to continue at in ESI and an argument in EDI.
     ".globl boot_long_mode",
     "boot_long_mode:",
-    // Nothing is inherited: what a loader or INIT left in these is overwritten, not added to. `arch::clean` does the rest.
+    // Registers that a loader or INIT has set are overwritten whole here. `arch::clean` does the rest.
     "xor eax, eax",
     "mov dr0, eax",
     "mov dr1, eax",
@@ -129,7 +130,7 @@ global_asm!(
     "boot_gdt: .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cf9b000000ffff",
     "boot_gdt_pointer: .short 31",
     ".long boot_gdt",
-    // #DB's gate and NMI's: 32 bits, present
+    // the gates of #DB and NMI: 32 bits, present
     "boot_idt: .quad 0, 0x00008e0000180000, 0x00008e0000180000",
     "boot_idt_pointer: .short 23",
     ".long boot_idt",
@@ -149,32 +150,34 @@ global_asm!(
     cr0 = const CR0,
 );
 
-/// After reset: no breakpoint.
+/// DR7 after reset: no breakpoint is enabled.
 const DR7: u32 = 0x400;
-/// PAE, MCE, OSFXSR, OSXMMEXCPT. What a loader may have left besides changes what we do: LA57 asks for tables of five levels.
+/// PAE, MCE, OSFXSR, OSXMMEXCPT. Other bits that a loader may have left would change the hypervisor's execution: LA57 requires tables of
+/// five levels.
 const CR4: u32 = 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10;
-/// After reset, each half: write-back, write-through, uncached unless MTRRs say otherwise, uncached.
+/// Each half of PAT after reset: write-back, write-through, uncached unless MTRRs say otherwise, uncached.
 const PAT_INDEX: u32 = 0x277;
 const PAT_HALF: u32 = 0x0007_0406;
-/// LME, NXE. Not FFXSR, with which FXSAVE leaves the XMM registers out.
+/// LME, NXE. Not FFXSR, with which FXSAVE omits the XMM registers.
 const EFER_INDEX: u32 = 0xc000_0080;
 const EFER: u32 = 1 << 8 | 1 << 11;
 /// PE, MP, ET, NE, WP, PG. Not TS, with which FXSAVE faults, nor CD and NW, which INIT sets.
 const CR0: u32 = 1 << 0 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 31;
 
-/// Which loader it was.
+/// Kinds of loader, as the entry code passes them to [`first`].
 const PVH: u32 = 0;
 const MULTIBOOT2: u32 = 1;
 
-/// Where a start-up may begin (SDM vol 3A §8.4.4.1: vectors 0xa0 to 0xbf are reserved), above what firmware and loaders use by custom.
+/// Addresses at which a start-up IPI may begin (SDM vol 3A §8.4.4.1: vectors 0xa0 to 0xbf are reserved), above the memory that firmware
+/// and loaders use by custom.
 const START_PAGES: core::ops::Range<u64> = 0x8000..0xa_0000;
 
-/// First Rust code, on the boot stack, with the first 4 GiB mapped at themselves.
+/// First Rust code, on the boot stack, with the first 4 GiB mapped at their physical addresses.
 extern "sysv64" fn first(info: u64, loader: u32) -> ! {
-    // SAFETY: `info` is what that loader left in EBX, and nothing was written since but the image's own data.
+    // SAFETY: `info` is the value that this loader left in EBX, and the entry code has written only the image's own data since.
     let mut handover = unsafe { if loader == MULTIBOOT2 { multiboot2::read(info) } else { pvh::read(info) } };
     handover.start_page = handover.frames.lowest_page(START_PAGES);
-    // Below 1 MiB lie the firmware's data; the image is where it was linked.
+    // The firmware's data lie below 1 MiB; the image is where it was linked.
     handover.frames.reserve(HostPhys::ZERO, 1 << 20);
     let (start, len) = image();
     handover.frames.reserve(start, len);

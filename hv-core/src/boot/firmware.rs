@@ -1,9 +1,9 @@
-//! The firmware's tables, as far as they name processors and the way to power off: RSDP, RSDT or XSDT, MADT, FADT, and of the
-//! DSDT the package \_S5 (ACPI 6.5 §5.2.5, §5.2.7 … §5.2.9, §5.2.12, §7.4.2).
+//! The firmware's tables, as far as they name processors and the way to power off: RSDP, RSDT or XSDT, MADT, FADT, and the package
+//! \_S5 of the DSDT (ACPI 6.5 §5.2.5, §5.2.7 … §5.2.9, §5.2.12, §7.4.2).
 //!
-//! Read through a closure that copies physical memory, so that it runs on the host too. Of the tables nothing is believed: each
-//! length is bounded, each sum is checked. The crate `acpi` is not used for this: its handler wants port, PCI and time services
-//! that nothing here needs (decision 0011).
+//! The parser reads through a closure that copies physical memory, so that it runs on the host too. It does not trust the tables: each
+//! length is bounded, each sum is checked. The crate `acpi` is not used for this: its handler requires port, PCI and time services
+//! that this parser does not need (decision 0011).
 
 use crate::base::id::MAX_CPUS;
 use crate::machine::arch::calibrate::PmTimer;
@@ -13,23 +13,23 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Longest table that is read, in bytes.
+/// Longest table that the parser reads, in bytes.
 const MAX_TABLE_BYTES: usize = 1 << 20;
-/// Most tables that are looked at.
+/// Most entries of the root table that the parser follows.
 const MAX_TABLES: usize = 256;
-/// Bytes of a table's header.
+/// Length of a table's header, in bytes.
 const HEADER_BYTES: usize = 36;
-/// Where a PC's firmware leaves the RSDP, if the loader names none.
+/// Physical addresses at which a PC's firmware leaves the RSDP, searched if the loader passes none.
 const BIOS_AREA: core::ops::Range<u64> = 0xe_0000..0x10_0000;
 
-/// Why the processors are not known.
+/// The reason why the tables do not answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AcpiError {
-    /// No RSDP where the loader says, nor in the BIOS area.
+    /// No RSDP lies at the loader's address, nor in the BIOS area.
     NoRsdp,
-    /// A table whose sum or length is wrong: its signature.
+    /// A table's sum or length is wrong; carries its signature.
     BadTable([u8; 4]),
-    /// No table of this signature.
+    /// The root table names no table of this signature.
     Missing([u8; 4]),
     /// The DSDT has no \_S5 package that can be read without interpreting it.
     NoS5,
@@ -46,35 +46,36 @@ impl fmt::Display for AcpiError {
     }
 }
 
-/// Local APIC ids from here on are no destination of an xAPIC: 255 is everybody, and the rest need x2APIC mode. They are not used.
+/// Lowest local APIC id that is no destination for an xAPIC: 255 addresses all processors, and higher ids need x2APIC mode. The
+/// hypervisor does not use processors with such ids.
 const FIRST_WIDE_ID: u32 = 255;
-/// Most I/O APICs that are looked at.
+/// Most I/O APICs that the hypervisor uses.
 const MAX_IO_APICS: usize = 64;
-/// COM1's line on the ISA bus.
+/// COM1's interrupt on the ISA bus.
 const COM1_IRQ: u8 = 4;
 
-/// The machine's interrupt controllers, as the MADT has them.
+/// The machine's interrupt controllers, as the MADT lists them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Controllers {
     /// Local APIC ids of the usable processors but the first, in the order of the table: at most [`MAX_CPUS`] less one.
     pub others: Vec<u32>,
-    /// Processors that are enabled and not used.
+    /// Enabled processors that the hypervisor does not use.
     pub left_out: LeftOut,
-    /// Where devices' interrupts come by.
+    /// The inputs of the I/O APICs, by which devices interrupt.
     pub inputs: Inputs,
 }
 
-/// How many processors are not used.
+/// Numbers of enabled processors that the hypervisor does not use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LeftOut {
-    /// Beyond [`MAX_CPUS`].
+    /// Processors beyond [`MAX_CPUS`].
     pub too_many: u32,
-    /// With ids from 255 on.
+    /// Processors with local APIC ids from 255 on.
     pub wide: u32,
 }
 
 impl Controllers {
-    /// What every PC has, for one whose tables do not say.
+    /// The controllers that every PC has, for a machine whose tables list none.
     pub fn of_pc() -> Self {
         let io_apics = vec![IoApic { address: 0xfec0_0000, first_line: 0 }];
         Self {
@@ -84,7 +85,7 @@ impl Controllers {
         }
     }
 
-    /// Notes a processor that is enabled. `first` is the one that runs already.
+    /// Adds an enabled processor. `first` is the id of the one that runs already.
     fn note(&mut self, id: u32, first: u32) {
         if id == first || self.others.contains(&id) {
             return;
@@ -99,8 +100,8 @@ impl Controllers {
     }
 }
 
-/// Finds the machine's interrupt controllers. `read` copies physical memory and says whether it could; `rsdp` is where the loader saw
-/// it, or 0; `first` is the local APIC id of the processor that runs.
+/// Finds the machine's interrupt controllers. `read` copies physical memory and returns whether it could; `rsdp` is the RSDP's address
+/// from the loader, or 0; `first` is the local APIC id of the processor that runs.
 ///
 /// # Errors
 ///
@@ -112,14 +113,14 @@ pub fn controllers(
 ) -> Result<Controllers, AcpiError> {
     let tables = Tables { read };
     let madt = tables.find(rsdp, *b"APIC")?;
-    // After the header: the local APIC's address and flags; then entries of a kind, a length, and the rest.
+    // The local APIC's address and flags follow the header; then entries, each with a kind, a length and a body.
     let mut rest = madt.get(HEADER_BYTES + 8..).unwrap_or_default();
     let mut found = Controllers::of_pc();
     let mut io_apics = Vec::new();
     while let [kind, len, ..] = rest {
         let Some((entry, after)) = rest.split_at_checked(usize::from(*len).max(2)) else { break };
         rest = after;
-        // Of a processor's flags, bit 0: enabled. Bit 1, "could be enabled later", is no use here.
+        // Bit 0 of a processor's flags means enabled. Bit 1, "could be enabled later", is ignored.
         match kind {
             0 if word(entry, 4).is_some_and(|flags| flags & 1 != 0) => {
                 found.note(entry.get(3).copied().unwrap_or(u8::MAX).into(), first);
@@ -134,7 +135,7 @@ pub fn controllers(
                     io_apics.push(IoApic { address, first_line });
                 }
             }
-            // An interrupt of the ISA bus (0) that is not on the line of its own number.
+            // An override: an interrupt of the ISA bus (0) that is not on the input of its own number.
             2 if entry.get(2..4) == Some(&[0, COM1_IRQ]) => {
                 found.inputs.com1 = word(entry, 4).unwrap_or(found.inputs.com1);
             }
@@ -147,13 +148,13 @@ pub fn controllers(
     Ok(found)
 }
 
-/// Finds it; `None` where the machine has none. `read` and `rsdp` as for [`controllers`].
+/// Finds the power-management timer; `None` if the machine has none. `read` and `rsdp` as for [`controllers`].
 ///
 /// # Errors
 ///
 /// What is missing or broken.
 pub fn pm_timer(read: impl Fn(u64, &mut [u8]) -> bool, rsdp: u64) -> Result<Option<PmTimer>, AcpiError> {
-    /// TMR_VAL_EXT in the flags.
+    /// TMR_VAL_EXT in the FADT's flags: the timer has 32 bits.
     const WIDE: u32 = 1 << 8;
     let fadt = Tables { read }.find(rsdp, *b"FACP")?;
     let bits = if word(&fadt, 112).is_some_and(|flags| flags & WIDE != 0) { 32 } else { 24 };
@@ -161,7 +162,7 @@ pub fn pm_timer(read: impl Fn(u64, &mut [u8]) -> bool, rsdp: u64) -> Result<Opti
     Ok(port.filter(|port| *port != 0).map(|port| PmTimer { port, bits }))
 }
 
-/// Finds it. `read` and `rsdp` as for [`controllers`].
+/// Finds the registers and values for powering off. `read` and `rsdp` as for [`controllers`].
 ///
 /// # Errors
 ///
@@ -178,13 +179,13 @@ pub fn soft_off(read: impl Fn(u64, &mut [u8]) -> bool, rsdp: u64) -> Result<Soft
     Ok(SoftOff { control: [port(64), port(68)], kind, enable })
 }
 
-/// The first two elements of the package named _S5_ (§20.2.5: name, PackageOp, length, count, elements), if they are small
-/// integers as everywhere.
+/// Returns the first two elements of the package named _S5_ (§20.2.5: name, PackageOp, length, count, elements), if they are small
+/// integers, as on all known machines.
 fn s5(dsdt: &[u8]) -> Option<[u8; 2]> {
     const NAME: &[u8] = b"_S5_\x12";
     let at = dsdt.windows(NAME.len()).position(|window| window == NAME)?;
     let rest = dsdt.get(at + NAME.len()..)?;
-    // The length's first byte says in bits 7:6 how many follow; then the count.
+    // Bits 7:6 of the length's first byte are the number of length bytes that follow; then comes the count.
     let after_length = rest.get(1 + usize::from(rest.first()? >> 6)..)?;
     let elements = after_length.get(1..)?;
     let (first, rest) = small(elements)?;
@@ -192,7 +193,7 @@ fn s5(dsdt: &[u8]) -> Option<[u8; 2]> {
     Some([first, second])
 }
 
-/// An integer that SLP_TYP can be, and what follows it.
+/// Decodes an integer that is valid for SLP_TYP; returns it and the code after it.
 fn small(code: &[u8]) -> Option<(u8, &[u8])> {
     let (value, rest) = match code {
         [value @ (0 | 1), rest @ ..] | [0x0a, value, rest @ ..] => (*value, rest),
@@ -201,7 +202,7 @@ fn small(code: &[u8]) -> Option<(u8, &[u8])> {
     (value < 8).then_some((value, rest))
 }
 
-/// A little-endian word at a byte offset.
+/// Returns the 32-bit little-endian word at a byte offset.
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
@@ -220,7 +221,7 @@ impl<F: Fn(u64, &mut [u8]) -> bool> Tables<F> {
         (self.read)(at, &mut bytes).then_some(bytes)
     }
 
-    /// Where the root table is, and how wide its entries are.
+    /// Returns the root table's address and the width of its entries, in bytes.
     fn root(&self, rsdp: u64) -> Option<(u64, usize)> {
         let rsdp: [u8; 36] = self.bytes(rsdp)?;
         if rsdp.get(..8)? != b"RSD PTR " || !sums_to_zero(rsdp.get(..20)?) {
@@ -232,7 +233,7 @@ impl<F: Fn(u64, &mut [u8]) -> bool> Tables<F> {
         if revision >= 2 && xsdt != 0 && sums_to_zero(&rsdp) { Some((xsdt, 8)) } else { Some((rsdt, 4)) }
     }
 
-    /// A table, whole, if its sum is right.
+    /// Reads a whole table and checks its sum.
     fn table(&self, at: u64) -> Result<Vec<u8>, AcpiError> {
         let header: [u8; HEADER_BYTES] = self.bytes(at).ok_or(AcpiError::BadTable(*b"????"))?;
         let name = *header.first_chunk().unwrap_or(b"????");
@@ -246,7 +247,7 @@ impl<F: Fn(u64, &mut [u8]) -> bool> Tables<F> {
         }
     }
 
-    /// The first table of this name.
+    /// Returns the first table with this signature.
     fn find(&self, rsdp: u64, name: [u8; 4]) -> Result<Vec<u8>, AcpiError> {
         let given = (rsdp != 0).then(|| self.root(rsdp)).flatten();
         let searched = || BIOS_AREA.step_by(16).find_map(|at| self.root(at));
@@ -347,7 +348,7 @@ mod tests {
     fn more_processors_than_are_used_are_left_out_and_the_first_one_is_always_one_of_them() {
         let wide = [9, 16, 0, 0, 255, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0];
         for first in [0, 1, 63, 64, 99] {
-            // Ids that are there twice, disabled, or no destination, take nobody's place.
+            // Ids that are repeated, disabled, or no destination take no slot.
             let mut entries = processors([255, 5, 5].into_iter());
             entries.extend(wide.repeat(3));
             entries.extend([0, 8, 0, 77, 2, 0, 0, 0]);

@@ -1,4 +1,4 @@
-//! Makes the machine and its guests, and runs them.
+//! Initializes the machine, makes its guests, and runs them.
 #![expect(unsafe_code, reason = "takes the machine's parts into service, each once")]
 
 use super::handover::Handover;
@@ -40,10 +40,10 @@ mod guests;
 static HEAP: HypervisorHeap = HypervisorHeap::empty();
 
 const TOO_LITTLE_MEMORY: &str = "the machine has too little memory";
-/// How long the last lines stay on a screen that nothing else shows.
+/// Seconds for which the last lines stay on the screen, if the machine has no serial console.
 const READING_S: u64 = 10;
 
-/// Says why nothing is started, and powers off.
+/// Logs the reason why no guest is started, and powers off.
 fn refuse(log: &SerialLog, why: impl Display) -> ! {
     say(log, format_args!("refused: {why}"));
     end(log, Verdict::Refused)
@@ -65,16 +65,16 @@ fn end(log: &SerialLog, verdict: Verdict) -> ! {
     power_off(verdict)
 }
 
-/// From the handover to the last guest's end.
+/// Runs from the handover to the last guest's end.
 pub fn main(mut handover: Handover) -> ! {
     if let Some(frame) = handover.screen {
         console::learn(frame);
     }
-    // SAFETY: this is the first and only code that drives the two UARTs and the screen, which the loader's map does not have
-    // for RAM and the entry code mapped.
+    // SAFETY: this is the first and only code that drives the two UARTs and the screen, which is not RAM in the loader's map
+    // and which the entry code mapped.
     let (mut console, com2) = unsafe { (Console::new(), Serial::new(Serial::COM2)) };
-    // SAFETY: the entry code took from the loader's map what is RAM and not the image, the bundle or the firmware's, all of
-    // it below the 4 GiB that are mapped.
+    // SAFETY: the frames that the entry code took from the loader's map are RAM without the image, the bundle and the firmware's
+    // data, all below the 4 GiB that are mapped.
     let mut memory = unsafe { Memory::new(core::mem::take(&mut handover.frames)) };
     if !HEAP.init(&mut memory, heap::LEAST_BYTES) {
         let free_kib = memory.free_bytes() / 1024;
@@ -94,7 +94,7 @@ pub fn main(mut handover: Handover) -> ! {
     }
     // SAFETY: CPL 0, the APIC's page is below 4 GiB and mapped, and this is the only code that drives it.
     let mut apic = unsafe { LocalApic::enable() };
-    // Firmware without an ACPI timer is named below, where it is asked for the way to power off.
+    // Broken tables are logged below, at the look-up of the way to power off.
     let pm = firmware::pm_timer(|at, into| memory.read_firmware(at, into), handover.rsdp).unwrap_or(None);
     let measured = References::measure(&mut apic, pm);
     let (references, clocks) = measured.unwrap_or_else(|missing| match missing {
@@ -120,7 +120,7 @@ pub fn main(mut handover: Handover) -> ! {
     }
 }
 
-/// What is there before a guest is.
+/// The machine's resources before any guest exists.
 struct Ground {
     memory: Memory,
     apic: LocalApic,
@@ -129,7 +129,7 @@ struct Ground {
     log: &'static SerialLog,
 }
 
-/// From the processor's ability to virtualize to the last guest's end.
+/// Runs from enabling virtualization to the last guest's end.
 fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     let Ground { mut memory, mut apic, clocks, references, log } = ground;
     let processor = enable::<V>(&mut memory, clocks, log);
@@ -177,7 +177,7 @@ fn run<V: Vendor>(ground: Ground, handover: Handover) -> ! {
     end(log, verdict)
 }
 
-/// Turns the processor's ability on.
+/// Enables virtualization on the first processor.
 fn enable<V: Vendor>(memory: &mut Memory, clocks: Found, log: &SerialLog) -> V::Processor {
     let Some(pages) = memory.pages(V::PROCESSOR_PAGES, PAGE_BYTES) else {
         refuse(log, TOO_LITTLE_MEMORY);
@@ -187,7 +187,7 @@ fn enable<V: Vendor>(memory: &mut Memory, clocks: Found, log: &SerialLog) -> V::
     processor.unwrap_or_else(|missing| refuse(log, missing))
 }
 
-/// Finds the interrupt controllers, masks what devices interrupt by, and names the processors that are not used.
+/// Finds the interrupt controllers, masks the devices' inputs, and logs the number of processors that are not used.
 fn controllers(memory: &Memory, handover: &Handover, apic: &LocalApic, log: &SerialLog) -> Controllers {
     let controllers =
         firmware::controllers(|at, into| memory.read_firmware(at, into), handover.rsdp, apic.id());
@@ -195,8 +195,8 @@ fn controllers(memory: &Memory, handover: &Handover, apic: &LocalApic, log: &Ser
         say(log, format_args!("one processor only: {error}"));
         Controllers::of_pc()
     });
-    // SAFETY: firmware's tables name the I/O APICs, or it is a PC's; they lie below the 4 GiB that are mapped, and only this code
-    // drives them.
+    // SAFETY: firmware's tables name the I/O APICs, or this is a PC's usual one; they lie below the 4 GiB that are mapped, and only this
+    // code drives them.
     unsafe { ioapic::take_over(&controllers.inputs, apic.id()) };
     let LeftOut { too_many, wide } = controllers.left_out;
     for (count, reason) in [(too_many, "more than are used"), (wide, "ids from 255 on are not used")] {
@@ -207,7 +207,7 @@ fn controllers(memory: &Memory, handover: &Handover, apic: &LocalApic, log: &Ser
     controllers
 }
 
-/// Tells people what machine this is.
+/// Logs a description of the machine.
 fn describe<V: Vendor>(
     memory: &Memory,
     clocks: Found,
@@ -239,7 +239,8 @@ fn grow_heap(memory: &mut Memory, bytes: u64, log: &SerialLog) {
     }
 }
 
-/// Says whether people sit at a terminal, and which guest has their input, by the words `terminal` and `input=`.
+/// Configures the console by the command line: the word `terminal` means that people sit at a terminal, `input=` names the guest that
+/// gets their input.
 fn attach_people(system: &mut System<Ram>, manifest: &Manifest, command_line: &str) {
     let mut words = command_line.split_whitespace();
     let input = words.clone().find_map(|word| word.strip_prefix("input="));
@@ -249,7 +250,7 @@ fn attach_people(system: &mut System<Ram>, manifest: &Manifest, command_line: &s
     }
 }
 
-/// Keeps what guests start from, and notes for programs what has started.
+/// Keeps the guests' images for restarts, and records the boot, with their names, for programs.
 fn keep_images(system: &mut System<Ram>, bundle: &Bundle<'static>) {
     let guests = &bundle.manifest().guests;
     let image = |guest: &GuestConfig| Image {

@@ -1,4 +1,4 @@
-//! The Multiboot2 header, and what a loader like GRUB says by it (Multiboot2 specification 2.0 §3.1, §3.4, §3.6).
+//! The Multiboot2 header, and the boot information of a loader like GRUB (Multiboot2 specification 2.0 §3.1, §3.4, §3.6).
 #![expect(
     unsafe_code,
     reason = "the header in a section of its own, and the loader's structures through raw pointers"
@@ -11,10 +11,10 @@ use hv_core::machine::arch::screen::{self, Frame};
 use hv_core::policy::mm::frames::Frames;
 use multiboot2::{BootInformation, FramebufferField, FramebufferTag, FramebufferType, MemoryAreaType};
 
-/// In EAX at the entry.
+/// Value of EAX at the entry, by which a Multiboot2 loader identifies itself.
 pub const MAGIC: u32 = multiboot2::MAGIC;
 
-// Within the first 32 KiB of the file, at a multiple of 8. Each tag: type, flags, size, and what belongs to it.
+// The header lies within the first 32 KiB of the file, at a multiple of 8. Each tag has a type, flags, a size and a body.
 global_asm!(
     ".pushsection .multiboot2, \"a\", @progbits",
     ".balign 8",
@@ -37,11 +37,11 @@ global_asm!(
     ".popsection",
 );
 
-/// Takes from the boot information what the rest needs; nothing where it is damaged.
+/// Converts the boot information to a [`Handover`], which is empty if the information is damaged.
 ///
 /// # Safety
 ///
-/// `info` is what a Multiboot2 loader left in EBX, and what it leads to is as the loader left it.
+/// `info` is the value that a Multiboot2 loader left in EBX, and the structures it points to are unchanged since.
 pub unsafe fn read(info: u64) -> Handover {
     // SAFETY: by contract it points to boot information, which lies below 4 GiB and so is mapped, at a multiple of 8.
     let Ok(info) = (unsafe { BootInformation::load(pointer(info)) }) else {
@@ -65,7 +65,7 @@ pub unsafe fn read(info: u64) -> Handover {
     let command_line = info.command_line_tag().and_then(|tag| tag.cmdline().ok()).unwrap_or_default();
     // SAFETY: the boot information was just taken out of the free frames, so it never changes.
     let command_line = unsafe { &*core::ptr::from_ref(command_line) };
-    // Either tag holds a copy of the firmware's structure after 8 bytes of its own.
+    // Each of the two tags holds a copy of the firmware's structure after 8 bytes of its own.
     let new = info.rsdp_v2_tag().map(|tag| core::ptr::from_ref(tag).expose_provenance());
     let old = || info.rsdp_v1_tag().map(|tag| core::ptr::from_ref(tag).expose_provenance());
     let rsdp = new.or_else(old).map_or(0, |tag| tag as u64 + 8);
@@ -73,7 +73,7 @@ pub unsafe fn read(info: u64) -> Handover {
     Handover { frames, bundle, command_line, rsdp, start_page: None, screen }
 }
 
-/// The screen, unless it lies where nothing is mapped, or has a palette.
+/// Returns the screen's frame, unless its address is not mapped or it has a palette.
 fn screen(tag: &FramebufferTag) -> Option<Frame> {
     let bits = |field: FramebufferField| 1_u32.checked_shl(field.size.into()).unwrap_or(0).wrapping_sub(1);
     let white = |field: FramebufferField| bits(field).checked_shl(field.position.into()).unwrap_or(0);

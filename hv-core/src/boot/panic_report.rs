@@ -1,4 +1,4 @@
-//! The last words: a panic is a bug of ours, and whoever mends it wants to know where.
+//! The panic report: a panic is a bug of the hypervisor, and the developer needs its location.
 #![expect(unsafe_code, reason = "walks the stack by frame pointers, and takes the console over")]
 
 use super::handover::{MAPPED, pointer};
@@ -13,7 +13,7 @@ use hv_core::machine::arch::console::Console;
 use hv_core::machine::arch::exit::{Verdict, power_off};
 use hv_core::machine::arch::{percpu, stop};
 
-/// Frames that are printed at most.
+/// Most stack frames that are printed.
 const MAX_FRAMES: usize = 32;
 
 #[panic_handler]
@@ -25,11 +25,11 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     }
     let work = processors::work();
     if let Some(work) = work {
-        // SAFETY: there is work, so this processor has come up and its APIC is on; whoever had it does not go on.
+        // SAFETY: `work` is set, so this processor has come up and its APIC is enabled; the APIC's previous owner does not continue.
         let mut apic = unsafe { LocalApic::as_is() };
         stop::others(&mut apic, work.apic_ids, usize::from(percpu::cpu().0));
     }
-    // SAFETY: nothing else runs any more: the others have stopped, or do not answer.
+    // SAFETY: no other code drives the console any more: the other processors have stopped, or do not answer.
     let mut line = unsafe { Console::new() };
     if let Some(work) = work {
         work.log.rescue(|bytes| line.write(bytes));
@@ -58,7 +58,7 @@ fn backtrace(line: &mut Console) {
             break;
         }
         let pointer = pointer::<u64>(frame);
-        // SAFETY: aligned and mapped; whatever is there is only printed.
+        // SAFETY: the address is aligned and mapped; the words read are only printed, or checked before use as an address.
         let (next, back) = unsafe { (pointer.read_volatile(), pointer.add(1).read_volatile()) };
         if back == 0 {
             break;
@@ -68,7 +68,7 @@ fn backtrace(line: &mut Console) {
     }
 }
 
-/// What a processor was doing.
+/// Prints the work of a processor at the panic.
 fn describe(line: &mut Console, work: &Common, cpu: CpuId) {
     let number = usize::from(cpu.0);
     let _ = write!(line, "comity: cpu{number}");

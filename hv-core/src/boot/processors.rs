@@ -1,5 +1,5 @@
 //! The other processors: found in the firmware's tables, started one after another by INIT and start-up (SDM vol 3A §8.4.4),
-//! and kept at their stations until there is work.
+//! and kept spinning until [`Processors::release`] gives them work.
 #![expect(unsafe_code, reason = "the entry of application processors, and what is handed to them")]
 
 use super::layout::GUARD_BYTES;
@@ -23,7 +23,7 @@ use hv_core::machine::vt::Vendor;
 use hv_core::policy::skew::Bounds;
 use spin::Once;
 
-// Copied to a page below 1 MiB, where a start-up begins in real mode with CS at the page. No address in it is its own.
+// This code is copied to a page below 1 MiB, where a start-up begins in real mode with CS at the page. It is position-independent.
 global_asm!(
     ".pushsection .rodata.ap, \"a\", @progbits",
     ".code16",
@@ -32,7 +32,7 @@ global_asm!(
     "cld",
     "mov ax, cs",
     "mov ds, ax",
-    ".byte 0x0f, 0x01, 0x16", // LGDT with a 16-bit displacement; 24 bits of base, which the image lies below
+    ".byte 0x0f, 0x01, 0x16", // LGDT with a 16-bit displacement; it loads 24 bits of base, and the image lies below that limit
     ".short ap_gdt_pointer - ap_trampoline",
     "mov eax, cr0",
     "or eax, 1",
@@ -53,7 +53,7 @@ global_asm!(
     "mov ds, eax",
     "mov es, eax",
     "mov ss, eax",
-    // Who takes the ticket may come in. One that comes after it was given up finds none.
+    // The processor that takes the ticket may enter. One that arrives after it was given up finds no ticket.
     "xor edi, edi",
     "xchg edi, dword ptr [{ticket}]",
     "test edi, edi",
@@ -79,65 +79,65 @@ unsafe extern "C" {
     static ap_trampoline_end: u8;
 }
 
-/// Address of the [`Entrant`] whose turn it is, below 4 GiB; 0 = nobody's.
+/// Address, below 4 GiB, of the [`Entrant`] of the processor that is being started; 0 = none.
 static TICKET: AtomicU32 = AtomicU32::new(0);
-/// What all processors have in common, once there is work.
+/// State shared by all processors, set by [`Processors::release`].
 static COMMON: Once<Common> = Once::new();
 
 const STACK_BYTES: u64 = 64 << 10;
-/// INIT to start-up (SDM: 10 ms), start-up to its repetition (SDM: 200 µs), and until a processor is given up.
+/// Waits: from INIT to start-up (SDM: 10 ms), from start-up to its repetition (SDM: 200 µs), and until a processor is given up.
 const INIT_NS: u64 = 10_000_000;
 const AGAIN_NS: u64 = 200_000;
 const PATIENCE_NS: u64 = 500_000_000;
-/// Counters further apart than this are not one clock (DESIGN §4).
+/// Largest offset between counters that count as one clock (DESIGN §4).
 const MAX_SKEW_NS: u64 = 1_000;
 
-/// What a processor finds when it comes up. Never freed: it may come late.
+/// Parameters of a processor that is being started. Never freed: the processor may come up late.
 #[repr(C)]
 struct Entrant<V: Vendor> {
-    /// Top of its stack; the entry code reads it.
+    /// Top of the processor's stack; the entry code reads it.
     stack_top: u64,
-    /// Where it goes on; the entry code calls it, with this.
+    /// The processor's first Rust function; the entry code calls it with this structure.
     main: extern "sysv64" fn(&'static Self) -> !,
     cpu: CpuId,
-    /// Pages of its own.
+    /// The vendor's pages for this processor ([`Vendor::PROCESSOR_PAGES`]).
     pages: HostPhys,
     wanted: V::Capabilities,
     tsc: Frequency,
-    /// Whether it came up, or why it refused.
+    /// Set by the processor: it came up, or the reason why it cannot be used.
     outcome: Once<Result<(), String>>,
     question: Question,
-    /// What it waits for at its station.
+    /// Set by [`Processors::release`]; the processor spins until then.
     work: Once<Shared<V>>,
 }
 
-/// The processors that run, by number.
+/// The processors that have come up, by number.
 pub struct Processors<V: Vendor> {
     /// Their local APIC ids.
     pub apic_ids: Vec<u32>,
-    /// Those but the first, at their stations.
+    /// All processors but the first, waiting for work.
     waiting: Vec<&'static Entrant<V>>,
-    /// Their counters are one clock.
+    /// Whether their time-stamp counters are one clock.
     pub one_clock: bool,
 }
 
-/// What starting them needs.
+/// Parameters for starting processors.
 pub struct Start<'a, V: Vendor> {
-    /// For stacks and save areas.
+    /// Memory for stacks and save areas.
     pub memory: &'a mut Memory,
-    /// The first processor's.
+    /// The first processor's local APIC, which sends the IPIs.
     pub apic: &'a mut LocalApic,
-    /// APIC ids of those to be started.
+    /// Local APIC ids of the processors to start.
     pub others: Vec<u32>,
-    /// What each must be able to do.
+    /// The first processor's capabilities, which each other must match.
     pub wanted: V::Capabilities,
     /// The time-stamp counter's frequency.
     pub tsc: Frequency,
-    /// A page that nobody needs, where a start-up may begin.
+    /// A free page at which a start-up may begin.
     pub page: Option<HostPhys>,
 }
 
-/// Starts the processors one after another. Each that does not come up is named, with the reason, and left out.
+/// Starts the processors one after another. A processor that does not come up is logged with the reason and left out.
 pub fn start<V: Vendor>(
     mut start: Start<'_, V>,
     mut say: impl FnMut(core::fmt::Arguments<'_>),
@@ -176,22 +176,22 @@ pub fn start<V: Vendor>(
     up
 }
 
-/// Copies the entry code to a page below 1 MiB that is in nobody's use; its number.
+/// Copies the entry code to a free page below 1 MiB; returns the page's number.
 fn copy_trampoline(page: HostPhys) -> Option<u8> {
     let (begin, end) = (&raw const ap_trampoline, &raw const ap_trampoline_end);
     let number = u8::try_from(page.raw() / PAGE_BYTES).ok()?;
     let to: *mut u8 = core::ptr::with_exposed_provenance_mut(usize::try_from(page.raw()).ok()?);
-    // SAFETY: the page is RAM in the loader's map and nothing lies in it (`boot/entry.rs`), no more than in the rest of the first MiB
-    // is anybody's frame; the code is shorter than a page.
+    // SAFETY: the page is RAM in the loader's map and holds no data (`boot/entry.rs`); it has no other owner, since no frame below 1 MiB
+    // is handed out; the code is shorter than a page.
     unsafe { core::ptr::copy_nonoverlapping(begin, to, end as usize - begin as usize) };
     Some(number)
 }
 
-/// Takes what a processor needs: a stack above its guard, and the vendor's pages.
+/// Allocates a processor's stack, above its guard, and the vendor's pages.
 fn prepare<V: Vendor>(start: &mut Start<'_, V>, cpu: CpuId) -> Option<&'static Entrant<V>> {
     let memory = &mut *start.memory;
     let guard = memory.pages((GUARD_BYTES + STACK_BYTES) / PAGE_BYTES, PAGE_BYTES)?;
-    // SAFETY: other processors may be at their stations, but nobody has touched this page yet, so nobody has it cached.
+    // SAFETY: other processors may run already, but none has accessed these pages yet, so no TLB holds them.
     if !unsafe { paging::unmap(memory, guard, GUARD_BYTES) } {
         return None;
     }
@@ -226,7 +226,7 @@ fn bring_up<V: Vendor>(
         }
     }
     if TICKET.swap(0, SeqCst) != 0 {
-        return Err("it does not start".into()); // and if it ever does, it finds no ticket
+        return Err("it does not start".into()); // if it starts later, it finds no ticket
     }
     wait(start.tsc, PATIENCE_NS, || entrant.outcome.is_completed());
     entrant.outcome.get().cloned().unwrap_or_else(|| Err("it started and did not come up".into()))?;
@@ -234,7 +234,7 @@ fn bring_up<V: Vendor>(
 }
 
 impl<V: Vendor> Processors<V> {
-    /// Lets the processors at their stations work. They build what is theirs and join.
+    /// Gives the waiting processors their work: each makes its own state and joins.
     pub fn release(&self, work: Shared<V>) {
         COMMON.call_once(|| work.common);
         for entrant in &self.waiting {
@@ -243,7 +243,7 @@ impl<V: Vendor> Processors<V> {
     }
 }
 
-/// What the processors have in common, once there is work.
+/// Returns the state shared by all processors; `None` before [`Processors::release`].
 pub fn work() -> Option<&'static Common> {
     COMMON.get()
 }

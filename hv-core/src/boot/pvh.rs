@@ -1,4 +1,4 @@
-//! What a PVH loader says (`qemu -kernel`): the start info (Xen's public/arch-x86/hvm/start_info.h).
+//! The start info of a PVH loader, such as `qemu -kernel` (Xen's public/arch-x86/hvm/start_info.h).
 #![expect(unsafe_code, reason = "the loader's structures through raw pointers")]
 
 use super::handover::{Handover, area, pointer};
@@ -7,9 +7,9 @@ use hv_core::policy::mm::frames::Frames;
 
 const MAGIC: u32 = 0x336e_c578;
 const TYPE_RAM: u32 = 1;
-/// Longest command line of ours, in bytes.
+/// Longest command line of the hypervisor, in bytes.
 const MAX_COMMAND_LINE: usize = 1024;
-/// Entries of the memory map that are looked at.
+/// Most entries of the memory map that are read.
 const MAX_ENTRIES: u32 = 128;
 
 /// Version 1 of the start info.
@@ -48,7 +48,7 @@ struct MemoryMapEntry {
 const _: () =
     assert!(size_of::<StartInfo>() == 56 && size_of::<Module>() == 32 && size_of::<MemoryMapEntry>() == 24);
 
-/// A zero-terminated string of the loader's below 1 MiB or in the image's reach; empty when it is none, or too long.
+/// Returns the loader's zero-terminated string at `at`; empty if the loader passed none, or if it is too long.
 fn text(at: u64) -> &'static str {
     let mut len = 0;
     while at != 0 && len < MAX_COMMAND_LINE {
@@ -63,11 +63,11 @@ fn text(at: u64) -> &'static str {
     ""
 }
 
-/// Takes from the start info what the rest needs.
+/// Converts the start info to a [`Handover`].
 ///
 /// # Safety
 ///
-/// `start_info` is what a PVH loader left in EBX, and what it leads to is as the loader left it.
+/// `start_info` is the value that a PVH loader left in EBX, and the structures it points to are unchanged since.
 pub unsafe fn read(start_info: u64) -> Handover {
     // SAFETY: PVH says that EBX points to the start info, which lies below 4 GiB and so is mapped.
     let info = unsafe { pointer::<StartInfo>(start_info).read_unaligned() };

@@ -1,10 +1,10 @@
-//! Failing on purpose, so that boot tests see the last words: the word `selftest=panic`, `selftest=stack` or
-//! `selftest=machine-check` on the hypervisor's command line. The processor that came up last fails a moment after the guests began.
+//! Deliberate failure, so that boot tests see the panic report: the word `selftest=panic`, `selftest=stack` or
+//! `selftest=machine-check` on the hypervisor's command line asks for it. The last processor fails a moment after the guests began.
 
 use hv_core::base::time::Frequency;
 use hv_core::machine::arch::{machine_check, time};
 
-/// How long the others run before, in ns.
+/// Time for which the guests run before the failure, in ns.
 const MOMENT_NS: u64 = 100_000_000;
 
 /// A way to fail.
@@ -12,14 +12,14 @@ const MOMENT_NS: u64 = 100_000_000;
 pub enum Selftest {
     /// A panic.
     Panic,
-    /// More stack than there is.
+    /// A stack overflow.
     Stack,
-    /// What a machine check ends in.
+    /// A call of the machine-check handler.
     MachineCheck,
 }
 
 impl Selftest {
-    /// What the command line asks for.
+    /// Returns the failure that the command line asks for, if any.
     pub fn asked(command_line: &str) -> Option<Self> {
         command_line.split_whitespace().find_map(|word| match word {
             "selftest=panic" => Some(Self::Panic),
@@ -29,7 +29,7 @@ impl Selftest {
         })
     }
 
-    /// Fails.
+    /// Fails in this way; does not return.
     #[expect(clippy::panic, reason = "on purpose")]
     pub fn fail(self, tsc: Frequency) -> ! {
         time::wait(tsc, MOMENT_NS, || false);
@@ -41,7 +41,7 @@ impl Selftest {
     }
 }
 
-/// Takes a page of stack, and more: as much as a frame may take at once without being probed.
+/// Recurses with at least a page of stack per level: about the largest frame that the compiler does not probe.
 fn deeper(levels: u64) -> u64 {
     let page = core::hint::black_box([levels; 512]);
     if levels == 0 { page[1] } else { deeper(levels - 1) ^ core::hint::black_box(page[2]) }

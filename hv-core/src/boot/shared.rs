@@ -1,4 +1,4 @@
-//! What all processors work with.
+//! State shared by all processors.
 
 use super::selftest::Selftest;
 use hv_core::base::id::CpuId;
@@ -13,7 +13,7 @@ use hv_core::machine::vt::Vendor;
 use hv_core::policy::calibrate::Found;
 use hv_core::run::Cpu;
 
-/// What all processors have in common, whatever the vendor.
+/// State shared by all processors, independent of the vendor.
 #[derive(Clone, Copy)]
 pub struct Common {
     /// The guests.
@@ -22,14 +22,14 @@ pub struct Common {
     pub log: &'static SerialLog,
     /// Local APIC ids, by processor.
     pub apic_ids: &'static [u32],
-    /// How fast their clocks run.
+    /// Rates of the processors' clocks.
     pub clocks: Found,
-    /// What to fail by, on purpose.
+    /// The deliberate failure that the command line asks for.
     pub selftest: Option<Selftest>,
 }
 
 impl Common {
-    /// Fails on purpose if that was asked for and this is the last processor.
+    /// Fails deliberately if the command line asks for it and this is the last processor.
     pub fn fail_if_asked(&self, cpu: CpuId) {
         if let Some(selftest) = self.selftest
             && usize::from(cpu.0) + 1 == self.apic_ids.len()
@@ -39,17 +39,17 @@ impl Common {
     }
 }
 
-/// What all processors work with.
+/// State shared by all processors, with the part that depends on the vendor.
 #[derive(Clone, Copy)]
 pub struct Shared<V: Vendor> {
     /// The part that does not depend on the vendor.
     pub common: Common,
-    /// Where vCPUs lie that no processor has.
+    /// The vCPUs that no processor holds.
     pub parking: &'static Parking<PcOf<V>>,
 }
 
 impl<V: Vendor> Shared<V> {
-    /// A processor that takes part.
+    /// Makes the scheduling state of a processor that joins.
     pub fn join(&self, cpu: CpuId, apic: LocalApic, processor: V::Processor) -> Cpu<PcOf<V>> {
         let Common { system, log, apic_ids, clocks, .. } = self.common;
         Cpu::new(processor, CpuContext::new(cpu, system, Pc::new(apic, clocks, log, apic_ids)), self.parking)

@@ -1,4 +1,4 @@
-//! Makes the guests of a manifest: memory, tables, channels, vCPUs. Everything that will ever be allocated for them.
+//! Makes the guests of a manifest: memory, tables, channels, vCPUs. All allocations for them happen here.
 
 use super::*;
 use hv_core::base::addr::{GuestPhys, HostPhys};
@@ -20,12 +20,12 @@ const APIC_BUS: Frequency = Frequency::from_khz(1_000_000).unwrap();
 
 type Vcpus<V> = Vec<Box<Vcpu<PcOf<V>>>>;
 
-/// What is known of the processors' clock.
+/// Properties of the processors' clock.
 #[derive(Clone, Copy)]
 pub struct Clock {
-    /// All processors have the same.
+    /// All processors' time-stamp counters are one clock.
     pub is_one: bool,
-    /// What its rate was measured by agrees.
+    /// The references by which its rate was measured agree.
     pub is_sure: bool,
 }
 
@@ -101,7 +101,7 @@ fn make_tables(memory: &mut Memory) -> Option<Tables> {
     })
 }
 
-/// Each channel's pages.
+/// Allocates each channel's pages.
 fn channel_pages<'a>(
     memory: &mut Memory,
     manifest: &'a Manifest,
