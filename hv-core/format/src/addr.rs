@@ -74,11 +74,11 @@ physical_address!(GuestPhys, "gpa");
 pub struct OutsideMemory(pub GuestPhys);
 
 impl GuestPhys {
-    /// Checks a guest's claim, of so many bytes from here on, against the size of its memory.
+    /// Checks a guest's claim to `len_bytes` from this address on against the size of its memory.
     ///
     /// # Errors
     ///
-    /// [`OutsideMemory`], with the first byte that is, when the end overflows or lies past `memory_bytes`.
+    /// [`OutsideMemory`], with the first byte outside, if the end overflows or lies past `memory_bytes`.
     pub const fn check_range(self, len_bytes: u64, memory_bytes: u64) -> Result<(), OutsideMemory> {
         match self.0.checked_add(len_bytes) {
             Some(end) if end <= memory_bytes => Ok(()),
@@ -88,7 +88,7 @@ impl GuestPhys {
     }
 }
 
-/// The lower half of a register.
+/// Returns the lower 32 bits of a register.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is meant")]
 pub const fn low(value: u64) -> u32 {

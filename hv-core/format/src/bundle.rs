@@ -1,4 +1,4 @@
-//! A bundle is somebody's file: every field is checked before it is believed.
+//! A bundle is an untrusted file: the parser checks every field before it uses it.
 
 use crate::addr::PAGE_BYTES;
 use crate::id::{MAX_CPUS, MAX_GUESTS, MAX_VCPUS_PER_GUEST};
@@ -9,7 +9,7 @@ use crate::manifest::{
 use alloc::string::String;
 use core::fmt;
 
-/// A checked bundle: the manifest, and the bytes its payloads lie in.
+/// A checked bundle: the manifest, and the bytes that hold its payloads.
 pub struct Bundle<'a> {
     manifest: Manifest,
     bytes: &'a [u8],
@@ -24,7 +24,7 @@ pub enum Field {
     Vcpus,
     /// Below 4 MiB, above 3 GiB, or no multiple of 2 MiB.
     MemoryMib,
-    /// Less than it begins with, above 3 GiB, or no multiple of 2 MiB.
+    /// Less than the guest's initial memory, above 3 GiB, or no multiple of 2 MiB.
     MemoryMaxMib,
     /// Outside 1 … 10,000.
     Weight,
@@ -40,40 +40,40 @@ pub enum Field {
     Network,
     /// More than 64 entries, or a processor beyond the 64th.
     Pin,
-    /// More ends than 64, or more pages than the window of a guest that is shown them.
+    /// More than 64 ends, or more pages than fit into the window, for a guest that has its channels there.
     Channels,
 }
 
 /// Why a bundle is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BundleError {
-    /// The file is shorter than its header or its manifest says, in bytes.
+    /// The file is shorter than its header or its manifest requires; carries the file's length in bytes.
     Truncated(u64),
     /// The first bytes are not [`MAGIC`].
     NotABundle,
     /// The manifest does not decode.
     Manifest,
-    /// No guest, or more than the hypervisor can hold.
+    /// The bundle has no guest, or more guests than the hypervisor can hold; carries their number.
     GuestCount(usize),
     /// A field of a guest is wrong.
     Guest {
-        /// Its name, or its number when the name is what is wrong.
+        /// The guest's name, or its number if the name is wrong.
         guest: String,
-        /// Which field.
+        /// The field that is wrong.
         field: Field,
     },
     /// Two guests have one name.
     SameName(String),
-    /// More of something than the hypervisor has room for.
+    /// The bundle wants more of a resource than the hypervisor has room for.
     TooMany {
-        /// Of what.
+        /// Name of the resource.
         what: &'static str,
-        /// How many.
+        /// Amount that the bundle wants.
         wanted: u64,
-        /// How many there may be.
+        /// Largest amount allowed.
         most: u64,
     },
-    /// A channel names a guest that is not there, or has no or too many pages.
+    /// A channel names a guest that does not exist, or has no or too many pages; carries the channel's index.
     Channel(usize),
 }
 
@@ -99,7 +99,7 @@ impl<'a> Bundle<'a> {
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong.
+    /// The first error found.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BundleError> {
         let truncated = BundleError::Truncated(bytes.len() as u64);
         let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(truncated.clone())?;
@@ -146,12 +146,12 @@ impl<'a> Bundle<'a> {
         Ok(Self { manifest, bytes })
     }
 
-    /// The manifest.
+    /// Returns the manifest, whose fields are checked.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The bytes of a payload of this bundle's manifest; empty for any other.
+    /// Returns the bytes of a payload of this bundle's manifest; empty for a payload outside the bundle.
     pub fn payload(&self, payload: Payload) -> &'a [u8] {
         bounds(payload, self.bytes.len() as u64)
             .and_then(|(start, end)| self.bytes.get(start..end))
@@ -186,7 +186,8 @@ fn check_guest(guest: &GuestConfig, number: usize, bundle_bytes: u64) -> Result<
     }
 }
 
-/// First byte and end of a payload that starts on a page, is not empty, and lies in a bundle of `bundle_bytes`.
+/// Returns the first byte and the end of a payload; `None` unless it starts on a page, is not empty, and lies in a bundle of
+/// `bundle_bytes`.
 fn bounds(payload: Payload, bundle_bytes: u64) -> Option<(usize, usize)> {
     let end = payload.offset_bytes.checked_add(payload.len_bytes).filter(|end| *end <= bundle_bytes)?;
     let sound = payload.offset_bytes.is_multiple_of(PAGE_BYTES) && payload.len_bytes > 0;

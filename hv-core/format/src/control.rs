@@ -1,15 +1,15 @@
 //! The control state in which a vCPU starts.
 
-/// Paging is on.
+/// CR0.PG: paging is enabled.
 pub const CR0_PG: u64 = 1 << 31;
-/// Entries of page tables have 8 bytes.
+/// CR4.PAE: page-table entries have 8 bytes.
 pub const CR4_PAE: u64 = 1 << 5;
-/// Long mode is on.
+/// EFER.LMA: long mode is active.
 pub const EFER_LMA: u64 = 1 << 10;
-/// Long mode will be on, with paging.
+/// EFER.LME: long mode becomes active when paging is enabled.
 pub const EFER_LME: u64 = 1 << 8;
 
-/// Control state of a vCPU that another one starts with (VCPU_START).
+/// Control state of a vCPU, copied to a vCPU that it starts (VCPU_START).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Control {
     /// CR0, CR3, CR4.
@@ -22,7 +22,7 @@ pub struct Control {
     pub tables: [(u64, u32); 2],
     /// CS and SS: selector, packed attributes.
     pub segments: [(u16, u16); 2],
-    /// What PAE paging without long mode has loaded of its page-directory-pointer table, where the processor keeps that.
+    /// The page-directory-pointer-table entries that PAE paging without long mode has loaded, on a processor that keeps them.
     pub pdptes: [u64; 4],
 }
 
@@ -32,7 +32,7 @@ impl Control {
     /// D: 32-bit code.
     const BIG: u16 = 1 << 10;
 
-    /// How wide the code is: 16, 32 or 64 bits.
+    /// Returns the width of the code: 16, 32 or 64 bits.
     pub const fn code_bits(&self) -> u32 {
         let [(_, attributes), _] = self.segments;
         if self.efer & EFER_LMA != 0 && attributes & Self::LONG != 0 {
@@ -67,7 +67,7 @@ pub enum Start {
     },
     /// Long mode as a copy of another vCPU's control state.
     Copy {
-        /// What to copy.
+        /// The control state to copy.
         control: Control,
         /// RIP.
         entry: u64,

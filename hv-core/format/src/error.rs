@@ -1,40 +1,41 @@
-//! Why a guest is killed. A guest's mistake gets a status; a guest that cannot go on ends here; our bug is a panic.
+//! The reasons for killing a guest. A guest's mistake is answered by a status; a guest that cannot continue is killed; a bug of the
+//! hypervisor is a panic.
 
 use crate::addr::GuestPhys;
 use serde::{Deserialize, Serialize};
 
-/// Why a guest cannot go on.
+/// The reason why a guest cannot continue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum KillReason {
-    /// It touched memory that is not there, or wrote what it may only read.
+    /// The guest accessed memory that it does not have, or wrote to read-only memory.
     BadAccess {
-        /// Where.
+        /// Address of the access.
         at: GuestPhys,
-        /// What it tried.
+        /// Whether the access was a write.
         write: bool,
     },
-    /// It touched a device's memory with an instruction that is not done here, or cannot be fetched.
+    /// The guest accessed a device's memory with an instruction that the hypervisor does not emulate, or cannot fetch.
     NotEmulated {
-        /// Where.
+        /// Address of the access.
         at: GuestPhys,
-        /// The instruction.
+        /// Address of the instruction.
         rip: u64,
     },
-    /// A fault while handling a fault while handling a fault.
+    /// A fault occurred during the delivery of a double fault.
     TripleFault,
-    /// All of its vCPUs are stopped: nobody is left to start one.
+    /// All vCPUs of the guest are stopped, so none is left to start another.
     AllStopped,
-    /// Its control state is one that no processor runs.
+    /// The guest's control state is one that the processor refuses to enter.
     BadState,
-    /// INS or OUTS to an emulated port, which this version does not do.
+    /// INS or OUTS at an emulated port, which this version does not emulate; carries the port.
     StringPort(u16),
-    /// A vendor exit that nothing here asked for.
+    /// An exit that the hypervisor did not request; carries the vendor's exit code.
     UnknownExit(u64),
-    /// A task switch, which this version does not do.
+    /// A task switch, which this version does not emulate.
     TaskSwitch,
-    /// It wrote a control register by an instruction that cannot be fetched.
+    /// The guest wrote a control register by an instruction that the hypervisor cannot fetch.
     UnreadableCode {
-        /// The instruction.
+        /// Address of the instruction.
         rip: u64,
     },
 }

@@ -1,39 +1,40 @@
-//! How large the hypervisor's heap must be: what lies there, and its bound in bytes.
+//! The size of the hypervisor's heap: the objects on it, and their bound in bytes.
 //!
-//! Everything on the heap is made before guests run, in sizes that the configuration gives, but for records of telemetry, which have a
-//! quota, and what a restart makes anew. The table is in docs/src/invariants.md; `hv-core/tests/heap_bound.rs` counts.
+//! The hypervisor makes all heap objects before guests run, in sizes that the configuration gives, except telemetry records, which have a
+//! quota, and objects that a restart makes anew. The table is in docs/src/invariants.md; `hv-core/tests/heap_bound.rs` counts.
 
 use crate::manifest::Manifest;
 
-/// Bytes of the heap that all records of telemetry together take at most; the guests share them evenly.
+/// Most heap bytes for all telemetry records together; the guests share them evenly.
 pub const RECORDS_BYTES: usize = 12 << 20;
 
-/// Bytes of the heap that every machine has; one whose [`Size`] needs more gets more before its guests are made.
+/// Heap bytes that every machine has; a machine whose [`Size`] needs more gets more before its guests are made.
 pub const LEAST_BYTES: u64 = 32 << 20;
 
-/// The manifest, lines, firmware's tables while they are read, one line or record that is being written; and what an allocator loses to
-/// holes.
+/// Bytes for the manifest, lines, firmware's tables while they are read, one line or record that is being written, and the allocator's
+/// loss to fragmentation.
 const FIXED: u64 = 2 << 20;
-/// A processor's descriptors and stacks for exceptions, its line on the board, and the trees of its run queue.
+/// Bytes per processor: its descriptors and stacks for exceptions, its line on the board, and the trees of its run queue.
 const CPU: u64 = 192 << 10;
-/// A guest, its virtio devices with their chains, its images' plan while it is made.
+/// Bytes per guest: the guest, its virtio devices with their chains, its images' plan while it is made.
 const GUEST: u64 = 80 << 10;
-/// A vCPU with what others see of it, and its CPUID table.
+/// Bytes per vCPU: the vCPU, its state that other processors see, and its CPUID table.
 const VCPU: u64 = 8 << 10;
-/// An entity in a processor's run queue with its tree, its place in the balancer's two placements, and counts.
+/// Bytes per guest and processor: an entity in the processor's run queue with its tree, its place in the balancer's two placements, and
+/// counts.
 const GUEST_ON_CPU: u64 = 2 << 10;
-/// A vCPU in a processor's run queue, its timer, and its place in the processor's table.
+/// Bytes per vCPU and processor: the vCPU in the processor's run queue, its timer, and its place in the processor's table.
 const VCPU_ON_CPU: u64 = 192;
-/// A network card's inbox, and the stations that are known behind it.
+/// Bytes per network card: its inbox, and the stations known behind it.
 const CARD: u64 = 104 << 10;
-/// A page of a disk that may be changed, and its number.
+/// Bytes per writable page of a disk: the page, and its number.
 const DISK_PAGE: u64 = (4 << 10) + 4;
-/// For each page of the image of a disk that may be changed: where its change is.
+/// Bytes per page of a writable disk's image: the index of the changed page.
 const IMAGE_PAGE: u64 = 4;
-/// A block of 2 MiB of guest memory: where it lies, and its place in the pool.
+/// Bytes per block of 2 MiB of guest memory: its address, and its place in the pool.
 const BLOCK: u64 = 16;
 
-/// What the heap's size depends on.
+/// The quantities that the heap's size depends on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Size {
     /// Processors.
@@ -44,16 +45,16 @@ pub struct Size {
     pub vcpus: u64,
     /// Network cards of all guests.
     pub cards: u64,
-    /// Pages of all disks that may be changed.
+    /// Writable pages of all disks.
     pub writable_pages: u64,
-    /// Pages of the images of these disks.
+    /// Pages of the images of the writable disks.
     pub image_pages: u64,
-    /// Blocks of 2 MiB that guests may have, all together.
+    /// Most blocks of 2 MiB that all guests together may have.
     pub blocks: u64,
 }
 
 impl Size {
-    /// Of a manifest, on a machine of so many processors.
+    /// Counts the quantities of a manifest, on a machine of `cpus` processors.
     pub fn of(manifest: &Manifest, cpus: u8) -> Self {
         let mut size = Self { cpus: cpus.into(), ..Self::default() };
         for guest in &manifest.guests {
@@ -69,7 +70,7 @@ impl Size {
         size
     }
 
-    /// Bytes of the heap that are enough, whatever the guests do.
+    /// Returns the heap bytes that suffice for any behaviour of the guests.
     pub const fn bytes(&self) -> u64 {
         FIXED
             + RECORDS_BYTES as u64

@@ -1,4 +1,4 @@
-//! Names of guests and processors.
+//! Identifiers of guests, vCPUs and processors, and the limits of their numbers.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 pub const MAX_VCPUS_PER_GUEST: usize = 64;
 /// Most guests of one machine.
 pub const MAX_GUESTS: usize = 256;
-/// Longest guest name, in bytes: it stands before every console line.
+/// Longest guest name, in bytes; the hypervisor prints it before every console line of the guest.
 pub const MAX_NAME_BYTES: usize = 16;
 /// Most vCPUs of one machine.
 pub const MAX_VCPUS: usize = 1024;
-/// Most processors that are used.
+/// Most processors that the hypervisor uses.
 pub const MAX_CPUS: usize = 64;
-/// Most ends of channels that one guest may have: a full guest has ports for so many, a cooperative one names them by a byte.
+/// Most ends of channels that one guest may have: a full guest has ports for this number, a cooperative one names them by a byte.
 pub const MAX_CHANNELS: u16 = 64;
 
 /// A guest, counted from 0 in the order of the bundle; a restarted guest keeps it.
@@ -23,12 +23,12 @@ pub struct GuestId(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct VcpuIndex(pub u8);
 
-/// One vCPU among all.
+/// A vCPU of any guest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct VcpuId {
-    /// Whose it is.
+    /// The guest that owns the vCPU.
     pub guest: GuestId,
-    /// Which of the guest's.
+    /// The vCPU's index within its guest.
     pub index: VcpuIndex,
 }
 
@@ -36,31 +36,31 @@ pub struct VcpuId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct CpuId(pub u16);
 
-/// Processors: bit `n` is processor `n`.
+/// A set of processors: bit `n` is processor `n`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CpuSet(pub u64);
 
 impl CpuSet {
-    /// Every processor there may be.
+    /// All possible processors.
     pub const ALL: Self = Self(u64::MAX);
 
-    /// One of them.
+    /// Returns the set of one processor.
     pub const fn one(cpu: CpuId) -> Self {
         Self(1 << (cpu.0 & 63))
     }
 
-    /// Whether it is among them.
+    /// Whether the processor is in the set.
     pub const fn has(self, cpu: CpuId) -> bool {
         self.0 & Self::one(cpu).0 != 0
     }
 
-    /// Those in both.
+    /// Returns the processors that are in both sets.
     #[must_use]
     pub const fn both(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// The lowest from `from` on, going round.
+    /// Returns the lowest processor at or above `from`, or else the lowest of all; `None` for the empty set.
     pub fn next_from(self, from: CpuId) -> Option<CpuId> {
         let turned = self.0.rotate_right(u32::from(from.0 & 63));
         let steps = u16::try_from(turned.trailing_zeros()).ok().filter(|_| turned != 0)?;

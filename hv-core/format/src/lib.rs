@@ -1,8 +1,8 @@
-//! What the hypervisor and the tools on a host agree on, and no more: what goes in, and what comes out.
+//! The formats that the hypervisor shares with tools on a host, and no more: its input and its output.
 //!
-//! A tool writes a [`bundle`] by the [`manifest`] in it, after the hypervisor's own check, and knows by the same code whether a
-//! kernel can be [loaded](load) and how large the [`heap`] will be. Out comes telemetry, as [`record`]s. hv-core builds on this
-//! crate and shows [`addr`], [`control`], [`error`] and [`id`] as its own ground floor.
+//! A tool writes a [`bundle`] with a [`manifest`] in it, after the hypervisor's own check, and finds by the same code whether a
+//! kernel can be [loaded](load) and how large the [`heap`] will be. The output is telemetry, as [`record`]s. hv-core builds on this
+//! crate and re-exports [`addr`], [`control`], [`error`] and [`id`] as its own base.
 #![no_std]
 #![forbid(unsafe_code)]
 

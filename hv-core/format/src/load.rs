@@ -1,4 +1,4 @@
-//! Making a guest: what goes where in its memory, and how it starts.
+//! Loading a guest: the content of its memory, and the state in which it starts.
 
 mod linux;
 mod pvh;
@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use elf::abi::{EM_X86_64, ET_EXEC};
 
-/// What a guest is made from, and made from again when it restarts.
+/// The images of which a guest is made, at its start and at each restart.
 #[derive(Clone, Copy, Debug)]
 pub struct Image {
     /// The kernel, in the bundle.
@@ -19,54 +19,54 @@ pub struct Image {
     pub initrd: Option<&'static [u8]>,
 }
 
-/// What a loader is asked.
+/// The parameters of a loader.
 #[derive(Clone, Debug)]
 pub struct LoadRequest<'a> {
-    /// RAM from guest-physical 0.
+    /// Bytes of RAM from guest-physical 0.
     pub ram_bytes: u64,
     /// A PVH ELF64 or a Linux bzImage.
     pub kernel: &'a [u8],
     /// The initial RAM disk.
     pub initrd: Option<&'a [u8]>,
-    /// Passed to the kernel.
+    /// Command line of the kernel.
     pub command_line: &'a str,
-    /// Tables of ACPI, which begin with the RSDP, in the PC's hole below 1 MiB.
+    /// ACPI tables, which begin with the RSDP, in the PC's hole below 1 MiB.
     pub acpi: Option<Piece<'static>>,
 }
 
-/// Plans by whichever loader the kernel is for.
+/// Plans with the loader for the kernel's format.
 ///
 /// # Errors
 ///
-/// [`LoadError`], of the image.
+/// [`LoadError`], if the image cannot be loaded.
 pub fn plan<'a>(request: &LoadRequest<'a>) -> Result<Plan<'a>, LoadError> {
     let mut plan = if linux::is_one(request.kernel) { linux::plan(request) } else { pvh::plan(request) }?;
     plan.pieces.extend(request.acpi.clone());
     Ok(plan)
 }
 
-/// What a loader decided, and did not do yet: everything is checked, nothing is written.
+/// The result of a loader, before it is carried out: every check is done, no guest memory is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan<'a> {
-    /// What goes where, all of it inside the guest's memory.
+    /// The pieces to write, all inside the guest's memory.
     pub pieces: Vec<Piece<'a>>,
-    /// How its first vCPU starts.
+    /// Initial state of the guest's first vCPU.
     pub start: Start,
 }
 
-/// Bytes for a guest's memory.
+/// Bytes to write to a guest's memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Piece<'a> {
-    /// Where they go.
+    /// Guest-physical address of the first byte.
     pub at: GuestPhys,
-    /// The bytes.
+    /// The bytes to write.
     pub bytes: Cow<'a, [u8]>,
 }
 
-/// Why a guest is not made.
+/// The reason why a guest cannot be loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LoadError {
-    /// Begins neither as a bzImage nor as an ELF.
+    /// The kernel begins neither as a bzImage nor as an ELF.
     NotKernel,
     /// An ELF or bzImage that ends before its headers or segments do; its length in bytes.
     Truncated(usize),
@@ -78,23 +78,23 @@ pub enum LoadError {
     NotExecutable(u16),
     /// No PVH note.
     NoEntryNote,
-    /// A bzImage of a protocol before 2.14, or without a 64-bit entry; which protocol.
+    /// A bzImage of a protocol before 2.14, or without a 64-bit entry; carries the protocol's version.
     OldProtocol(u16),
-    /// The command line is longer than this bzImage takes; its length in bytes.
+    /// The command line is longer than this bzImage accepts; carries its length in bytes.
     LongCommandLine(usize),
-    /// A segment, the entry, or what a bzImage needs to unpack itself begins below 1 MiB; where.
+    /// A segment, the entry, or a bzImage's area to unpack itself begins below 1 MiB; carries its address.
     Low(u64),
-    /// It ends past the guest's memory; where.
+    /// It ends past the guest's memory; carries its end.
     High(u64),
-    /// The entry lies outside the kernel's segments; where.
+    /// The entry lies outside the kernel's segments; carries its address.
     EntryOutside(u32),
-    /// The initial RAM disk does not fit above the kernel; its length in bytes.
+    /// The initial RAM disk does not fit above the kernel; carries its length in bytes.
     NoRoomForInitrd(usize),
-    /// Other guests have memory that this one gave back.
+    /// Other guests use memory that this guest returned.
     NoMemory,
 }
 
-/// Where a PC's memory begins again above 1 MiB: kernels are loaded from here on, and below lies what their loader tells them.
+/// Start of a PC's memory above 1 MiB: loaders place kernels from here on, and put the kernel's parameters below.
 const HIGH_BEGIN: u64 = 0x10_0000;
 
 fn check_range(begin: u64, end: u64, ram_bytes: u64) -> Result<(), LoadError> {

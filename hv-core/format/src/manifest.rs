@@ -1,4 +1,4 @@
-//! What the owner of the machine grants each guest: the manifest of the bundle.
+//! The manifest of the bundle: the resources that the machine's owner grants each guest.
 //!
 //! The bundle is one file: a header ([`MAGIC`] and a length), the postcard form of a [`Manifest`], zeroes to the next
 //! page, and the payloads, each starting on a page. `cargo xtask` writes it from a scenario; `crate::bundle` checks it.
@@ -22,7 +22,7 @@ pub const MAX_COMMAND_LINE_BYTES: usize = 2047;
 /// The bundle's table of contents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// What the machine's time-stamp counter may be used for.
+    /// Whether the hypervisor may base published times on the machine's time-stamp counter.
     pub tsc: TscTrust,
     /// The guests, in the order of their [`GuestId`].
     pub guests: Vec<GuestConfig>,
@@ -34,63 +34,63 @@ pub struct Manifest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TscTrust {
-    /// Only when CPUID announces an invariant one.
+    /// Only if CPUID announces an invariant counter.
     #[default]
     Invariant,
-    /// Always: the owner says so (QEMU's TCG does not announce invariance).
+    /// Always: the owner vouches for the counter (QEMU's TCG does not announce invariance).
     Trusted,
 }
 
-/// How a guest is virtualized.
+/// The interface that a guest gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// An ordinary PC; nothing of Comity is announced.
+    /// An ordinary PC; CPUID does not announce Comity.
     #[default]
     Full,
-    /// Comity's leaves are announced and its calls answered.
+    /// CPUID has Comity's leaves, and the hypervisor answers its calls.
     Cooperative,
-    /// As full, with KVM's paravirtual leaves, registers and calls.
+    /// An ordinary PC with KVM's paravirtual leaves, registers and calls.
     Kvm,
 }
 
-/// What a guest may see of the demand of others.
+/// The part of other guests' demand that a guest may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Visibility {
     /// Nothing: YIELD_PLEASE, lag and the split of steal read zero.
     None,
-    /// Whether somebody waits for the CPU.
+    /// Whether another vCPU is waiting for the CPU.
     #[default]
     Bit,
 }
 
-/// One guest.
+/// Configuration of one guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestConfig {
     /// 1 … 16 bytes of `a-z A-Z 0-9 - _`.
     pub name: String,
-    /// How it is virtualized.
+    /// The interface that the guest gets.
     pub mode: Mode,
-    /// 1 … 64.
+    /// Number of vCPUs, 1 … 64.
     pub vcpus: u8,
-    /// RAM from guest-physical 0, a multiple of 2 MiB, 4 … [`MAX_MEMORY_MIB`].
+    /// RAM from guest-physical 0, in MiB, a multiple of 2 MiB, 4 … [`MAX_MEMORY_MIB`].
     pub memory_mib: u32,
-    /// How far it may grow by MEMORY(TAKE): a multiple of 2 MiB, `memory_mib` … [`MAX_MEMORY_MIB`].
+    /// Limit in MiB up to which the guest may grow by MEMORY(TAKE): a multiple of 2 MiB, `memory_mib` … [`MAX_MEMORY_MIB`].
     pub memory_max_mib: u32,
     /// Share of the CPU against the other guests, 1 … 10,000.
     pub weight: u32,
-    /// What it may see.
+    /// The part of other guests' demand that the guest may see.
     pub visibility: Visibility,
-    /// How often it is started again after it was killed.
+    /// Number of restarts that the hypervisor allows the guest after it was killed.
     pub restarts: u32,
     /// The kernel: a PVH ELF64.
     pub kernel: Payload,
     /// The initial RAM disk.
     pub initrd: Option<Payload>,
-    /// Passed to the kernel.
+    /// Command line of the kernel, at most [`MAX_COMMAND_LINE_BYTES`].
     pub command_line: String,
-    /// vCPU i may run on processor `pin[i % len]` only; empty: anywhere.
+    /// vCPU i may run on processor `pin[i % len]` only; empty: on any processor.
     pub pin: Vec<u8>,
     /// Virtio devices, of a full guest.
     pub devices: Devices,
@@ -99,14 +99,14 @@ pub struct GuestConfig {
 }
 
 impl GuestConfig {
-    /// The processors that a vCPU may run on.
+    /// Returns the processors that a vCPU may run on.
     pub fn allowed(&self, vcpu: VcpuIndex) -> CpuSet {
         let pinned = usize::from(vcpu.0).checked_rem(self.pin.len()).and_then(|n| self.pin.get(n));
         pinned.map_or(CpuSet::ALL, |cpu| CpuSet::one(CpuId(u16::from(*cpu))))
     }
 
-    /// Has each vCPU stay where it starts, of so many processors, unless the scenario says where: for a machine whose
-    /// processors' clocks disagree, so that time goes backwards for nobody.
+    /// Pins each vCPU to its first processor, out of `cpus`, unless the scenario pins it already: for a machine whose
+    /// processors' clocks disagree, so that no vCPU sees time go backwards.
     pub fn stay_put(&mut self, id: GuestId, cpus: u8) {
         if self.pin.is_empty() && cpus != 0 {
             let first = u8::try_from(id.0 % u16::from(cpus)).unwrap_or(0);
@@ -117,9 +117,9 @@ impl GuestConfig {
 
 /// Most networks of a machine.
 pub const MAX_NETWORKS: u8 = 16;
-/// Most network cards of a machine: frames that wait for them lie in the hypervisor's heap.
+/// Most network cards of a machine: frames waiting for a card lie in the hypervisor's heap.
 pub const MAX_NETWORK_CARDS: u64 = 64;
-/// Most pages of all disks that may be changed: they lie there too.
+/// Most writable pages of all disks together: they lie in the hypervisor's heap too.
 pub const MAX_WRITABLE_PAGES: u64 = 4096;
 
 /// The virtio devices of a full guest; none by default.
@@ -133,42 +133,42 @@ pub struct Devices {
     pub console: bool,
     /// A source of random bytes.
     pub entropy: bool,
-    /// A balloon for reports of free memory: others may have what was reported, and the guest waits for it then.
+    /// A balloon for reports of free memory: other guests may use the reported memory, and the guest waits if it needs it again.
     pub balloon: bool,
 }
 
 /// A disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskConfig {
-    /// What is on it: a multiple of 512 bytes.
+    /// Initial content of the disk; its length is a multiple of 512 bytes.
     pub image: Payload,
-    /// Pages of 4 KiB that may be changed, in RAM and until the guest ends; 0: read-only.
+    /// Most pages of 4 KiB that the guest may change; changes stay in RAM until the guest ends; 0: read-only.
     pub writable_pages: u32,
 }
 
-/// Where a payload lies in the bundle.
+/// Location of a payload in the bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {
-    /// From the start of the bundle, a multiple of 4096.
+    /// Offset from the start of the bundle, a multiple of 4096.
     pub offset_bytes: u64,
-    /// Without padding.
+    /// Length without padding.
     pub len_bytes: u64,
 }
 
-/// Memory two guests share.
+/// Memory that two guests share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelConfig {
     /// The two ends, as indices into [`Manifest::guests`]; they may be the same guest.
     pub ends: [u16; 2],
-    /// 1 … 64.
+    /// Number of shared pages, 1 … 64.
     pub pages: u16,
 }
 
-/// Most pages of all channels of a guest that is shown them in the window, one channel after the other.
+/// Most pages of all channels of a guest that sees them in the window, one channel after the other.
 pub const MAX_SHOWN_PAGES: u64 = 512;
 
 impl Mode {
-    /// Whether a guest's channels, `mine` by their pages, are more than it can reach: which of the two bounds they break.
+    /// Returns the bound that a guest's channels exceed, if any; `mine` gives the pages of each.
     pub fn too_many_channels(self, mine: impl Iterator<Item = u16> + Clone) -> Option<TooManyChannels> {
         let (ends, pages) = (mine.clone().count(), mine.map(u64::from).sum());
         if ends > usize::from(MAX_CHANNELS) {
@@ -181,7 +181,7 @@ impl Mode {
     }
 }
 
-/// What a guest's channels have too much of.
+/// The bound that a guest's channels exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TooManyChannels {
     /// More ends than [`MAX_CHANNELS`].
@@ -199,7 +199,7 @@ impl fmt::Display for TooManyChannels {
     }
 }
 
-/// The pages of each end that guest number `of` has, in order.
+/// Returns the pages of each channel end that guest number `of` has, in order.
 pub fn channels_of(channels: &[ChannelConfig], of: u16) -> impl Iterator<Item = u16> + Clone {
     let ends = channels.iter().flat_map(|channel| channel.ends.map(|end| (end, channel.pages)));
     ends.filter(move |(end, _)| *end == of).map(|(_, pages)| pages)

@@ -1,7 +1,7 @@
-//! Telemetry: what the hypervisor counted, as records for `bench`, `top` and `trace`.
+//! Telemetry: the hypervisor's counters and events, as records for `bench`, `top` and `trace`.
 //!
-//! On COM2 each record is a [`Record`] in postcard form, framed by COBS with a zero byte at the end. Records are kept in
-//! memory while guests run and written when they end, so that writing them costs no measured window anything.
+//! On COM2 each record is a [`Record`] in postcard form, framed by COBS with a zero byte at the end. The hypervisor keeps records in
+//! memory while guests run and writes them when guests end, so that the writing does not disturb a measured window.
 
 use crate::error::KillReason;
 use crate::id::{GuestId, VcpuIndex};
@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// Why guests leave guest mode, by class. The order is the index into [`GuestCounters::exits`].
+/// Class of the reason for which a guest leaves guest mode. The order is the index into [`GuestCounters::exits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum ExitClass {
@@ -17,13 +17,13 @@ pub enum ExitClass {
     Call,
     /// CPUID.
     Cpuid,
-    /// RDMSR or WRMSR, x2APIC registers apart.
+    /// RDMSR or WRMSR of any register but x2APIC's.
     Msr,
     /// x2APIC registers: timer, EOI, IPIs.
     Apic,
-    /// IN or OUT, of the 8254 apart.
+    /// IN or OUT at any port but the 8254's.
     Port,
-    /// IN or OUT of the 8254: a kernel that calibrates its clock reads it without end.
+    /// IN or OUT at the 8254: a kernel that calibrates its clock polls it.
     Pit,
     /// HLT.
     Halt,
@@ -56,28 +56,28 @@ impl ExitClass {
         Self::Other,
     ];
 
-    /// How many classes there are.
+    /// Number of classes.
     pub const COUNT: usize = Self::ALL.len();
 }
 
-/// What one guest has caused since it was made.
+/// Counters of one guest since it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct GuestCounters {
     /// Exits by [`ExitClass`].
     pub exits: [u64; ExitClass::COUNT],
-    /// Ticks in the hypervisor by the class of the exit that led there.
+    /// Time-stamp counter ticks in the hypervisor, by the class of the exit that led there.
     pub hv_ticks: [u64; ExitClass::COUNT],
-    /// Ticks in guest mode.
+    /// Time-stamp counter ticks in guest mode.
     pub guest_ticks: u64,
-    /// Times a vCPU of it was switched to.
+    /// Switches of a processor to a vCPU of the guest.
     pub switches: u64,
-    /// Interrupts and events injected.
+    /// Interrupts and events injected into the guest's vCPUs.
     pub injections: u64,
-    /// Times a slice ended inside a critical section although the guest had announced it.
+    /// Slices that ended inside a critical section that the guest had announced.
     pub preempted_in_critical: u64,
-    /// Times a vCPU of it came to another processor.
+    /// Moves of a vCPU of the guest to another processor.
     pub migrations: u64,
-    /// Ticks of its periodic timers that were due and never told.
+    /// Ticks of the guest's periodic timers that were due and never delivered.
     pub lost_ticks: u64,
 }
 
@@ -99,37 +99,37 @@ impl GuestCounters {
     }
 }
 
-/// What one processor did since boot.
+/// Counters of one processor since boot.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CpuCounters {
-    /// Ticks with nothing to run.
+    /// Time-stamp counter ticks without a vCPU to run.
     pub idle_ticks: u64,
-    /// Times the timer was programmed: an MMIO or MSR write on a real machine.
+    /// Number of timer programmings, each an MMIO or MSR write on a real machine.
     pub timer_arms: u64,
     /// Interrupts taken: timer, kicks, devices.
     pub interrupts: u64,
-    /// Interrupts sent to other processors.
+    /// Kicks sent to other processors.
     pub kicks: u64,
-    /// Times it found notifications from other processors.
+    /// Checks that found notifications from other processors.
     pub notifications: u64,
-    /// Ticks of handing vCPUs to other processors, and of taking them in.
+    /// Time-stamp counter ticks spent handing vCPUs to other processors and receiving them.
     pub move_ticks: u64,
 }
 
 /// How a guest ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
-    /// It powered off.
+    /// The guest powered off.
     Off,
-    /// It asked for a reboot.
+    /// The guest asked for a reboot.
     Reboot,
-    /// It said that it crashed.
+    /// The guest reported a crash.
     Crash,
-    /// It could not go on.
+    /// The hypervisor killed the guest, for this reason.
     Killed(KillReason),
 }
 
-/// One record.
+/// One telemetry record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     clippy::large_enum_variant,
@@ -145,17 +145,17 @@ pub enum Record {
         /// Names of the guests, in the order of their ids.
         guests: Vec<String>,
     },
-    /// A guest set a mark: counters of everybody at that moment.
+    /// A guest set a mark; the record holds the counters of all processors and guests at that moment.
     Mark {
-        /// Who set it.
+        /// The guest that set the mark.
         guest: GuestId,
-        /// Which of its vCPUs.
+        /// The vCPU that set it.
         vcpu: VcpuIndex,
         /// The guest's name for the mark.
         id: u64,
-        /// A number of the guest's own.
+        /// A number that the guest chose.
         value: u64,
-        /// When.
+        /// Time-stamp counter at that moment.
         tsc: u64,
         /// Counters of each processor, in the order of their ids.
         cpus: Vec<CpuCounters>,
@@ -164,27 +164,27 @@ pub enum Record {
     },
     /// A guest ended.
     Ended {
-        /// Which.
+        /// The guest that ended.
         guest: GuestId,
-        /// How.
+        /// The way in which it ended.
         ending: Ending,
-        /// When it was started last.
+        /// Time-stamp counter at the guest's last start.
         began: u64,
-        /// When.
+        /// Time-stamp counter at that moment.
         tsc: u64,
-        /// Its counters.
+        /// The guest's counters at its end.
         counters: GuestCounters,
     },
-    /// How far off the published rate of the time-stamp counter has proved to be.
+    /// Measured error of the published rate of the time-stamp counter.
     Clock {
-        /// When.
+        /// Time-stamp counter at that moment.
         tsc: u64,
-        /// In millionths of the real rate; negative if the published one is too low.
+        /// Error in millionths of the real rate; negative if the published one is too low.
         off_ppm: i64,
     },
-    /// Records were lost for want of room.
+    /// Records were lost for lack of room.
     Lost {
-        /// How many.
+        /// Number of lost records.
         records: u64,
     },
 }

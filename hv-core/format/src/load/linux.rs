@@ -1,7 +1,7 @@
 //! Loading a Linux bzImage by the 64-bit boot protocol (Linux, Documentation/arch/x86/boot.rst, "64-bit boot protocol").
 //!
-//! The kernel is entered in long mode, with the first 4 GiB mapped at themselves and flat segments, RSI at `boot_params` (the "zero
-//! page", Documentation/arch/x86/zero-page.rst). Everything small lies below 640 KiB.
+//! The kernel is entered in long mode, with the first 4 GiB mapped at their physical addresses and flat segments, RSI at `boot_params`
+//! (the "zero page", Documentation/arch/x86/zero-page.rst). All loader data but the initial RAM disk lie below 640 KiB.
 
 use super::{HIGH_BEGIN, LoadError, LoadRequest, Piece, Plan, check_range, place_initrd};
 use crate::addr::{GuestPhys, LARGE_PAGE_BYTES, PAGE_BYTES};
@@ -11,17 +11,17 @@ use alloc::vec::Vec;
 const GDT: u64 = 0x6000;
 const BOOT_PARAMS: u64 = 0x7000;
 const STACK_TOP: u64 = 0x9000;
-/// A table of the highest level, one of directory pointers, four directories.
+/// Address of the page tables: one of the highest level, one of directory pointers, four directories.
 const TABLES: u64 = 0x9000;
 const COMMAND_LINE: u64 = 0x2_0000;
-/// Where memory that a PC's kernel may use ends below 1 MiB.
+/// End of the memory below 1 MiB that a PC's kernel may use.
 const LOW_END: u64 = 0x9_f000;
 
-/// Of the setup header, by its offset in the file and in `boot_params`.
+/// Offsets of the setup header's fields, in the file and in `boot_params`.
 mod field {
     pub const SETUP_SECTORS: usize = 0x1f1;
     pub const BOOT_FLAG: usize = 0x1fe;
-    /// The second byte of a jump: where the header ends, from the byte after.
+    /// The second byte of a jump: offset of the header's end from the byte after it.
     pub const JUMP: usize = 0x201;
     pub const MAGIC: usize = 0x202;
     pub const VERSION: usize = 0x206;
@@ -34,7 +34,7 @@ mod field {
     pub const COMMAND_LINE_BYTES: usize = 0x238;
     pub const PREFERRED: usize = 0x258;
     pub const INIT_BYTES: usize = 0x260;
-    /// Only in `boot_params`.
+    /// `acpi_rsdp_addr`. This field and the following ones exist in `boot_params` only.
     pub const RSDP: usize = 0x70;
     pub const MAP_ENTRIES: usize = 0x1e8;
     pub const MAP: usize = 0x2d0;
@@ -42,11 +42,11 @@ mod field {
 
 const BOOT_FLAG: u16 = 0xaa55;
 const MAGIC: [u8; 4] = *b"HdrS";
-/// 2.14 has `acpi_rsdp_addr`; 2.12 the 64-bit entry.
+/// Oldest protocol version accepted, 2.14: it has `acpi_rsdp_addr`; 2.12 has the 64-bit entry.
 const OLDEST: u16 = 0x20e;
-/// XLF_KERNEL_64.
+/// XLF_KERNEL_64 in `xloadflags`.
 const HAS_64_BIT_ENTRY: u16 = 1 << 0;
-/// From the start of the protected-mode kernel.
+/// Offset of the 64-bit entry from the start of the protected-mode kernel.
 const ENTRY_64: u64 = 0x200;
 const LOADER_UNKNOWN: u8 = 0xff;
 const HEADER: usize = field::SETUP_SECTORS;
@@ -64,9 +64,9 @@ fn read<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
-/// What of the setup header counts here.
+/// The fields of the setup header that the loader uses.
 struct Header<'a> {
-    /// As it is copied into `boot_params`.
+    /// The whole header, as it is copied into `boot_params`.
     whole: &'a [u8],
     /// The protected-mode kernel.
     body: &'a [u8],
@@ -107,7 +107,7 @@ fn header<'a>(request: &LoadRequest<'a>) -> Result<Header<'a>, LoadError> {
 ///
 /// # Errors
 ///
-/// [`LoadError`], of the image or for want of room.
+/// [`LoadError`], if the image cannot be loaded or does not fit into the guest's memory.
 pub fn plan<'a>(request: &LoadRequest<'a>) -> Result<Plan<'a>, LoadError> {
     let header = header(request)?;
     let begin = header.preferred;
@@ -165,7 +165,7 @@ fn boot_params(request: &LoadRequest<'_>, header: &Header<'_>, initrd: Option<&P
     page
 }
 
-/// The usual hole of a PC lies between the two parts of RAM; the tables of ACPI are in it.
+/// Returns the memory map for the kernel. A PC's usual hole lies between the two parts of RAM; the ACPI tables are in it.
 fn memory_map(request: &LoadRequest<'_>) -> impl Iterator<Item = (u64, u64, u32)> {
     let acpi = request.acpi.as_ref().map(|acpi| {
         let end = acpi.at.raw() + acpi.bytes.len() as u64;
@@ -176,10 +176,10 @@ fn memory_map(request: &LoadRequest<'_>) -> impl Iterator<Item = (u64, u64, u32)
     [Some(low), acpi, Some(high)].into_iter().flatten()
 }
 
-/// Null, unused, 64-bit code at 0x10, data at 0x18.
+/// The GDT: null, unused, 64-bit code at 0x10, data at 0x18.
 const GDT_ENTRIES: [u64; 4] = [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
 
-/// Long mode on those tables, interrupts off.
+/// Long mode with these page tables and this GDT, interrupts off.
 const CONTROL: Control = Control {
     cr: [0x8000_0033, TABLES, 0x20], // PG NE ET MP PE; PAE
     efer: 0x500,                     // LMA LME
@@ -189,7 +189,7 @@ const CONTROL: Control = Control {
     pdptes: [0; 4],
 };
 
-/// The first 4 GiB at themselves, by 2 MiB pages.
+/// Makes page tables that map the first 4 GiB at their physical addresses, by 2 MiB pages.
 fn tables() -> Vec<u8> {
     const PRESENT_WRITABLE: u64 = 3;
     const LARGE: u64 = 1 << 7;

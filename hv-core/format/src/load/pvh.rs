@@ -10,7 +10,7 @@ use elf::abi::{EI_CLASS, ELFCLASS64, ELFMAGIC, EM_X86_64, ET_EXEC, PT_LOAD, PT_N
 use elf::endian::LittleEndian;
 use elf::note::Note;
 
-/// Where the start-info structure lies; the command line, the module list and the memory map follow in its page.
+/// Address of the start-info structure; the command line, the module list and the memory map follow in its page.
 const INFO: u64 = 0x6000;
 const MODULES: u64 = INFO + 0x80;
 const MEMORY_MAP: u64 = INFO + 0x100;
@@ -20,11 +20,11 @@ const MEMORY_TYPE_RAM: u32 = 1;
 /// XEN_ELFNOTE_PHYS32_ENTRY.
 const NOTE_ENTRY: u64 = 18;
 
-/// Plans where `kernel` and `initrd` go in a guest's `ram_bytes`, and what describes its memory to it.
+/// Plans the places of `kernel` and `initrd` in a guest's `ram_bytes`, and the start info that describes its memory.
 ///
 /// # Errors
 ///
-/// [`LoadError`], of the image.
+/// [`LoadError`], if the image cannot be loaded or does not fit into the guest's memory.
 pub fn plan<'a>(request: &LoadRequest<'a>) -> Result<Plan<'a>, LoadError> {
     let &LoadRequest { ram_bytes, kernel, initrd, command_line, .. } = request;
     let truncated = LoadError::Truncated(kernel.len());
@@ -99,7 +99,7 @@ fn start_info(ram_bytes: u64, module: Option<(u64, u64)>, command_line: &str, rs
         &[pair(START_MAGIC, 1), pair(0, modules), MODULES, COMMAND_LINE, rsdp, MEMORY_MAP, pair(2, 0)],
     );
     write(MODULES, &[start, len, 0, 0]);
-    // The usual hole of a PC lies between the two.
+    // A PC's usual hole lies between the two parts of RAM.
     let low = [0, 0x9_f000, pair(MEMORY_TYPE_RAM, 0)];
     let high = [HIGH_BEGIN, ram_bytes.saturating_sub(HIGH_BEGIN), pair(MEMORY_TYPE_RAM, 0)];
     write(MEMORY_MAP, &[low, high].concat());
