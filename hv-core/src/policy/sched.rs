@@ -1,6 +1,6 @@
 //! The scheduler of one pCPU: weighted-fair sharing among guests, after DESIGN §5.
 //!
-//! A [`RunQueue`] decides who runs; it switches nothing, arms nothing and knows no hardware. Entities, one for each
+//! A [`RunQueue`] decides which vCPU runs; it switches nothing, arms nothing and knows no hardware. Entities, one for each
 //! guest, compete by WF²Q+: a request is eligible once the virtual clock has reached its start, and the eligible one with
 //! the earliest deadline runs. The vCPUs of a guest are ordered inside its entity by what they publish. docs/src/scheduler.md
 //! explains the algorithm and its theorem.
@@ -41,7 +41,7 @@ pub use admit::{Carried, Full};
 pub use attach::Departure;
 pub use params::{Params, SliceRequest};
 
-/// No entity, no vCPU.
+/// The index that stands for no entity or no vCPU.
 const NONE: u16 = u16::MAX;
 
 /// A vCPU known to a run queue: a dense index, reused after [`RunQueue::remove_vcpu`].
@@ -52,44 +52,44 @@ pub struct Slot(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct EntityId(pub u16);
 
-/// What a wake led to.
+/// The outcome of a wake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "a timer may have to be armed earlier, or the CPU be given away now"]
 pub enum Wake {
-    /// It waited or ran already; nothing changed.
+    /// The vCPU waited or ran already; nothing changed.
     AlreadyRunnable,
-    /// It waits now.
+    /// The vCPU waits now.
     Queued {
-        /// When the runner must be looked at by [`RunQueue::pick`], maybe now; equal to [`RunQueue::slice_end`].
+        /// The time at which the caller must call [`RunQueue::pick`], maybe now; equal to [`RunQueue::slice_end`].
         decide_at: Tsc,
     },
-    /// Nobody runs: pick.
+    /// No vCPU runs: the caller must call [`RunQueue::pick`].
     Idle,
 }
 
-/// What a vCPU has got.
+/// The service that a vCPU has received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
-    /// Ticks it ran, in the guest and in the hypervisor on its behalf.
+    /// Ticks that the vCPU ran, in the guest and in the hypervisor on its behalf.
     pub run: Ticks,
-    /// Ticks it waited for this CPU although it could have run: steal.
+    /// Steal time: ticks that the vCPU waited for this CPU although it could have run.
     pub wait: Ticks,
-    /// Service its guest is owed on this CPU, in ticks; negative when it is ahead.
+    /// Service that the vCPU's guest is owed on this CPU, in ticks; negative when the guest is ahead.
     pub lag: i64,
-    /// Critical-section extensions it let run out.
+    /// Number of critical-section extensions that the vCPU let run out.
     pub overruns: u64,
 }
 
-/// What the runner did since it was picked.
+/// The runner's act since it was picked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Turn {
-    /// It runs on.
+    /// The runner runs on.
     Going,
-    /// It yielded; the next pick takes the CPU away.
+    /// The runner yielded; the next pick takes the CPU away.
     Yielded,
 }
 
-/// What the theorem rests on. Tests switch one off at a time and see the theorem fail.
+/// The laws on which the theorem rests. Tests switch one off at a time and see the theorem fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Law {
     /// A wake keeps debt.
@@ -100,32 +100,32 @@ enum Law {
     /// The weight of a removed guest stays admitted until its debt is passed.
     #[cfg(any(test, feature = "testkit"))]
     HoldWeight,
-    /// One that is behind the clock keeps its deadline when it asks for less.
+    /// An entity that is behind the clock keeps its deadline when it asks for less.
     KeepDeadlineWhenBehind,
     /// The clock that passes while one stands aside postpones its deadlines.
     Postpone,
-    /// Nobody is let further ahead of the clock than one request.
+    /// No entity gets further ahead of the clock than one request.
     BoundLead,
     /// An earlier deadline preempts.
     Preempt,
-    /// The clock stops for time debited to others.
+    /// The clock does not pass during time that is debited to guests other than the runner's.
     StopClockForDebit,
-    /// Not a law: the short way of a simple yield, which must make no difference.
+    /// Not a law: the fast path of a simple yield, which must make no difference.
     HandOver,
 }
 
-/// Everything one pCPU knows about who may run on it.
+/// One pCPU's run queue: the guests and vCPUs that may run on it.
 #[derive(Clone, Debug)]
 pub struct RunQueue {
     params: Params,
     clock: Clock,
-    /// Up to when time is accounted for.
+    /// The time up to which service is charged.
     charged_to: Tsc,
     entities: Vec<Entity>,
     vcpus: Vec<Vcpu>,
     /// Sum of the weights of the admitted entities.
     admitted: u32,
-    /// How many entities were removed.
+    /// Number of entities removed so far.
     #[cfg(any(test, feature = "testkit"))]
     removals: u64,
     /// Where the clock has to be seen to: its base must move, or one that left has no debt any more.
@@ -133,19 +133,19 @@ pub struct RunQueue {
     /// Waiting entities by deadline, but for those known to be ahead of the clock.
     candidates: Tree<{ 2 * MAX_LEAVES }>,
     candidate_spans: Spans,
-    /// Waiting entities that the clock has still to reach, by start. One gets here when it would have been chosen.
+    /// Waiting entities that the clock has still to reach, by start. An entity gets here when it would have been chosen.
     early: Tree<{ 2 * MAX_LEAVES }>,
     early_spans: Spans,
     /// The vCPU on the CPU.
     runner: u16,
-    /// The vCPU on whose account it runs: another one after a directed yield.
+    /// The vCPU on whose account the runner runs: another vCPU after a directed yield.
     payer: u16,
-    /// The entity on whose account it runs.
+    /// The entity on whose account the runner runs.
     paying: u16,
     turn: Turn,
-    /// Whether the present turn is not of the usual kind: lent, extended, donated, or with somebody aside.
+    /// Whether the present turn is special: lent, extended, donated, or with an entity that stands aside.
     special: bool,
-    /// When the present turn began.
+    /// The time at which the present turn began.
     turn_start: Tsc,
     /// Set while the runner has its turn although it is ahead of the clock, because another one yielded: until when.
     lent_until: Option<Tsc>,
@@ -213,22 +213,22 @@ impl RunQueue {
         (self.runner != NONE).then_some(Slot(self.runner))
     }
 
-    /// When the runner must be looked at by [`Self::pick`]; [`Tsc::NEVER`] when nobody waits: then no timer is needed.
+    /// The time at which the caller must call [`Self::pick`]; [`Tsc::NEVER`] when no vCPU waits: then the caller needs no timer.
     pub const fn slice_end(&self) -> Tsc {
         self.slice_end
     }
 
-    /// Whether somebody waits for this CPU: drives YIELD_PLEASE.
+    /// Whether any vCPU waits for this CPU: drives YIELD_PLEASE.
     pub const fn wanted(&self) -> bool {
         self.waiting != 0
     }
 
-    /// How many vCPUs wait for this CPU, the runner not counted.
+    /// The number of vCPUs that wait for this CPU, without the runner.
     pub const fn waiting(&self) -> u32 {
         self.waiting
     }
 
-    /// Makes a vCPU runnable. One that already is keeps the request it was queued with.
+    /// Makes a vCPU runnable. A vCPU that is runnable already keeps the request with which it was queued.
     pub fn wake(&mut self, slot: Slot, request: SliceRequest, now: Tsc) -> Wake {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return Wake::AlreadyRunnable };
         if vcpu.state != State::Asleep {
@@ -244,7 +244,7 @@ impl RunQueue {
         Wake::Queued { decide_at: self.slice_end }
     }
 
-    /// The runner goes to sleep; [`Self::pick`] must follow. Nothing happens when nobody runs.
+    /// Puts the runner to sleep; the caller must call [`Self::pick`] next. Nothing happens when no vCPU runs.
     pub fn block_current(&mut self, now: Tsc) {
         self.pass(now);
         if self.waiting == 0 {

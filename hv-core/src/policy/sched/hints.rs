@@ -1,4 +1,4 @@
-//! What a guest may ask for while it runs: to yield, to run another one in its place, to end a critical section first.
+//! Requests of a running vCPU: to yield, to run another vCPU in its place, and to end a critical section first.
 
 use super::params::SliceRequest;
 use super::vcpu::State;
@@ -6,10 +6,10 @@ use super::{NONE, RunQueue, Slot, Turn};
 use crate::base::time::Tsc;
 
 impl RunQueue {
-    /// The runner offers the CPU; [`Self::pick`] must follow when somebody waits.
+    /// The runner offers the CPU; the caller must call [`Self::pick`] next when another vCPU waits.
     ///
-    /// Its guest keeps its start and issues a new request from there: it loses nothing of its share. In the next pick the
-    /// vCPU is skipped once; where its guest has no other vCPU waiting, so is the guest.
+    /// The runner's guest keeps its start and issues a new request from there: it loses nothing of its share. The next pick skips
+    /// the vCPU once, and also skips the guest if no other vCPU of it waits.
     #[inline]
     pub fn yield_current(&mut self, request: SliceRequest, now: Tsc) {
         let length = Self::clamp(&self.params, request.length);
@@ -26,7 +26,7 @@ impl RunQueue {
         }
     }
 
-    /// The runner says what it will ask for when its present request is used up.
+    /// Notes the request that the runner will issue when its present request is used up.
     pub fn ask(&mut self, request: SliceRequest) {
         let length = Self::clamp(&self.params, request.length);
         if let Some(vcpu) = self.vcpus.get_mut(usize::from(self.runner)) {
@@ -34,9 +34,9 @@ impl RunQueue {
         }
     }
 
-    /// Runs `target` in place of the runner, on its request, deadline, slice end and account. No lag moves: what the target
-    /// runs until the next decision is charged to the guest that gave the CPU. Returns false, and changes nothing, when the
-    /// target does not wait for this CPU.
+    /// Runs `target` in place of the runner, on the runner's request, deadline, slice end and account. No lag moves: the target's service
+    /// until the next decision is charged to the guest that gave the CPU. Returns false, and changes nothing, when the target does not
+    /// wait for this CPU.
     pub fn yield_to(&mut self, target: Slot, now: Tsc) -> bool {
         let donor = self.runner;
         let waits = self.vcpus.get(usize::from(target.0)).is_some_and(|vcpu| vcpu.state == State::Waiting);
@@ -63,10 +63,11 @@ impl RunQueue {
         true
     }
 
-    /// Lets the runner finish a critical section past [`Self::slice_end`]: returns until when, or `None` when it must go.
+    /// Lets the runner finish a critical section past [`Self::slice_end`]: returns the end of the extension, or `None` when the runner
+    /// must give up the CPU.
     ///
-    /// At most [`super::Params::extension`], once a turn. There is no other repayment than the exact debit. One that lets an
-    /// extension run out is refused the next 1, 3, 7, … up to 1,023, until it ends one by itself.
+    /// An extension lasts at most [`super::Params::extension`], and a turn has at most one. The exact debit is the only repayment. A vCPU
+    /// that lets an extension run out is refused the next 1, 3, 7, … up to 1,023, until it ends one by itself.
     pub fn extend(&mut self, now: Tsc) -> Option<Tsc> {
         self.charge(now);
         if self.extended_to.is_some() || self.waiting == 0 || now < self.slice_end {
@@ -83,7 +84,7 @@ impl RunQueue {
         Some(end)
     }
 
-    /// Closes an extension, if there is one, by what the runner made of it.
+    /// Closes an extension, if there is one, and notes whether the runner let it run out.
     #[inline]
     pub(super) fn settle_extension(&mut self, gave_up: bool, now: Tsc) {
         let Some(end) = self.extended_to.take() else { return };

@@ -1,14 +1,14 @@
-//! The constants of the scheduler, in ticks of this machine, and what a vCPU asks for.
+//! The constants of the scheduler, in ticks of this machine, and a vCPU's request.
 
 use crate::base::time::{Frequency, Ticks, Tsc};
 
-/// Length of a request nobody chose: 2 ms, as long as a slice of Xen's credit2 at its default rate limit.
+/// Length of the default request: 2 ms, as long as a slice of Xen's credit2 at its default rate limit.
 const DEFAULT_REQUEST_NS: u64 = 2_000_000;
 /// Shortest request (DESIGN §4, demand row word 2).
 const MIN_REQUEST_NS: u64 = 100_000;
 /// Longest request (DESIGN §4, demand row word 2).
 const MAX_REQUEST_NS: u64 = 10_000_000;
-/// A turn is not preempted before this (DESIGN §5, q0).
+/// Minimum length of a turn before preemption (DESIGN §5, q0).
 const MIN_TURN_NS: u64 = 100_000;
 /// Longest extension for a critical section (DESIGN §4).
 const EXTENSION_NS: u64 = 10_000;
@@ -16,9 +16,9 @@ const EXTENSION_NS: u64 = 10_000;
 /// The scheduler's constants, in ticks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Params {
-    /// q0: how long a turn lasts before an earlier deadline may end it; 100 µs.
+    /// q0: time that a turn lasts before an earlier deadline may end it; 100 µs.
     pub min_turn: Ticks,
-    /// Length of a request nobody chose; 2 ms.
+    /// Length of the default request; 2 ms.
     pub default_request: Ticks,
     /// Shortest request; 100 µs.
     pub min_request: Ticks,
@@ -41,12 +41,12 @@ impl Params {
     }
 }
 
-/// What a vCPU asks for: a turn of some length, by some moment.
+/// A vCPU's request: a turn of some length, by some deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SliceRequest {
-    /// How long it wants to run; clamped to [`Params::min_request`] … [`Params::max_request`] when it is issued.
+    /// Length of the turn in ticks; clamped to [`Params::min_request`] … [`Params::max_request`] when the request is issued.
     pub length: Ticks,
-    /// When it must be done. Orders the vCPUs of one guest among each other and nothing else.
+    /// The time by which the vCPU must be done. It orders the vCPUs of one guest among each other, and has no other effect.
     pub deadline: Option<Tsc>,
 }
 

@@ -1,4 +1,4 @@
-//! Who runs next, and until when.
+//! The choice of the next runner, and of the end of its turn.
 
 use super::entity::Place;
 use super::place::Front;
@@ -8,10 +8,10 @@ use super::{Law, NONE, RunQueue, Slot, Turn};
 use crate::base::time::{Ticks, Tsc};
 
 impl RunQueue {
-    /// Charges the runner and chooses who has the CPU from now on; the chosen becomes the runner. `None`: idle.
+    /// Charges the runner and chooses the vCPU that has the CPU from now on, which becomes the runner. `None`: idle.
     ///
-    /// May be called at any time: a turn that is not over goes on.
-    #[inline(always)] // on the way of every switch, and both vendors' loops call it
+    /// The caller may call this at any time: a turn that is not over goes on.
+    #[inline(always)] // every switch runs this, and both vendors' loops call it
     pub fn pick(&mut self, now: Tsc) -> Option<Slot> {
         if self.turn == Turn::Yielded
             && !self.special
@@ -41,7 +41,7 @@ impl RunQueue {
         }
     }
 
-    /// Takes the CPU from the runner, if there is one, and gives it to the next.
+    /// Takes the CPU from the runner, if there is one, and gives it to the next vCPU.
     fn switch(&mut self, now: Tsc) {
         let previous = self.runner;
         let yielded = self.turn == Turn::Yielded;
@@ -56,7 +56,7 @@ impl RunQueue {
         self.install(chosen, slot, now);
     }
 
-    /// Whether the turn of the runner is not over yet.
+    /// Whether the runner's turn goes on.
     fn goes_on(&mut self, now: Tsc) -> bool {
         if let Some(end) = self.extended_to {
             return now < end;
@@ -76,7 +76,7 @@ impl RunQueue {
         !matches!(self.front(own), Front::Eligible(_)) && !self.sibling_is_urgent()
     }
 
-    /// Whether a waiting vCPU of the paying guest has a deadline, and none or a later one has the runner.
+    /// Whether a waiting vCPU of the paying guest has a deadline, and the runner has none or a later one.
     pub(super) fn sibling_is_urgent(&self) -> bool {
         let Some(runner) = self.vcpus.get(usize::from(self.runner)) else { return false };
         let Some(entity) = self.entities.get(usize::from(self.paying)) else { return false };
@@ -84,7 +84,7 @@ impl RunQueue {
         Vcpu::has_deadline(least) && is_before(least, runner.word()) && self.payer == self.runner
     }
 
-    /// Takes the CPU from the runner. One that yielded is not put into its tree yet: it is skipped once.
+    /// Takes the CPU from the runner. A runner that yielded is not put into its tree yet, so that it is skipped once.
     #[inline]
     fn put_back(&mut self, previous: u16, yielded: bool, now: Tsc) {
         let Some(vcpu) = self.vcpus.get_mut(usize::from(previous)) else { return };
@@ -98,8 +98,8 @@ impl RunQueue {
         }
     }
 
-    /// Chooses the entity: the earliest deadline among the eligible. The one that paid last competes without being put
-    /// into a tree first, and wins ties.
+    /// Chooses the eligible entity with the earliest deadline. The entity that paid last competes without being put into a tree first,
+    /// and wins ties.
     #[inline]
     fn choose(&mut self, skipped: u16, donated: bool, now: Tsc) -> u16 {
         let lent = self.lent_until.take().is_some();
@@ -201,7 +201,7 @@ impl RunQueue {
         self.join_trees(index);
     }
 
-    /// Takes the first vCPU of an entity; the skipped one if there is no other.
+    /// Takes the first vCPU of an entity, or the skipped vCPU if there is no other.
     #[inline]
     fn take_vcpu(&mut self, chosen: u16, skipped: u16) -> u16 {
         let Some(entity) = self.entities.get_mut(usize::from(chosen)) else { return NONE };

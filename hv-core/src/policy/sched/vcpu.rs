@@ -1,4 +1,4 @@
-//! One vCPU as its run queue sees it, and its order among the vCPUs of its guest.
+//! A run queue's state of one vCPU, and the vCPU's order among its siblings, the vCPUs of its guest.
 
 use super::params::SliceRequest;
 use super::tree::word;
@@ -14,17 +14,17 @@ pub const ORDER_LIMIT: u64 = 1 << 58;
 /// Most extensions a vCPU sits out after letting some run out, as a power of two.
 const MAX_BACK_OFF: u32 = 10;
 
-/// Where a vCPU is.
+/// A vCPU's state in the run queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum State {
     /// The slot is free.
     Free,
-    /// It waits for an event, not for a CPU.
+    /// The vCPU waits for an event, not for a CPU.
     Asleep,
-    /// It waits for this CPU.
+    /// The vCPU waits for this CPU.
     Waiting,
-    /// It has this CPU.
+    /// The vCPU has this CPU.
     Running,
 }
 
@@ -32,31 +32,31 @@ pub enum State {
 #[derive(Clone, Debug)]
 #[repr(align(128))]
 pub struct Vcpu {
-    /// Where it is.
+    /// The vCPU's state.
     pub state: State,
-    /// Index of its entity.
+    /// Index of the vCPU's entity.
     pub entity: u16,
-    /// Its leaf in the entity's tree.
+    /// The vCPU's leaf in its entity's tree.
     pub leaf: u16,
-    /// Length of what it asked for last.
+    /// Length of the vCPU's last request, in ticks.
     pub length: Ticks,
-    /// Deadline of what it asked for last; [`Tsc::NEVER`] is none.
+    /// Deadline of the vCPU's last request; [`Tsc::NEVER`] is none.
     pub deadline: Tsc,
-    /// Service that orders it among its siblings: what it got, raised at wake to where they are.
+    /// Service that orders the vCPU among its siblings: the service it received, raised at wake to theirs.
     pub order: Ticks,
-    /// Ticks charged to it.
+    /// Ticks charged to the vCPU.
     pub run: Ticks,
-    /// Ticks it waited for this CPU.
+    /// Ticks that the vCPU waited for this CPU.
     pub wait: Ticks,
-    /// Since when it waits.
+    /// The time since which the vCPU waits.
     pub since: Tsc,
-    /// Extensions it let run out.
+    /// Number of extensions that the vCPU let run out.
     pub overruns: u64,
     /// Overruns since the last extension it ended by itself, as far as they count.
     back_off: u32,
-    /// Extensions it is still refused.
+    /// Number of extensions that the vCPU is still refused.
     sit_out: u32,
-    /// How much of the time it ran or waited, on average, in [`PART`]s.
+    /// Average part of the time in which the vCPU ran or waited, in [`PART`]s.
     pub presence: u32,
     /// When that was worked out last, and for how long it had run or waited by then.
     counted: (Tsc, u64),
@@ -83,14 +83,14 @@ impl Vcpu {
         }
     }
 
-    /// Takes over what it asks for; the length is clamped already.
+    /// Takes over the vCPU's request, whose length is clamped already.
     #[inline]
     pub fn ask(&mut self, request: SliceRequest, length: Ticks) {
         self.length = length;
         self.deadline = request.deadline.unwrap_or(Tsc::NEVER);
     }
 
-    /// Its place among its siblings: those with a deadline first, the earliest first; the others by service.
+    /// The vCPU's place among its siblings: those with a deadline come first, the earliest first; the others follow by service.
     #[inline]
     pub const fn word(&self) -> u64 {
         let order = if self.order.0 < ORDER_LIMIT { self.order.0 } else { ORDER_LIMIT - 1 };
@@ -116,7 +116,7 @@ impl Vcpu {
         }
     }
 
-    /// Notes that it waits no longer.
+    /// Notes that the vCPU no longer waits.
     #[inline]
     pub const fn stop_waiting(&mut self, now: Tsc) {
         self.wait.0 = self.wait.0.wrapping_add(now.since(self.since).0);
@@ -142,19 +142,19 @@ impl Vcpu {
         }
     }
 
-    /// Whether it may have an extension now; each refusal brings the next grant nearer.
+    /// Whether the vCPU may have an extension now; each refusal brings the next grant nearer.
     pub const fn take_extension(&mut self) -> bool {
         let granted = self.sit_out == 0;
         self.sit_out = self.sit_out.saturating_sub(1);
         granted
     }
 
-    /// It gave the CPU up inside an extension, as it should.
+    /// Notes that the vCPU gave up the CPU inside an extension, as it should.
     pub const fn kept_its_word(&mut self) {
         self.back_off = 0;
     }
 
-    /// It let an extension run out: the next one is 1, 3, 7, … slices further away.
+    /// Notes that the vCPU let an extension run out: the next 1, 3, 7, … extensions are refused.
     pub const fn overran(&mut self) {
         self.overruns = self.overruns.saturating_add(1);
         if self.back_off < MAX_BACK_OFF {
