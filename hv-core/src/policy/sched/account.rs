@@ -1,4 +1,4 @@
-//! Who pays: exact debit, in ticks.
+//! Accounting: the exact debit of service, in ticks.
 
 use super::clock::MAX_STEP;
 use super::entity::Place;
@@ -8,7 +8,7 @@ use super::{EntityId, Law, NONE, RunQueue, Slot, Usage};
 use crate::base::time::{Ticks, Tsc};
 
 impl RunQueue {
-    /// Charges the runner, or whoever runs it on his account, up to `now`, and lets the virtual clock pass.
+    /// Charges the runner, or the donor on whose account it runs, up to `now`, and lets the virtual clock pass.
     #[inline]
     pub fn charge(&mut self, now: Tsc) {
         self.pass(now);
@@ -48,7 +48,7 @@ impl RunQueue {
         }
     }
 
-    /// Lets the donor of a directed yield lose its place among its siblings, and not the one who runs.
+    /// Lets the donor of a directed yield lose its place among its siblings, and not the vCPU that runs.
     #[cold]
     fn move_order(&mut self, passed: Ticks) {
         if let Some(runner) = self.vcpus.get_mut(usize::from(self.runner)) {
@@ -59,7 +59,7 @@ impl RunQueue {
         }
     }
 
-    /// More than a minute without an exit: only a lone vCPU runs that long.
+    /// Charges more than a minute without an exit: only a lone vCPU runs that long.
     #[cold]
     fn pass_long(&mut self, passed: Ticks) {
         let mut rest = passed.0;
@@ -71,8 +71,8 @@ impl RunQueue {
         }
     }
 
-    /// Moves every virtual time with the base of the clock when that is due, and lets those go who have paid. Once in minutes
-    /// to hours.
+    /// Moves every virtual time with the base of the clock when that is due, and drops the weights of removed guests that have paid. This
+    /// happens once in minutes to hours.
     #[cold]
     fn keep_clock_short(&mut self) {
         if let Some(back) = self.clock.move_base() {
@@ -91,13 +91,13 @@ impl RunQueue {
         self.release_weights();
     }
 
-    /// Charges hypervisor time to the guest that caused it while another one runs, and takes it off the runner's.
+    /// Charges hypervisor time to the guest that caused it while another guest runs, and takes it off the runner's time.
     ///
     /// The clock does not pass meanwhile: the time was taken from the fair layer, and the guest that took it gives it back
     /// by waiting longer. The runner's slice is measured in its own service, so it ends later.
     ///
-    /// It is the guest that pays, whatever became of its vCPU in `slot` meanwhile: one that stopped or moved away shows no time for
-    /// it, and a guest that left with it owes it here.
+    /// The guest pays, even if its vCPU in `slot` has stopped or moved away meanwhile: such a vCPU shows no time for it, and a guest that
+    /// left with the vCPU owes it here.
     pub fn debit(&mut self, guest: EntityId, slot: Slot, cost: Ticks) {
         let index = guest.0;
         let Some(place) = self.entities.get(usize::from(index)).map(|entity| entity.place) else { return };
@@ -133,8 +133,8 @@ impl RunQueue {
         }
     }
 
-    /// Leaves time out that nobody here got: somebody pays for it elsewhere, or later. The clock does not pass, and the
-    /// runner's slice ends later.
+    /// Leaves out time that no vCPU here received, and that is charged elsewhere or later. The clock does not pass, and the runner's
+    /// slice ends later.
     pub fn lose(&mut self, cost: Ticks) {
         self.make_runner_wait(cost);
         self.charged_to = self.charged_to + cost;
@@ -152,7 +152,7 @@ impl RunQueue {
         }
     }
 
-    /// What a vCPU has got so far, the present turn included up to the last charge.
+    /// The service that a vCPU has received so far, including the present turn up to the last charge.
     pub fn usage(&self, slot: Slot) -> Usage {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return Usage::default() };
         let waited = if vcpu.state == State::Waiting { self.charged_to.since(vcpu.since) } else { Ticks(0) };
@@ -164,7 +164,7 @@ impl RunQueue {
         }
     }
 
-    /// Service an entity is owed, in ticks. One that sleeps is owed nothing, but may owe.
+    /// Service that an entity is owed, in ticks. A sleeping entity is owed nothing, but may owe.
     fn lag(&self, index: u16) -> i64 {
         let Some(entity) = self.entities.get(usize::from(index)) else { return 0 };
         let owes = entity.debt(self.clock.now);

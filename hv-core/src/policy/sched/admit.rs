@@ -8,7 +8,7 @@ use super::{Departure, EntityId, Law, NONE, RunQueue, Slot};
 use crate::base::time::{Ticks, Tsc};
 use core::fmt;
 
-/// Most vCPUs of one run queue; [`NONE`] is none of them.
+/// Upper limit of the vCPUs of one run queue; [`NONE`] is not among their indices.
 const MAX_SLOTS: usize = 1 << 15;
 
 /// The run queue has no room for another entity or vCPU.
@@ -21,13 +21,14 @@ impl fmt::Display for Full {
     }
 }
 
-/// What an entity takes along when it leaves a run queue: the service it had ahead of its share. There is no credit to take.
+/// The debt that an entity takes along when it leaves a run queue: the service that it had ahead of its share. An entity takes no credit
+/// along.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[must_use = "dropping it forgives the debt"]
 pub struct Carried {
     /// Service owed, in ticks.
     pub debt: Ticks,
-    /// Where it left its weight behind, and which removal that was; 0 is none.
+    /// The index at which the entity left its weight behind, and the number of that removal; 0 is none.
     left_at: (u16, u64),
 }
 
@@ -54,7 +55,7 @@ impl RunQueue {
             && left.place == Place::Leaving
             && left.removal == removal
         {
-            // It comes back before its weight was let go: the clock has passed a part of its debt, and the weight is not
+            // The guest comes back before its weight was dropped: the clock has passed a part of its debt, and the weight is not
             // admitted twice.
             entity.start = left.start.max(entity.start);
             entity.beyond = left.beyond;
@@ -78,8 +79,8 @@ impl RunQueue {
         Ok(EntityId(id))
     }
 
-    /// Removes a guest with all its vCPUs. Its weight stays admitted until the clock has passed its debt: those who stay
-    /// are owed that debt, and a faster clock would promise it to newcomers.
+    /// Removes a guest with all its vCPUs. Its weight stays admitted until the clock has passed its debt: the guests that stay are owed
+    /// that debt, and a faster clock would promise it to newcomers.
     pub fn remove_entity(&mut self, id: EntityId, now: Tsc) -> Carried {
         self.charge(now);
         for index in 0..self.vcpus.len() {
@@ -89,7 +90,7 @@ impl RunQueue {
             }
         }
         if self.paying == id.0 {
-            // Its vCPUs are gone, so a vCPU of another guest runs on what it had left: that one now pays for itself.
+            // The guest's vCPUs are gone, so a vCPU of another guest runs on the rest of its request: that vCPU now pays for itself.
             self.stop_paying();
         }
         let releases = self.is_broken(Law::HoldWeight);
@@ -142,8 +143,7 @@ impl RunQueue {
         Ok(Slot(slot))
     }
 
-    /// Removes a vCPU, whatever it does. When it was the runner, [`Self::pick`] must follow. What its guest owes stays
-    /// with the guest.
+    /// Removes a vCPU in any state. If it was the runner, the caller must call [`Self::pick`] next. The guest keeps its debt.
     pub fn remove_vcpu(&mut self, slot: Slot, now: Tsc) {
         self.stop(slot, now);
         let Some(vcpu) = self.vcpus.get_mut(usize::from(slot.0)) else { return };
@@ -156,7 +156,7 @@ impl RunQueue {
         }
     }
 
-    /// Lets the runner pay for itself when the guest it ran on behalf of is removed.
+    /// Lets the runner pay for itself when the guest on whose account it ran is removed.
     fn stop_paying(&mut self) {
         self.fall_asleep(self.paying);
         if let Some(own) = self.vcpus.get(usize::from(self.runner)).map(|vcpu| vcpu.entity) {
@@ -177,7 +177,7 @@ impl Departure {
         self.debt
     }
 
-    /// Ticks it ran so far.
+    /// Ticks that the vCPU ran so far.
     pub fn run(&self) -> Ticks {
         self.before.as_ref().map_or(Ticks(0), |before| before.run)
     }

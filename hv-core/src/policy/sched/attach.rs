@@ -10,25 +10,25 @@ use super::vcpu::{State, Vcpu};
 use super::{EntityId, NONE, RunQueue, Slot};
 use crate::base::time::{Ticks, Tsc};
 
-/// What a vCPU takes along from one queue to the next.
+/// The state that a vCPU takes along from one run queue to the next.
 #[derive(Clone, Debug, Default)]
 #[must_use = "dropping it forgives a debt"]
 pub struct Departure {
-    /// What it did so far.
+    /// The vCPU's state in the queue that it left.
     pub(super) before: Option<Vcpu>,
-    /// Service that its guest had ahead of its share, if the guest left with it. There is no credit to take.
+    /// Service that the guest had ahead of its share, if the guest left with the vCPU. A guest takes no credit along.
     pub(super) debt: Ticks,
 }
 
 impl Departure {
-    /// More service owed: time that was spent on it while it was nowhere.
+    /// Adds to the service owed: time that was spent on the vCPU while it was in no queue.
     pub const fn owe(&mut self, cost: Ticks) {
         self.debt.0 = self.debt.0.saturating_add(cost.0);
     }
 }
 
 impl RunQueue {
-    /// Makes room for guests with so many vCPUs each; guests and slots are counted from 0. The only step that allocates.
+    /// Makes room for guests with the given numbers of vCPUs; guests and slots are counted from 0. Only this step allocates.
     pub fn prepare(&mut self, vcpus_of_guests: &[u8]) {
         for vcpus in vcpus_of_guests.iter().take(MAX_LEAVES - 1) {
             let mut entity = Entity::new(1, self.clock.now);
@@ -118,7 +118,7 @@ impl RunQueue {
         Departure { before: Some(before), debt }
     }
 
-    /// Changes a guest's weight on this processor, 1 … 10,000. Whatever it is owed or owes is kept.
+    /// Changes a guest's weight on this processor, 1 … 10,000. The guest keeps the service that it is owed or owes.
     pub fn set_weight(&mut self, guest: EntityId, weight: u32, now: Tsc) {
         let rate = Rate::of(weight);
         let Some(before) = self.entities.get(usize::from(guest.0)).map(|entity| entity.rate) else { return };
@@ -141,7 +141,7 @@ impl RunQueue {
         self.set_slice_end(now);
     }
 
-    /// How many of a guest's vCPUs run or wait here, on average, in parts of a processor (`policy::balance`).
+    /// The average number of a guest's vCPUs that run or wait here, in parts of a processor (`policy::balance`).
     pub fn presence(&self, guest: EntityId) -> u32 {
         let members = self.entities.get(usize::from(guest.0)).map_or(&[][..], |entity| &entity.members);
         let vcpus = members.iter().filter_map(|slot| self.vcpus.get(usize::from(*slot)));
@@ -155,7 +155,7 @@ impl RunQueue {
         self.vcpus.iter_mut().for_each(|vcpu| vcpu.note_presence(least, now));
     }
 
-    /// Puts a vCPU to sleep, whatever it does. When it was the runner, [`Self::pick`] must follow.
+    /// Puts a vCPU in any state to sleep. If it was the runner, the caller must call [`Self::pick`] next.
     pub fn stop(&mut self, slot: Slot, now: Tsc) {
         let Some(vcpu) = self.vcpus.get(usize::from(slot.0)) else { return };
         match vcpu.state {
@@ -172,7 +172,7 @@ impl RunQueue {
         }
     }
 
-    /// Lets go the weights of those who left and whose debt the clock has passed.
+    /// Drops the weights of the guests that left and whose debt the clock has passed.
     pub(super) fn release_weights(&mut self) {
         let clock = self.clock.now;
         for entity in &mut self.entities {
@@ -183,7 +183,7 @@ impl RunQueue {
         self.recount();
     }
 
-    /// Sums up the admitted weights, and when the next one of those who left can go.
+    /// Sums up the admitted weights, and finds when the weight of the next guest that left can be dropped.
     pub(super) fn recount(&mut self) {
         let held = self.entities.iter().filter(|entity| entity.place != Place::Free);
         self.admitted = held.map(|entity| entity.rate.weight()).fold(0, u32::saturating_add);

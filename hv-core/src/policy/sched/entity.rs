@@ -1,30 +1,30 @@
-//! One guest on one CPU: what competes for it.
+//! An entity: one guest on one CPU, as it competes for that CPU.
 
 use super::NONE;
 use super::clock::{FARTHEST, MAX_STEP, Rate};
 use super::tree::{Tree, leaf_of};
 use crate::base::time::Ticks;
 
-/// Most vCPUs of one guest on one CPU; a power of two.
+/// Upper limit of the vCPUs of one guest on one CPU; a power of two.
 pub const MAX_MEMBERS: usize = pv_abi::MAX_VCPUS;
 
-/// Where an entity is.
+/// An entity's place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Place {
     /// The index is free.
     Free,
-    /// None of its vCPUs wants the CPU.
+    /// None of the entity's vCPUs wants the CPU.
     Asleep,
     /// It waits: a candidate, in the tree by deadline.
     Candidate,
     /// It waits and was found ahead of the clock: in the tree by start, until the clock has reached it.
     Early,
-    /// It pays for what runs now; in no tree.
+    /// The entity pays for the present turn; it is in no tree.
     Paying,
-    /// It yielded and lets others go first until the next decision; in no tree.
+    /// The entity yielded and lets others go first until the next decision; it is in no tree.
     Aside,
-    /// It was removed; its weight stays admitted until the clock has passed its debt.
+    /// The entity was removed; its weight stays admitted until the clock has passed its debt.
     Leaving,
 }
 
@@ -38,11 +38,11 @@ pub struct Entity {
     pub rate: Rate,
     /// S while it waits and v while it runs: its service divided by its weight, raised at wake to the clock.
     pub start: u64,
-    /// End of its request in virtual time.
+    /// End of the entity's request in virtual time.
     pub deadline: u64,
     /// How far its deadlines are postponed, because the clock went on while it stood aside.
     pub postponed: u64,
-    /// What is left of its request.
+    /// The rest of the entity's request.
     pub left: Ticks,
     /// Debt that `start` cannot hold.
     pub beyond: Ticks,
@@ -52,10 +52,10 @@ pub struct Entity {
     pub members: [u16; MAX_MEMBERS],
     /// Service of the sibling picked last: where a vCPU that wakes joins.
     pub order_floor: Ticks,
-    /// Which removal made it leave.
+    /// The number of the removal that made the entity leave.
     #[cfg(any(test, feature = "testkit"))]
     pub removal: u64,
-    /// vCPUs it has in this queue.
+    /// Number of the entity's vCPUs in this queue.
     pub attached: u16,
 }
 
@@ -96,7 +96,7 @@ impl Entity {
         }
     }
 
-    /// Goes on under another weight: what it is owed or owes stays the same service, and so does what is left of its request.
+    /// Goes on under another weight. The service that the entity is owed or owes stays the same, and so does the rest of its request.
     pub fn change_rate(&mut self, rate: Rate, clock: u64) {
         let old = core::mem::replace(&mut self.rate, rate);
         let convert = |span: u64| rate.span(Ticks(old.service(span).0.min(MAX_STEP)));
@@ -191,7 +191,7 @@ impl Entity {
         self.left = left;
     }
 
-    /// Service it had ahead of the clock.
+    /// Service that the entity has ahead of the clock.
     pub const fn debt(&self, clock: u64) -> Ticks {
         let held = self.rate.service(self.start.saturating_sub(clock));
         Ticks(held.0.saturating_add(self.beyond.0))

@@ -1,6 +1,7 @@
-//! The usual case of a yield, in one piece: nothing special about the turn, and somebody else waits who is next without question.
+//! The fast path of a yield: the turn is not special, and another vCPU waits that is clearly next.
 //!
-//! Does what [`RunQueue::pick`] does in general, in a third of the instructions, or nothing. `theorem.rs` runs both side by side.
+//! The fast path has the same effect as [`RunQueue::pick`] in a third of the instructions, or no effect. `theorem.rs` runs both side by
+//! side.
 
 use super::clock::{FARTHEST, MAX_STEP};
 use super::entity::{Entity, Place};
@@ -18,17 +19,17 @@ struct Ended {
     length: Ticks,
 }
 
-/// Whose turn is next.
+/// The next vCPU, as a sibling of the yielder or a vCPU of another guest.
 enum Next {
-    /// Another vCPU's of the same guest.
+    /// The next turn is for another vCPU of the same guest.
     Sibling,
-    /// Another guest's.
+    /// The next turn is for another guest.
     Other(u16),
 }
 
 impl RunQueue {
     /// Gives the CPU of a runner that yielded to the next one; returns `None`, having done nothing, when that is not simple.
-    #[inline(always)] // on the way of every switch, and both vendors' loops call it
+    #[inline(always)] // every switch runs this, and both vendors' loops call it
     pub(super) fn hand_over(&mut self, now: Tsc) -> Option<Slot> {
         let runner = self.runner;
         let passed = Ticks(now.0.wrapping_sub(self.charged_to.0));

@@ -1,11 +1,11 @@
-//! Where entities stand: in which tree, or in none.
+//! The place of each entity: the tree that holds it, or none.
 
 use super::entity::Place;
 use super::tree::{EMPTY, LEAF, is_before, leaf_of, word};
 use super::{Law, NONE, RunQueue};
 use crate::base::time::Ticks;
 
-/// Who stands before a request.
+/// The candidate that comes before a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Front {
     /// No candidate with an earlier deadline.
@@ -17,7 +17,7 @@ pub enum Front {
 }
 
 impl RunQueue {
-    /// Notes where an entity is.
+    /// Notes an entity's place.
     #[inline]
     pub(super) fn set_place(&mut self, index: u16, place: Place) {
         if let Some(entity) = self.entities.get_mut(usize::from(index)) {
@@ -31,7 +31,7 @@ impl RunQueue {
         start <= self.clock.now | LEAF
     }
 
-    /// Puts an entity among those that wait.
+    /// Puts an entity among the waiting ones.
     #[inline]
     pub(super) fn join_trees(&mut self, index: u16) {
         let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
@@ -40,7 +40,7 @@ impl RunQueue {
         self.candidate_spans.add(entity.span());
     }
 
-    /// Takes an entity out of its tree; says whether it was in any.
+    /// Takes an entity out of its tree; returns whether it was in any.
     #[inline]
     pub(super) fn leave_trees(&mut self, index: u16) -> bool {
         let Some(entity) = self.entities.get(usize::from(index)) else { return false };
@@ -67,7 +67,7 @@ impl RunQueue {
         self.early_spans.add(entity.span());
     }
 
-    /// Brings back those the clock has reached.
+    /// Brings back the entities that the clock has reached.
     fn bring_back(&mut self) {
         while self.is_reached(self.early.least()) {
             let index = leaf_of(self.early.least());
@@ -76,7 +76,7 @@ impl RunQueue {
         }
     }
 
-    /// The least start of those set apart, `EMPTY` when there are none.
+    /// The least start of the entities set apart; `EMPTY` when there are none.
     fn first_early(&self) -> u64 {
         let first = self.early.least();
         let entity = self.entities.get(usize::from(leaf_of(first))).filter(|_| first != EMPTY);
@@ -160,7 +160,7 @@ impl RunQueue {
         self.issue(index, length);
     }
 
-    /// Puts an entity to sleep when none of its vCPUs is runnable and nobody runs on its account.
+    /// Puts an entity to sleep when none of its vCPUs is runnable and no vCPU runs on its account.
     pub(super) fn sleep_if_done(&mut self, index: u16) {
         let runs = self.vcpus.get(usize::from(self.runner)).is_some_and(|vcpu| vcpu.entity == index)
             || (self.paying == index && self.runner != NONE);
@@ -171,14 +171,14 @@ impl RunQueue {
         }
     }
 
-    /// Puts an entity without a waiting vCPU to sleep, unless one that yielded is held back.
+    /// Puts an entity without a waiting vCPU to sleep, unless a vCPU that yielded is held back.
     pub(super) fn leave_or_hold(&mut self, index: u16, skipped: u16) {
         if self.vcpus.get(usize::from(skipped)).is_none_or(|vcpu| vcpu.entity != index) {
             self.fall_asleep(index);
         }
     }
 
-    /// Takes an entity out of the competition. Its start stays: what it owes is owed when it wakes.
+    /// Takes an entity out of the competition. Its start stays, so that it still owes its debt when it wakes.
     pub(super) fn fall_asleep(&mut self, index: u16) {
         self.leave_trees(index);
         if self.paying == index {

@@ -1,4 +1,4 @@
-//! Until when the runner may run before it must be looked at.
+//! The time until which the runner may run before the next decision.
 
 use super::place::Front;
 use super::tree::{EMPTY, LEAF, leaf_of, word};
@@ -6,7 +6,7 @@ use super::{Law, NONE, RunQueue};
 use crate::base::time::{Ticks, Tsc};
 
 impl RunQueue {
-    /// Works out when the runner must be looked at: the end of its request, or when an earlier deadline can preempt it.
+    /// Computes the time of the next decision: the end of the runner's request, or the time when an earlier deadline can preempt it.
     #[inline]
     pub(super) fn set_slice_end(&mut self, now: Tsc) {
         self.slice_end =
@@ -43,8 +43,7 @@ impl RunQueue {
         }
     }
 
-    /// Running time until the clock reaches a start, or earlier. Where nobody is eligible the clock runs with the runner's
-    /// own start.
+    /// Running time until the clock reaches a start, or less. Where no entity is eligible, the clock runs with the runner's own start.
     #[cold]
     fn until_reached(&self, start: u64) -> Ticks {
         let mut wait = self.clock.rate.service(start.saturating_sub(self.clock.now));

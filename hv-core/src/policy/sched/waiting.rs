@@ -1,4 +1,4 @@
-//! vCPUs that wait: into their guest's tree and out of it.
+//! Waiting vCPUs: their way into their guest's tree and out of it.
 
 use super::entity::Place;
 use super::params::SliceRequest;
@@ -38,7 +38,7 @@ impl RunQueue {
                 self.issue(index, length);
                 self.join_trees(index);
             }
-            // An urgent vCPU joins a guest that waits: an earlier turn, as long as it is not behind already.
+            // An urgent vCPU joins a waiting guest: the guest gets an earlier turn, unless it is behind already.
             Place::Early | Place::Candidate => {
                 let is_first = entity.waiting.least() == own;
                 if is_first && length < entity.left && entity.start >= self.clock.now {
@@ -64,7 +64,7 @@ impl RunQueue {
         self.sleep_if_done(index);
     }
 
-    /// Lowers the services that order the vCPUs of a guest, before they leave their range. Once in years of running.
+    /// Lowers the services that order the vCPUs of a guest, before they leave their range. This happens once in years of running.
     #[cold]
     pub(super) fn lower_orders(&mut self, index: u16) {
         let Some(entity) = self.entities.get_mut(usize::from(index)) else { return };
