@@ -16,9 +16,9 @@ pub enum Place {
     Free,
     /// None of the entity's vCPUs wants the CPU.
     Asleep,
-    /// It waits: a candidate, in the tree by deadline.
+    /// The entity waits as a candidate; it is in the tree by deadline.
     Candidate,
-    /// It waits and was found ahead of the clock: in the tree by start, until the clock has reached it.
+    /// The entity waits and was found ahead of the clock; it is in the tree by start, until the clock has reached it.
     Early,
     /// The entity pays for the present turn; it is in no tree.
     Paying,
@@ -32,25 +32,25 @@ pub enum Place {
 #[derive(Clone, Debug)]
 #[repr(align(128))]
 pub struct Entity {
-    /// Where it is.
+    /// The entity's place.
     pub place: Place,
-    /// Its weight.
+    /// The entity's weight, as the rate of its virtual time.
     pub rate: Rate,
     /// S while it waits and v while it runs: its service divided by its weight, raised at wake to the clock.
     pub start: u64,
     /// End of the entity's request in virtual time.
     pub deadline: u64,
-    /// How far its deadlines are postponed, because the clock went on while it stood aside.
+    /// Virtual time by which the entity's deadlines are postponed, because the clock went on while the entity stood aside.
     pub postponed: u64,
     /// The rest of the entity's request.
     pub left: Ticks,
     /// Debt that `start` cannot hold.
     pub beyond: Ticks,
-    /// Its waiting vCPUs, by [`super::vcpu::Vcpu::word`].
+    /// The entity's waiting vCPUs, by [`super::vcpu::Vcpu::word`].
     pub waiting: Tree<{ 2 * MAX_MEMBERS }>,
     /// Slot of each leaf of `waiting`, [`NONE`] where there never was one.
     pub members: [u16; MAX_MEMBERS],
-    /// Service of the sibling picked last: where a vCPU that wakes joins.
+    /// Service of the vCPU that was picked last: a vCPU that wakes joins its siblings there.
     pub order_floor: Ticks,
     /// The number of the removal that made the entity leave.
     #[cfg(any(test, feature = "testkit"))]

@@ -1,8 +1,8 @@
 //! Bounds for the requests of a set of entities: none is shorter, none is longer.
 //!
-//! Where all guests ask alike, and most do, the order by deadline is the order by start. The bounds tell when that is so. Requests
-//! are counted in classes by their highest bit; each class remembers its extremes since it was empty, which are exact where
-//! all are equal and within a factor of two always.
+//! Where all guests issue requests of the same length, as most do, the order by deadline is the order by start. The bounds tell when that
+//! is so. Requests are counted in classes by their highest bit; each class remembers its extremes since it was empty, which are exact
+//! where all are equal and within a factor of two always.
 
 /// Counts by class.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ struct Class {
 const EMPTY: Class = Class { count: 0, shortest: u64::MAX, longest: 0 };
 
 impl Spans {
-    /// No requests.
+    /// Bounds without requests.
     pub const fn new() -> Self {
         Self { classes: [EMPTY; 64], occupied: 0 }
     }
@@ -60,7 +60,7 @@ impl Spans {
         }
     }
 
-    /// No counted request is shorter; `u64::MAX` when there is none.
+    /// Lower bound of the counted requests: none is shorter; `u64::MAX` without requests.
     #[inline]
     pub const fn shortest(&self) -> u64 {
         if self.occupied == 0 {
@@ -70,7 +70,7 @@ impl Spans {
         }
     }
 
-    /// No counted request is longer; 0 when there is none.
+    /// Upper bound of the counted requests: none is longer; 0 without requests.
     #[inline]
     pub const fn longest(&self) -> u64 {
         if self.occupied == 0 { 0 } else { self.classes[self.occupied.ilog2() as usize & 63].longest }
