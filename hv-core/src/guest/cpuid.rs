@@ -96,7 +96,7 @@ pub struct Facts {
     pub machine: Machine,
     /// Frequency of the guest's time-stamp counter.
     pub tsc: Frequency,
-    /// Frequency of the emulated APIC timer, undivided.
+    /// Frequency of the emulated APIC timer.
     pub apic_bus: Frequency,
     /// The instruction by which guests make hypercalls: VMMCALL or VMCALL.
     pub call: CallInstruction,

@@ -6,7 +6,7 @@ use heapless::Vec;
 /// Upper limit of the number of separate runs; a machine's memory map has about ten.
 const MAX_RUNS: usize = 64;
 
-/// Free physical memory, allocated first-fit. Runs never overlap and hold whole pages. A run past [`MAX_RUNS`] is lost, never used twice.
+/// Free physical memory, allocated first-fit. Runs never overlap and hold whole pages. A run past `MAX_RUNS` is lost, never used twice.
 #[derive(Debug, Default)]
 pub struct Frames {
     free: Vec<Run, MAX_RUNS>,
