@@ -1,7 +1,7 @@
 //! Emulated devices: safe code that no guest value can panic.
 //!
-//! A device takes what a guest wrote and returns what follows from it as a value; it knows nothing of vCPUs, exits or
-//! other guests. Moments are the guest's time-stamp counter: what RDTSC would give it at the exit.
+//! A device takes a guest's access and returns its effect as a value; it knows nothing of vCPUs, exits or
+//! other guests. Moments are values of the guest's time-stamp counter, as RDTSC would return it at the exit.
 
 pub mod acpi_pm;
 pub mod backlog;

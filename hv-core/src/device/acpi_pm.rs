@@ -26,12 +26,12 @@ const SLEEP_ENABLE: u8 = 1 << 5;
 const SLEEP_TYPE: u8 = 7 << 2;
 const RESET_CPU: u8 = 1 << 2;
 
-/// What a write asks of the machine.
+/// The guest's request to its machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Power {
-    /// To be switched off.
+    /// The guest powers its machine off.
     Off,
-    /// To start over.
+    /// The guest resets its machine.
     Reset,
 }
 
@@ -40,7 +40,7 @@ pub enum Power {
 pub struct AcpiPm {
     rate: Rate,
     origin: Tsc,
-    /// TMR_STS says that bit 23 changed since this value of the count's upper bits.
+    /// The count's upper bits at the last clear of TMR_STS, which is set once bit 23 has changed since.
     carry_seen: u64,
     enable: [u8; 2],
     control: [u8; 2],
@@ -55,7 +55,7 @@ impl AcpiPm {
             origin: now,
             carry_seen: 0,
             enable: [0; 2],
-            // SCI_EN: there is no legacy mode to leave.
+            // SCI_EN is always set: this machine has no legacy mode.
             control: [1, 0],
             reset_control: 0,
         }
@@ -86,7 +86,7 @@ impl AcpiPm {
                     return Some(Power::Off);
                 }
             }
-            // Bit 2 resets, bit 1 says how hard.
+            // Bit 2 starts the reset; bit 1 selects its kind.
             RESET_CONTROL => {
                 self.reset_control = value & !RESET_CPU;
                 return (value & RESET_CPU != 0).then_some(Power::Reset);

@@ -1,23 +1,23 @@
-//! Ticks of a periodic source that are due and that its guest has not had yet.
+//! Ticks of a periodic source that are due but not yet delivered to its guest.
 //!
-//! A vCPU that is off CPU takes no interrupts, and a controller keeps one request a line. What a clock's guest would have had
-//! meanwhile is made up for, one tick after the other, as KVM does for the 8254 (`kvm_pit_reinject`) and QEMU for the clock
-//! (`lost_tick_policy=slew`): a kernel that counts ticks has its time by them. A long stop is not: beyond [`MOST`] ticks they are
+//! A vCPU that is off CPU takes no interrupts, and a controller keeps one request per line. The backlog delivers the missed ticks
+//! later, one after the other, as KVM does for the 8254 (`kvm_pit_reinject`) and QEMU for the clock
+//! (`lost_tick_policy=slew`): a kernel that counts ticks keeps its time by them. After a long stop, ticks beyond [`MOST`] are
 //! dropped, and counted.
 
 use crate::base::time::{Ticks, Tsc};
 
-/// Ticks that wait at most: a quarter of a second at 1,000 Hz.
+/// Most ticks in the backlog: a quarter of a second at 1,000 Hz.
 pub const MOST: u32 = 256;
 
-/// Made-up ticks come at most so many times as fast as their source's own.
+/// Limit of the rate of late ticks, as a multiple of the source's own rate.
 const SPEED: u64 = 16;
 
-/// Ticks that are due.
+/// Ticks that are due but not delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Backlog {
     due: u32,
-    /// None is delivered before.
+    /// Earliest moment of the next delivery.
     earliest: Tsc,
     lost: u64,
 }
@@ -26,7 +26,7 @@ impl Backlog {
     /// No tick is due.
     pub const EMPTY: Self = Self { due: 0, earliest: Tsc(0), lost: 0 };
 
-    /// So many more ticks are due; those that find no room are lost.
+    /// Adds due ticks; those beyond [`MOST`] are lost.
     pub fn add(&mut self, ticks: u64) {
         let due = u64::from(self.due).saturating_add(ticks);
         let kept = u32::try_from(due).unwrap_or(u32::MAX).min(MOST);
@@ -34,19 +34,19 @@ impl Backlog {
         self.due = kept;
     }
 
-    /// When the next one may be delivered: [`Tsc::NEVER`] when none is due.
+    /// Returns the moment at which the next tick may be delivered; [`Tsc::NEVER`] if none is due.
     #[inline]
     pub const fn next(&self) -> Tsc {
         if self.due == 0 { Tsc::NEVER } else { self.earliest }
     }
 
-    /// Whether one is to be delivered now.
+    /// Whether a tick is to be delivered now.
     #[inline]
     pub fn is_due(&self, now: Tsc) -> bool {
         self.next() <= now && self.next() != Tsc::NEVER
     }
 
-    /// Takes one that is to be delivered now, of a source with this period.
+    /// Takes one tick, if one is to be delivered now, of a source with this period.
     pub fn take(&mut self, now: Tsc, period: Ticks) -> bool {
         let takes = self.is_due(now);
         if takes {
@@ -56,24 +56,24 @@ impl Backlog {
         takes
     }
 
-    /// The guest has not taken the last one yet: there is no use in another one before `until`.
+    /// Delays the next tick to `until`: the guest has not taken the last one yet, so another one would be merged.
     pub const fn put_off(&mut self, until: Tsc) {
         self.earliest = until;
     }
 
-    /// Nobody listened: neither were they due, nor is any lost.
+    /// Drops the ticks without counting them as lost: the guest has masked their interrupt.
     pub const fn discard(&mut self) {
         *self = Self::EMPTY;
     }
 
-    /// Their course has ended. Answers whether any was due.
+    /// Drops the ticks of a source that was stopped or set anew. Returns whether any was due.
     #[inline]
     pub const fn forget(&mut self) -> bool {
         self.earliest = Tsc(0);
         core::mem::replace(&mut self.due, 0) != 0
     }
 
-    /// How many were lost since this was asked last.
+    /// Returns the ticks lost since the last call.
     pub const fn take_lost(&mut self) -> u64 {
         core::mem::replace(&mut self.lost, 0)
     }

@@ -1,4 +1,4 @@
-//! The I/O ports of one guest: every device behind its address, and nothing behind the others.
+//! The I/O ports of one guest: each device at its ports, and no device at the others.
 //!
 //! All devices here are bytes wide; a wider access is its bytes in ascending order at one moment. A port without a
 //! device reads all ones and ignores writes, as on a PC.
@@ -24,10 +24,11 @@ const TIMER_INPUT: u8 = 2;
 pub const COM1_IRQ: u8 = 4;
 /// The interrupt line of the clock.
 pub const CLOCK_IRQ: u8 = 8;
-/// CONFIG_ADDRESS and CONFIG_DATA: there is no PCI, and the reset register lies in the same bytes.
+/// CONFIG_ADDRESS and CONFIG_DATA: the guest has no PCI, and the reset register lies in the same bytes.
 const PCI_CONFIG: core::ops::RangeInclusive<u16> = 0xCF8..=0xCFF;
 const KEYBOARD_STATUS: u16 = 0x64;
-/// Reads as an absent controller would, but never as busy: whoever waits to send 0xFE need not wait long.
+/// Status of the absent keyboard controller: all ones as for no device, but not busy, so that a guest that waits to send 0xFE does not
+/// wait long.
 const KEYBOARD_ABSENT: u8 = 0xFD;
 const KEYBOARD_RESET: u8 = 0xFE;
 const SYSTEM_CONTROL_A: u16 = 0x92;
@@ -46,7 +47,7 @@ pub enum Width {
 }
 
 impl Width {
-    /// Bytes.
+    /// Returns the width in bytes.
     pub const fn bytes(self) -> u16 {
         match self {
             Self::Byte => 1,
@@ -62,20 +63,20 @@ impl Width {
     }
 }
 
-/// What became of the interrupt that the I/O APIC sent for the 8254 last.
+/// State of the interrupt that the I/O APIC sent last for the 8254.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tick {
-    /// It was taken, or there was none.
+    /// The vCPU took it, or none was sent.
     Taken,
-    /// It waits for the processor: another one would be the same.
+    /// It is pending at the vCPU: another one would merge with it.
     Waits,
 }
 
-/// What follows from a write. Whatever it is, what the controllers have pending and the next moment to look may have changed.
+/// Effect of a write outside the bus. After any write, the controllers' pending interrupts and the next timer moment may have changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum PortEffect {
-    /// Nothing outside.
+    /// The write has no effect outside the bus.
     None,
     /// A byte for the console.
     Console(u8),
@@ -87,16 +88,16 @@ pub enum PortEffect {
     Doorbell(ChannelIndex),
 }
 
-/// What a bus is made from.
+/// Parameters of a new bus.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The clock of all moments given to this bus.
     pub tsc: Frequency,
-    /// Now.
+    /// The present moment.
     pub now: Tsc,
     /// The wall clock now: seconds since 1970, UTC.
     pub unix_s: u64,
-    /// RAM from 0, in MiB, for the clock's size fields.
+    /// RAM from guest-physical 0, in MiB, for the clock's size fields.
     pub memory_mib: u32,
     /// The guest's channels.
     pub channels: Vec<Placement>,
@@ -106,7 +107,7 @@ pub struct Setup {
 #[derive(Clone, Debug)]
 pub struct PortBus {
     com1: Uart,
-    /// What the 8259A was told of COM1's interrupt line.
+    /// Level of COM1's interrupt line as the 8259A last saw it.
     com1_level: bool,
     pics: Pics,
     ioapic: IoApic,
@@ -116,7 +117,7 @@ pub struct PortBus {
     channels: Channels,
     /// The earlier of the two timers' moments.
     next_timer: Tsc,
-    /// What [`PortBus::queue_timer`] answered last.
+    /// Last result of [`PortBus::queue_timer`].
     queued: Tsc,
 }
 
@@ -138,8 +139,8 @@ impl PortBus {
         }
     }
 
-    /// Reads `width` bytes at `port`. That too may change [`PortBus::interrupt_pending`] and `next_timer`: a
-    /// clock that was asked why it interrupted looks for its next interrupt.
+    /// Reads `width` bytes at `port`. A read too may change [`PortBus::interrupt_pending`] and `next_timer`: when the guest reads
+    /// the clock's reason for an interrupt, the clock computes its next interrupt.
     pub fn read(&mut self, port: u16, width: Width, now: Tsc) -> u32 {
         if width == Width::Byte {
             return u32::from(self.read_byte(port, now));
@@ -156,7 +157,7 @@ impl PortBus {
 
     /// Writes the lower `width` bytes of `value` at `port`.
     pub fn write(&mut self, port: u16, width: Width, value: u32, now: Tsc) -> PortEffect {
-        // A port that is written as a whole (marks at 0xCF0) is to be matched here, before the access is split.
+        // A port that takes a whole access (marks at 0xCF0) must be matched here, before the access is split.
         let bytes = value.to_le_bytes();
         if width == Width::Byte {
             return self.write_byte(port, bytes[0], now);
@@ -167,7 +168,7 @@ impl PortBus {
                 continue;
             };
             let next = self.write_byte(port, byte, now);
-            // No device is so placed that one access could ask for two things.
+            // No two devices are placed so that one access could have two effects.
             if effect == PortEffect::None {
                 effect = next;
             }
@@ -175,39 +176,41 @@ impl PortBus {
         effect
     }
 
-    /// Hands a byte of console input in, after which an interrupt may be pending. Returns whether it was taken; one that was not is offered again later.
+    /// Hands in a byte of console input, after which an interrupt may be pending. Returns whether the UART accepted it; the caller offers a
+    /// refused byte again later.
     pub fn receive(&mut self, byte: u8) -> bool {
         let taken = self.com1.receive(byte);
         self.route_com1();
         taken
     }
 
-    /// Whether [`PortBus::receive`] would take a byte.
+    /// Whether [`PortBus::receive`] would accept a byte.
     pub fn has_room(&self) -> bool {
         self.com1.has_room()
     }
 
-    /// When [`PortBus::expire`] is to be called; a moment past when that was not done yet.
+    /// Returns the moment at which the caller must call [`PortBus::expire`]; a past moment if that call is overdue.
     #[inline]
     #[cfg(test)]
     pub const fn next_timer(&self) -> Tsc {
         self.next_timer
     }
 
-    /// The same, for whoever looks then: from now on it is to be told of earlier moments only.
+    /// Returns the moment of the next [`PortBus::expire`] for a caller that queues it: [`PortBus::wants_earlier_check`] then reports earlier
+    /// moments only.
     #[inline]
     pub const fn queue_timer(&mut self) -> Tsc {
         self.queued = self.next_timer;
         self.next_timer
     }
 
-    /// Whether the next moment to look is earlier than whoever calls [`PortBus::expire`] knows.
+    /// Whether the next timer moment is earlier than the last result of [`PortBus::queue_timer`].
     #[inline]
     pub const fn wants_earlier_check(&self) -> bool {
         self.next_timer.0 < self.queued.0
     }
 
-    /// Tells the timers the time; [`PortBus::interrupt_pending`] may change. `tick`: of [`PortBus::tick_message`].
+    /// Advances the timers to `now`; [`PortBus::interrupt_pending`] may change. `tick` is the state of [`PortBus::tick_message`].
     #[inline]
     pub fn expire(&mut self, now: Tsc, tick: Tick) {
         if now >= self.next_timer && self.next_timer != Tsc::NEVER {
@@ -215,37 +218,37 @@ impl PortBus {
         }
     }
 
-    /// What the I/O APIC sends for the 8254, if anything.
+    /// Returns the message that the I/O APIC sends for the 8254, if any.
     pub fn tick_message(&self) -> Option<Message> {
         self.ioapic.message_of(TIMER_INPUT)
     }
 
-    /// Ticks that the guest will not have, since this was asked last: more were due than wait.
+    /// Returns the ticks lost since the last call: the backlog had no room for them.
     pub const fn take_lost_ticks(&mut self) -> u64 {
         self.pit.backlog.take_lost().saturating_add(self.rtc.take_lost())
     }
 
-    /// Says who is at the other end of a channel.
+    /// Sets whether a guest runs at the other end of a channel.
     pub fn set_peer(&mut self, index: ChannelIndex, peer: Peer) {
         self.channels.set_peer(index, peer);
     }
 
-    /// The guest is gone: no doorbell raises anything here.
+    /// Disables all doorbells' interrupts, after the guest has ended.
     pub fn hang_up(&mut self) {
         self.channels.hang_up();
     }
 
-    /// The vector that a doorbell of the peer raises, if the guest wants one.
+    /// Returns the vector that the peer's doorbell raises, if the guest has set one.
     pub fn doorbell_vector(&self, index: ChannelIndex) -> Option<u8> {
         self.channels.vector(index)
     }
 
-    /// The I/O APIC: who touches it takes its messages afterwards, as after everything that may interrupt.
+    /// Returns the I/O APIC; the caller must collect its messages after the access, as after every access that may interrupt.
     pub const fn ioapic(&mut self) -> &mut IoApic {
         &mut self.ioapic
     }
 
-    /// Whether the 8259A asks for an interrupt; it reaches the bootstrap processor by LINT0.
+    /// Whether the 8259A requests an interrupt; the request reaches the bootstrap processor by LINT0.
     #[inline]
     pub const fn interrupt_pending(&self) -> bool {
         self.pics.pending()
@@ -312,7 +315,7 @@ impl PortBus {
         PortEffect::None
     }
 
-    /// Console output is the most frequent access: the 8259A is bothered only by a change.
+    /// Updates COM1's line at the controllers, only if it changed: console output is the most frequent access.
     #[inline]
     fn route_com1(&mut self) {
         let level = self.com1.irq_level();
@@ -332,7 +335,7 @@ impl PortBus {
             let by_pic = self.pics.listens(TIMER_IRQ);
             let by_ioapic = self.tick_message().is_some();
             if !by_pic && !by_ioapic {
-                // Nobody's time depends on it. An 8259A keeps one request under its mask.
+                // No guest clock depends on these ticks. An 8259A keeps one request while the input is masked.
                 self.pit.backlog.discard();
                 self.tick();
             } else if by_pic && !self.pics.waits(TIMER_IRQ) || by_ioapic && tick == Tick::Taken {
@@ -346,7 +349,7 @@ impl PortBus {
         self.expire_clock(now);
     }
 
-    /// The controllers see the edge; how long the output was low does not matter to them.
+    /// Makes an edge of the 8254's output at both controllers; the length of the low phase does not matter to them.
     fn tick(&mut self) {
         self.set_irq(TIMER_IRQ, false);
         self.set_irq(TIMER_IRQ, true);
@@ -357,10 +360,10 @@ impl PortBus {
         self.route_timers();
     }
 
-    /// Both interrupt controllers have each line.
+    /// Sets a line at both interrupt controllers.
     fn set_irq(&mut self, irq: u8, level: bool) {
         self.pics.set_input(irq, level);
-        // The I/O APIC has the timer where a PC's cascade is.
+        // At the I/O APIC the timer is on the input that a PC's 8259A uses for the cascade.
         let input = if irq == TIMER_IRQ { TIMER_INPUT } else { irq };
         self.ioapic.set_level(input, if level { Level::High } else { Level::Low });
     }

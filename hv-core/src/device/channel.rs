@@ -1,19 +1,19 @@
 //! Channels of a full guest, as ivshmem gives them: shared pages, a doorbell, an interrupt.
 //!
-//! Channel n has 16 bytes of ports from 0xC100 + 16 n: at 0 the low 32 bits of its page number, at 4 its pages in bits
-//! 15:0 and whether the peer is there in bit 31, at 8 (write) the doorbell, at 12 the vector that the peer's doorbell
-//! raises (0 to 15: none). Port 0xC0F0 tells how many there are. A guest without channels has no such ports.
+//! Channel n has 16 bytes of ports from 0xC100 + 16 n: at 0 the low 32 bits of its page number, at 4 its number of pages in bits
+//! 15:0 and whether the peer is present in bit 31, at 8 (write) the doorbell, at 12 the vector that the peer's doorbell
+//! raises (0 to 15: none). Port 0xC0F0 holds the number of channels. A guest without channels has no such ports.
 
 use crate::base::addr::{GuestPhys, PAGE_BYTES, low};
 use crate::base::id::MAX_CHANNELS;
 use crate::device::lapic::LOWEST_LEGAL_VECTOR;
 use alloc::vec::Vec;
 
-/// The port that tells how many channels there are.
+/// The port that holds the number of channels.
 pub const COUNT: u16 = 0xC0F0;
 /// First port of channel 0.
 pub const FIRST: u16 = 0xC100;
-/// Ports of one channel.
+/// Number of ports of one channel.
 pub const PORTS: u16 = 16;
 /// First port after the last possible channel.
 pub const END: u16 = FIRST + MAX_CHANNELS * PORTS;
@@ -22,25 +22,25 @@ const PEER_PRESENT: u32 = 1 << 31;
 const DOORBELL: u16 = 8;
 const VECTOR: u16 = 12;
 
-/// Which channel of a guest.
+/// Index of a channel among its guest's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ChannelIndex(pub u16);
 
-/// Whether somebody is at the other end.
+/// Whether a guest runs at the other end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Peer {
-    /// A guest that runs.
+    /// A guest runs at the other end.
     Present,
-    /// Nobody: it ended or was not started.
+    /// The guest at the other end has ended or was not started.
     Absent,
 }
 
-/// Where a channel's pages lie.
+/// Location of a channel's pages.
 #[derive(Clone, Copy, Debug)]
 pub struct Placement {
-    /// The first page.
+    /// Address of the first page.
     pub at: GuestPhys,
-    /// How many.
+    /// Number of pages.
     pub pages: u16,
 }
 
@@ -58,25 +58,25 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// Returns the ports of the first [`MAX_CHANNELS`] placements, with nobody at the other ends.
+    /// Returns the ports of the first [`MAX_CHANNELS`] placements, with all peers absent.
     pub fn new(placements: &[Placement]) -> Self {
         let channel = |&placement: &Placement| Channel { placement, peer: Peer::Absent, vector: 0 };
         Self { channels: placements.iter().take(usize::from(MAX_CHANNELS)).map(channel).collect() }
     }
 
-    /// Says who is at the other end.
+    /// Sets whether a guest runs at the other end.
     pub fn set_peer(&mut self, index: ChannelIndex, peer: Peer) {
         if let Some(channel) = self.channels.get_mut(usize::from(index.0)) {
             channel.peer = peer;
         }
     }
 
-    /// The guest is gone: no doorbell raises anything here.
+    /// Clears all vectors, after the guest has ended: no doorbell raises an interrupt here.
     pub fn hang_up(&mut self) {
         self.channels.iter_mut().for_each(|channel| channel.vector = 0);
     }
 
-    /// The vector that a doorbell of the peer raises, 16 … 255, if the guest wants one.
+    /// Returns the vector that the peer's doorbell raises, 16 … 255, if the guest has set one.
     pub fn vector(&self, index: ChannelIndex) -> Option<u8> {
         let channel = self.channels.get(usize::from(index.0))?;
         (channel.vector >= LOWEST_LEGAL_VECTOR).then_some(channel.vector)
@@ -121,7 +121,7 @@ impl Channels {
     }
 }
 
-/// Channel and register of a port.
+/// Returns the channel and the register offset of a port.
 fn place(port: u16) -> Option<(ChannelIndex, u16)> {
     (FIRST..END).contains(&port).then(|| (ChannelIndex((port - FIRST) / PORTS), (port - FIRST) % PORTS))
 }

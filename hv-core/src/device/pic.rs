@@ -1,6 +1,6 @@
 //! The pair of 8259A interrupt controllers of a PC: ports 0x20, 0x21, 0xA0, 0xA1, and ELCR at 0x4D0, 0x4D1.
 //!
-//! Intel 8259A data sheet, order number 231468-003. The second chip hangs on input 2 of the first.
+//! Intel 8259A data sheet, order number 231468-003. The second chip is cascaded on input 2 of the first.
 
 mod chip;
 #[cfg(test)]
@@ -40,23 +40,23 @@ impl Pics {
         self.update();
     }
 
-    /// Whether one of the first chip's inputs, 0 … 7, is not masked.
+    /// Whether input `irq` of the first chip, 0 … 7, is not masked.
     pub const fn listens(&self, irq: u8) -> bool {
         self.first.listens(irq)
     }
 
-    /// Whether one of the first chip's inputs, 0 … 7, has a request that the processor has not taken yet.
+    /// Whether input `irq` of the first chip, 0 … 7, has a request that the processor has not taken yet.
     pub const fn waits(&self, irq: u8) -> bool {
         self.first.waits(irq)
     }
 
-    /// Whether the processor is asked for an interrupt.
+    /// Whether the pair requests an interrupt of the processor.
     #[inline]
     pub const fn pending(&self) -> bool {
         self.output
     }
 
-    /// The processor takes the interrupt. Returns its vector: the spurious one, input 7, when there is none any more.
+    /// Acknowledges the interrupt for the processor. Returns its vector: the spurious one, input 7, if the request has vanished.
     pub fn acknowledge(&mut self) -> u8 {
         let vector = match self.first.acknowledge() {
             CASCADE => {
@@ -94,7 +94,7 @@ impl Pics {
         self.update();
     }
 
-    /// The chip that has a register at `port`.
+    /// Returns the chip that has a register at `port`.
     const fn chip(&mut self, port: u16) -> &mut Chip {
         if matches!(port, 0xA0 | 0xA1 | 0x4D1) { &mut self.second } else { &mut self.first }
     }

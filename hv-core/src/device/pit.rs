@@ -1,7 +1,7 @@
 //! The 8254 interval timer of a PC, ports 0x40 … 0x43, and port 0x61 with the gate and output of channel 2.
 //!
-//! Intel 8254 data sheet, order number 231164-005. Everything is a function of the moment it is asked at; nothing
-//! ticks. Channel 0 drives interrupt 0, channel 1 refreshed memory once, channel 2 is the speaker's and calibrates.
+//! Intel 8254 data sheet, order number 231164-005. All values are computed from the moment of the access; the model does not
+//! tick. Channel 0 drives interrupt 0, channel 1 once timed memory refresh, channel 2 drives the speaker and serves calibration.
 
 mod channel;
 #[cfg(test)]
@@ -27,7 +27,7 @@ pub const fn owns(port: u16) -> bool {
 }
 
 const GATE_2: u8 = 1 << 0;
-/// Gate 2, speaker, and two check enables keep what is written.
+/// The writable bits of port 0x61: gate 2, speaker, and two check enables.
 const WRITABLE: u8 = 0x0F;
 const REFRESH: u8 = 1 << 4;
 const OUTPUT_2: u8 = 1 << 5;
@@ -44,10 +44,10 @@ pub struct Pit {
     origin: Tsc,
     channels: [Channel; 3],
     control_b: u8,
-    /// When the output of channel 0 rises next, and in clocks.
+    /// Moment at which the output of channel 0 rises next, and the same in clocks.
     next_rise: Tsc,
     rise_clock: u64,
-    /// Its rises that the guest was not told of yet.
+    /// Rises of channel 0's output that are not delivered to the guest yet.
     pub backlog: Backlog,
 }
 
@@ -55,7 +55,7 @@ impl Pit {
     /// Returns the timer with nothing programmed.
     pub fn new(tsc: Frequency, now: Tsc) -> Self {
         Self {
-            // A third of the PM timer's clock, as on the boards: 14.31818 MHz / 12.
+            // The 8254 runs at a third of the PM timer's clock, as on real boards: 14.31818 MHz / 12.
             rate: Rate::of_hz_per(tsc, PM_TIMER_HZ, 3),
             origin: now,
             channels: [Channel::new(true), Channel::new(true), Channel::new(false)],
@@ -66,13 +66,13 @@ impl Pit {
         }
     }
 
-    /// When the guest is to be told of a rise of channel 0's output next; a moment past when that was not done yet.
+    /// Returns the moment of the next delivery of a rise of channel 0's output; a past moment if the delivery is overdue.
     #[inline]
     pub fn next_irq0(&self) -> Tsc {
         self.next_rise.min(self.backlog.next())
     }
 
-    /// Tells the timer the time: rises of channel 0's output that have passed are due. Whether the guest is to be told of one now.
+    /// Advances the timer to `now`: rises of channel 0's output up to then become due. Returns whether one is to be delivered now.
     pub fn expire(&mut self, now: Tsc) -> bool {
         if now >= self.next_rise && self.next_rise != Tsc::NEVER {
             let [timer, _, _] = &self.channels;
@@ -84,13 +84,14 @@ impl Pit {
         self.backlog.is_due(now)
     }
 
-    /// Takes one of them, if one is to be told now.
+    /// Takes one rise from the backlog, if one is to be delivered now.
     pub fn take_tick(&mut self, now: Tsc) -> bool {
         let [timer, _, _] = &self.channels;
         self.backlog.take(now, self.rate.ticks(timer.period().unwrap_or(0)))
     }
 
-    /// The guest has not taken the last one yet. Where none follows, it is one with that.
+    /// Delays the backlog to the next rise: the guest has not taken the last one yet. If no rise follows, drops the backlog, which merges with
+    /// that one.
     pub fn put_off_ticks(&mut self) {
         if self.next_rise == Tsc::NEVER {
             let _ = self.backlog.forget();
@@ -105,7 +106,8 @@ impl Pit {
         self.channels.get_mut(usize::from(port & 3)).map_or(0xFF, |channel| channel.read(clock))
     }
 
-    /// Writes port 0x40 … 0x43. Answers whether a rise was due of a course of channel 0 that ends by this: told now or never.
+    /// Writes port 0x40 … 0x43. Returns whether the write ended a course of channel 0 that had a rise due: the caller delivers it now, or it
+    /// is lost.
     pub fn write(&mut self, port: u16, value: u8, now: Tsc) -> bool {
         let _ = self.expire(now);
         let [timer, _, _] = &self.channels;

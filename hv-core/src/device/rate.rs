@@ -2,7 +2,7 @@
 
 use crate::base::time::{Frequency, Ticks};
 
-/// How many ticks of the time-stamp counter go with how many clocks of a device, in lowest terms.
+/// Ratio of time-stamp counter ticks to a device's clocks, in lowest terms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {
     tsc: u64,
@@ -31,13 +31,13 @@ impl Rate {
         Self { tsc: tsc / a, device: device / a }
     }
 
-    /// Ticks of one clock, where that is a whole number of at most 32 bits.
+    /// Ticks per clock, if that is a whole number of at most 32 bits.
     #[expect(clippy::cast_possible_truncation, reason = "the upper half is compared with zero first")]
     pub const fn whole_ticks(self) -> Option<u32> {
         if self.device == 1 && self.tsc >> 32 == 0 { Some(self.tsc as u32) } else { None }
     }
 
-    /// Ticks after which `clocks` clocks have passed: rounded up, saturating. `clocks(ticks(n)) >= n`.
+    /// Returns the ticks after which `clocks` clocks have passed: rounded up, saturating. `clocks(ticks(n)) >= n`.
     #[inline]
     pub const fn ticks(self, clocks: u64) -> Ticks {
         Ticks(match clocks.checked_mul(self.tsc) {
@@ -47,7 +47,7 @@ impl Rate {
         })
     }
 
-    /// Whole clocks in `length`, saturating.
+    /// Returns the whole clocks in `length`, saturating.
     #[inline]
     pub const fn clocks(self, length: Ticks) -> u64 {
         match length.0.checked_mul(self.device) {

@@ -9,7 +9,7 @@ mod tests;
 use alloc::collections::VecDeque;
 use bitflags::bitflags;
 
-/// Bytes of the receive FIFO.
+/// Capacity of the receive FIFO, in bytes.
 const FIFO_BYTES: usize = 16;
 
 bitflags! {
@@ -37,7 +37,7 @@ bitflags! {
         const DTR = 1 << 0;
         const RTS = 1 << 1;
         const OUT1 = 1 << 2;
-        /// On a PC: lets the interrupt out of the card.
+        /// On a PC this output enables the card's interrupt line.
         const OUT2 = 1 << 3;
         const LOOP = 1 << 4;
     }
@@ -73,9 +73,9 @@ pub struct Uart {
     received: VecDeque<u8>,
     overrun: bool,
     enable: Enable,
-    /// The transmitter ran empty and nobody was told yet.
+    /// The transmitter ran empty, and the guest has not read that reason yet.
     empty_untold: bool,
-    /// The interrupt line was down for a moment since somebody asked last.
+    /// The interrupt line was low for a moment since the last call of [`Uart::take_pulse`].
     pulsed: bool,
     /// FIFO enable and trigger level, as FCR holds them.
     fifo: u8,
@@ -106,7 +106,7 @@ impl Default for Uart {
 }
 
 impl Uart {
-    /// Reads a register; reading takes a byte, or tells an interrupt's reason.
+    /// Reads a register; the read may remove a received byte, or clear an interrupt's reason.
     pub fn read(&mut self, offset: u16) -> u8 {
         match offset & 7 {
             0 if self.divisor_shown() => self.divisor[0],
@@ -146,7 +146,7 @@ impl Uart {
         None
     }
 
-    /// Hands in a byte from outside. Returns whether it was taken; one that was not is offered again later.
+    /// Hands in a received byte. Returns whether the UART accepted it; the caller offers a refused byte again later.
     pub fn receive(&mut self, byte: u8) -> bool {
         let taken = self.has_room();
         if taken {
@@ -155,7 +155,7 @@ impl Uart {
         taken
     }
 
-    /// Whether [`Uart::receive`] would take a byte.
+    /// Whether [`Uart::receive`] would accept a byte.
     pub fn has_room(&self) -> bool {
         !self.control.contains(Control::LOOP) && self.received.len() < self.capacity()
     }
@@ -169,7 +169,7 @@ impl Uart {
             && self.reason() != IIR_NONE
     }
 
-    /// Whether the interrupt line was down for a moment since this was asked last: [`Uart::irq_level`] does not show that.
+    /// Whether the interrupt line was low for a moment since the last call: [`Uart::irq_level`] does not show that.
     #[inline]
     pub const fn take_pulse(&mut self) -> bool {
         core::mem::replace(&mut self.pulsed, false)
@@ -183,7 +183,7 @@ impl Uart {
         if self.fifo & FCR_ENABLE != 0 { FIFO_BYTES } else { 1 }
     }
 
-    /// Bytes that make a receive interrupt (§8.6.4).
+    /// Returns the number of received bytes that raise an interrupt (§8.6.4).
     const fn trigger(&self) -> usize {
         match self.fifo >> 6 {
             _ if self.fifo & FCR_ENABLE == 0 => 1,
@@ -201,7 +201,7 @@ impl Uart {
         line
     }
 
-    /// Outside stands a terminal that is always ready; in loop-back the outputs come back (§8.6.8 bit 4).
+    /// Returns the modem inputs: a terminal that is always ready, or in loop-back the port's own outputs (§8.6.8 bit 4).
     fn modem_lines(&self) -> Modem {
         if !self.control.contains(Control::LOOP) {
             return Modem::CTS | Modem::DSR | Modem::DCD;
@@ -214,7 +214,7 @@ impl Uart {
         modem
     }
 
-    /// The reason of the highest priority, in IIR's code (§8.6.6).
+    /// Returns the pending reason of the highest priority, in IIR's code (§8.6.6).
     fn reason(&self) -> u8 {
         if self.enable.contains(Enable::LINE_STATUS) && self.overrun {
             IIR_LINE_STATUS
@@ -231,7 +231,7 @@ impl Uart {
         }
     }
 
-    /// Reading IIR ends a transmitter interrupt, if that is what it tells.
+    /// Returns the reason for a read of IIR, which ends a transmitter interrupt if that is the reason.
     fn tell_reason(&mut self) -> u8 {
         let reason = self.reason();
         if reason == IIR_TRANSMITTER_EMPTY {

@@ -1,6 +1,6 @@
 //! One 8259A.
 
-/// Which initialization word a data write is.
+/// The word that the chip expects in the next data write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Expects {
     #[default]
@@ -59,12 +59,12 @@ impl Chip {
         self.vector_base | input & 7
     }
 
-    /// Whether an input is looked at.
+    /// Whether an input is not masked.
     pub(super) const fn listens(&self, input: u8) -> bool {
         self.masked & bit(input) == 0
     }
 
-    /// Whether an input's request was not taken yet.
+    /// Whether an input has a request that was not taken yet.
     pub(super) const fn waits(&self, input: u8) -> bool {
         self.requested & bit(input) != 0
     }
@@ -100,7 +100,7 @@ impl Chip {
         self.first_input.wrapping_add(rank as u8) & 7
     }
 
-    /// The input to serve now.
+    /// Returns the input to serve now, if any.
     fn candidate(&self) -> Option<u8> {
         let wanted = self.rank(self.requested & !self.masked);
         let mut serving = self.in_service;
@@ -188,7 +188,7 @@ impl Chip {
         };
     }
 
-    /// ICW1: everything but the vector base and the trigger modes starts over.
+    /// Handles ICW1: resets all state but the vector base and the trigger modes.
     fn initialize(&mut self, value: u8) {
         *self = Self {
             requested: self.lines & self.level_triggered,

@@ -1,6 +1,6 @@
-//! One counter of an 8254. Moments are clocks of its input.
+//! One counter of an 8254. Moments are counted in clocks of its input.
 
-/// What the output does (8254 data sheet, "Mode Definitions").
+/// Mode of the output (8254 data sheet, "Mode Definitions").
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
     /// 0: low until the count ends, then high.
@@ -17,14 +17,14 @@ pub(super) enum Mode {
     HardwareStrobe,
 }
 
-/// How far the count is.
+/// Progress of the count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum CountProgress {
-    /// No count yet, or no trigger yet.
+    /// The counter has no count or no trigger yet.
     Idle,
-    /// Counting since this clock.
+    /// The counter has been counting since this clock.
     Since(u64),
-    /// The gate stopped it after so many clocks.
+    /// The gate stopped the counter after this number of clocks.
     Held(u64),
 }
 
@@ -84,7 +84,7 @@ impl Channel {
         self.control & CONTROL_BCD != 0
     }
 
-    /// Counts before the counter is where it was.
+    /// Returns the number of counts after which the counter wraps.
     const fn modulus(&self) -> u64 {
         if self.is_bcd() { 10_000 } else { 0x1_0000 }
     }
@@ -215,18 +215,18 @@ impl Channel {
         }
     }
 
-    /// Clocks from one rise of the output to the next, where it rises again and again.
+    /// Returns the clocks from one rise of the output to the next, if the mode is periodic.
     pub(super) fn period(&self) -> Option<u64> {
         let is_periodic = matches!(self.mode(), Mode::RateGenerator | Mode::SquareWave);
         (is_periodic && self.count > 1).then_some(self.count)
     }
 
-    /// What decides when the output rises.
+    /// Returns the state that determines when the output rises.
     pub(super) fn course(&self) -> (Mode, u64, CountProgress) {
         (self.mode(), self.count, self.progress)
     }
 
-    /// The first clock after `clock` at which the output rises.
+    /// Returns the first clock after `clock` at which the output rises.
     pub(super) fn next_rise(&self, clock: u64) -> Option<u64> {
         let CountProgress::Since(since) = self.progress else {
             return None;
