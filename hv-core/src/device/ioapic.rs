@@ -1,13 +1,13 @@
 //! An I/O APIC with 24 inputs: its page of registers, and the messages that it sends to the local APICs.
 //!
 //! Section numbers: Intel 82093AA data sheet, order number 290566-001. Destinations of 8 bits and the EOI register are those of
-//! its successor in the ICH9 (data sheet 316972-004, §13.5). Owns the redirection table and the state of each input; who a
-//! message is meant for, and when a vector ends, is the caller's to know.
+//! its successor in the ICH9 (data sheet 316972-004, §13.5). Owns the redirection table and the state of each input; the caller
+//! resolves a message's destination, and reports the end of a vector.
 //!
-//! It says version 0x20, as QEMU's does, and not 0x11, as KVM's: from 0x20 on, Linux ends a level by one write to the EOI register
-//! (`__eoi_ioapic_pin`) where it otherwise makes the entry an edge and a level again, in twelve accesses. That way works too: an entry
-//! that becomes edge-triggered forgets its remote IRR. Linux needs either for a level that arrived as an edge (`ioapic_ack_level` looks
-//! at TMR) and for one that an earlier kernel left behind (`clear_IO_APIC_pin`).
+//! Its version is 0x20, as QEMU's, and not 0x11, as KVM's: from 0x20 on, Linux ends a level by one write to the EOI register
+//! (`__eoi_ioapic_pin`); otherwise it makes the entry an edge and a level again, in twelve accesses. The second way works too: an entry
+//! that becomes edge-triggered clears its remote IRR. Linux needs one of them for a level that arrived as an edge (`ioapic_ack_level`
+//! checks TMR) and for one that an earlier kernel left behind (`clear_IO_APIC_pin`).
 
 mod entry;
 #[cfg(test)]
@@ -17,9 +17,9 @@ mod tests;
 
 use entry::{Entry, Half, REMOTE_IRR};
 
-/// Where a PC has the page of registers.
+/// Guest-physical address of the register page, as on a PC.
 pub const ADDRESS: u32 = 0xFEC0_0000;
-/// How many inputs there are.
+/// Number of inputs.
 pub const INPUTS: u8 = 24;
 
 /// Offset of IOREGSEL (§3.1.1).
@@ -28,16 +28,16 @@ const SELECT: u16 = 0x00;
 const WINDOW: u16 = 0x10;
 /// Offset of the EOI register.
 const EOI: u16 = 0x40;
-/// From here on each entry has two registers.
+/// First register of the redirection table, which has two registers per entry.
 const FIRST_ENTRY: u8 = 0x10;
 const LAST_ENTRY: u8 = FIRST_ENTRY + 2 * INPUTS - 1;
 /// IOAPICVER (§3.2.2): version 0x20, and the last entry.
 const VERSION: u32 = (INPUTS as u32 - 1) << 16 | 0x20;
-/// Where IOAPICID and IOAPICARB have the id (§3.2.1, §3.2.3).
+/// Position of the id in IOAPICID and IOAPICARB (§3.2.1, §3.2.3).
 const ID_SHIFT: u32 = 24;
 const ID_BITS: u32 = 0xF << ID_SHIFT;
 
-/// The state of an input; which voltage that is, is for nobody to know.
+/// The logical state of an input, independent of its polarity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
     /// Not asserted.
@@ -46,21 +46,21 @@ pub enum Level {
     High,
 }
 
-/// Who a message is meant for.
+/// Destination of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Destination {
     /// The processor with this APIC id; all of them for 0xFF.
     Physical(u8),
-    /// Those that find themselves in these bits, each by its logical id.
+    /// The processors whose logical id matches these bits.
     Logical(u8),
 }
 
-/// What they get.
+/// The event that the receivers get.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EntryDelivery {
     /// This vector; the receiver refuses it below 16.
     Fixed(u8),
-    /// This vector, to one of them.
+    /// This vector, to one of the receivers.
     LowestPriority(u8),
     /// A non-maskable interrupt.
     Nmi,
@@ -70,21 +70,21 @@ pub enum EntryDelivery {
     ExtInt,
 }
 
-/// Whether the receiver tells the end of it.
+/// Whether the receiver reports the end of the interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trigger {
-    /// No.
+    /// Edge-triggered: the receiver does not report the end.
     Edge,
-    /// Yes, by [`IoApic::end_of_interrupt`].
+    /// Level-triggered: the caller reports the end by [`IoApic::end_of_interrupt`].
     Level,
 }
 
-/// What an input sends.
+/// The message that an input sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// Who is meant.
+    /// The receivers.
     pub to: Destination,
-    /// What they get.
+    /// The event that the receivers get.
     pub delivery: EntryDelivery,
     /// Level only with a vector.
     pub trigger: Trigger,
@@ -118,14 +118,14 @@ impl Register {
 /// One I/O APIC. After each operation that may have made a message, which is all but reading, the caller takes them:
 /// [`IoApic::take_message`] until there is none, at most one for each input.
 ///
-/// An edge that comes while its entry is masked is lost (§3.2.4, and so it is in QEMU and KVM): who unmasks an edge looks at the
-/// device first, as Linux does. A level is not lost, it is still there.
+/// An edge that arrives while its entry is masked is lost (§3.2.4; QEMU and KVM lose it too): a guest that unmasks an edge must check the
+/// device first, as Linux does. A level is not lost, since it persists.
 #[derive(Clone, Debug)]
 pub struct IoApic {
     entries: [Entry; INPUTS as usize],
     /// IOREGSEL.
     selected: u8,
-    /// The id, in its place in the register.
+    /// The id, at its position in the register.
     id: u32,
     // In these, bit n stands for input n.
     high: u32,
@@ -140,7 +140,7 @@ pub struct IoApic {
     level_vectors: [u64; 4],
 }
 
-/// The input's bit; none for an input that does not exist.
+/// Returns the input's bit; 0 for an input that does not exist.
 const fn bit(input: u8) -> u32 {
     if input < INPUTS { 1 << input } else { 0 }
 }
@@ -162,7 +162,7 @@ impl IoApic {
         }
     }
 
-    /// Reads the register at `offset` of the page; 0 where there is none.
+    /// Reads the register at `offset` of the page; 0 if the page has none there.
     pub fn read(&self, offset: u16) -> u32 {
         match offset {
             SELECT => u32::from(self.selected),
@@ -214,13 +214,13 @@ impl IoApic {
         &self.level_vectors
     }
 
-    /// What an input sends when it rises; nothing while it is masked.
+    /// Returns the message that an input sends when it rises; `None` while it is masked.
     pub fn message_of(&self, input: u8) -> Option<Message> {
         let entry = self.entries.get(usize::from(input)).filter(|_| self.masked & bit(input) == 0)?;
         entry.message()
     }
 
-    /// Whether [`IoApic::take_message`] has something to look at.
+    /// Whether [`IoApic::take_message`] has an input to check.
     #[inline]
     pub const fn is_pending(&self) -> bool {
         self.pending() != 0

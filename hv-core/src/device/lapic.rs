@@ -2,7 +2,7 @@
 //!
 //! Section numbers: Intel SDM vol 3A, 325462-084, chapter 11. Owns IA32_APIC_BASE, MSRs 0x800 … 0x83F,
 //! IA32_TSC_DEADLINE, the register page of the old mode, and the timer. The page's accesses are decoded elsewhere.
-//! Sending is the caller's: a write returns what is to be sent.
+//! The caller sends messages: a write returns the message to send.
 
 mod ipi;
 mod msr;
@@ -32,21 +32,21 @@ const SVR_AFTER_RESET: u32 = 0xFF;
 const ESR_SEND_ILLEGAL: u32 = 1 << 5;
 const ESR_RECEIVE_ILLEGAL: u32 = 1 << 6;
 
-/// What a processor is at power-on.
+/// Role of a processor at power-on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// The one that starts: firmware has set it up, with LINT0 as ExtINT (virtual wire).
+    /// The bootstrap processor: firmware has set its APIC up, with LINT0 as ExtINT (virtual wire).
     Bootstrap,
-    /// One that waits for a start-up.
+    /// A processor that waits for a start-up IPI.
     Application,
 }
 
-/// What an APIC is made from.
+/// Parameters of a new APIC.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     /// The x2APIC id, as CPUID leaf 0xB gives it.
     pub id: u32,
-    /// Whether it starts.
+    /// The processor's role at power-on.
     pub role: Role,
     /// Width of guest-physical addresses, as CPUID leaf 0x8000_0008 gives it.
     pub physical_bits: u8,
@@ -54,21 +54,21 @@ pub struct Setup {
     pub tsc: Frequency,
     /// The clock of the timer before division.
     pub bus: Frequency,
-    /// Where others find its logical id in the flat model; the APIC alone writes it.
+    /// The logical id in the flat model, shared with other processors; only this APIC writes it.
     pub flat_id: &'static AtomicU8,
 }
 
-/// What follows from a write.
+/// Effect of a write outside the APIC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum ApicEffect {
-    /// Nothing outside; a write to TPR or the base may have changed [`Lapic::highest_pending`].
+    /// The write has no effect outside; a write to TPR or the base may have changed [`Lapic::highest_pending`].
     None,
     /// [`Lapic::next_expiry`] changed.
     TimerChanged,
     /// This vector is no longer in service, if one was; [`Lapic::highest_pending`] may have changed.
     Eoi(Option<u8>),
-    /// To be sent.
+    /// The caller must send this message.
     Ipi(Ipi),
     /// This vector was posted here by its own processor.
     SelfIpi(u8),
@@ -119,7 +119,7 @@ impl Lapic {
         }
     }
 
-    /// The state of [`Lapic::new`], for a machine that starts over: INIT alone leaves the mode as it is and LINT0 masked.
+    /// Restores the state of [`Lapic::new`], for a machine that resets: INIT alone keeps the mode and leaves LINT0 masked.
     pub fn power_on(&mut self) {
         self.base = register::BASE_ADDRESS | BASE_ENABLE | self.base & BASE_BSP;
         self.init();
@@ -130,13 +130,13 @@ impl Lapic {
         }
     }
 
-    /// The state after INIT: as after power-on, except for the id and IA32_APIC_BASE (§11.4.7.3).
+    /// Sets the state after INIT: as after power-on, except for the id and IA32_APIC_BASE (§11.4.7.3).
     pub fn init(&mut self) {
         *self = Self::after_init(self.setup, self.base);
         self.set_flat_id(0);
     }
 
-    /// LDR is software's in the old mode only (§11.12.10.2).
+    /// Software writes LDR in the old mode only (§11.12.10.2).
     fn set_flat_id(&self, logical: u8) {
         let derived = 1_u8.checked_shl(self.setup.id).unwrap_or(0);
         self.setup.flat_id.store(if self.is_x2apic() { derived } else { logical }, Relaxed);
@@ -147,13 +147,13 @@ impl Lapic {
         self.setup.id
     }
 
-    /// Whether the x2APIC registers answer.
+    /// Whether the APIC is in x2APIC mode.
     #[inline]
     pub const fn is_x2apic(&self) -> bool {
         self.base & (BASE_ENABLE | BASE_X2APIC) == BASE_ENABLE | BASE_X2APIC
     }
 
-    /// Whether the APIC takes part at all: the global enable of IA32_APIC_BASE.
+    /// Whether the APIC is enabled: the global enable of IA32_APIC_BASE.
     #[inline]
     pub const fn is_enabled(&self) -> bool {
         self.base & BASE_ENABLE != 0
@@ -165,8 +165,8 @@ impl Lapic {
         self.task_priority
     }
 
-    /// Takes in CR8, which holds the upper four bits of the task priority. A write to CR8 clears the lower four (§11.8.6); where CR8 is
-    /// as it was, nobody has written it.
+    /// Updates the task priority from CR8, which holds its upper four bits. A guest's write to CR8 clears the lower four (§11.8.6); if CR8 is
+    /// unchanged, the guest is taken not to have written it.
     #[inline]
     pub const fn set_task_class(&mut self, cr8: u8) {
         if self.task_priority >> 4 != cr8 {
@@ -181,7 +181,7 @@ impl Lapic {
         self.update_processor_priority();
     }
 
-    /// Takes in an edge-triggered interrupt; dropped by a disabled APIC.
+    /// Requests an edge-triggered interrupt; a disabled APIC drops it.
     #[inline]
     pub fn post(&mut self, vector: u8) {
         if self.accepts(vector) {
@@ -189,7 +189,7 @@ impl Lapic {
         }
     }
 
-    /// Takes in a level-triggered interrupt, whose EOI an I/O APIC waits for ([`Lapic::is_level`]).
+    /// Requests a level-triggered interrupt, for whose EOI an I/O APIC waits ([`Lapic::is_level`]).
     pub fn post_level(&mut self, vector: u8) {
         if self.accepts(vector) {
             self.requested.insert(vector);
@@ -203,7 +203,7 @@ impl Lapic {
         !self.level.is_empty() && self.level.contains(vector)
     }
 
-    /// The vector to inject next: requested, and of a higher class than what runs.
+    /// Returns the vector to inject next: requested, and of a higher class than the processor priority.
     #[inline]
     pub const fn highest_pending(&self) -> Option<u8> {
         match self.requested.highest() {
@@ -212,7 +212,7 @@ impl Lapic {
         }
     }
 
-    /// The class of the highest request that nothing but the task priority holds back.
+    /// Returns the class of the highest request that only the task priority blocks.
     pub const fn held_back_class(&self) -> Option<u8> {
         match self.requested.highest() {
             Some(vector)
@@ -224,16 +224,16 @@ impl Lapic {
         }
     }
 
-    /// The processor took `vector`, which [`Lapic::highest_pending`] answered: requested becomes in service.
+    /// Moves `vector`, which [`Lapic::highest_pending`] returned, from requested to in service: the processor took it.
     #[inline]
     pub const fn acknowledge(&mut self, vector: u8) {
         self.requested.remove(vector);
         self.in_service.begin(vector);
-        // Its class is above the priority so far.
+        // The vector's class is above the previous priority.
         self.processor_priority = vector & 0xF0;
     }
 
-    /// Whether `vector` is in service, and nothing else is in service or requested.
+    /// Whether `vector` is in service, and no other vector is in service or requested.
     pub const fn is_alone(&self, vector: u8) -> bool {
         self.in_service.is_only(vector) && self.requested.is_empty()
     }
@@ -247,7 +247,7 @@ impl Lapic {
         if vector == 0 { None } else { Some(vector) }
     }
 
-    /// When the timer wants to be looked at: [`Tsc::NEVER`] when unarmed, a moment past when it is due.
+    /// Returns the moment at which the caller must check the timer: [`Tsc::NEVER`] if unarmed, a past moment if it is due.
     #[inline]
     pub const fn next_expiry(&self) -> Tsc {
         self.timer.expiry
@@ -284,12 +284,12 @@ impl Lapic {
         ticks
     }
 
-    /// Expiries of a periodic timer that the guest will not have, since this was asked last: more were due than wait.
+    /// Returns the expiries of a periodic timer lost since the last call: the backlog had no room for them.
     pub const fn take_lost_ticks(&mut self) -> u64 {
         self.timer.backlog.take_lost()
     }
 
-    /// Whether an interrupt with this vector waits to be taken.
+    /// Whether an interrupt with this vector is requested and not taken yet.
     pub const fn is_requested(&self, vector: u8) -> bool {
         self.requested.contains(vector)
     }
@@ -310,7 +310,7 @@ impl Lapic {
         ApicEffect::SelfIpi(vector)
     }
 
-    /// Whether a fixed interrupt is taken in: by an enabled APIC, with a vector that is none of the exceptions.
+    /// Whether the APIC accepts a fixed interrupt: it must be enabled, and the vector legal.
     #[inline]
     fn accepts(&mut self, vector: u8) -> bool {
         if vector < LOWEST_LEGAL_VECTOR {
@@ -320,7 +320,7 @@ impl Lapic {
         self.spurious & SVR_ENABLE != 0 && self.is_enabled()
     }
 
-    /// Requests a legal vector by an edge.
+    /// Requests a legal vector, edge-triggered.
     #[inline]
     const fn request(&mut self, vector: u8) {
         self.requested.insert(vector);

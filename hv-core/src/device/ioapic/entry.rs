@@ -1,4 +1,4 @@
-//! A redirection entry (82093AA §3.2.4): how one input becomes a message.
+//! A redirection entry (82093AA §3.2.4), which translates an input to a message.
 
 use super::{Destination, EntryDelivery, Message, Trigger};
 use crate::base::addr::low;
@@ -11,7 +11,7 @@ bitflags! {
         const VECTOR = 0xFF;
         const DELIVERY = 7 << 8;
         const LOGICAL = 1 << 11;
-        /// Without effect: a line is told as asserted or not.
+        /// Polarity, without effect: callers set an input as asserted or not.
         const ACTIVE_LOW = 1 << 13;
         const LEVEL = 1 << 15;
         const MASKED = 1 << 16;
@@ -19,7 +19,7 @@ bitflags! {
     }
 }
 
-/// The read-only bit that says: a level was sent, and its end not told yet.
+/// Remote IRR, read-only: a level was sent, and its end is not reported yet.
 pub(super) const REMOTE_IRR: u32 = 1 << 14;
 
 /// A register of an entry: the half of its bits from this one on.
@@ -35,7 +35,7 @@ impl Entry {
         low(self.bits() >> half as u32)
     }
 
-    /// The entry after a write to one half.
+    /// Returns the entry after a write to one half.
     pub(super) fn with_half(self, half: Half, value: u32) -> Self {
         let kept = self.bits() & !(u64::from(u32::MAX) << half as u32);
         Self::from_bits_truncate(kept | u64::from(value) << half as u32)
@@ -62,7 +62,7 @@ impl Entry {
         }
     }
 
-    /// The vector whose end this entry may wait for.
+    /// Returns the vector for whose end this entry may wait.
     pub(super) const fn level_vector(self) -> Option<u8> {
         match self.trigger() {
             Trigger::Level => Some(self.vector()),
@@ -70,7 +70,7 @@ impl Entry {
         }
     }
 
-    /// What is sent; nothing for SMI, which no guest here has, and for the reserved modes.
+    /// Returns the delivery of the message; `None` for SMI, which no guest here has, and for the reserved modes.
     pub(super) const fn message(self) -> Option<Message> {
         let delivery = match self.delivery_mode() {
             0 => EntryDelivery::Fixed(self.vector()),

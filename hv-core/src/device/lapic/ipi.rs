@@ -1,28 +1,28 @@
-//! Interprocessor interrupts: what an ICR value asks for. SDM vol 3A §11.6 and §11.12.9, §11.12.10.
+//! Interprocessor interrupts: the meaning of an ICR value. SDM vol 3A §11.6 and §11.12.9, §11.12.10.
 
 use super::LOWEST_LEGAL_VECTOR;
 
-/// Who is meant.
+/// The receivers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Destination {
     /// The processor with this x2APIC id; all of them for 0xFFFF_FFFF.
     Physical(u32),
     /// Cluster in bits 31:16, one bit for each of its 16 processors in bits 15:0; all for 0xFFFF_FFFF.
     Logical(u32),
-    /// Who has one of these bits in its logical id, in the flat model of the old mode.
+    /// The processors with one of these bits in their logical id, in the flat model of the old mode.
     Flat(u8),
-    /// Everybody.
+    /// All processors, the sender included.
     All,
-    /// Everybody but the sender.
+    /// All processors but the sender.
     Others,
 }
 
-/// What they get.
+/// The event that the receivers get.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IpiDelivery {
     /// This vector, 16 … 255.
     Fixed(u8),
-    /// This vector, to one of them.
+    /// This vector, to one of the receivers.
     LowestPriority(u8),
     /// A non-maskable interrupt.
     Nmi,
@@ -35,14 +35,14 @@ pub enum IpiDelivery {
 /// One interprocessor interrupt, checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipi {
-    /// Who is meant.
+    /// The receivers.
     pub to: Destination,
-    /// What they get.
+    /// The event that the receivers get.
     pub delivery: IpiDelivery,
 }
 
 impl Ipi {
-    /// The same, sent in the old mode: destinations are 8 bits wide.
+    /// Decodes an IPI sent in the old mode: destinations are 8 bits wide.
     pub const fn of_old_mode(self) -> Self {
         Self { to: self.to.of_old_mode(), ..self }
     }
@@ -70,7 +70,7 @@ impl Destination {
     }
 }
 
-/// What a write to ICR means, before the sender's state is looked at.
+/// Meaning of a write to ICR, independent of the sender's state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum IpiRequest {
     Send(Ipi),

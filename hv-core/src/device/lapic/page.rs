@@ -1,8 +1,8 @@
 //! The registers as a page of memory: the old mode, xAPIC. SDM vol 3A §11.4.1 and table 11-1.
 //!
-//! What differs from x2APIC: ids are 8 bits wide and stand in the upper byte, ICR has two halves, software writes LDR and DFR, and
-//! reserved bits are ignored instead of faulting. Logical destinations are in the flat model; the cluster model, which no kernel of
-//! this century chooses by itself, is taken for it.
+//! Differences from x2APIC: ids are 8 bits wide and lie in the upper byte, ICR has two halves, software writes LDR and DFR, and
+//! reserved bits are ignored instead of faulting. Logical destinations use the flat model; the cluster model, which no kernel of
+//! this century chooses by itself, is treated as flat.
 
 use super::msr::SVR_BITS;
 use super::register::{self, Lvt};
@@ -14,19 +14,19 @@ use core::sync::atomic::Ordering::Relaxed;
 
 /// Bits of the page's address in IA32_APIC_BASE.
 const ADDRESS: u64 = 0xf_ffff_ffff_f000;
-/// Where the 8-bit ids stand.
+/// Bit position of the 8-bit ids in their registers.
 const ID_SHIFT: u32 = 24;
-/// Bits of ICR's lower half that mean something (figure 11-12).
+/// Bits of ICR's lower half that are not reserved (figure 11-12).
 const ICR_LOW: u64 = 0x000c_cfff;
 
 impl Lapic {
-    /// Where the page is, in the old mode.
+    /// Returns the address of the register page, in the old mode.
     #[inline]
     pub const fn page(&self) -> Option<u64> {
         if self.is_enabled() && !self.is_x2apic() { Some(self.base & ADDRESS) } else { None }
     }
 
-    /// Reads the register at an offset of the page; 0 where there is none.
+    /// Reads the register at an offset of the page; 0 if the page has none there.
     pub fn read_page(&self, offset: u16, now: Tsc) -> u32 {
         match index(offset) {
             register::ID => self.setup.id << ID_SHIFT,
@@ -38,7 +38,7 @@ impl Lapic {
         }
     }
 
-    /// Writes the register at an offset of the page; nothing happens where there is none, or it cannot be written.
+    /// Writes the register at an offset of the page; has no effect if the page has none there, or if it is read-only.
     pub fn write_page(&mut self, offset: u16, value: u32, now: Tsc) -> ApicEffect {
         let wide = u64::from(value);
         let index = index(offset);
@@ -72,7 +72,7 @@ impl Lapic {
     }
 }
 
-/// The x2APIC register of the same meaning.
+/// Returns the x2APIC register of the same meaning.
 const fn index(offset: u16) -> u32 {
     register::X2APIC_FIRST + (offset >> 4) as u32
 }

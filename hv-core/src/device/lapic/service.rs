@@ -1,7 +1,7 @@
-//! The interrupts in service, as the stack that they are.
+//! The interrupts in service, kept as a stack.
 //!
-//! Only a vector of a higher class than all in service is taken, so they nest and the highest is the last one; with 15
-//! classes no more than 15 fit. An end of interrupt is a shift.
+//! The processor takes only a vector of a higher class than all in service, so vectors nest and the last one is the highest; with 15
+//! classes at most 15 are in service. An end of interrupt is a shift.
 
 /// Vectors in service, the innermost in the lowest byte; 0 is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

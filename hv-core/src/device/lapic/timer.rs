@@ -1,12 +1,12 @@
 //! The APIC timer: one-shot, periodic, TSC-deadline. SDM vol 3A §11.5.4.
 //!
-//! A late periodic timer goes on along its grid, and what it missed is made up for ([`Backlog`]).
+//! A late periodic timer keeps its grid, and its missed expiries are delivered later ([`Backlog`]).
 
 use crate::base::time::{Ticks, Tsc};
 use crate::device::backlog::Backlog;
 use crate::device::rate::Rate;
 
-/// What starts the timer, and what happens when it ends.
+/// The timer's mode: it determines the start of the count, and the effect of its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
     OneShot,
@@ -22,25 +22,25 @@ pub(super) struct Timer {
     pub divide: u32,
     /// log2 of the divisor.
     shift: u32,
-    /// Ticks of one count, where that is a whole number; else 0.
+    /// Ticks per count, if that is a whole number; else 0.
     whole_ticks: u32,
     pub initial: u32,
-    /// Where bus clocks are counted from.
+    /// The moment from which bus clocks are counted.
     origin: Tsc,
     /// The next expiry, in bus clocks from `origin`.
     due_clocks: u64,
-    /// When it is to be looked at: the next expiry, or an earlier one that is made up for; `NEVER` when unarmed.
+    /// The moment of the next check: the next expiry, or the earlier delivery of a missed one; `NEVER` if unarmed.
     pub expiry: Tsc,
-    /// Expiries of a periodic timer that the guest was not told of yet.
+    /// Expiries of a periodic timer that are not delivered to the guest yet.
     pub backlog: Backlog,
 }
 
-/// What has come of a timer.
+/// Result of a check of the timer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Expiry {
-    /// Nothing.
+    /// The timer has not expired.
     None,
-    /// It expired, once.
+    /// The timer expired, once.
     Once,
     /// Expiries of a periodic timer wait to be told, and [`Timer::take_tick`] says when.
     Periodic,
@@ -82,7 +82,7 @@ impl Timer {
         (self.initial as u64) << self.shift
     }
 
-    /// Switching to or from TSC-deadline disarms; between the other two the count goes on.
+    /// Sets the mode. A switch to or from TSC-deadline disarms the timer; between the other two modes the count continues.
     pub(super) fn set_mode(&mut self, mode: Mode) {
         if (mode == Mode::Deadline) != (self.mode == Mode::Deadline) {
             self.initial = 0;
@@ -125,7 +125,7 @@ impl Timer {
         self.rate.ticks(self.due_clocks)
     }
 
-    /// Changes the divisor; a running count goes on from where it is.
+    /// Changes the divisor; a running count continues from its present value.
     #[inline(never)]
     pub(super) fn set_divide(&mut self, divide: u32, now: Tsc) {
         if divide == self.divide {
@@ -147,7 +147,7 @@ impl Timer {
         }
     }
 
-    /// What IA32_TSC_DEADLINE reads: 0 when unarmed.
+    /// Returns the value of IA32_TSC_DEADLINE: 0 if unarmed.
     pub(super) fn deadline(&self) -> u64 {
         if self.mode == Mode::Deadline && self.expiry != Tsc::NEVER { self.expiry.0 } else { 0 }
     }
@@ -207,7 +207,7 @@ impl Timer {
         self.expiry = self.grid().min(self.backlog.next());
     }
 
-    /// Takes one expiry of a periodic timer, if one is to be told now.
+    /// Takes one expiry of a periodic timer, if one is to be delivered now.
     pub(super) fn take_tick(&mut self, now: Tsc) -> bool {
         let takes = self.backlog.take(now, self.rate.ticks(self.period_clocks()));
         self.arm();
