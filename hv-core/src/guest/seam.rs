@@ -43,7 +43,7 @@ pub enum Exit {
     DebugRegister,
     /// The backend has done what was owed.
     Handled,
-    /// MOV to CR0; [`VirtualCpu::control_operand`] says from where. It is no payload: an exit with more than one kind of them is taken
+    /// MOV to CR0; [`CpuRegisters::control_operand`] says from where. It is no payload: an exit with more than one kind of them is taken
     /// apart on the way of every exit.
     WriteCr0,
     /// MOV to CR4.
