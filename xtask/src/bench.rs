@@ -46,7 +46,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["all", "quick", "only"])]
     check: bool,
     /// Makes the micro figures of this run the ones that --check compares with.
-    #[arg(long, requires = "check")]
+    #[arg(long, requires = "check", conflicts_with_all = ["all", "quick", "only"])]
     bless: bool,
     /// Uses the images of the last build.
     #[arg(long)]
