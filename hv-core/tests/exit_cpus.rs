@@ -68,7 +68,7 @@ fn the_vcpus_of_a_guest_begin_apart() {
 }
 
 #[test]
-fn a_kick_wakes_a_sleeper_of_another_processor_by_one_letter() {
+fn a_kick_wakes_a_sleeper_of_another_processor_by_one_notification() {
     let mut machine = boot(2, [Spec::cooperative("one").vcpus(2)]);
     start(&mut machine, 1);
     machine.run(A1, call_steps(Call::BLOCK, &[u64::MAX]));
@@ -292,7 +292,7 @@ fn vcpus_that_began_together_are_parted() {
 }
 
 #[test]
-fn who_computes_is_interrupted_for_another_guest_at_most_once_in_50_us_and_no_letter_stays() {
+fn who_computes_is_interrupted_for_another_guest_at_most_once_in_50_us_and_no_notification_stays() {
     let specs = [Spec::cooperative("one").vcpus(2).pin(&[0, 1]), Spec::full("two").pin(&[1])];
     let mut machine = boot(2, specs);
     start(&mut machine, 1);
@@ -324,7 +324,7 @@ fn who_computes_is_interrupted_for_another_guest_at_most_once_in_50_us_and_no_le
 }
 
 #[test]
-fn what_one_letter_box_holds_is_done_in_parts_where_another_guest_runs() {
+fn what_one_mailbox_holds_is_done_in_parts_where_another_guest_runs() {
     const MANY: u8 = 32;
     let pins: Vec<_> = core::iter::once(0).chain(core::iter::repeat_n(1, usize::from(MANY))).collect();
     let three = at(2, 0);

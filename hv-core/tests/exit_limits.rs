@@ -174,7 +174,7 @@ fn charged_for(machine: &mut Machine, steps: impl IntoIterator<Item = Step>) -> 
 }
 
 #[test]
-fn who_runs_does_not_pay_for_letters_that_stop_move_or_end_another_guests_vcpu() {
+fn who_runs_does_not_pay_for_notifications_that_stop_move_or_end_another_guests_vcpu() {
     let mut paid = vec![];
     for what in ["IPI", "VCPU_STOP", "YIELD_TO", "SHUTDOWN"] {
         let mut machine = shared_processor(if what == "YIELD_TO" { &[] } else { &[0, 1] });

@@ -179,7 +179,7 @@ impl<P: Platform> CpuContext<P> {
     }
 
     /// Puts the remaining notifications off until the running vCPU may be interrupted again.
-    pub fn put_off_letters(&mut self, now: Tsc) {
+    pub fn put_off_notifications(&mut self, now: Tsc) {
         self.put_off.0 |= CpuSet::one(self.cpu).0;
         self.put_off_until(now + self.quiet);
     }

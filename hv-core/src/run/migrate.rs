@@ -35,7 +35,7 @@ impl<P: Platform> Cpu<P> {
             }
         }
         if some_stay {
-            self.core.put_off_letters(now);
+            self.core.put_off_notifications(now);
         }
         // The processor that sees the last guest end asks every other one to look.
         self.over = !self.core.system.is_alive();
